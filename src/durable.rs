@@ -1,0 +1,258 @@
+//! Changes on disk that a crash cannot leave half-done. The only module that renames files.
+//!
+//! A new content is written to a temporary file beside its destination, synced, renamed, and the directory is synced:
+//! after [`TempFile::commit`] returns, the file survives a power cut; before, the old one is untouched.
+//! Also here: the file lock, which is a value ([`Lock`]), and the crash points that tests kill the program at.
+
+use crate::error::{Context, Failure, Kind, Result};
+use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A file that has no name yet as far as others are concerned. Dropped without a commit, it is removed.
+#[derive(Debug)]
+pub struct TempFile {
+    file: File,
+    path: PathBuf,
+    committed: bool,
+}
+
+/// Names of temporary files begin with this; listings pass over them.
+pub const TEMPORARY_PREFIX: &str = ".bkp-tmp-";
+
+impl TempFile {
+    /// Creates a file in `directory`, which must be on the same file system as the destination. `mode` as in chmod.
+    pub fn create_in(directory: &Path, mode: u32) -> io::Result<Self> {
+        let path = directory.join(format!("{TEMPORARY_PREFIX}{}", random_hex(8)));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&path)?;
+        Ok(TempFile { file, path, committed: false })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Puts the file in place of whatever `destination` was.
+    pub fn commit(mut self, destination: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        std::fs::rename(&self.path, destination)?;
+        self.committed = true;
+        sync_directory(parent_of(destination))
+    }
+
+    /// Puts the file in place unless something is there: then `AlreadyExists`, and nothing has changed.
+    pub fn commit_new(mut self, destination: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, destination, RenameFlags::NOREPLACE) {
+            Ok(()) => self.committed = true,
+            // File systems without RENAME_NOREPLACE (NFS, some FUSE): a hard link has the same promise.
+            Err(rustix::io::Errno::INVAL) => std::fs::hard_link(&self.path, destination)?,
+            Err(e) => return Err(e.into()),
+        }
+        sync_directory(parent_of(destination))
+    }
+}
+
+impl Write for TempFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Read for TempFile {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.file.read(bytes)
+    }
+}
+
+impl Seek for TempFile {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if !self.committed {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes a small file whole or not at all.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = TempFile::create_in(parent_of(path), mode)?;
+    file.write_all(bytes)?;
+    file.commit(path)
+}
+
+/// The same, but never over something that is there.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = TempFile::create_in(parent_of(path), mode)?;
+    file.write_all(bytes)?;
+    file.commit_new(path)
+}
+
+/// Moves a finished file or directory to a name that must be free. Source and destination share a file system.
+pub fn move_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::INVAL) if rustix::fs::statat(CWD, to, AtFlags::SYMLINK_NOFOLLOW).is_err() => {
+            std::fs::rename(from, to)?
+        }
+        Err(e) => return Err(e.into()),
+    }
+    sync_directory(parent_of(to))
+}
+
+/// Moves a finished file over whatever is there.
+pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    sync_directory(parent_of(to))
+}
+
+/// Exchanges two names in one step: readers see the old or the new, never neither.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
+    sync_directory(parent_of(one))?;
+    sync_directory(parent_of(other))
+}
+
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Creates a directory and its parents, private to the owner.
+pub fn create_private_directory(path: &Path) -> io::Result<()> {
+    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(path)
+}
+
+/// The directory a path is in; `.` for a bare name.
+pub fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Random hexadecimal digits, two for each byte.
+pub fn random_hex(bytes: usize) -> String {
+    let mut buffer = vec![0u8; bytes];
+    getrandom::fill(&mut buffer).expect("the kernel gives random bytes");
+    hex::encode(buffer)
+}
+
+/// An exclusive lock, held as long as the value lives; the kernel releases it when the process dies, so it cannot be stale.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock or says who has it. `what` is named in the message: `source app`.
+    pub fn take(path: &Path, what: &str) -> Result<Self> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .context(|| format!("cannot open the lock file {}", path.display()))?;
+        if let Err(e) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if e != rustix::io::Errno::WOULDBLOCK {
+                return Err(Failure::from_io(e.into(), || format!("cannot lock {}", path.display())));
+            }
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(Failure::new(Kind::Locked, format!("{what} is locked by another run ({})", holder.trim()))
+                .hint("Wait for it to end, or look at that process; the lock goes with it"));
+        }
+        let note = format!(
+            "process {}, since {}\n",
+            std::process::id(),
+            jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        );
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(note.as_bytes()))
+            .context(|| format!("cannot write {}", path.display()))?;
+        Ok(Lock { _file: file })
+    }
+}
+
+/// Places where `tests/crash.rs` kills the program. After each, a normal run must succeed and `bkp check` be clean.
+pub const CRASH_POINTS: &[&str] = &[
+    "backup:session-written",
+    "backup:pack-stored",
+    "backup:checkpoint-written",
+    "backup:stream-stored",
+    "backup:before-list",
+    "backup:index-stored",
+    "backup:body-stored",
+    "backup:before-point",
+    "backup:point-written",
+    "backup:before-session-end",
+    "restore:target-begun",
+    "restore:data-written",
+    "restore:before-live",
+    "restore:after-live",
+    "init:repository-written",
+    "keys:epoch-written",
+    "keys:recipients-written",
+];
+
+/// Kills the process, as a power cut would, when `BKP_CRASH_AT` names this point. Absent from release builds.
+pub fn crash_point(name: &str) {
+    debug_assert!(CRASH_POINTS.contains(&name), "{name} is not in the list of crash points");
+    if cfg!(debug_assertions) && std::env::var_os("BKP_CRASH_AT").is_some_and(|at| at == name) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abandoned_file_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(TempFile::create_in(directory.path(), 0o600).unwrap());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn commit_new_leaves_what_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        write_new(&path, b"first", 0o600).unwrap();
+        assert_eq!(write_new(&path, b"second", 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_lock_names_its_holder() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("l");
+        let held = Lock::take(&path, "source app").unwrap();
+        let refused = Lock::take(&path, "source app").unwrap_err();
+        assert_eq!(refused.kind(), Kind::Locked);
+        assert!(refused.to_string().contains(&format!("process {}", std::process::id())));
+        drop(held);
+        Lock::take(&path, "source app").unwrap();
+    }
+}

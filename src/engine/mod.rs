@@ -1,0 +1,188 @@
+//! Engines: how one kind of source is dumped, loaded and fingerprinted.
+//!
+//! An engine knows its kind of source and nothing of repositories, keys or schedules: it pushes named byte streams, or a
+//! tree, into a [`Sink`], and takes them back from an [`Origin`]. Adding an engine is one file here, one arm in [`build`],
+//! one variant in the policy, one row in `docs/ENGINES.md`.
+//! An engine does not retry, print, or decide whether a dump is good enough to keep: it fails, or it tells all it knows.
+
+use crate::error::Result;
+use crate::event::Context;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{BufRead, Read};
+use std::ops::Range;
+use std::path::PathBuf;
+
+pub mod command;
+pub mod sqlite;
+pub mod volume;
+
+/// One kind of source, ready to work. Building one does no I/O.
+pub trait Engine: Send + Sync {
+    /// `sqlite`, `volume`, `command`: the word in the configuration and in the point.
+    fn kind(&self) -> &'static str;
+
+    /// Where the source is, for people: `/srv/app.db`.
+    fn location(&self) -> String;
+
+    /// Finds out, without changing anything, whether a dump could work. A failure says what to do.
+    fn preflight(&self) -> Result<()>;
+
+    /// Dumps everything into `sink`. `Ok` only when every check of this engine passed.
+    fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped>;
+
+    /// Puts a dump into `target`, whose last step makes it live.
+    fn load(&self, origin: &dyn Origin, target: &Target, run: &LoadRun<'_>) -> Result<Loaded>;
+}
+
+/// What an engine may use during a dump.
+pub struct DumpRun<'a> {
+    pub context: Context<'a>,
+    /// Directory for spool files, private, removed afterwards.
+    pub scratch: PathBuf,
+    /// Written by the previous run for this engine's own use, valid for the chunks of [`TreeSink::reuse`]; absent after a loss.
+    pub memory: Option<PathBuf>,
+    /// Where to write the same for the next run.
+    pub next_memory: PathBuf,
+    /// Read everything again even where nothing seems to have changed.
+    pub reread: bool,
+}
+
+/// What a dump was, as evidence.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Dumped {
+    /// Version of the server or library, and what else identifies it.
+    pub version: String,
+    /// The instant the data stands for.
+    pub consistent_at: Timestamp,
+    /// Objects by kind, for instance `tables: 12`; a drop is an alarm.
+    pub inventory: BTreeMap<String, u64>,
+    pub fingerprint: Fingerprint,
+    /// What the user must know: changed while read, skipped, lossy. With any, the run ends with exit code 3.
+    pub warnings: Vec<String>,
+    /// What is true but no reason to worry: sockets that were passed over.
+    pub notes: Vec<String>,
+    /// How to load this by hand, for a human in trouble.
+    pub restore_hint: String,
+}
+
+/// Content in a form that can be compared after a restore.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct Fingerprint {
+    /// How the digests are made; two fingerprints compare only when this agrees.
+    pub method: String,
+    /// Name of the part (table, collection, `tree`) → count and digest.
+    pub parts: BTreeMap<String, FingerprintPart>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct FingerprintPart {
+    pub count: u64,
+    pub digest: String,
+}
+
+/// Where a dump goes. Errors of the sink pass through the engine unharmed.
+pub trait Sink {
+    /// Stores one stream to its end. `name` is a file name that tells the content: `app.db`, `globals.sql`.
+    fn stream(&mut self, name: &str, data: &mut dyn Read) -> Result<()>;
+
+    /// Begins the tree (at most one).
+    fn tree(&mut self) -> Result<&mut dyn TreeSink>;
+}
+
+/// Number of a chunk in the tar stream, counted from 0.
+pub type ChunkRange = Range<u32>;
+
+/// Takes a tar stream in pieces, as `docs/FORMAT.md` §7 describes, and its catalogue.
+pub trait TreeSink {
+    /// Whole entries (and perhaps the header of a big file at the end): one chunk.
+    fn group(&mut self, bytes: &[u8]) -> Result<ChunkRange>;
+
+    /// `length` bytes of data of one big file; the sink cuts them. `data` must give exactly that many.
+    fn file(&mut self, length: u64, data: &mut dyn Read) -> Result<ChunkRange>;
+
+    /// Takes chunks of the previous tree again, unread. `None` when they are not to be had any more: read them.
+    fn reuse(&mut self, previous: ChunkRange) -> Result<Option<ChunkRange>>;
+
+    /// Forgets every chunk from `chunk` on, for a file that changed while it was read.
+    fn rewind(&mut self, chunk: u32) -> Result<()>;
+
+    /// One line of the catalogue, with its newline.
+    fn catalogue(&mut self, line: &[u8]) -> Result<()>;
+}
+
+/// Where a restore comes from. Everything read from it has been verified.
+pub trait Origin: Sync {
+    fn streams(&self) -> Vec<String>;
+
+    fn stream(&self, name: &str) -> Result<Box<dyn Read + Send>>;
+
+    fn tree(&self) -> Option<&dyn TreeOrigin>;
+
+    fn fingerprint(&self) -> &Fingerprint;
+}
+
+pub trait TreeOrigin: Sync {
+    /// The catalogue from its beginning, line by line; each call reads it anew.
+    fn catalogue(&self) -> Result<Box<dyn BufRead + Send>>;
+
+    /// Hands the chunks that touch `ranges` of the tar stream (sorted, not overlapping; `None`: all of it) to `take`, whole,
+    /// with the offset at which each begins: from several threads, in no order, each chunk once.
+    fn chunks(&self, ranges: Option<&[Range<u64>]>, take: &(dyn Fn(u64, &[u8]) -> Result<()> + Sync)) -> Result<()>;
+}
+
+/// What an engine may use during a load.
+pub struct LoadRun<'a> {
+    pub context: Context<'a>,
+    /// Only this part of a tree.
+    pub path: Option<PathBuf>,
+}
+
+/// Where a restore goes.
+#[derive(Debug)]
+pub enum Target {
+    /// A path where nothing is yet.
+    New(PathBuf),
+    /// The source itself, replaced. Only [`Confirmed`] opens this door.
+    Live(Confirmed),
+    /// Out of bkp's hands: standard input of the engine's own restore command.
+    Command,
+}
+
+/// Somebody typed the name of the source to say that it may be replaced.
+#[derive(Debug)]
+pub struct Confirmed(());
+
+impl Confirmed {
+    /// `None` unless what was typed is the source's name.
+    pub fn by_name(source: &str, typed: &str) -> Option<Self> {
+        (source == typed).then_some(Confirmed(()))
+    }
+}
+
+/// What a load did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Loaded {
+    pub bytes: u64,
+    pub items: u64,
+    pub warnings: Vec<String>,
+}
+
+/// Settings of one source; each engine defines its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settings {
+    Sqlite(sqlite::Settings),
+    Volume(volume::Settings),
+    Command(command::Settings),
+}
+
+/// The one place that knows all engines. No I/O.
+#[cfg(any())]
+pub fn build(settings: &Settings) -> Box<dyn Engine> {
+    match settings {
+        Settings::Sqlite(s) => Box::new(sqlite::Sqlite::new(s.clone())),
+        Settings::Volume(s) => Box::new(volume::Volume::new(s.clone())),
+        Settings::Command(s) => Box::new(command::CommandEngine::new(s.clone())),
+    }
+}

@@ -1,0 +1,29 @@
+//! bkp: backs up the databases and volumes of container stacks, and proves that the backups restore.
+//!
+//! The map. A module uses only modules of layers below its own (`tests/layers.rs` checks it):
+//!
+//! | layer | modules | is |
+//! |---|---|---|
+//! | 0 | [`error`], [`durable`] | failures with kind, hint and exit code; the one place that renames files |
+//! | 1 | [`secret`], [`event`] | secrets and references to them; what a run tells while it goes |
+//! | 2 | [`store`], [`exec`] | objects in a directory or S3; commands on the host |
+//! | 3 | [`repo`], [`engine`] | the on-store format; the dump plug-ins. Neither imports the other |
+//! | 4 | [`policy`] | configuration, validated |
+//! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
+//! | 7 | [`cli`] | words in, words out |
+//!
+//! A backup: `engine.dump(sink)` pushes streams and trees into `repo::write`, which compresses, seals and stores them;
+//! `repo::commit` writes the signed point last. Back: `job::restore::plan` chooses the point, `repo::read` opens and
+//! verifies it, `engine.load` puts it into a new target. The format is in `docs/FORMAT.md`.
+
+pub mod cli;
+pub mod durable;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod exec;
+pub mod job;
+pub mod policy;
+pub mod repo;
+pub mod secret;
+pub mod store;
