@@ -1,1 +1,94 @@
-//! Being built.
+//! The repository: backups in a store, sealed and signed, as `docs/FORMAT.md` says.
+//!
+//! Start here: [`Repository`] is the opened place, [`writer::Writer`] what this host needs to write, [`write::Session`] one
+//! backup, [`catalog`] the points there are, [`read::PointReader`] one point opened, [`check`] the proof that it can be read.
+//! What no signed point pins is not believed; what has no point does not exist. Nothing here knows engines or policies.
+//!
+//! Locks: none in the store. The caller holds a local lock per source during a session; safety never depends on it.
+
+pub mod catalog;
+pub mod check;
+pub mod chunker;
+pub mod container;
+pub mod index;
+pub mod init;
+pub mod keys;
+pub mod names;
+pub mod point;
+pub mod proof;
+pub mod read;
+pub mod sign;
+pub mod write;
+pub mod writer;
+
+use crate::error::{Failure, Kind, Result};
+use crate::store::{self, Store, StoreError};
+use jiff::Timestamp;
+use point::Pin;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// `repository.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RepositoryInfo {
+    pub format: u32,
+    pub id: String,
+    pub created: Timestamp,
+    /// What the endpoint was found to do when the repository was made.
+    pub store: serde_json::Value,
+}
+
+#[derive(Clone)]
+pub struct Repository {
+    pub store: Arc<dyn Store>,
+    pub info: RepositoryInfo,
+}
+
+impl Repository {
+    /// Opens what is there; [`Kind::NoRepository`] when there is none.
+    pub fn open(store: Arc<dyn Store>) -> Result<Self> {
+        let none = || {
+            Failure::new(Kind::NoRepository, format!("there is no repository at {}", store.describe()))
+                .hint("Make one with: bkp init --repo …  (or look at --repo, BKP_REPO and `repository.url`)")
+        };
+        let bytes = match store::read(&*store, &names::fixed(names::REPOSITORY)) {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound(_)) => return Err(none()),
+            Err(StoreError::NoStore(why)) => return Err(none().because(why)),
+            Err(e) => return Err(e.into()),
+        };
+        let damaged = |e: serde_json::Error| Failure::failed("repository.json is damaged").because(e);
+        let version: FormatOnly = serde_json::from_slice(&bytes).map_err(damaged)?;
+        point::refuse_newer(version.format, "the repository")?;
+        let info = serde_json::from_slice(&bytes).map_err(damaged)?;
+        Ok(Repository { store, info })
+    }
+
+    pub fn id(&self) -> &str {
+        &self.info.id
+    }
+
+    /// Reads a pinned object, whole, and compares it with its pin.
+    pub fn pinned(&self, pin: &Pin) -> Result<Vec<u8>> {
+        let damaged = |why: String| Failure::new(Kind::Verification, format!("{} is damaged: {why}", pin.key));
+        let bytes = match store::read(&*self.store, &pin.key) {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound(key)) => {
+                return Err(Failure::new(Kind::Verification, format!("{key} is missing from the store")));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if bytes.len() as u64 != pin.size {
+            return Err(damaged(format!("it has {} bytes instead of {}", bytes.len(), pin.size)));
+        }
+        if names::sha256(&bytes) != pin.sha256 {
+            return Err(damaged("its bytes are not those that were written".into()));
+        }
+        Ok(bytes)
+    }
+}
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}

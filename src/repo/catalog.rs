@@ -1,0 +1,137 @@
+//! The points there are: listed, opened, their signatures checked, and chosen by instant or id.
+
+use crate::error::{Failure, Kind, Result};
+use crate::repo::keys::Keyring;
+use crate::repo::point::Point;
+use crate::repo::sign::{Trust, Trusted};
+use crate::repo::writer::WriterInfo;
+use crate::repo::{Repository, names};
+use crate::store::{self, Key, StoreError};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// The points of a repository, as far as they could be opened.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Sorted by writer, source and instant.
+    pub points: Vec<Point>,
+    /// Points that exist but cannot be believed or opened, with the reason.
+    pub broken: Vec<(Key, Failure)>,
+    /// Writers whose key only the store vouches for: id and key.
+    pub unpinned: BTreeMap<String, String>,
+}
+
+/// Which points to read. Reading fewer is faster: each costs one object.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    pub source: Option<&'a str>,
+    /// Only the newest of each series that is not after this instant.
+    pub newest_until: Option<Timestamp>,
+}
+
+pub fn writers(repository: &Repository) -> Result<Vec<WriterInfo>> {
+    let mut all = Vec::new();
+    for entry in repository.store.list(names::WRITERS)? {
+        let bytes = store::read(&*repository.store, &entry.key)?;
+        all.push(
+            serde_json::from_slice(&bytes)
+                .map_err(|e| Failure::new(Kind::Verification, format!("{} is damaged", entry.key)).because(e))?,
+        );
+    }
+    Ok(all)
+}
+
+pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Wanted<'_>) -> Result<Catalog> {
+    let mut catalog = Catalog::default();
+    for info in writers(repository)? {
+        let signer = trust.decide(&info.writer, &info.verify_key)?;
+        if let Trusted::FromStore(_) = signer {
+            catalog.unpinned.insert(info.writer.clone(), info.verify_key.clone());
+        }
+        let listed = repository.store.list(&names::points(&info.writer, wanted.source))?;
+        let mut series: BTreeMap<String, Vec<Key>> = BTreeMap::new();
+        for entry in listed {
+            let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
+            series.entry(source).or_default().push(entry.key);
+        }
+        for names_of_series in series.into_values() {
+            read_series(repository, keys, &signer, names_of_series, wanted.newest_until, &mut catalog)?;
+        }
+    }
+    Ok(catalog)
+}
+
+fn read_series(
+    repository: &Repository,
+    keys: &Keyring,
+    signer: &Trusted,
+    names_of_series: Vec<Key>,
+    until: Option<Timestamp>,
+    catalog: &mut Catalog,
+) -> Result<()> {
+    let Some(until) = until else {
+        for key in names_of_series {
+            read_one(repository, keys, signer, key, catalog)?;
+        }
+        return Ok(());
+    };
+    let in_time = |key: &Key| names::instant_of(key.last()).is_some_and(|at| at <= until);
+    for key in names_of_series.into_iter().rev().filter(in_time) {
+        let opened = read_one(repository, keys, signer, key, catalog)?;
+        // Names have whole seconds; the point itself is exact.
+        if opened && catalog.points.last().is_some_and(|p| p.consistent_at <= until) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether it could be opened.
+fn read_one(
+    repository: &Repository,
+    keys: &Keyring,
+    signer: &Trusted,
+    key: Key,
+    catalog: &mut Catalog,
+) -> Result<bool> {
+    let sealed = match store::read(&*repository.store, &key) {
+        Ok(sealed) => sealed,
+        Err(StoreError::NotFound(_)) => return Ok(false),
+        Err(e) => return Err(e.into()),
+    };
+    match Point::open(&sealed, &key, keys, signer.key(), repository.id()) {
+        Ok(point) => {
+            catalog.points.push(point);
+            Ok(true)
+        }
+        // Without a fitting key nothing opens: that is about the user, not about this point.
+        Err(e) if e.kind() == Kind::Key => Err(e),
+        Err(e) => {
+            catalog.broken.push((key, e));
+            Ok(false)
+        }
+    }
+}
+
+impl Catalog {
+    /// The point with this id or the beginning of one (at least 4 digits).
+    pub fn by_id(&self, id: &str) -> Result<&Point> {
+        let fits = |p: &&Point| p.point == id || (id.len() >= 4 && p.id().starts_with(id));
+        let found: Vec<&Point> = self.points.iter().filter(fits).collect();
+        match found[..] {
+            [point] => Ok(point),
+            [] => Err(Failure::failed(format!("there is no point {id}")).hint("List them with: bkp points")),
+            _ => {
+                Err(Failure::usage(format!("{id} is the beginning of {} points", found.len())).hint("Give more digits"))
+            }
+        }
+    }
+
+    /// The newest point of `source` whose data stands for an instant not after `until`.
+    pub fn newest(&self, source: &str, until: Timestamp) -> Option<&Point> {
+        self.points
+            .iter()
+            .filter(|p| p.source == source && p.consistent_at <= until)
+            .max_by_key(|p| (p.consistent_at, p.sequence))
+    }
+}

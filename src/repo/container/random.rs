@@ -1,0 +1,117 @@
+//! Reading single frames of a container, through its seek table. For packs.
+//!
+//! Works on a whole decrypted object in memory, or on a seekable one of which only the needed segments are fetched.
+
+use super::decode::{damaged, decrypt};
+use super::{FRAME_BYTES, Frame, SEEK_FOOTER_BYTES, parse_table, u32_at};
+use crate::error::{Failure, Result};
+use crate::repo::keys::Keyring;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+
+/// An opened container: its frames by number.
+pub struct Frames<P> {
+    plain: P,
+    /// Where each frame begins in the plaintext of the age file, and where its data begins.
+    starts: Vec<(u64, u64, Frame)>,
+    data_bytes: u64,
+    decoder: zstd::bulk::Decompressor<'static>,
+    compressed: Vec<u8>,
+    what: String,
+}
+
+/// Decrypts a whole object that was fetched.
+pub fn from_bytes(bytes: &[u8], keys: &Keyring, what: &str) -> Result<Frames<std::io::Cursor<Vec<u8>>>> {
+    let mut plain = Vec::with_capacity(bytes.len());
+    decrypt(bytes, keys, what)?.read_to_end(&mut plain).map_err(|e| damaged(what, e.to_string()))?;
+    Frames::new(std::io::Cursor::new(plain), what)
+}
+
+/// Decrypts only what is asked for. The hash of the object cannot be checked this way: the caller checks chunk ids.
+pub fn from_seekable<'a, R: Read + Seek + Send + 'a>(
+    input: R,
+    keys: &Keyring,
+    what: &str,
+) -> Result<Frames<impl Read + Seek + use<'a, R>>> {
+    Frames::new(decrypt(BufReader::with_capacity(64 << 10, input), keys, what)?, what)
+}
+
+impl<P: Read + Seek> Frames<P> {
+    fn new(mut plain: P, what: &str) -> Result<Self> {
+        let table = read_table(&mut plain)
+            .map_err(|e| Failure::from_io(e, String::new))
+            .map_err(|e| damaged(what, e.full()))?;
+        let mut starts = Vec::with_capacity(table.len());
+        let (mut at, mut data_at) = (0u64, 0u64);
+        for frame in table {
+            if frame.data as usize > FRAME_BYTES {
+                return Err(damaged(what, "a frame is larger than the format allows"));
+            }
+            starts.push((at, data_at, frame));
+            at += u64::from(frame.compressed);
+            data_at += u64::from(frame.data);
+        }
+        let decoder = zstd::bulk::Decompressor::new().map_err(|e| damaged(what, e.to_string()))?;
+        Ok(Frames { plain, starts, data_bytes: data_at, decoder, compressed: Vec::new(), what: what.to_owned() })
+    }
+
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// The number of the frame that holds this byte of the data.
+    pub fn frame_of(&self, offset: u64) -> Result<usize> {
+        let after = self.starts.partition_point(|(_, data_at, _)| *data_at <= offset);
+        if offset >= self.data_bytes || after == 0 {
+            return Err(damaged(&self.what, "a chunk is said to be beyond its end"));
+        }
+        Ok(after - 1)
+    }
+
+    /// Where the data of a frame begins.
+    pub fn data_start(&self, number: usize) -> u64 {
+        self.starts[number].1
+    }
+
+    /// The data of one frame.
+    pub fn frame(&mut self, number: usize) -> Result<Vec<u8>> {
+        let Some(&(at, _, frame)) = self.starts.get(number) else {
+            return Err(damaged(&self.what, "a chunk is said to be beyond its end"));
+        };
+        self.compressed.resize(frame.compressed as usize, 0);
+        self.plain
+            .seek(SeekFrom::Start(at))
+            .and_then(|_| self.plain.read_exact(&mut self.compressed))
+            .map_err(|e| Failure::from_io(e, String::new))
+            .map_err(|e| damaged(&self.what, e.full()))?;
+        let data = self
+            .decoder
+            .decompress(&self.compressed, frame.data as usize)
+            .map_err(|e| damaged(&self.what, e.to_string()))?;
+        if data.len() != frame.data as usize {
+            return Err(damaged(&self.what, "a frame is shorter than its seek table says"));
+        }
+        Ok(data)
+    }
+}
+
+fn read_table(plain: &mut (impl Read + Seek)) -> std::io::Result<Vec<Frame>> {
+    let bad = |why: &str| std::io::Error::other(why.to_owned());
+    let length = plain.seek(SeekFrom::End(0))?;
+    let mut footer = [0u8; SEEK_FOOTER_BYTES];
+    let footer_at = length.checked_sub(SEEK_FOOTER_BYTES as u64).ok_or_else(|| bad("it is cut"))?;
+    plain.seek(SeekFrom::Start(footer_at))?;
+    plain.read_exact(&mut footer)?;
+    let count = u64::from(u32_at(&footer, 0).unwrap_or(0));
+    let table_bytes = count * 8 + SEEK_FOOTER_BYTES as u64;
+    let table_at =
+        length.checked_sub(table_bytes).filter(|_| count <= 1 << 24).ok_or_else(|| bad("its seek table is cut"))?;
+    let mut content = vec![0; table_bytes as usize];
+    plain.seek(SeekFrom::Start(table_at))?;
+    plain.read_exact(&mut content)?;
+    let table = parse_table(&content).map_err(bad)?;
+    let covered: u64 = table.iter().map(|f| u64::from(f.compressed)).sum();
+    if covered + 8 + table_bytes != length {
+        return Err(bad("its seek table does not cover it"));
+    }
+    Ok(table)
+}

@@ -1,0 +1,176 @@
+//! Making a repository, registering a writer in one, and changing who can read.
+//!
+//! `repository.json` is written last: without it there is no repository, and an interrupted `init` is simply run again.
+
+use crate::durable;
+use crate::error::{Failure, Kind, Result};
+use crate::repo::keys::{self, Epoch, NamedRecipient, Operator, RecipientList};
+use crate::repo::point::FORMAT;
+use crate::repo::writer::Writer;
+use crate::repo::{Repository, RepositoryInfo, names};
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use jiff::Timestamp;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What every repository carries so that it can be restored without bkp.
+const TRAVELLING: [(&str, &str); 3] = [
+    ("README.txt", include_str!("restore/README.txt")),
+    ("restore/restore.sh", include_str!("restore/restore.sh")),
+    ("restore/restore.py", include_str!("restore/restore.py")),
+];
+
+/// A repository that does not exist yet. Its ids are fixed, so that a recovery key can name them before anything is written.
+pub struct Prepared {
+    pub info: RepositoryInfo,
+    pub writer: Writer,
+}
+
+pub fn prepare(
+    recipients: Vec<NamedRecipient>,
+    name: &str,
+    state: &Path,
+    capabilities: serde_json::Value,
+    now: Timestamp,
+) -> Result<Prepared> {
+    let info = RepositoryInfo { format: FORMAT, id: durable::random_hex(16), created: now, store: capabilities };
+    let writer = Writer::generate(&info.id, name, recipients, state, now)?;
+    Ok(Prepared { info, writer })
+}
+
+impl Prepared {
+    pub fn write(self, store: Arc<dyn Store>) -> Result<(Repository, Writer)> {
+        let Prepared { info, mut writer } = self;
+        for (name, text) in TRAVELLING {
+            store.put(&names::fixed(name), Bytes::from_static(text.as_bytes()), None)?;
+        }
+        enter(&*store, &mut writer)?;
+        put_recipients(&*store, &writer.recipients)?;
+        match store.put_new(&names::fixed(names::REPOSITORY), json(&info)?, None) {
+            Ok(()) => {}
+            Err(StoreError::Exists(_)) => return Err(already(&*store)),
+            Err(e) => return Err(e.into()),
+        }
+        durable::crash_point("init:repository-written");
+        Ok((Repository { store, info }, writer))
+    }
+}
+
+pub fn already(store: &dyn Store) -> Failure {
+    Failure::new(Kind::Refused, format!("there is a repository at {} already", store.describe()))
+        .hint("To let this host write into it too: bkp init --join")
+}
+
+/// Registers this host as one more writer of an existing repository, with the recipients the store names: show them to the user.
+pub fn join(repository: &Repository, name: &str, state: &Path, now: Timestamp) -> Result<Writer> {
+    let recipients = keys::list_recipients(&*repository.store)?.recipients;
+    if recipients.is_empty() {
+        return Err(Failure::new(Kind::Key, "the repository names no recipients")
+            .hint("Look at keys/recipients.json in the store"));
+    }
+    let mut writer = Writer::generate(repository.id(), name, recipients, state, now)?;
+    enter(&*repository.store, &mut writer)?;
+    Ok(writer)
+}
+
+/// Stores a new writer's epoch and public half, and its state here.
+fn enter(store: &dyn Store, writer: &mut Writer) -> Result<()> {
+    put_new_epoch(store, writer)?;
+    writer.save()?;
+    store.put_new(&names::writer(writer.id()), json(&writer.info)?, None)?;
+    Ok(())
+}
+
+/// Stores the writer's epoch under the first free number; several writers share the numbers.
+fn put_new_epoch(store: &dyn Store, writer: &mut Writer) -> Result<()> {
+    let used = store.list("keys/")?.iter().filter_map(|e| keys::epoch_number(e.key.as_str())).max().unwrap_or(0);
+    for number in used + 1..used + 100 {
+        match store.put_new(&names::epoch(number), Bytes::from(writer.epoch.sealed_bytes()?), None) {
+            Ok(()) => {
+                writer.epoch.number = number;
+                durable::crash_point("keys:epoch-written");
+                return Ok(());
+            }
+            Err(StoreError::Exists(_)) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(Failure::new(Kind::TryLater, "no number is free for a new data epoch"))
+}
+
+fn put_recipients(store: &dyn Store, recipients: &[NamedRecipient]) -> Result<()> {
+    store.put(&names::fixed(names::RECIPIENTS), json(&RecipientList { recipients: recipients.to_vec() })?, None)?;
+    durable::crash_point("keys:recipients-written");
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Bytes> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
+    text.push(b'\n');
+    Ok(Bytes::from(text))
+}
+
+/// Begins a new data epoch: what is written from now on is sealed to a new key.
+pub fn new_epoch(repository: &Repository, writer: &mut Writer) -> Result<u32> {
+    writer.epoch = Epoch::generate(0, &writer.recipients)?;
+    put_new_epoch(&*repository.store, writer)?;
+    writer.save()?;
+    Ok(writer.epoch.number)
+}
+
+/// Lets one more person read everything, old and new. An operator must open the epochs for it.
+pub fn add_recipient(
+    repository: &Repository,
+    writer: &mut Writer,
+    new: NamedRecipient,
+    operator: &Operator,
+) -> Result<()> {
+    if let Some(same) = writer.recipients.iter().find(|r| r.recipient == new.recipient || r.name == new.name) {
+        return Err(Failure::usage(format!("`{}` ({}) is a recipient already", same.name, same.recipient)));
+    }
+    let mut recipients = writer.recipients.clone();
+    recipients.push(new);
+    reseal(repository, writer, recipients, operator)
+}
+
+/// Takes a person off: their key opens no new data. What they could read before, they still can.
+pub fn remove_recipient(repository: &Repository, writer: &mut Writer, name: &str, operator: &Operator) -> Result<()> {
+    let recipients: Vec<_> =
+        writer.recipients.iter().filter(|r| r.name != name && r.recipient != name).cloned().collect();
+    if recipients.len() == writer.recipients.len() {
+        return Err(Failure::usage(format!("`{name}` is not a recipient")).hint("List them with: bkp keys list"));
+    }
+    if recipients.is_empty() {
+        return Err(Failure::new(Kind::Refused, "that is the last recipient: nobody could restore")
+            .hint("Add another one first: bkp keys add"));
+    }
+    reseal(repository, writer, recipients, operator)?;
+    new_epoch(repository, writer).map(drop)
+}
+
+fn reseal(
+    repository: &Repository,
+    writer: &mut Writer,
+    recipients: Vec<NamedRecipient>,
+    operator: &Operator,
+) -> Result<()> {
+    let store = &*repository.store;
+    let opened = operator.epochs(store)?;
+    let numbers: Vec<u32> = store.list("keys/")?.iter().filter_map(|e| keys::epoch_number(e.key.as_str())).collect();
+    if let Some(closed) = numbers.iter().find(|n| !opened.contains_key(n)) {
+        return Err(Failure::new(Kind::Key, format!("this identity does not open data epoch {closed}"))
+            .hint("Give all operators' identities that are needed: --identity may be repeated"));
+    }
+    for (number, identity) in &opened {
+        let epoch = Epoch::reseal(*number, identity, &recipients)?;
+        store.put(&names::epoch(*number), Bytes::from(epoch.sealed_bytes()?), None)?;
+        durable::crash_point("keys:epoch-written");
+        if *number == writer.epoch.number {
+            writer.epoch = epoch;
+        }
+    }
+    put_recipients(store, &recipients)?;
+    writer.recipients = recipients;
+    writer.save()
+}

@@ -1,0 +1,304 @@
+//! Who can read: recipients that objects are sealed to, and the keyring that opens them.
+//!
+//! Operators hold their private halves offline. The data epoch's private half is sealed to them in `keys/`, and opening
+//! it once per command is all they are asked for; what follows is opened with the epoch. Removing a recipient protects
+//! future data only: what was sealed stays readable to who holds the key.
+
+use crate::error::{Context, Failure, Kind, Result};
+use crate::repo::names;
+use crate::store::{self, Store, StoreError};
+use age::cli_common::{StdinGuard, read_identities, read_recipients};
+use age::secrecy::ExposeSecret;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// age recipients as text, so that they can be stored, compared and shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipients(Vec<String>);
+
+impl Recipients {
+    pub fn new(texts: impl IntoIterator<Item = String>) -> Self {
+        let mut all: Vec<String> = texts.into_iter().collect();
+        all.sort();
+        all.dedup();
+        Recipients(all)
+    }
+
+    /// Plug-in recipients start their program here.
+    pub fn parse(&self) -> Result<Vec<Box<dyn age::Recipient + Send>>> {
+        parse_recipients(&self.0)
+    }
+}
+
+fn parse_recipients(texts: &[String]) -> Result<Vec<Box<dyn age::Recipient + Send>>> {
+    read_recipients(texts.to_vec(), vec![], vec![], None, &mut StdinGuard::new(false)).map_err(|e| {
+        Failure::usage("a recipient cannot be used")
+            .because(e.to_string())
+            .hint("A recipient is an age public key (age1…), an ssh public key, or an age plug-in's")
+    })
+}
+
+/// A private key that opens objects: what a [`Keyring`] is made of.
+#[derive(Clone)]
+pub struct Keyring(Vec<age::x25519::Identity>);
+
+impl Keyring {
+    pub fn new(identities: impl IntoIterator<Item = age::x25519::Identity>) -> Self {
+        Keyring(identities.into_iter().collect())
+    }
+
+    pub fn identities(&self) -> impl Iterator<Item = &dyn age::Identity> {
+        self.0.iter().map(|i| i as &dyn age::Identity)
+    }
+
+    pub fn join(mut self, other: Keyring) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keyring({} keys)", self.0.len())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Holds a recovery key.
+    Operator,
+    /// Restores for rehearsals only; opens the same objects.
+    Rehearser,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedRecipient {
+    pub name: String,
+    pub role: Role,
+    pub recipient: String,
+    pub added: Timestamp,
+}
+
+/// Makes an operator or rehearser out of what was typed, or says why not.
+pub fn named_recipient(name: &str, role: Role, recipient: &str, now: Timestamp) -> Result<NamedRecipient> {
+    let recipient = recipient.trim().to_owned();
+    if recipient.starts_with("AGE-SECRET-KEY-") {
+        return Err(Failure::new(Kind::Key, "that is a private key; a recipient is the public one (age1…)")
+            .hint("Print it with: age-keygen -y FILE"));
+    }
+    parse_recipients(std::slice::from_ref(&recipient))?;
+    Ok(NamedRecipient { name: name.to_owned(), role, recipient, added: now })
+}
+
+/// `keys/recipients.json`: for people; a writer believes only its own copy.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RecipientList {
+    pub recipients: Vec<NamedRecipient>,
+}
+
+/// A data epoch as its users know it: the public half, and the private half sealed.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Epoch {
+    pub number: u32,
+    pub recipient: String,
+    /// b64 of the object in `keys/`.
+    pub sealed: String,
+}
+
+impl Epoch {
+    /// Makes a key pair and keeps only its public half and the sealed private one.
+    pub fn generate(number: u32, recipients: &[NamedRecipient]) -> Result<Self> {
+        Epoch::reseal(number, &age::x25519::Identity::generate(), recipients)
+    }
+
+    /// Seals an epoch's key again, to other recipients.
+    pub fn reseal(number: u32, identity: &age::x25519::Identity, recipients: &[NamedRecipient]) -> Result<Self> {
+        let what = || "cannot seal the key of the data epoch".to_string();
+        let texts = Recipients::new(recipients.iter().map(|r| r.recipient.clone()));
+        let parsed = texts.parse()?;
+        let encryptor = age::Encryptor::with_recipients(parsed.iter().map(|r| r.as_ref() as &dyn age::Recipient))
+            .map_err(|e| {
+                Failure::usage(what())
+                    .because(e)
+                    .hint("Give at least one recipient; post-quantum and classic ones cannot be mixed")
+            })?;
+        let mut writer = encryptor.wrap_output(Vec::new()).context(what)?;
+        writer.write_all(identity.to_string().expose_secret().as_bytes()).context(what)?;
+        writer.write_all(b"\n").context(what)?;
+        let sealed = writer.finish().context(what)?;
+        Ok(Epoch { number, recipient: identity.to_public().to_string(), sealed: BASE64.encode(sealed) })
+    }
+
+    pub fn sealed_bytes(&self) -> Result<Vec<u8>> {
+        BASE64
+            .decode(&self.sealed)
+            .map_err(|e| Failure::failed("the stored key of the data epoch is damaged").because(e))
+    }
+}
+
+/// What `--identity FILE` gives: keys of any kind, and the writers' public keys noted in the files.
+pub struct Operator {
+    identities: Vec<Box<dyn age::Identity>>,
+    /// Writer id → public key, from lines `# bkp-writer: W ed25519:…`.
+    pub trusted: BTreeMap<String, String>,
+}
+
+impl Operator {
+    /// Reads age identity files, ssh keys and plug-in identities. A passphrase is asked for on the terminal.
+    pub fn read(files: &[std::path::PathBuf]) -> Result<Self> {
+        let mut names = Vec::new();
+        let mut trusted = BTreeMap::new();
+        for file in files {
+            refuse_open_to_others(file)?;
+            let text = std::fs::read(file)
+                .context(|| format!("cannot read the identity {}", file.display()))
+                .map_err(|e| Failure::new(Kind::Key, e.full()))?;
+            trusted.extend(noted_writers(&String::from_utf8_lossy(&text)));
+            names.push(
+                file.to_str()
+                    .map(str::to_owned)
+                    .ok_or_else(|| Failure::usage("the path of an identity must be UTF-8"))?,
+            );
+        }
+        let identities = read_identities(names, None, &mut StdinGuard::new(false)).map_err(|e| {
+            Failure::new(Kind::Key, "cannot use the identity")
+                .because(e.to_string())
+                .hint("An identity is the file that bkp init made, an age key file, or an ssh private key")
+        })?;
+        Ok(Operator { identities, trusted })
+    }
+
+    fn open(&self, sealed: &[u8]) -> std::result::Result<age::x25519::Identity, age::DecryptError> {
+        let decryptor = age::Decryptor::new_buffered(sealed)?;
+        let mut text = String::new();
+        decryptor.decrypt(self.identities.iter().map(AsRef::as_ref))?.read_to_string(&mut text)?;
+        let parsed = text.trim().parse();
+        zeroize::Zeroize::zeroize(&mut text);
+        parsed.map_err(|_| age::DecryptError::InvalidHeader)
+    }
+
+    /// Opens every data epoch that these identities open, by number. None at all is a failure.
+    pub fn epochs(&self, store: &dyn Store) -> Result<BTreeMap<u32, age::x25519::Identity>> {
+        let mut opened = BTreeMap::new();
+        let mut refused = None;
+        for entry in store.list("keys/")? {
+            let Some(number) = epoch_number(entry.key.as_str()) else { continue };
+            match self.open(&store::read(store, &entry.key)?) {
+                Ok(identity) => drop(opened.insert(number, identity)),
+                Err(e) => refused = Some((entry.key.to_string(), e)),
+            }
+        }
+        match refused {
+            Some((key, error)) if opened.is_empty() => Err(no_fit(&key, &error)),
+            None if opened.is_empty() => {
+                Err(Failure::new(Kind::NoRepository, "the repository has no keys/epoch-*.age"))
+            }
+            _ => Ok(opened),
+        }
+    }
+
+    /// Opens the epoch key that a point carries, for when `keys/` is lost.
+    pub fn carried(&self, sealed: &str) -> Option<age::x25519::Identity> {
+        self.open(&BASE64.decode(sealed).ok()?).ok()
+    }
+}
+
+fn no_fit(key: &str, error: &age::DecryptError) -> Failure {
+    match error {
+        age::DecryptError::NoMatchingKeys => {
+            Failure::new(Kind::Key, "this identity does not belong to this repository").hint(
+                "Use the recovery key that `bkp init` made for it; `bkp keys list` shows which public keys it has",
+            )
+        }
+        other => Failure::new(Kind::Key, format!("cannot open {key}")).because(other.to_string()),
+    }
+}
+
+pub fn epoch_number(key: &str) -> Option<u32> {
+    key.strip_prefix("keys/epoch-")?.strip_suffix(".age")?.parse().ok()
+}
+
+fn refuse_open_to_others(file: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(file)
+        .context(|| format!("cannot read the identity {}", file.display()))
+        .map_err(|e| Failure::new(Kind::Key, e.full()))?;
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        return Err(Failure::new(Kind::Refused, format!("the identity {} can be read by others", file.display()))
+            .hint(format!("chmod 600 {}, and think of who may have read it", file.display())));
+    }
+    Ok(())
+}
+
+fn noted_writers(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    text.lines().filter_map(|line| {
+        let (writer, key) = line.strip_prefix("# bkp-writer: ")?.trim().split_once(' ')?;
+        Some((writer.to_owned(), key.to_owned()))
+    })
+}
+
+/// A new recovery key, made by `init` for an operator who has none.
+pub struct RecoveryKey(age::x25519::Identity);
+
+impl RecoveryKey {
+    pub fn generate() -> Self {
+        RecoveryKey(age::x25519::Identity::generate())
+    }
+
+    pub fn recipient(&self) -> String {
+        self.0.to_public().to_string()
+    }
+
+    /// The content of the operator's file. `writer_line` pins the writer's public key.
+    pub fn text(
+        &self,
+        repository: &str,
+        location: &str,
+        writer_line: &str,
+        now: Timestamp,
+    ) -> zeroize::Zeroizing<String> {
+        zeroize::Zeroizing::new(format!(
+            "# bkp recovery key. Without it nothing can be restored; whoever has it can read every backup.\n\
+             # Keep it away from this machine: on paper, in a safe, in a password store.\n\
+             # repository: {repository}\n# location: {location}\n# created: {}\n# public key: {}\n{writer_line}\n{}\n",
+            now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            self.recipient(),
+            self.0.to_string().expose_secret()
+        ))
+    }
+}
+
+/// Reads `keys/recipients.json`.
+pub fn list_recipients(store: &dyn Store) -> Result<RecipientList> {
+    match store::read(store, &names::fixed(names::RECIPIENTS)) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|e| Failure::failed("keys/recipients.json is damaged").because(e))
+        }
+        Err(StoreError::NotFound(_)) => Ok(RecipientList::default()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_key_is_not_taken_for_a_recipient_nor_repeated() {
+        let secret = age::x25519::Identity::generate().to_string();
+        let refused = named_recipient("me", Role::Operator, secret.expose_secret(), Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(!refused.full().contains(secret.expose_secret()));
+    }
+
+    #[test]
+    fn writers_are_read_from_the_recovery_key() {
+        let text =
+            RecoveryKey::generate().text("r", "file:///x", "# bkp-writer: 00ff ed25519:abc", Timestamp::UNIX_EPOCH);
+        assert_eq!(noted_writers(&text).collect::<Vec<_>>(), [("00ff".to_owned(), "ed25519:abc".to_owned())]);
+    }
+}

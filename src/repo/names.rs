@@ -1,0 +1,150 @@
+//! Names of objects (`docs/FORMAT.md` §1). The only place that spells them.
+
+use crate::error::{Failure, Result};
+use crate::store::Key;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+pub const REPOSITORY: &str = "repository.json";
+pub const RECIPIENTS: &str = "keys/recipients.json";
+pub const WRITERS: &str = "writers/";
+
+/// Names made here are valid by construction; sources were checked by [`check_source`].
+fn key(name: String) -> Key {
+    Key::new(name).expect("names of objects are made of checked parts")
+}
+
+pub fn fixed(name: &str) -> Key {
+    key(name.to_owned())
+}
+
+pub fn epoch(number: u32) -> Key {
+    key(format!("keys/epoch-{number:04}.age"))
+}
+
+pub fn writer(writer: &str) -> Key {
+    key(format!("{WRITERS}{writer}.json"))
+}
+
+/// Prefix of the points of a writer, or of one of its series.
+pub fn points(writer: &str, source: Option<&str>) -> String {
+    source.map_or_else(|| format!("w/{writer}/points/"), |s| format!("w/{writer}/points/{s}/"))
+}
+
+pub fn point(writer: &str, source: &str, point: &str) -> Key {
+    key(format!("w/{writer}/points/{source}/{point}"))
+}
+
+pub fn packs(writer: &str) -> String {
+    format!("w/{writer}/p/")
+}
+
+pub fn pack(writer: &str, sha256: &[u8; 32]) -> Key {
+    content(writer, 'p', sha256)
+}
+
+pub fn index(writer: &str, sha256: &[u8; 32]) -> Key {
+    content(writer, 'x', sha256)
+}
+
+pub fn body(writer: &str, sha256: &[u8; 32]) -> Key {
+    content(writer, 'b', sha256)
+}
+
+fn content(writer: &str, kind: char, sha256: &[u8; 32]) -> Key {
+    key(format!("w/{writer}/{kind}/{}", hex::encode(&sha256[..16])))
+}
+
+pub fn streams(writer: &str) -> String {
+    format!("w/{writer}/s/")
+}
+
+pub fn new_stream(writer: &str) -> Key {
+    key(format!("w/{writer}/s/{}", crate::durable::random_hex(16)))
+}
+
+pub fn sessions(writer: &str) -> String {
+    format!("w/{writer}/sess/")
+}
+
+pub fn session(writer: &str, session: &str) -> Key {
+    key(format!("w/{writer}/sess/{session}"))
+}
+
+pub fn session_end(writer: &str, session: &str) -> Key {
+    key(format!("w/{writer}/sess/{session}.end"))
+}
+
+pub fn checkpoints(writer: &str, session: &str) -> String {
+    format!("w/{writer}/ckpt/{session}/")
+}
+
+pub fn checkpoint(writer: &str, session: &str, number: u32) -> Key {
+    key(format!("w/{writer}/ckpt/{session}/{number}"))
+}
+
+pub fn proofs(writer: &str, source: Option<&str>) -> String {
+    source.map_or_else(|| format!("w/{writer}/proofs/"), |s| format!("w/{writer}/proofs/{s}/"))
+}
+
+pub fn proof(writer: &str, source: &str, point: &str, level: &str, at: Timestamp) -> Key {
+    key(format!("w/{writer}/proofs/{source}/{point}.{level}.{}", utc(at)))
+}
+
+/// `YYYYMMDDTHHMMSSZ`.
+pub fn utc(at: Timestamp) -> String {
+    at.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+/// `UTC-ID` of a new point or session.
+pub fn stamped(at: Timestamp) -> String {
+    format!("{}-{}", utc(at), crate::durable::random_hex(4))
+}
+
+/// The instant in the name of a point, to the second.
+pub fn instant_of(point: &str) -> Option<Timestamp> {
+    let (stamp, id) = point.split_once('-')?;
+    let good_id = id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", stamp).ok()?;
+    good_id.then(|| civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())).flatten()
+}
+
+/// The short id people type: the part after the dash.
+pub fn short_id(point: &str) -> &str {
+    point.rsplit('-').next().unwrap_or(point)
+}
+
+pub fn check_source(name: &str) -> Result<()> {
+    let alphabet = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.bytes().all(alphabet) {
+        return Err(Failure::usage(format!("`{name}` cannot be the name of a source"))
+            .hint("Use letters, digits, `.`, `_` and `-`, not beginning with `.`, at most 100"));
+    }
+    Ok(())
+}
+
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_named_by_its_instant() {
+        let at: Timestamp = "2026-11-22T02:30:15.9Z".parse().unwrap();
+        let name = stamped(at);
+        assert!(name.starts_with("20261122T023015Z-"));
+        assert_eq!(instant_of(&name).unwrap(), "2026-11-22T02:30:15Z".parse().unwrap());
+        assert_eq!(instant_of("20261122T023015Z-xyz"), None);
+    }
+
+    #[test]
+    fn sources_cannot_leave_their_place() {
+        assert!(check_source("mysql-auth").is_ok());
+        for bad in ["", "..", ".x", "a/b", "a b", "ñ"] {
+            assert!(check_source(bad).is_err(), "{bad}");
+        }
+    }
+}

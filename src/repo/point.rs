@@ -1,0 +1,154 @@
+//! Points: what a committed backup says of itself (`docs/FORMAT.md` §3, §4), sealed and signed.
+
+use crate::error::{Failure, Kind, Result};
+use crate::repo::container::{Codec, decode, encode};
+use crate::repo::keys::{Keyring, Recipients};
+use crate::repo::{names, sign};
+use crate::store::Key;
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub const FORMAT: u32 = 1;
+const PAYLOAD_TYPE: &str = "application/vnd.bkp.point+json";
+
+/// The exact bytes of one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    pub key: Key,
+    #[serde(with = "hex::serde")]
+    pub sha256: [u8; 32],
+    pub size: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    pub name: String,
+    pub codec: Codec,
+    pub bytes: u64,
+    #[serde(with = "hex::serde")]
+    pub sha256: [u8; 32],
+    pub objects: Vec<Pin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    pub index: Pin,
+    /// Length of the tar stream.
+    pub bytes: u64,
+    pub entries: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    pub point: String,
+    #[serde(with = "hex::serde")]
+    pub sha256: [u8; 32],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineInfo {
+    pub kind: String,
+    pub version: String,
+}
+
+/// The signed header of a point. The writer can read it; names of files and contents are not in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    pub format: u32,
+    pub repository: String,
+    pub writer: String,
+    pub source: String,
+    /// `UTC-ID`, the last part of the object's name.
+    pub point: String,
+    pub sequence: u64,
+    pub previous: Option<Previous>,
+    pub engine: EngineInfo,
+    pub started_at: Timestamp,
+    pub consistent_at: Timestamp,
+    pub written_at: Timestamp,
+    pub host: String,
+    pub bkp: String,
+    pub epoch: u32,
+    pub epoch_key: String,
+    pub streams: Vec<Stream>,
+    pub tree: Option<Tree>,
+    pub body: Pin,
+    pub bytes: u64,
+    pub added: u64,
+    pub warnings: u64,
+}
+
+/// What only those who restore may read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Body {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_id_key: Option<String>,
+    pub source_location: String,
+    pub fingerprint: serde_json::Value,
+    pub inventory: BTreeMap<String, u64>,
+    pub warnings: Vec<String>,
+    #[serde(default)]
+    pub notes: Vec<String>,
+    pub position: Option<serde_json::Value>,
+    pub restore: String,
+    #[serde(default)]
+    pub credentials: Vec<serde_json::Value>,
+}
+
+impl Point {
+    pub fn key(&self) -> Key {
+        names::point(&self.writer, &self.source, &self.point)
+    }
+
+    /// The id that people type.
+    pub fn id(&self) -> &str {
+        names::short_id(&self.point)
+    }
+
+    /// Objects that this point pins itself (packs are pinned by its index).
+    pub fn pins(&self) -> impl Iterator<Item = &Pin> {
+        let streams = self.streams.iter().flat_map(|s| &s.objects);
+        streams.chain(self.tree.iter().map(|t| &t.index)).chain([&self.body])
+    }
+
+    pub fn seal(&self, key: &SigningKey, recipients: &Recipients) -> Result<Vec<u8>> {
+        let payload = serde_json::to_vec(self).map_err(|e| Failure::failed("cannot write the point").because(e))?;
+        encode::seal(&sign::sign(PAYLOAD_TYPE, &payload, key), recipients)
+    }
+
+    /// Opens a sealed point, checks its signature, and that it is what its name says.
+    pub fn open(sealed: &[u8], name: &Key, keys: &Keyring, signer: &VerifyingKey, repository: &str) -> Result<Point> {
+        let what = format!("the point {name}");
+        let envelope = decode::open_whole(sealed, keys, &what)?;
+        let payload = sign::verify(&envelope, PAYLOAD_TYPE, signer, &what)?;
+        let bad = |why: &str| Failure::new(Kind::Verification, format!("{what} is not to be believed: {why}"));
+        let version: Version =
+            serde_json::from_slice(&payload).map_err(|e| bad("its content is not a point").because(e))?;
+        refuse_newer(version.format, &what)?;
+        let point: Point =
+            serde_json::from_slice(&payload).map_err(|e| bad("its content is not a point").because(e))?;
+        if point.repository != repository {
+            return Err(bad("it belongs to another repository"));
+        }
+        if point.key() != *name {
+            return Err(bad("it was moved: it is signed under another name"));
+        }
+        Ok(point)
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
+/// Readers of version 1 refuse anything newer: they could not know what they do not understand.
+pub fn refuse_newer(format: u32, what: &str) -> Result<()> {
+    if format > FORMAT {
+        return Err(Failure::failed(format!("{what} is of format {format}; this bkp knows formats up to {FORMAT}"))
+            .hint("Use a newer bkp; nothing was changed"));
+    }
+    Ok(())
+}

@@ -1,0 +1,351 @@
+//! Sessions: one backup of one source, from its first object to the commit (`docs/FORMAT.md` §8, §10).
+//!
+//! Nothing of a session is visible before [`Session::commit`] writes the signed point, and that happens last, after the
+//! store was asked what it holds. A session that ends otherwise leaves objects that nothing refers to, and checkpoints
+//! that the next session of the series takes up.
+//! The caller holds the lock of the source; the session itself locks nothing.
+
+mod checkpoint;
+mod object;
+mod packer;
+mod resume;
+mod tree;
+
+pub use tree::TreeWriter;
+
+use crate::durable;
+use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
+use crate::repo::container::encode::{self, Compression};
+use crate::repo::index::{Index, PackInfo};
+use crate::repo::point::{self, Body, EngineInfo, Pin, Point, Previous, Stream, Tree};
+use crate::repo::writer::{Audience, Writer};
+use crate::repo::{Repository, names};
+use crate::store::{Key, Retain, Store, StoreError};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::Digest;
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+/// Data per object of a stream; more goes into a second object (S3 takes 10,000 parts).
+const STREAM_OBJECT_BYTES: u64 = 512 << 30;
+
+/// How a session writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    pub compression: Compression,
+    /// Object lock of everything that the point refers to and this session stores.
+    pub retain: Option<Retain>,
+    /// Data per object of a stream; 0 means the default. Tests make it small.
+    pub stream_object_bytes: u64,
+}
+
+/// `w/W/sess/SID`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SessionInfo {
+    pub writer: String,
+    pub source: String,
+    pub bases: Vec<String>,
+    pub started_at: Timestamp,
+    pub protocol: u32,
+}
+
+/// What is known of a dump when it is committed.
+pub struct Draft {
+    pub engine: EngineInfo,
+    pub started_at: Timestamp,
+    pub consistent_at: Timestamp,
+    pub written_at: Timestamp,
+    pub host: String,
+    pub body: Body,
+}
+
+/// The previous point of the series, with what can be reused of it.
+struct Base {
+    point: Point,
+    sha256: [u8; 32],
+    index: Option<Index>,
+}
+
+pub struct Session<'a> {
+    repository: &'a Repository,
+    writer: &'a Writer,
+    source: String,
+    id: String,
+    options: Options,
+    cancel: &'a Cancel,
+    base: Option<Base>,
+    /// Sessions of this series that ended without an end; closed by this one's commit.
+    dead: Vec<String>,
+    checkpointed: Vec<Index>,
+    present: HashSet<PackInfo>,
+    streams: Vec<Stream>,
+    tree: Option<TreeWriter>,
+    added: u64,
+}
+
+impl<'a> Session<'a> {
+    pub fn begin(
+        repository: &'a Repository,
+        writer: &'a Writer,
+        source: &str,
+        options: Options,
+        cancel: &'a Cancel,
+        now: Timestamp,
+    ) -> Result<Self> {
+        names::check_source(source)?;
+        let store = &*repository.store;
+        let base = resume::latest(repository, writer, source)?;
+        let id = names::stamped(now);
+        let bases = base.iter().map(|b| b.point.point.clone()).collect();
+        let info = SessionInfo {
+            writer: writer.id().to_owned(),
+            source: source.to_owned(),
+            bases,
+            started_at: now,
+            protocol: 1,
+        };
+        let sealed = encode::seal(&to_json(&info)?, &writer.audience(Audience::Bookkeeping))?;
+        store.put(&names::session(writer.id(), &id), Bytes::from(sealed), None)?;
+        durable::crash_point("backup:session-written");
+        let base = match base {
+            // Forgotten between our look and our session: a collector may not have seen the pin.
+            Some(base) if !resume::still_there(store, &base.point)? => None,
+            other => other,
+        };
+        let dead = resume::dead_sessions(repository, writer, source, &id)?;
+        let checkpointed = resume::checkpoints(repository, writer, &dead)?;
+        let mut session = Session {
+            repository,
+            writer,
+            source: source.to_owned(),
+            id,
+            options,
+            cancel,
+            base,
+            dead,
+            checkpointed,
+            present: HashSet::new(),
+            streams: Vec::new(),
+            tree: None,
+            added: 0,
+        };
+        session.present = session.packs_present()?;
+        Ok(session)
+    }
+
+    /// The point before this one, when there is one.
+    pub fn previous(&self) -> Option<&Point> {
+        self.base.as_ref().map(|b| &b.point)
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.repository.store
+    }
+
+    /// Which of the packs we may refer to are in the store, with the right size.
+    fn packs_present(&self) -> Result<HashSet<PackInfo>> {
+        let indexes = || self.base.iter().filter_map(|b| b.index.as_ref()).chain(&self.checkpointed);
+        if indexes().next().is_none() {
+            return Ok(HashSet::new());
+        }
+        let listed = sizes(self.store(), &names::packs(self.writer.id()))?;
+        let there = |pack: &PackInfo| listed.contains(&(names::pack(self.writer.id(), &pack.sha256), pack.size));
+        Ok(indexes().flat_map(|i| &i.packs).filter(|p| there(p)).copied().collect())
+    }
+
+    /// Stores one stream to its end.
+    pub fn stream(&mut self, name: &str, data: &mut dyn Read) -> Result<u64> {
+        let recipients = self.writer.audience(Audience::Restorers);
+        let limit =
+            if self.options.stream_object_bytes == 0 { STREAM_OBJECT_BYTES } else { self.options.stream_object_bytes };
+        let mut hash = sha2::Sha256::new();
+        let mut objects: Vec<Pin> = Vec::new();
+        let mut bytes = 0;
+        let mut data = Cancellable { data, cancel: self.cancel };
+        loop {
+            let store: Arc<dyn Store> = self.repository.store.clone();
+            let output = object::ObjectWriter::new(store, names::new_stream(self.writer.id()), self.options.retain);
+            let (encoded, output) =
+                encode::encode(&mut data, output, self.options.compression, &recipients, &mut hash, limit)?;
+            let pin = output.finish()?;
+            durable::crash_point("backup:stream-stored");
+            bytes += encoded.bytes;
+            self.added += pin.size;
+            objects.push(pin);
+            if encoded.complete {
+                break;
+            }
+        }
+        let codec = self.options.compression.codec;
+        self.streams.push(Stream { name: name.to_owned(), codec, bytes, sha256: hash.finalize().into(), objects });
+        Ok(bytes)
+    }
+
+    /// The tree of this session, begun at the first call.
+    pub fn tree(&mut self) -> &mut TreeWriter {
+        if self.tree.is_none() {
+            self.tree = Some(self.new_tree());
+        }
+        self.tree.as_mut().expect("it was just made")
+    }
+
+    fn new_tree(&self) -> TreeWriter {
+        let settings = packer::PackSettings {
+            store: self.repository.store.clone(),
+            writer: self.writer.id().to_owned(),
+            recipients: self.writer.audience(Audience::Epoch),
+            compression: Compression { codec: super::container::Codec::Zstd, ..self.options.compression },
+            retain: self.options.retain,
+        };
+        let packer = packer::Packer::new(&settings, self.writer.chunk_id_key());
+        let recipients = self.writer.audience(Audience::All);
+        let checkpoints =
+            checkpoint::Checkpoints::new(self.repository.store.clone(), self.writer.id(), &self.id, recipients);
+        let mut tree = TreeWriter::new(packer, &self.writer.chunker_secret(), checkpoints);
+        if let Some(index) = self.base.as_ref().and_then(|b| b.index.as_ref()) {
+            tree.add_base(index, &self.present, true);
+        }
+        for index in &self.checkpointed {
+            tree.add_base(index, &self.present, false);
+        }
+        tree
+    }
+
+    /// Verifies what the store holds, and writes the point: from then on the backup exists.
+    pub fn commit(mut self, mut draft: Draft) -> Result<Point> {
+        self.cancel.check()?;
+        let mut tree = None;
+        if let Some(writer) = self.tree.take() {
+            let written = writer.finish()?;
+            self.added += written.stored;
+            draft.body.chunk_id_key = Some(BASE64.encode(self.writer.chunk_id_key()));
+            tree = Some(written);
+        }
+        self.cancel.check()?;
+        durable::crash_point("backup:before-list");
+        self.verify_stored(tree.as_ref().map(|t| &t.index))?;
+        let tree = match tree {
+            Some(t) => {
+                let index = self.put_content(&t.index.to_bytes(), Audience::All, names::index)?;
+                durable::crash_point("backup:index-stored");
+                Some(Tree { index, bytes: t.bytes, entries: t.entries })
+            }
+            None => None,
+        };
+        let body = self.put_content(&to_json(&draft.body)?, Audience::Restorers, names::body)?;
+        durable::crash_point("backup:body-stored");
+        let point = self.point(draft, tree, body);
+        let sealed = point.seal(&self.writer.signing, &self.writer.audience(Audience::All))?;
+        self.cancel.check()?;
+        durable::crash_point("backup:before-point");
+        self.store().put_new(&point.key(), Bytes::from(sealed), self.options.retain.as_ref())?;
+        durable::crash_point("backup:point-written");
+        // The point exists: a failure from here on must not say otherwise. What is missing is made up for by the next run.
+        let _ = self.close();
+        Ok(point)
+    }
+
+    fn close(&self) -> Result<()> {
+        durable::crash_point("backup:before-session-end");
+        for session in self.dead.iter().chain([&self.id]) {
+            let sealed = encode::seal(b"{}", &self.writer.audience(Audience::Bookkeeping))?;
+            self.store().put(&names::session_end(self.writer.id(), session), Bytes::from(sealed), None)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the session without a point, keeping what the next one can use.
+    pub fn abandon(self) -> Result<()> {
+        self.tree.map_or(Ok(()), TreeWriter::abandon)
+    }
+
+    fn point(&self, draft: Draft, tree: Option<Tree>, body: Pin) -> Point {
+        let streams = self.streams.clone();
+        let bytes = streams.iter().map(|s| s.bytes).sum::<u64>() + tree.as_ref().map_or(0, |t| t.bytes);
+        let previous = self.base.as_ref().map(|b| Previous { point: b.point.point.clone(), sha256: b.sha256 });
+        Point {
+            format: point::FORMAT,
+            repository: self.repository.id().to_owned(),
+            writer: self.writer.id().to_owned(),
+            source: self.source.clone(),
+            point: names::stamped(draft.consistent_at),
+            sequence: self.base.as_ref().map_or(1, |b| b.point.sequence + 1),
+            previous,
+            engine: draft.engine,
+            started_at: draft.started_at,
+            consistent_at: draft.consistent_at,
+            written_at: draft.written_at,
+            host: draft.host,
+            bkp: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch: self.writer.epoch.number,
+            epoch_key: self.writer.epoch.sealed.clone(),
+            streams,
+            tree,
+            body,
+            bytes,
+            added: self.added,
+            warnings: draft.body.warnings.len() as u64,
+        }
+    }
+
+    fn put_content(&mut self, data: &[u8], audience: Audience, name: fn(&str, &[u8; 32]) -> Key) -> Result<Pin> {
+        let object = encode::seal(data, &self.writer.audience(audience))?;
+        let sha256 = names::sha256(&object);
+        let pin = Pin { key: name(self.writer.id(), &sha256), sha256, size: object.len() as u64 };
+        self.added += pin.size;
+        match self.store().put_new(&pin.key, Bytes::from(object), self.options.retain.as_ref()) {
+            Ok(()) | Err(StoreError::Exists(_)) => Ok(pin),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Everything the point will refer to is in the store with its exact size, and its hash where the store keeps one.
+    fn verify_stored(&self, index: Option<&Index>) -> Result<()> {
+        let lost = |key: &Key| {
+            Failure::new(Kind::Verification, format!("{key} was stored, but the store does not have it whole"))
+                .hint("Nothing was committed. Run the backup again; if it happens again, do not trust this store")
+        };
+        for pin in self.streams.iter().flat_map(|s| &s.objects) {
+            let head = self.store().head(&pin.key)?;
+            if head.size != pin.size || head.sha256.is_some_and(|sha256| sha256 != pin.sha256) {
+                return Err(lost(&pin.key));
+            }
+        }
+        if let Some(index) = index {
+            let listed = sizes(self.store(), &names::packs(self.writer.id()))?;
+            for pack in &index.packs {
+                let key = names::pack(self.writer.id(), &pack.sha256);
+                if !listed.contains(&(key.clone(), pack.size)) {
+                    return Err(lost(&key));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sizes(store: &dyn Store, prefix: &str) -> Result<HashSet<(Key, u64)>> {
+    Ok(store.list(prefix)?.into_iter().map(|e| (e.key, e.size)).collect())
+}
+
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Failure::failed("cannot write JSON").because(e))
+}
+
+/// A reader that stops when the run is cancelled.
+struct Cancellable<'a> {
+    data: &'a mut dyn Read,
+    cancel: &'a Cancel,
+}
+
+impl Read for Cancellable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.cancel.check()?;
+        self.data.read(buffer)
+    }
+}

@@ -1,0 +1,242 @@
+//! Chunks into packs: deduplicates, fills packs, and has them compressed, sealed and stored by a pool of threads.
+//!
+//! Memory is bounded: one open pack for data, one for the catalogue, and one in each worker. A chunk is known by its
+//! keyed id; what is known comes from the bases and checkpoints of this series only, never from other writers.
+
+use crate::durable;
+use crate::error::{Failure, Result};
+use crate::repo::container::{FRAME_BYTES, encode};
+use crate::repo::index::{ChunkInfo, PackInfo};
+use crate::repo::keys::Recipients;
+use crate::repo::names;
+use crate::store::{Retain, Store, StoreError};
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Data per pack. Incompressible data makes an object a little larger than this.
+const PACK_BYTES: usize = 32 << 20;
+const CATALOGUE_PACK_BYTES: usize = 16 << 20;
+
+/// What the threads need to know.
+#[derive(Clone)]
+pub struct PackSettings {
+    pub store: Arc<dyn Store>,
+    pub writer: String,
+    pub recipients: Recipients,
+    pub compression: encode::Compression,
+    pub retain: Option<Retain>,
+}
+
+/// A pack being filled.
+#[derive(Default)]
+struct OpenPack {
+    slot: u32,
+    frames: Vec<Vec<u8>>,
+    bytes: usize,
+    chunks: Vec<ChunkInfo>,
+}
+
+type Job = (u32, Vec<Vec<u8>>);
+
+/// Which of the two open packs a chunk goes to: readers want the catalogue without the data around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Data,
+    Catalogue,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    pack: u32,
+    offset: u32,
+    length: u32,
+}
+
+pub struct Packer {
+    id_key: [u8; 32],
+    known: HashMap<[u8; 16], Place>,
+    /// By slot; `None` while the pack is not stored yet.
+    packs: Vec<Option<PackInfo>>,
+    open: [Option<OpenPack>; 2],
+    in_flight: HashMap<u32, Vec<ChunkInfo>>,
+    /// Stored since the last checkpoint.
+    fresh: Vec<(PackInfo, Vec<ChunkInfo>)>,
+    jobs: Option<Sender<Job>>,
+    results: Receiver<Result<(u32, PackInfo)>>,
+    workers: Vec<JoinHandle<()>>,
+    /// Bytes of the objects stored by this packer.
+    pub stored: u64,
+}
+
+impl Packer {
+    pub fn new(settings: &PackSettings, id_key: [u8; 32]) -> Self {
+        // No queue: a full pack waits in the hands of the reader, not in memory of its own.
+        let (jobs, queue) = bounded::<Job>(0);
+        let (answers, results) = unbounded();
+        let workers = (0..settings.compression.workers.max(1))
+            .map(|_| {
+                let (settings, queue, answers) = (settings.clone(), queue.clone(), answers.clone());
+                std::thread::spawn(move || work(&settings, &queue, &answers))
+            })
+            .collect();
+        Packer {
+            id_key,
+            known: HashMap::new(),
+            packs: Vec::new(),
+            open: [None, None],
+            in_flight: HashMap::new(),
+            fresh: Vec::new(),
+            jobs: Some(jobs),
+            results,
+            workers,
+            stored: 0,
+        }
+    }
+
+    /// A pack that is in the store already; gives its slot.
+    pub fn add_stored_pack(&mut self, pack: PackInfo) -> u32 {
+        self.packs.push(Some(pack));
+        self.packs.len() as u32 - 1
+    }
+
+    /// Makes a stored chunk available for deduplication. `chunk.pack` is a slot.
+    pub fn add_known(&mut self, chunk: &ChunkInfo) {
+        let place = Place { pack: chunk.pack, offset: chunk.offset, length: chunk.length };
+        self.known.entry(short(&chunk.id)).or_insert(place);
+    }
+
+    /// Stores a chunk, unless it is known. In the result, `pack` is a slot.
+    pub fn add(&mut self, lane: Lane, bytes: &[u8]) -> Result<ChunkInfo> {
+        let id = *blake3::keyed_hash(&self.id_key, bytes).as_bytes();
+        if let Some(place) = self.known.get(&short(&id)) {
+            return Ok(ChunkInfo { id, pack: place.pack, offset: place.offset, length: place.length });
+        }
+        let open = match &mut self.open[lane as usize] {
+            Some(open) => open,
+            none => {
+                let slot = self.packs.len() as u32;
+                self.packs.push(None);
+                none.insert(OpenPack { slot, ..OpenPack::default() })
+            }
+        };
+        let chunk = ChunkInfo { id, pack: open.slot, offset: open.bytes as u32, length: bytes.len() as u32 };
+        open.append(bytes);
+        open.chunks.push(chunk);
+        let full = open.bytes >= if lane == Lane::Data { PACK_BYTES } else { CATALOGUE_PACK_BYTES };
+        self.known.insert(short(&id), Place { pack: chunk.pack, offset: chunk.offset, length: chunk.length });
+        if full {
+            self.send(lane)?;
+        }
+        Ok(chunk)
+    }
+
+    fn send(&mut self, lane: Lane) -> Result<()> {
+        if let Some(open) = self.open[lane as usize].take() {
+            self.in_flight.insert(open.slot, open.chunks);
+            let gone = self.jobs.as_ref().is_none_or(|jobs| jobs.send((open.slot, open.frames)).is_err());
+            self.collect()?;
+            if gone {
+                return Err(Failure::failed("the threads that store packs have ended"));
+            }
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<()> {
+        while let Ok(result) = self.results.try_recv() {
+            self.note(result?);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, (slot, pack): (u32, PackInfo)) {
+        self.packs[slot as usize] = Some(pack);
+        self.stored += pack.size;
+        let chunks = self.in_flight.remove(&slot).unwrap_or_default();
+        self.fresh.push((pack, chunks));
+    }
+
+    /// Packs stored since the last time, with what is in them; for checkpoints.
+    pub fn take_fresh(&mut self) -> Vec<(PackInfo, Vec<ChunkInfo>)> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    pub fn fresh(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// Stores what is open, waits for everything, and gives the packs by slot.
+    pub fn finish(&mut self) -> Result<Vec<Option<PackInfo>>> {
+        self.send(Lane::Data)?;
+        self.send(Lane::Catalogue)?;
+        self.jobs = None;
+        while let Ok(result) = self.results.recv() {
+            self.note(result?);
+        }
+        Ok(std::mem::take(&mut self.packs))
+    }
+}
+
+impl Drop for Packer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+impl OpenPack {
+    /// Frames are filled to the brim, without regard to chunks.
+    fn append(&mut self, mut bytes: &[u8]) {
+        self.bytes += bytes.len();
+        while !bytes.is_empty() {
+            if self.frames.last().is_none_or(|f| f.len() == FRAME_BYTES) {
+                self.frames.push(Vec::with_capacity(FRAME_BYTES));
+            }
+            let frame = self.frames.last_mut().expect("one was just pushed");
+            let (now, later) = bytes.split_at(bytes.len().min(FRAME_BYTES - frame.len()));
+            frame.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+}
+
+fn short(id: &[u8; 32]) -> [u8; 16] {
+    id[..16].try_into().expect("a slice of 16 bytes")
+}
+
+fn work(settings: &PackSettings, queue: &Receiver<Job>, answers: &Sender<Result<(u32, PackInfo)>>) {
+    let mut compressor = encode::FrameCompressor::new(settings.compression);
+    for (slot, frames) in queue {
+        let result = match &mut compressor {
+            Ok(compressor) => store_pack(settings, compressor, frames).map(|pack| (slot, pack)),
+            Err(e) => Err(Failure::failed(e.full())),
+        };
+        if answers.send(result).is_err() {
+            return;
+        }
+    }
+}
+
+fn store_pack(
+    settings: &PackSettings,
+    compressor: &mut encode::FrameCompressor,
+    frames: Vec<Vec<u8>>,
+) -> Result<PackInfo> {
+    let data = frames.iter().map(|f| f.len() as u64).sum();
+    let object = encode::seal_frames(frames, compressor, &settings.recipients)?;
+    let sha256 = names::sha256(&object);
+    let size = object.len() as u64;
+    match settings.store.put_new(&names::pack(&settings.writer, &sha256), Bytes::from(object), settings.retain.as_ref())
+    {
+        // The name is the hash of the content: what is there is the same.
+        Ok(()) | Err(StoreError::Exists(_)) => {}
+        Err(e) => return Err(e.into()),
+    }
+    durable::crash_point("backup:pack-stored");
+    Ok(PackInfo { sha256, size, data })
+}

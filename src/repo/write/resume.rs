@@ -1,0 +1,77 @@
+//! What a session finds when it begins: the previous point of its series, and what interrupted sessions left.
+
+use super::{Base, SessionInfo};
+use crate::error::{Failure, Result};
+use crate::repo::container::decode;
+use crate::repo::index::Index;
+use crate::repo::point::Point;
+use crate::repo::writer::Writer;
+use crate::repo::{Repository, names, sign};
+use crate::store::{self, Store, StoreError};
+
+/// The newest point of the series, with its index. A damaged one is passed over for the one before: it must not stop
+/// backups, and `bkp check` names it.
+pub(super) fn latest(repository: &Repository, writer: &Writer, source: &str) -> Result<Option<Base>> {
+    let store = &*repository.store;
+    let keys = writer.keyring();
+    let signer = sign::parse_key(&writer.info.verify_key)?;
+    for entry in store.list(&names::points(writer.id(), Some(source)))?.into_iter().rev() {
+        let sealed = match store::read(store, &entry.key) {
+            Ok(sealed) => sealed,
+            Err(StoreError::NotFound(_)) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let Ok(point) = Point::open(&sealed, &entry.key, &keys, &signer, repository.id()) else { continue };
+        let index = match &point.tree {
+            Some(tree) => repository
+                .pinned(&tree.index)
+                .and_then(|sealed| Index::from_bytes(&decode::open_whole(&sealed, &keys, "the index")?, "the index")),
+            None => Ok(Index::default()),
+        };
+        // A lost index costs deduplication, not the backup.
+        let index = index.ok().filter(|i| !i.packs.is_empty());
+        return Ok(Some(Base { point, sha256: names::sha256(&sealed), index }));
+    }
+    Ok(None)
+}
+
+pub(super) fn still_there(store: &dyn Store, point: &Point) -> Result<bool> {
+    match store.head(&point.key()) {
+        Ok(_) => Ok(true),
+        Err(StoreError::NotFound(_)) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Sessions of this series that have no end. Whoever holds the lock of the source knows that they are dead.
+pub(super) fn dead_sessions(repository: &Repository, writer: &Writer, source: &str, mine: &str) -> Result<Vec<String>> {
+    let store = &*repository.store;
+    let all: Vec<String> =
+        store.list(&names::sessions(writer.id()))?.into_iter().map(|e| e.key.last().to_owned()).collect();
+    let mut dead = Vec::new();
+    for id in all.iter().filter(|id| !id.ends_with(".end") && *id != mine && !all.contains(&format!("{id}.end"))) {
+        let sealed = store::read(store, &names::session(writer.id(), id))?;
+        let Ok(data) = decode::open_whole(&sealed, &writer.keyring(), "a session") else { continue };
+        let info: SessionInfo = serde_json::from_slice(&data)
+            .map_err(|e| Failure::failed(format!("the session {id} is damaged")).because(e))?;
+        if info.source == source {
+            dead.push(id.clone());
+        }
+    }
+    Ok(dead)
+}
+
+/// What those sessions had stored. A damaged checkpoint is passed over: it only costs storing again.
+pub(super) fn checkpoints(repository: &Repository, writer: &Writer, sessions: &[String]) -> Result<Vec<Index>> {
+    let store = &*repository.store;
+    let mut all = Vec::new();
+    for session in sessions {
+        for entry in store.list(&names::checkpoints(writer.id(), session))? {
+            let sealed = store::read(store, &entry.key)?;
+            let index = decode::open_whole(&sealed, &writer.keyring(), "a checkpoint")
+                .and_then(|data| Index::from_bytes(&data, "a checkpoint"));
+            all.extend(index.ok());
+        }
+    }
+    Ok(all)
+}

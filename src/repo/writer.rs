@@ -1,0 +1,184 @@
+//! The writer: what this installation holds to write into one repository, kept in its state directory, mode 0600.
+//!
+//! With it one can write points, list them, and reuse chunks; one cannot read a single byte that was backed up.
+//! It also pins what the store must not be believed about: recipients, the epoch, and the writer's own key.
+
+use crate::durable;
+use crate::error::{Context, Failure, Kind, Result};
+use crate::repo::keys::{Epoch, Keyring, NamedRecipient, Recipients};
+use crate::repo::sign::{self, Trust};
+use age::secrecy::ExposeSecret;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use ed25519_dalek::SigningKey;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// `writers/W.json`, for everybody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriterInfo {
+    pub format: u32,
+    pub writer: String,
+    pub name: String,
+    pub verify_key: String,
+    pub recipient: String,
+    pub created: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    repository: String,
+    info: WriterInfo,
+    identity: String,
+    signing_key: String,
+    secret: String,
+    recipients: Vec<NamedRecipient>,
+    epoch: Epoch,
+}
+
+pub struct Writer {
+    pub repository: String,
+    pub info: WriterInfo,
+    pub signing: SigningKey,
+    /// Keys chunk ids and the chunker are derived from.
+    secret: Zeroizing<[u8; 32]>,
+    identity: age::x25519::Identity,
+    pub recipients: Vec<NamedRecipient>,
+    pub epoch: Epoch,
+    path: PathBuf,
+}
+
+/// Whom an object is sealed to (the table in `docs/FORMAT.md` §1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Points and indexes: writer, operators, rehearsers, epoch.
+    All,
+    /// Streams and bodies: operators, rehearsers, epoch.
+    Restorers,
+    /// Packs: the epoch alone.
+    Epoch,
+    /// Sessions: writer and operators.
+    Bookkeeping,
+}
+
+/// Where the state of a repository's writer is.
+pub fn state_file(state: &Path, repository: &str) -> PathBuf {
+    state.join("repositories").join(repository).join("writer.json")
+}
+
+impl Writer {
+    /// Makes a new writer; nothing is stored before [`save`](Self::save).
+    pub fn generate(
+        repository: &str,
+        name: &str,
+        recipients: Vec<NamedRecipient>,
+        state: &Path,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let mut seed = Zeroizing::new([0u8; 32]);
+        let mut secret = Zeroizing::new([0u8; 32]);
+        for bytes in [&mut seed, &mut secret] {
+            getrandom::fill(&mut bytes[..])
+                .map_err(|e| Failure::failed("the kernel gives no random bytes").because(e.to_string()))?;
+        }
+        let signing = SigningKey::from_bytes(&seed);
+        let identity = age::x25519::Identity::generate();
+        let info = WriterInfo {
+            format: super::point::FORMAT,
+            writer: durable::random_hex(8),
+            name: name.to_owned(),
+            verify_key: sign::key_text(&signing.verifying_key()),
+            recipient: identity.to_public().to_string(),
+            created: now,
+        };
+        let epoch = Epoch::generate(1, &recipients)?;
+        let path = state_file(state, repository);
+        Ok(Writer { repository: repository.to_owned(), info, signing, secret, identity, recipients, epoch, path })
+    }
+
+    /// `None` when this installation is no writer of the repository.
+    pub fn load(state: &Path, repository: &str) -> Result<Option<Self>> {
+        let path = state_file(state, repository);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Failure::from_io(e, || format!("cannot read {}", path.display()))),
+        };
+        let damaged = |why: &str| {
+            Failure::new(Kind::Key, format!("{} is damaged: {why}", path.display()))
+                .hint("Put it back from a copy, or register this host anew with bkp init")
+        };
+        let stored: Stored = serde_json::from_str(&text).map_err(|_| damaged("it is not what bkp wrote"))?;
+        super::point::refuse_newer(stored.format, &path.display().to_string())?;
+        let bytes =
+            |text: &str| BASE64.decode(text).ok().and_then(|b| <[u8; 32]>::try_from(b).ok()).map(Zeroizing::new);
+        let seed = bytes(&stored.signing_key).ok_or_else(|| damaged("the signing key"))?;
+        Ok(Some(Writer {
+            repository: stored.repository,
+            info: stored.info,
+            signing: SigningKey::from_bytes(&seed),
+            secret: bytes(&stored.secret).ok_or_else(|| damaged("the secret"))?,
+            identity: stored.identity.parse().map_err(|_| damaged("the identity"))?,
+            recipients: stored.recipients,
+            epoch: stored.epoch,
+            path,
+        }))
+    }
+
+    pub fn save(&self) -> Result<()> {
+        let what = || format!("cannot write {}", self.path.display());
+        let stored = Stored {
+            format: super::point::FORMAT,
+            repository: self.repository.clone(),
+            info: self.info.clone(),
+            identity: self.identity.to_string().expose_secret().to_owned(),
+            signing_key: BASE64.encode(self.signing.to_bytes()),
+            secret: BASE64.encode(&self.secret[..]),
+            recipients: self.recipients.clone(),
+            epoch: self.epoch.clone(),
+        };
+        let text = Zeroizing::new(serde_json::to_vec_pretty(&stored).map_err(|e| Failure::failed(what()).because(e))?);
+        durable::create_private_directory(durable::parent_of(&self.path)).context(what)?;
+        durable::write(&self.path, &text, 0o600).context(what)
+    }
+
+    pub fn id(&self) -> &str {
+        &self.info.writer
+    }
+
+    pub fn keyring(&self) -> Keyring {
+        Keyring::new([self.identity.clone()])
+    }
+
+    /// This writer's own signatures are believed without the store.
+    pub fn trust(&self) -> Trust {
+        Trust { pinned: [(self.info.writer.clone(), self.info.verify_key.clone())].into() }
+    }
+
+    /// The line for recovery keys that pins this writer's public key.
+    pub fn trust_line(&self) -> String {
+        format!("# bkp-writer: {} {}", self.info.writer, self.info.verify_key)
+    }
+
+    pub fn chunk_id_key(&self) -> [u8; 32] {
+        blake3::derive_key("bkp 2026 chunk ids", &self.secret[..])
+    }
+
+    pub fn chunker_secret(&self) -> [u8; 32] {
+        blake3::derive_key("bkp 2026 chunk boundaries", &self.secret[..])
+    }
+
+    pub fn audience(&self, audience: Audience) -> Recipients {
+        let people = || self.recipients.iter().map(|r| r.recipient.clone());
+        let writer = || [self.info.recipient.clone()];
+        let epoch = || [self.epoch.recipient.clone()];
+        match audience {
+            Audience::All => Recipients::new(people().chain(writer()).chain(epoch())),
+            Audience::Restorers => Recipients::new(people().chain(epoch())),
+            Audience::Epoch => Recipients::new(epoch()),
+            Audience::Bookkeeping => Recipients::new(people().chain(writer())),
+        }
+    }
+}
