@@ -1,1 +1,325 @@
-//! Being built.
+//! Checking: is everything there that the points refer to, is it what was written, can it be decoded to the end?
+//!
+//! Always: every object is in the store with its size. `stored` reads them again and compares hashes; no key but the
+//! writer's is needed. `readable` also decrypts and decodes them, streams against their hash and chunks against their id.
+//! A problem is reported with the points it affects; one bad object does not stop the check of the others.
+
+use crate::error::{Failure, Kind, Result};
+use crate::event::Context;
+use crate::repo::container::{decode, random};
+use crate::repo::index::{ChunkInfo, Index, PackInfo};
+use crate::repo::keys::Keyring;
+use crate::repo::point::{Pin, Point};
+use crate::repo::proof::Level;
+use crate::repo::read::{Cutter, PointReader};
+use crate::repo::{Repository, names};
+use crate::store::{Key, StoreError};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+pub struct Request<'a> {
+    pub repository: &'a Repository,
+    pub points: &'a [Point],
+    /// [`Level::Stored`] or [`Level::Readable`]; `None`: presence and sizes only.
+    pub level: Option<Level>,
+    /// Only about this part of the objects, chosen by `seed`; 1.0 is all.
+    pub sample: f64,
+    pub seed: u64,
+    pub keys: &'a Keyring,
+    pub context: Context<'a>,
+}
+
+/// Something is wrong with an object, or with a point itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    pub object: String,
+    pub problem: String,
+    /// `SOURCE/UTC-ID` of what cannot be restored whole because of it.
+    pub points: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    pub points: u64,
+    pub objects: u64,
+    /// Objects whose content was read.
+    pub objects_read: u64,
+    pub bytes_read: u64,
+    pub problems: Vec<Problem>,
+    /// Points all of whose objects were read without a problem; they have reached the level.
+    pub proven: Vec<String>,
+}
+
+/// An object to look at, and who needs it.
+struct Object {
+    pin: Pin,
+    users: Vec<String>,
+    content: Content,
+}
+
+enum Content {
+    /// Only its bytes.
+    Opaque,
+    /// The chunks of it that points use.
+    Pack { data: u64, chunks: HashSet<ChunkKey>, id_key: [u8; 32] },
+}
+
+/// A chunk in its pack.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct ChunkKey {
+    id: [u8; 32],
+    offset: u32,
+    length: u32,
+}
+
+pub fn run(request: &Request<'_>) -> Result<Report> {
+    let mut report = Report { points: request.points.len() as u64, ..Report::default() };
+    let mut objects: BTreeMap<Key, Object> = BTreeMap::new();
+    for point in request.points {
+        if let Err(failure) = gather(request, point, &mut objects) {
+            fatal(&failure)?;
+            report.problems.push(Problem {
+                object: point.key().to_string(),
+                problem: failure.full(),
+                points: vec![title(point)],
+            });
+        }
+    }
+    report.objects = objects.len() as u64;
+    let mut rest = present(request, objects, &mut report)?;
+    if request.level.is_some() {
+        rest.retain(|object| chosen(request, &object.pin.key));
+        request.context.meter.total_bytes.fetch_add(rest.iter().map(|o| o.pin.size).sum(), Ordering::Relaxed);
+        read_objects(request, &rest, &mut report)?;
+    }
+    if request.level == Some(Level::Readable) && request.sample >= 1.0 {
+        decode_streams(request, &mut report)?;
+    }
+    report.problems.sort();
+    let broken: HashSet<&String> = report.problems.iter().flat_map(|p| &p.points).collect();
+    if request.level.is_some() && request.sample >= 1.0 {
+        report.proven = request.points.iter().map(title).filter(|t| !broken.contains(t)).collect();
+    }
+    Ok(report)
+}
+
+fn title(point: &Point) -> String {
+    format!("{}/{}", point.source, point.point)
+}
+
+/// Failures that are about the user or the connection end the check; those about the data are findings.
+fn fatal(failure: &Failure) -> Result<()> {
+    match failure.kind() {
+        Kind::Verification | Kind::Failed => Ok(()),
+        kind => {
+            Err(Failure::new(kind, failure.full()).hint(failure.next_step().unwrap_or("Mend that and check again")))
+        }
+    }
+}
+
+fn gather(request: &Request<'_>, point: &Point, objects: &mut BTreeMap<Key, Object>) -> Result<()> {
+    let title = title(point);
+    let mut add = |pin: Pin, content: Content| {
+        let object = objects.entry(pin.key.clone()).or_insert_with(|| Object {
+            pin,
+            users: Vec::new(),
+            content: Content::Opaque,
+        });
+        if object.users.last() != Some(&title) {
+            object.users.push(title.clone());
+        }
+        match (&mut object.content, content) {
+            (Content::Pack { chunks, .. }, Content::Pack { chunks: more, .. }) => chunks.extend(more),
+            (Content::Opaque, content) => object.content = content,
+            _ => {}
+        }
+    };
+    for pin in point.pins() {
+        add(pin.clone(), Content::Opaque);
+    }
+    let Some(tree) = &point.tree else { return Ok(()) };
+    let (index, id_key) = if request.level == Some(Level::Readable) {
+        let reader = PointReader::open(request.repository, point, request.keys, request.context.cancel)?;
+        let id_key = *reader.id_key();
+        (reader.into_index().unwrap_or_default(), id_key)
+    } else {
+        let what = tree.index.key.as_str();
+        (
+            Index::from_bytes(
+                &decode::open_whole(&request.repository.pinned(&tree.index)?, request.keys, what)?,
+                what,
+            )?,
+            [0; 32],
+        )
+    };
+    for (pack, chunks) in index.packs.iter().zip(by_pack(&index)) {
+        let content = Content::Pack { data: pack.data, chunks, id_key };
+        add(pack_pin(point, pack), content);
+    }
+    Ok(())
+}
+
+fn pack_pin(point: &Point, pack: &PackInfo) -> Pin {
+    Pin { key: names::pack(&point.writer, &pack.sha256), sha256: pack.sha256, size: pack.size }
+}
+
+fn by_pack(index: &Index) -> Vec<HashSet<ChunkKey>> {
+    let mut all = vec![HashSet::new(); index.packs.len()];
+    for ChunkInfo { id, pack, offset, length } in index.tar.iter().chain(&index.catalogue) {
+        all[*pack as usize].insert(ChunkKey { id: *id, offset: *offset, length: *length });
+    }
+    all
+}
+
+/// Compares with the store's listing; gives the objects that are there.
+fn present(request: &Request<'_>, objects: BTreeMap<Key, Object>, report: &mut Report) -> Result<Vec<Object>> {
+    let mut listed = BTreeMap::new();
+    let writers: HashSet<&str> = request.points.iter().map(|p| p.writer.as_str()).collect();
+    for writer in writers {
+        for entry in request.repository.store.list(&format!("w/{writer}/"))? {
+            listed.insert(entry.key, entry.size);
+        }
+    }
+    let mut there = Vec::with_capacity(objects.len());
+    for (key, object) in objects {
+        let problem = match listed.get(&key) {
+            None => "it is missing from the store".to_owned(),
+            Some(size) if *size != object.pin.size => format!("it has {size} bytes instead of {}", object.pin.size),
+            Some(_) => {
+                there.push(object);
+                continue;
+            }
+        };
+        report.problems.push(Problem { object: key.to_string(), problem, points: object.users });
+    }
+    Ok(there)
+}
+
+/// A part of all objects that is the same for the same seed and even over many seeds.
+fn chosen(request: &Request<'_>, key: &Key) -> bool {
+    let hash = blake3::Hasher::new().update(&request.seed.to_le_bytes()).update(key.as_str().as_bytes()).finalize();
+    let number = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes"));
+    request.sample >= 1.0 || (number as f64) < request.sample * u64::MAX as f64
+}
+
+fn read_objects(request: &Request<'_>, objects: &[Object], report: &mut Report) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let outcome = Mutex::new((Vec::new(), 0u64, None));
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
+    std::thread::scope(|scope| {
+        for _ in 0..workers.min(objects.len()) {
+            scope.spawn(|| {
+                while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = request.context.cancel.check().and_then(|()| read_object(request, object));
+                    request.context.meter.add(object.pin.size, 1);
+                    let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+                    outcome.1 += object.pin.size;
+                    let Err(failure) = result else { continue };
+                    if let Err(fatal) = fatal(&failure) {
+                        outcome.2.get_or_insert(fatal);
+                        next.store(objects.len(), Ordering::Relaxed);
+                    }
+                    outcome.0.push(Problem {
+                        object: object.pin.key.to_string(),
+                        problem: failure.full(),
+                        points: object.users.clone(),
+                    });
+                }
+            });
+        }
+    });
+    let (problems, bytes, stopped) = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(failure) = stopped {
+        return Err(failure);
+    }
+    report.problems.extend(problems);
+    report.objects_read = objects.len() as u64;
+    report.bytes_read = bytes;
+    Ok(())
+}
+
+fn read_object(request: &Request<'_>, object: &Object) -> Result<()> {
+    match &object.content {
+        Content::Pack { data, chunks, id_key } if request.level == Some(Level::Readable) => {
+            let bytes = request.repository.pinned(&object.pin)?;
+            let name = object.pin.key.clone();
+            let frames = random::from_bytes(&bytes, request.keys, name.as_str())?;
+            if frames.data_bytes() != *data {
+                return Err(Failure::new(
+                    Kind::Verification,
+                    format!("{name} is damaged: it holds another amount of data"),
+                ));
+            }
+            let mut cutter = Cutter::new(frames);
+            let mut chunks: Vec<_> = chunks.iter().copied().collect();
+            chunks.sort_by_key(|c| c.offset);
+            for ChunkKey { id, offset, length } in chunks {
+                cutter.chunk(&ChunkInfo { id, pack: 0, offset, length }, id_key, &|| name.clone())?;
+            }
+            Ok(())
+        }
+        _ => hash_only(request, &object.pin),
+    }
+}
+
+/// Streams may be larger than memory.
+fn hash_only(request: &Request<'_>, pin: &Pin) -> Result<()> {
+    let damaged = |why: &str| Failure::new(Kind::Verification, format!("{} is damaged: {why}", pin.key));
+    let mut object = match request.repository.store.get(&pin.key, None) {
+        Ok(object) => object,
+        Err(StoreError::NotFound(_)) => return Err(damaged("it has gone missing")),
+        Err(e) => return Err(e.into()),
+    };
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        request.context.cancel.check()?;
+        match object.read(&mut buffer).map_err(|e| Failure::from_io(e, || format!("cannot read {}", pin.key)))? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    if <[u8; 32]>::from(hash.finalize()) != pin.sha256 {
+        return Err(damaged("its bytes are not those that were written"));
+    }
+    Ok(())
+}
+
+/// Each stream decoded to its end. Damage that the object's hash showed already is not told twice.
+fn decode_streams(request: &Request<'_>, report: &mut Report) -> Result<()> {
+    let broken: HashSet<String> = report.problems.iter().map(|p| p.object.clone()).collect();
+    for point in request.points {
+        if point.pins().any(|pin| broken.contains(pin.key.as_str())) || broken.contains(point.key().as_str()) {
+            continue;
+        }
+        if let Err(failure) = decode_point(request, point) {
+            fatal(&failure)?;
+            report.problems.push(Problem {
+                object: point.key().to_string(),
+                problem: failure.full(),
+                points: vec![title(point)],
+            });
+        }
+    }
+    Ok(())
+}
+
+fn decode_point(request: &Request<'_>, point: &Point) -> Result<()> {
+    let reader = PointReader::open(request.repository, point, request.keys, request.context.cancel)?;
+    let mut buffer = vec![0; 1 << 20];
+    for stream in &point.streams {
+        let mut data = reader.stream(&stream.name)?;
+        while data
+            .read(&mut buffer)
+            .map_err(|e| Failure::from_io(e, || format!("cannot read the stream {}", stream.name)))?
+            > 0
+        {
+            request.context.cancel.check()?;
+        }
+    }
+    Ok(())
+}

@@ -115,7 +115,11 @@ mod tests {
 
     #[test]
     fn boundaries_never_move() {
-        insta::assert_compact_debug_snapshot!(lengths(&Chunker::new(&[1; 32]), &noise(16 << 20)));
+        let golden = [
+            640446, 979057, 1684761, 1424591, 1504728, 362712, 923593, 1092351, 1004439, 307480, 1813852, 2009176,
+            1098596, 1030330, 901104,
+        ];
+        assert_eq!(lengths(&Chunker::new(&[1; 32]), &noise(16 << 20)), golden);
     }
 
     #[test]

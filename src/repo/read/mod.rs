@@ -6,6 +6,8 @@
 mod packs;
 mod stream;
 
+pub(super) use packs::Cutter;
+
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::repo::Repository;
@@ -57,8 +59,12 @@ impl<'a> PointReader<'a> {
         })
     }
 
-    pub fn index(&self) -> Option<&Index> {
-        self.index.as_ref()
+    pub(super) fn into_index(self) -> Option<Index> {
+        self.index
+    }
+
+    pub(super) fn id_key(&self) -> &[u8; 32] {
+        &self.id_key
     }
 
     /// The data of one stream.
