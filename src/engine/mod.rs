@@ -125,7 +125,7 @@ pub trait Origin: Sync {
 
 pub trait TreeOrigin: Sync {
     /// The catalogue from its beginning, line by line; each call reads it anew.
-    fn catalogue(&self) -> Result<Box<dyn BufRead + Send>>;
+    fn catalogue(&self) -> Result<Box<dyn BufRead + Send + '_>>;
 
     /// Hands the chunks that touch `ranges` of the tar stream (sorted, not overlapping; `None`: all of it) to `take`, whole,
     /// with the offset at which each begins: from several threads, in no order, each chunk once.
