@@ -12,7 +12,7 @@ import argparse, base64, glob, hashlib, json, os, re, shutil, signal, struct, su
 from collections import Counter, OrderedDict
 from contextlib import contextmanager
 
-BLOCK, OPEN_PACKS = 1 << 20, 16
+BLOCK, OPEN_PACKS, SAID = 1 << 20, 16, set()
 DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error)
 
 class Problem(Exception):
@@ -20,10 +20,10 @@ class Problem(Exception):
         super().__init__(text)
         self.code = code
 
-def say(text, said=set()):
-    if text not in said:
+def say(text):
+    if text not in SAID:
         print(text, file=sys.stderr, flush=True)
-    said.add(text)
+    SAID.add(text)
 
 def read(*path):
     with open(os.path.join(*path), "rb") as file:
@@ -44,7 +44,7 @@ def succeed(process, what, output=None):
 
 class Repository:
     def __init__(self, root, key_file, writer_key):
-        self.root, self.key_file, self.writer_key, self.id, self.epochs = root, key_file, writer_key, None, {}
+        self.root, self.key_file, self.writer_key, self.id, self.epochs, self.doubt = root, key_file, writer_key, None, {}, True
         try:
             about = json.loads(read(root, "repository.json"))
             self.id, form = about["id"], about["format"]
@@ -115,20 +115,23 @@ class Repository:
         return key
 
     def trusted_key(self, writer):
+        self.doubt = False
         match = re.search(rb"^# *bkp-writer: *%s +(ed25519:\S+)" % writer.encode(), read(self.key_file), re.M)
         if self.writer_key or match:
             return self.writer_key or match[1].decode()
         try:
-            public = json.loads(read(self.root, "writers", writer + ".json"))["verify_key"]
+            public = re.fullmatch("ed25519:[A-Za-z0-9+/]+=*", json.loads(read(self.root, "writers", writer + ".json"))["verify_key"])[0]
         except (OSError, *DAMAGE):
             raise Problem(f"no public key of writer {writer} is known; give it with -k")
+        self.doubt = True
         say(f"WARNING: the key of writer {writer} comes from the repository itself, so whoever can write there could have forged its points.\n"
-            f"WARNING: compare with your records, or give it with -k:  {public!r}")
+            f"WARNING: compare with your records, or give it with -k:  {public}")
         return public
 
     def verify(self, writer, envelope, payload):
         public = self.trusted_key(writer)
         if not shutil.which("openssl") or not re.match(rb"OpenSSL ([3-9]|\d\d)\.", subprocess.run(["openssl", "version"], capture_output=True).stdout):
+            self.doubt = True
             return say("WARNING: SIGNATURES WERE NOT CHECKED: this needs OpenSSL 3 or newer.")
         kind, prefix = envelope["payloadType"].encode(), bytes.fromhex("302a300506032b6570032100")
         files = {"key": prefix + base64.b64decode(public.split(":")[-1]), "signature": base64.b64decode(envelope["signatures"][0]["sig"]),
@@ -139,7 +142,7 @@ class Repository:
                     file.write(content)
             command = "openssl pkeyutl -verify -pubin -keyform DER -inkey key -rawin -in signed -sigfile signature"
             if subprocess.run(command.split(), cwd=scratch, capture_output=True).returncode:
-                raise Problem(f"it is not signed by writer {writer} ({public!r}): it is forged, or the key is not that of this writer")
+                raise Problem(f"it is not signed by writer {writer} ({public}): it is forged, or the key is not that of this writer")
 
     def point(self, writer, source, name):
         key = point_key(writer, source, name)
@@ -346,7 +349,7 @@ def main():
         return 0
     with output(wanted.out) as out:
         stream(repository, point, wanted.stream, out) if wanted.command == "stream" else tree(repository, point, out)
-    say("Complete and verified.")
+    say("Complete, but NOT VERIFIED: see the warnings above" if repository.doubt else "Complete and verified.")
     return 0
 
 if __name__ == "__main__":

@@ -151,12 +151,14 @@ unlock() {
 # Checks the signature of $TMP/payload. 0: good, or cannot be checked (then it warned).
 verify() { # WRITER TYPE SIGNATURE
   public=$WRITER_KEY
+  rm -f "$TMP/doubt"
   [ -n "$public" ] || public=$(sed -n "s|^# *bkp-writer: *$1  *ed25519:\([A-Za-z0-9+/=]*\).*|\1|p" "$KEY" | head -1)
   if [ -z "$public" ]; then
     [ ! -r "$REPO/writers/$1.json" ] || flatten <"$REPO/writers/$1.json" >"$TMP/writer"
     [ ! -r "$TMP/writer" ] || public=$(get "$TMP/writer" .verify_key)
-    public=${public#ed25519:}
+    public=$(printf '%s' "${public#ed25519:}" | tr -cd 'A-Za-z0-9+/=')
     [ -n "$public" ] || { REASON="no public key of writer $1 is known; give it with -k"; return 1; }
+    : >"$TMP/doubt"
     if [ ! -e "$TMP/warned.$1" ]; then
       say "WARNING: the key of writer $1 comes from the repository itself, so whoever can write there could have forged its points."
       say "WARNING: compare with your records, or give it with -k:  ed25519:$public"
@@ -168,6 +170,7 @@ verify() { # WRITER TYPE SIGNATURE
     *)
       [ -e "$TMP/warned" ] || say 'WARNING: SIGNATURES WERE NOT CHECKED: this needs OpenSSL 3 or newer.'
       : >"$TMP/warned"
+      : >"$TMP/doubt"
       return 0
       ;;
   esac
@@ -301,7 +304,11 @@ stream() {
     mv "$PARTIAL" "$OUT" || die 1 "cannot write $OUT"
     PARTIAL=''
   fi
-  say "Complete and verified: $(cat "$TMP/count") bytes"
+  if [ -e "$TMP/doubt" ]; then
+    say "Complete, $(cat "$TMP/count") bytes, but NOT VERIFIED: see the warnings above"
+  else
+    say "Complete and verified: $(cat "$TMP/count") bytes"
+  fi
 }
 
 tree() {
@@ -320,7 +327,7 @@ show() {
   check_pin .body whole || die 4 "$REASON"
   decrypt "$REPO/$key" 2>"$TMP/why" >"$TMP/plain" || die 4 "cannot decrypt $key: $(why)"
   zstd -dcq <"$TMP/plain" >"$TMP/body" || die 4 "cannot decode $key"
-  sed 's/"chunk_id_key" *: *"[^"]*" *,\{0,1\}//' "$TMP/body"
+  sed 's/, *"chunk_id_key" *: *"[^"]*"//; s/"chunk_id_key" *: *"[^"]*" *,//' "$TMP/body"
   echo
 }
 
