@@ -6,7 +6,7 @@ shares nothing with the Rust code, for the tests of the restore scripts.
 
 makes DIR/repository, DIR/recovery.key (with the writer's public key), DIR/plain.key (without), DIR/stranger.key, and DIR/expected/:
 what must come back, byte for byte. Points, of writer W (see DIR/writer): `app` 1 and 2 (zstd, the second of three objects, a gzip
-stream and an empty one), `docs` 1 and 2 (trees that share a pack), and `app` 3, signed by a stranger, in DIR/forged, to be copied in by a test."""
+stream and an empty one), `docs` 1 and 2 (trees that share a pack), `misnamed` 1 (a tree with a wrong chunk id), and `app` 3, signed by a stranger, in DIR/forged, to be copied in by a test."""
 import base64, gzip, hashlib, io, json, os, random, struct, subprocess, sys, tarfile, zlib
 
 WRITER, REPOSITORY, MIB = "00112233aabbccdd", "0123456789abcdef" * 2, 1 << 20
@@ -220,6 +220,10 @@ def make_trees(repository):
         repository.expect(f"shared-pack", shared["key"].encode())
     first = repository.point("docs", 1, tree=trees[0], chunk_id_key=key)
     repository.point("docs", 2, tree=trees[1], chunk_id_key=key, previous=first)
+    catalogue = lines[0] + b'{"end":1}\n'
+    pack = repository.pack(root + catalogue)
+    index = repository.index([pack], [(blake3(b"something else", key), 0, 0, len(root))], [(blake3(catalogue, key), 0, len(root), len(catalogue))])
+    repository.point("misnamed", 1, tree=dict(index=index, bytes=len(root), entries=1), chunk_id_key=key)
 
 
 def make_streams(repository):
