@@ -10,13 +10,18 @@ use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 
+mod body;
 pub mod directory;
 pub mod memory;
 pub mod probe;
 pub mod retry;
 pub mod s3;
+mod settings;
 
-/// Name of an object: segments of `A-Z a-z 0-9 . _ = -`, none of them beginning with `.`, joined by `/`.
+pub use settings::{Addressing, Location, Settings, create, open, open_bare, open_cancellable};
+
+/// Name of an object: segments of `A-Z a-z 0-9 . _ = -`, each of at most 255 bytes (the limit of file systems), none of
+/// them beginning with `.`, joined by `/`; at most 900 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(String);
@@ -26,6 +31,7 @@ impl Key {
         let name = name.into();
         let good = |segment: &str| {
             !segment.is_empty()
+                && segment.len() <= 255
                 && !segment.starts_with('.')
                 && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-".contains(&b))
         };
@@ -101,6 +107,31 @@ impl StoreError {
 
 pub type StoreResult<T> = Result<T, StoreError>;
 
+/// A store's error can travel through a reader; [`StoreError::from_reader`] takes it out again.
+impl From<StoreError> for std::io::Error {
+    fn from(error: StoreError) -> Self {
+        std::io::Error::other(error)
+    }
+}
+
+impl StoreError {
+    /// What a reader of an object failed with. An error of the system is final: only stores know what may be tried again.
+    pub fn from_reader(error: std::io::Error, key: &Key) -> StoreError {
+        use crate::error::{Failure, Kind};
+        let Some(inner) = error.get_ref() else { return StoreError::Other(format!("reading {key}: {error}")) };
+        if inner.is::<StoreError>() {
+            let inner = error.into_inner().expect("an inner error was just seen");
+            return *inner.downcast::<StoreError>().expect("its type was just checked");
+        }
+        match inner.downcast_ref::<Failure>() {
+            Some(failure) if failure.kind() == Kind::TryLater => StoreError::Transient(failure.full()),
+            Some(failure) if failure.kind() == Kind::Key => StoreError::Denied(failure.full()),
+            Some(failure) => StoreError::Other(failure.full()),
+            None => StoreError::Other(format!("reading {key}: {error}")),
+        }
+    }
+}
+
 impl From<StoreError> for crate::error::Failure {
     fn from(error: StoreError) -> Self {
         use crate::error::{Failure, Kind};
@@ -154,6 +185,7 @@ pub trait Store: Send + Sync {
     fn describe(&self) -> String;
 
     /// Writes an object whole or not at all, over what was there. After `Ok` it survives a crash of the store.
+    /// `retain` is an error where the store cannot lock: a promise is not dropped in silence.
     fn put(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()>;
 
     /// The same, but [`StoreError::Exists`] when there is one already. Where the endpoint does not honour the condition
@@ -195,13 +227,27 @@ pub trait Upload: Send + Sync {
     /// `number` counts from 1; `offset` is where the part begins in the object.
     fn part(&self, number: u32, offset: u64, bytes: Bytes) -> StoreResult<()>;
 
-    /// Makes the object visible whole.
+    /// Makes the object visible whole. After an error it may be called again; when the earlier call had reached the store
+    /// after all, that is `Ok`.
     fn finish(&self) -> StoreResult<()>;
 }
 
 /// Reads a whole object into memory.
 pub fn read(store: &dyn Store, key: &Key) -> StoreResult<Vec<u8>> {
     let mut bytes = Vec::new();
-    store.get(key, None)?.read_to_end(&mut bytes).map_err(|e| StoreError::Transient(format!("reading {key}: {e}")))?;
+    store.get(key, None)?.read_to_end(&mut bytes).map_err(|e| StoreError::from_reader(e, key))?;
     Ok(bytes)
+}
+
+/// Parts, sorted by number, must follow one another without a gap; gives the size of the whole.
+fn check_parts(key: &Key, parts: impl Iterator<Item = (u32, u64, u64)>) -> StoreResult<u64> {
+    let mut size = 0;
+    for (expected, (number, offset, length)) in (1..).zip(parts) {
+        if number != expected || offset != size {
+            let text = format!("part {number} of {key} begins at {offset} instead of part {expected} at {size}");
+            return Err(StoreError::Other(text));
+        }
+        size += length;
+    }
+    Ok(size)
 }

@@ -1,1 +1,342 @@
-//! Being built.
+//! The one loop that tries again, the one limit on requests under way, and the one place in the program that sleeps.
+//!
+//! [`Retrying`] wraps any store. Only what [`StoreError::transient`] calls so is tried again, with exponential back-off and
+//! full jitter, until the [`Budget`] is spent; then the last error comes out. A body that breaks is resumed where it broke.
+//! A write whose answer was lost may have happened: `put_new` then compares what is there with what it wrote.
+//! The limit is on requests, not on open readers and uploads, so holding many of those cannot lock up.
+
+use super::{Entry, Head, Key, Retain, Retention, Store, StoreError, StoreResult, Upload};
+use crate::error::Failure;
+use crate::event::Cancel;
+use bytes::Bytes;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// For one operation, or one stretch of a body without progress.
+    pub total: Duration,
+    /// The same as long as the store has never answered: a wrong host name is to be told soon.
+    pub first_contact: Duration,
+    /// Longest wait before the second try; doubles each time.
+    pub base: Duration,
+    /// No wait is longer.
+    pub cap: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget {
+            total: Duration::from_secs(15 * 60),
+            first_contact: Duration::from_secs(60),
+            base: Duration::from_millis(100),
+            cap: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Budget {
+    /// The wait after `failures` failures (at least 1). `chance` is in 0..=1: full jitter spreads over the whole span those
+    /// who failed together.
+    fn wait(&self, failures: u32, chance: f64) -> Duration {
+        let doubled = self.base.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+        doubled.min(self.cap).mul_f64(chance.clamp(0.0, 1.0))
+    }
+}
+
+pub struct Retrying {
+    core: Arc<Core>,
+}
+
+struct Core {
+    store: Arc<dyn Store>,
+    budget: Budget,
+    limit: Limit,
+    cancel: Arc<Cancel>,
+    answered: AtomicBool,
+}
+
+/// Failures in a row of one operation.
+#[derive(Default)]
+struct Failures {
+    count: u32,
+    since: Option<Instant>,
+}
+
+impl Retrying {
+    pub fn new(store: Arc<dyn Store>, budget: Budget, parallel: usize) -> Self {
+        Retrying::cancellable(store, budget, parallel, Arc::default())
+    }
+
+    /// The same; a signal ends the waiting.
+    pub fn cancellable(store: Arc<dyn Store>, budget: Budget, parallel: usize, cancel: Arc<Cancel>) -> Self {
+        let limit = Limit { free: Mutex::new(parallel.max(1)), freed: Condvar::new() };
+        Retrying { core: Arc::new(Core { store, budget, limit, cancel, answered: AtomicBool::new(false) }) }
+    }
+}
+
+impl Retrying {
+    /// Runs something else under the same rules.
+    pub(super) fn persist<T>(&self, mut operation: impl FnMut() -> StoreResult<T>) -> StoreResult<T> {
+        self.core.persist(|_| operation())
+    }
+}
+
+impl Core {
+    /// Runs `operation` until it succeeds, fails for good, or the budget is spent. It is told how often it failed before.
+    fn persist<T>(&self, mut operation: impl FnMut(u32) -> StoreResult<T>) -> StoreResult<T> {
+        let mut failures = Failures::default();
+        loop {
+            let outcome = {
+                let _permit = self.limit.take();
+                operation(failures.count)
+            };
+            match outcome {
+                Err(error) if error.transient() => self.pause(&mut failures, error)?,
+                outcome => {
+                    self.answered.store(true, Relaxed);
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// Waits before the next try, or gives the error back when there is to be none.
+    fn pause(&self, failures: &mut Failures, error: StoreError) -> StoreResult<()> {
+        failures.count += 1;
+        let since = *failures.since.get_or_insert_with(Instant::now);
+        let total = if self.answered.load(Relaxed) { self.budget.total } else { self.budget.first_contact };
+        let wait = self.budget.wait(failures.count, chance());
+        let spent = since.elapsed();
+        if spent + wait > total {
+            let tries = failures.count;
+            let text = format!("{error} (given up after {tries} tries in {} s)", spent.as_secs());
+            return Err(StoreError::Transient(text));
+        }
+        if self.sleep(wait) { Ok(()) } else { Err(error) }
+    }
+
+    /// False when a signal came.
+    fn sleep(&self, wait: Duration) -> bool {
+        let end = Instant::now() + wait;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if self.cancel.check().is_err() {
+                return false;
+            }
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+
+    /// Is what is there what we wrote?
+    fn same(&self, key: &Key, bytes: &Bytes) -> StoreResult<bool> {
+        use sha2::{Digest, Sha256};
+        let head = self.store.head(key)?;
+        if head.size != bytes.len() as u64 {
+            return Ok(false);
+        }
+        match head.sha256 {
+            Some(sha256) => Ok(sha256 == <[u8; 32]>::from(Sha256::digest(bytes))),
+            None => Ok(super::read(&*self.store, key)? == bytes[..]),
+        }
+    }
+}
+
+/// Evenly in 0..=1. Without randomness there is no jitter, which is no reason to fail.
+fn chance() -> f64 {
+    let mut bytes = [0u8; 4];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 1.0,
+    }
+}
+
+impl Store for Retrying {
+    fn describe(&self) -> String {
+        self.core.store.describe()
+    }
+
+    fn put(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
+        self.core.persist(|_| self.core.store.put(key, bytes.clone(), retain))
+    }
+
+    fn put_new(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
+        self.core.persist(|failures| match self.core.store.put_new(key, bytes.clone(), retain) {
+            Err(StoreError::Exists(_)) if failures > 0 && self.core.same(key, &bytes)? => Ok(()),
+            other => other,
+        })
+    }
+
+    fn upload(&self, key: &Key, retain: Option<&Retain>) -> StoreResult<Box<dyn Upload>> {
+        let upload = self.core.persist(|_| self.core.store.upload(key, retain))?;
+        Ok(Box::new(RetryingUpload { core: self.core.clone(), upload }))
+    }
+
+    fn get(&self, key: &Key, range: Option<Range<u64>>) -> StoreResult<Box<dyn Read + Send>> {
+        let body = self.core.persist(|_| self.core.store.get(key, range.clone()))?;
+        let rest = range.unwrap_or(0..u64::MAX);
+        let core = self.core.clone();
+        Ok(Box::new(Resuming { core, key: key.clone(), rest, body: Some(body), failures: Failures::default() }))
+    }
+
+    fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
+        self.core.persist(|_| self.core.store.list(prefix))
+    }
+
+    fn head(&self, key: &Key) -> StoreResult<Head> {
+        self.core.persist(|_| self.core.store.head(key))
+    }
+
+    fn delete(&self, key: &Key) -> StoreResult<()> {
+        self.core.persist(|_| self.core.store.delete(key))
+    }
+
+    fn retention(&self) -> Option<&dyn Retention> {
+        self.core.store.retention().map(|_| self as &dyn Retention)
+    }
+}
+
+impl Retention for Retrying {
+    fn raise(&self, key: &Key, retain: &Retain) -> StoreResult<()> {
+        let gone = || StoreError::Other(format!("{} cannot lock objects", self.describe()));
+        self.core.persist(|_| self.core.store.retention().ok_or_else(gone)?.raise(key, retain))
+    }
+}
+
+struct RetryingUpload {
+    core: Arc<Core>,
+    upload: Box<dyn Upload>,
+}
+
+impl Upload for RetryingUpload {
+    fn part(&self, number: u32, offset: u64, bytes: Bytes) -> StoreResult<()> {
+        self.core.persist(|_| self.upload.part(number, offset, bytes.clone()))
+    }
+
+    fn finish(&self) -> StoreResult<()> {
+        self.core.persist(|_| self.upload.finish())
+    }
+}
+
+/// A body that goes on where it broke. Its last error is a [`Failure`], as callers above the stores expect.
+struct Resuming {
+    core: Arc<Core>,
+    key: Key,
+    rest: Range<u64>,
+    /// `None` between a break and the next try.
+    body: Option<Box<dyn Read + Send>>,
+    failures: Failures,
+}
+
+impl Read for Resuming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let error = match self.step(buffer) {
+                Ok(n) => return Ok(n),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
+                Err(e) => StoreError::from_reader(e, &self.key),
+            };
+            self.body = None;
+            let verdict = if error.transient() { self.core.pause(&mut self.failures, error) } else { Err(error) };
+            verdict.map_err(|e| io::Error::from(Failure::from(e)))?;
+        }
+    }
+}
+
+impl Resuming {
+    fn step(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let body = match &mut self.body {
+            Some(body) => body,
+            None => {
+                let _permit = self.core.limit.take();
+                self.body.insert(self.core.store.get(&self.key, Some(self.rest.clone()))?)
+            }
+        };
+        let n = body.read(buffer)?;
+        self.rest.start += n as u64;
+        if n > 0 {
+            self.failures = Failures::default();
+        }
+        Ok(n)
+    }
+}
+
+/// A counting semaphore.
+struct Limit {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+struct Permit<'a>(&'a Limit);
+
+impl Limit {
+    fn take(&self) -> Permit<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Permit(self)
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn waits_grow_to_the_cap_and_are_spread_below_it() {
+        let budget = Budget::default();
+        let most: Vec<_> = (1..=9).map(|failures| budget.wait(failures, 1.0).as_millis()).collect();
+        assert_eq!(most, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 20000]);
+        assert_eq!(budget.wait(4_000_000, 1.0), budget.cap);
+        assert_eq!(budget.wait(9, 0.0), Duration::ZERO);
+        assert_eq!(budget.wait(3, 0.5), Duration::from_millis(200));
+    }
+
+    #[test]
+    fn the_limit_holds() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        let limit = Limit { free: Mutex::new(3), freed: Condvar::new() };
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _permit = limit.take();
+                        most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                        std::thread::yield_now();
+                        running.fetch_sub(1, SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(most.into_inner() <= 3);
+        assert_eq!(limit.free.into_inner().unwrap(), 3);
+    }
+
+    #[test]
+    fn a_signal_ends_the_waiting() {
+        let forever = Budget { base: Duration::from_secs(3600), cap: Duration::from_secs(3600), ..Budget::default() };
+        let budget = Budget { total: Duration::MAX, first_contact: Duration::MAX, ..forever };
+        let cancel = Arc::new(Cancel::default());
+        cancel.set(Kind::Interrupted);
+        let memory = Arc::new(crate::store::memory::Memory::new());
+        let store = Retrying::cancellable(memory, budget, 1, cancel);
+        let outcome: StoreResult<()> = store.core.persist(|_| Err(StoreError::Transient("busy".into())));
+        assert_eq!(outcome.unwrap_err().to_string(), "busy");
+    }
+}

@@ -1,0 +1,133 @@
+//! A backup whose store fails at any one of its operations: before, or after it took effect, once or for good.
+//!
+//! Whatever happens, what is committed stays readable, nothing half-made is visible, and the next backup succeeds.
+
+#[path = "support/repository.rs"]
+#[allow(dead_code)]
+mod support;
+
+use bkp::error::Result;
+use bkp::repo::proof::Level;
+use bkp::repo::write::{Options, Session};
+use bkp::repo::{Repository, point::Point};
+use bkp::store::memory::Memory;
+use bkp::store::{Entry, Head, Key, Retain, Store, StoreError, StoreResult, Upload};
+use bytes::Bytes;
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use support::*;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// The operation does nothing and fails.
+    Before,
+    /// The operation takes effect, and its answer is lost.
+    After,
+    /// From here on, nothing works any more.
+    Gone,
+}
+
+/// Fails at the operation with number `at`.
+struct FailsAt {
+    inner: Arc<dyn Store>,
+    at: u64,
+    fault: Fault,
+    operations: AtomicU64,
+}
+
+impl FailsAt {
+    fn guard<T>(&self, operation: impl FnOnce() -> StoreResult<T>) -> StoreResult<T> {
+        let number = self.operations.fetch_add(1, SeqCst);
+        let broken = || StoreError::Other("the store went away".into());
+        match self.fault {
+            Fault::Gone if number >= self.at => Err(broken()),
+            Fault::Before if number == self.at => Err(broken()),
+            Fault::After if number == self.at => operation().and(Err(broken())),
+            _ => operation(),
+        }
+    }
+}
+
+impl Store for FailsAt {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn put(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
+        self.guard(|| self.inner.put(key, bytes, retain))
+    }
+    fn put_new(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
+        self.guard(|| self.inner.put_new(key, bytes, retain))
+    }
+    fn upload(&self, key: &Key, retain: Option<&Retain>) -> StoreResult<Box<dyn Upload>> {
+        self.guard(|| self.inner.upload(key, retain))
+    }
+    fn get(&self, key: &Key, range: Option<Range<u64>>) -> StoreResult<Box<dyn Read + Send>> {
+        self.guard(|| self.inner.get(key, range))
+    }
+    fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
+        self.guard(|| self.inner.list(prefix))
+    }
+    fn head(&self, key: &Key) -> StoreResult<Head> {
+        self.guard(|| self.inner.head(key))
+    }
+    fn delete(&self, key: &Key) -> StoreResult<()> {
+        self.guard(|| self.inner.delete(key))
+    }
+}
+
+fn pieces(generation: u64) -> Vec<Vec<u8>> {
+    vec![noise(generation, 5000), noise(1, 700_000), noise(100 + generation, 300_000)]
+}
+
+/// A backup with a stream and a tree, against a store that may fail; the session is ended as a job would end it.
+fn attempt(fixture: &Fixture, store: Arc<dyn Store>, generation: u64) -> Result<Point> {
+    let repository = Repository { store, info: fixture.repository.info.clone() };
+    let mut session = Session::begin(&repository, &fixture.writer, "s", Options::default(), &fixture.cancel, at("2026-03-02T00:00:00Z"))?;
+    let dumped = session.stream("dump", &mut &noise(generation, 10_000)[..]).and_then(|_| write_tree(&mut session, &pieces(generation)));
+    match dumped {
+        Ok(()) => session.commit(draft("2026-03-02T00:00:00Z")),
+        Err(failure) => {
+            let _ = session.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn holds(fixture: &Fixture, generations: &[u64], context: &str) {
+    let catalog = fixture.catalog();
+    assert!(catalog.broken.is_empty(), "{context}: {:?}", catalog.broken);
+    let report = fixture.check(Some(Level::Readable));
+    assert_eq!(report.problems, [], "{context}");
+    for point in &catalog.points {
+        let data = fixture.read_stream(point).unwrap();
+        let generation = *generations.iter().find(|g| data == noise(**g, 10_000)).unwrap_or_else(|| panic!("{context}: unknown data"));
+        assert!(fixture.read_tar(point) == pieces(generation).concat(), "{context}");
+    }
+}
+
+#[test]
+fn a_store_that_fails_at_any_operation_leaves_whole_points_only() {
+    for fault in [Fault::Before, Fault::After, Fault::Gone] {
+        let mut number = 0;
+        loop {
+            let context = format!("{fault:?} at operation {number}");
+            let memory: Arc<dyn Store> = Arc::new(Memory::new());
+            let fixture = Fixture::on(memory.clone());
+            attempt(&fixture, memory.clone(), 1).unwrap();
+            let failing = Arc::new(FailsAt { inner: memory.clone(), at: number, fault, operations: AtomicU64::new(0) });
+            let result = attempt(&fixture, failing.clone(), 2);
+            holds(&fixture, &[1, 2], &context);
+            let visible = fixture.catalog().points.len();
+            assert!(if result.is_ok() { visible == 2 } else { visible == 1 || fault == Fault::After }, "{context}: {visible} points, {result:?}");
+            attempt(&fixture, memory, 3).unwrap_or_else(|e| panic!("{context}: the next backup: {}", e.full()));
+            holds(&fixture, &[1, 2, 3], &context);
+            if failing.operations.load(SeqCst) <= number {
+                break;
+            }
+            number += 1;
+        }
+        assert!(number > 10, "{fault:?}: the backup had {number} operations");
+    }
+}
