@@ -86,7 +86,7 @@ impl Output {
 }
 
 /// The last line of standard error with `--json`.
-fn exit_error(failure: &Failure) -> String {
+pub fn exit_error(failure: &Failure) -> String {
     serde_json::json!({
         "message_type": "exit_error",
         "code": failure.kind().exit_code(),
