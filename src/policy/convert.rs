@@ -155,18 +155,18 @@ impl Reader<'_> {
             self.note_missing(field.place, "object lock needs `mode` and `keep`", help);
             return None;
         }
-        let mode = match raw.mode.as_ref()?.value? {
-            raw::LockMode::Governance => LockMode::Governance,
-            raw::LockMode::Compliance => LockMode::Compliance,
-        };
         let days = self.text(&raw.keep, |text| {
             let seconds =
                 values::duration(text).map_err(|_| "expected a number of days, such as 30d".to_string())?.as_secs();
             let days = u32::try_from(seconds / 86_400).ok().filter(|days| *days <= 36_500);
             days.filter(|_| seconds % 86_400 == 0)
                 .ok_or_else(|| "object lock counts in whole days, at most 36500".into())
-        })?;
-        Some(ObjectLock { mode, days })
+        });
+        let mode = match raw.mode.as_ref()?.value? {
+            raw::LockMode::Governance => LockMode::Governance,
+            raw::LockMode::Compliance => LockMode::Compliance,
+        };
+        Some(ObjectLock { mode, days: days? })
     }
 
     pub fn policy(&self, field: &Field<raw::Policy>) -> Option<PolicyParts> {

@@ -151,6 +151,8 @@ impl Loading<'_> {
         match String::from_utf8(bytes) {
             Ok(text) => {
                 self.configuration.files.push(path.into());
+                // A byte order mark would move every column of the first line.
+                let text = text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text);
                 Some(Document { path: path.into(), text })
             }
             Err(error) => {

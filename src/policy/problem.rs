@@ -46,6 +46,15 @@ impl Document {
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
+    /// The byte at a line and column, counted from 1.
+    pub fn offset(&self, line: usize, column: usize) -> usize {
+        let lines = self.text.split_inclusive('\n');
+        let before: usize = lines.clone().take(line.saturating_sub(1)).map(str::len).sum();
+        let line = lines.clone().nth(line.saturating_sub(1)).unwrap_or("");
+        let inside = line.char_indices().nth(column.saturating_sub(1)).map_or(line.trim_end().len(), |(at, _)| at);
+        (before + inside).min(self.text.len())
+    }
+
     pub fn problem(&self, place: Place, message: impl Into<String>) -> Problem {
         let (line, column) = self.position(place.start);
         let source = self.text.lines().nth(line - 1).unwrap_or("").trim_end();

@@ -1,7 +1,9 @@
 //! The configuration as it is in effect: every value, with the file and line it comes from, or `default`.
 //!
-//! Secrets are references in the configuration, and references are what is shown.
+//! Secrets are references in the configuration, and references are what is shown; what looks like a password among the
+//! arguments of a command is hidden.
 
+use super::mask;
 use super::values::{duration_text, size_text};
 use super::{Addressing, Configuration, Origin, Policy, RepositorySettings, Source, raw};
 use crate::engine::Settings;
@@ -148,10 +150,11 @@ impl Showing<'_> {
                 self.put_some(&key("volume", "exclude"), &[], list(&volume.exclude));
             }
             Settings::Command(command) => {
-                self.put(&key("command", "run"), &[], json!(command.run));
+                let arguments = |run: &Vec<String>| run.iter().map(|text| mask::line(text, 0)).collect::<Vec<_>>();
+                self.put(&key("command", "run"), &[], arguments(&command.run));
                 self.put(&key("command", "stream"), &[], command.stream.as_str());
                 self.put_some(&key("command", "terminator"), &[], command.terminator.as_deref());
-                self.put_some(&key("command", "restore"), &[], command.restore.as_ref().map(|run| json!(run)));
+                self.put_some(&key("command", "restore"), &[], command.restore.as_ref().map(arguments));
             }
         }
     }
@@ -165,7 +168,7 @@ impl fmt::Display for Shown {
             let (last, above) = setting.key.split_last().expect("every setting has a key");
             let shared = open.iter().zip(above).take_while(|(a, b)| a == b).count();
             for (depth, key) in above.iter().enumerate().skip(shared) {
-                lines.push((format!("{}{key}:", "  ".repeat(depth)), None));
+                lines.push((format!("{}{}:", "  ".repeat(depth), yaml(&json!(key))), None));
             }
             open = above;
             let origin = setting.origin.as_ref().map_or("default".into(), Origin::to_string);

@@ -54,27 +54,42 @@ pub fn parse(document: &Document, lookup: Lookup, problems: &mut Vec<Problem>) -
 }
 
 fn syntax_problem(document: &Document, error: &Error) -> Problem {
-    let place = error.location().map(place_of).unwrap_or_default();
-    let on_a_tab = document.text[..place.start.min(document.text.len())]
-        .rsplit('\n')
-        .next()
-        .is_some_and(|before| before.contains('\t') && before.trim().is_empty())
-        || document.text.get(place.start..).is_some_and(|rest| rest.starts_with('\t'));
-    let message = match error.without_snippet() {
+    let error = error.without_snippet();
+    let start = error.location().map_or(0, |at| document.offset(at.line() as usize, at.column() as usize));
+    let message = match error {
         Error::MultipleDocuments { .. } => "a second document begins here".into(),
         Error::UnknownAnchor { .. } => "nothing above is marked with this name".into(),
-        _ => error.render_with_formatter(&PlainMessages),
+        _ => without_position(&error.render_with_formatter(&PlainMessages)).to_string(),
     };
-    let problem = document.problem(place, message);
-    match error.without_snippet() {
-        _ if on_a_tab => problem.help("YAML is indented with spaces, never with tabs"),
-        Error::MultipleDocuments { .. } => problem.help("put each policy into a file of its own and remove the `---`"),
-        Error::UnknownAnchor { .. } => problem.help("put quotes around a text that begins with `*` or `&`"),
-        _ => problem,
+    let line_start = document.text[..start].rfind('\n').map_or(0, |n| n + 1);
+    let line = document.text[line_start..].lines().next().unwrap_or("");
+    let help = match error {
+        _ if line[..line.len() - line.trim_start().len()].contains('\t') => {
+            "YAML is indented with spaces, never with tabs"
+        }
+        Error::MultipleDocuments { .. } => "put each policy into a file of its own and remove the `---`",
+        Error::UnknownAnchor { .. } => "put quotes around a text that begins with `*`",
+        _ if line.contains("${") => "put quotes around a value with ${…} when it stands between { } or [ ]",
+        _ if message.contains("mapping values") => {
+            "put quotes around a text that holds `: `, or correct the indentation"
+        }
+        _ if message.contains("unexpected character") => "put quotes around a text that begins with a sign",
+        _ => return document.problem(Place { start, end: start }, message),
+    };
+    document.problem(Place { start, end: start }, message).help(help)
+}
+
+/// [`Document::problem`] says where; the parser's own words for it are dropped.
+fn without_position(message: &str) -> &str {
+    match message.rsplit_once(" at line ") {
+        Some((message, position)) if position.bytes().all(|b| b.is_ascii_digit() || b", column".contains(&b)) => {
+            message
+        }
+        _ => message,
     }
 }
 
-/// Messages without the position, which [`Document::problem`] adds.
+/// Messages for people who do not know the parser.
 struct PlainMessages;
 
 impl serde_saphyr::MessageFormatter for PlainMessages {
