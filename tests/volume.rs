@@ -163,6 +163,8 @@ fn sparse_files_stay_sparse_and_hard_links_stay_one_file() {
 fn an_unchanged_tree_is_not_read_again() {
     let sandbox = Sandbox::new();
     let source = everything(&sandbox);
+    // A time in the future is never old enough.
+    tool("touch", &["-d", "2020-01-01"], &source.join("just-small"));
     settle(&source);
     let (first, dumped) = dump(&source, sandbox.scratch());
     let (sink, again) = dump_again(&source, sandbox.scratch(), &first);
@@ -192,6 +194,24 @@ fn one_changed_file_costs_one_group() {
     let target = sandbox.path("restored");
     load(&sink.into_origin(&again), &target).unwrap();
     assert_eq!(describe(&target), describe(&source));
+}
+
+#[test]
+fn a_big_file_is_not_read_because_of_its_neighbours() {
+    let sandbox = Sandbox::new();
+    let source = tree_with_a_big_file(&sandbox);
+    settle(&source);
+    let (mut last, _) = dump(&source, sandbox.scratch());
+    for name in ["b", "aa", "y"] {
+        fs::write(source.join(name), name).unwrap();
+        settle(&source);
+        let (sink, again) = dump_again(&source, sandbox.scratch(), &last);
+        assert!(sink.read_bytes < 20_000, "{name}: {}", sink.read_bytes);
+        last = sink.into_origin(&again);
+        let target = sandbox.path(&format!("restored-{name}"));
+        load(&last, &target).unwrap();
+        assert_eq!(describe(&target), describe(&source));
+    }
 }
 
 #[test]

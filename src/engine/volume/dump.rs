@@ -4,7 +4,7 @@
 //! between them; until that is known nothing of it is read. Order and cuts depend on the tree alone.
 
 use super::beneath::{self, Beneath};
-use super::entry::{Entry, Kind, Xattrs, display, padding, split, xattrs_digest};
+use super::entry::{BIG, Entry, Kind, Xattrs, display, padding, split, xattrs_digest};
 use super::group::Cutter;
 use super::memory::{self, Group, Member};
 use super::walk::{Facts, Place, Visitor};
@@ -36,6 +36,8 @@ pub struct Dumper<'a> {
     /// The memory's reader, and what of its next group has been met unchanged.
     memory: Option<memory::Reader>,
     candidate: Option<Candidate>,
+    /// The big file at the end of the last group that was not unchanged.
+    broken: Option<memory::Big>,
     /// For entries whose reading was put off.
     reopen: Beneath,
     work: Work<'a>,
@@ -69,7 +71,7 @@ impl<'a> Dumper<'a> {
             unlisted_warnings: 0,
             notes: Vec::new(),
         };
-        Dumper { memory, candidate: None, reopen: Beneath::new(root), work }
+        Dumper { memory, candidate: None, broken: None, reopen: Beneath::new(root), work }
     }
 
     /// Stores what is still open and ends the catalogue.
@@ -94,6 +96,7 @@ impl<'a> Dumper<'a> {
     fn read_candidate(&mut self) -> Result<()> {
         let Some(Candidate { group, met }) = self.candidate.take() else { return Ok(()) };
         self.work.begin_group();
+        self.broken = group.big();
         for member in &group.members[..met] {
             let path = &member.entry.path[..];
             let (above, name) = split(path);
@@ -104,7 +107,10 @@ impl<'a> Dumper<'a> {
                 Ok((Place { path, directory, name: &name }, facts))
             });
             match found {
-                Ok((place, facts)) => self.work.add(&place, &facts)?,
+                Ok((place, facts)) => {
+                    let known = unchanged_big(&mut self.broken, &mut self.memory, path, &facts);
+                    self.work.add(&place, &facts, known.as_ref())?;
+                }
                 Err(error) => self.work.leave_out(path, &member.facts, error),
             }
         }
@@ -133,7 +139,8 @@ impl Visitor for Dumper<'_> {
             }
             self.read_candidate()?;
         }
-        self.work.add(place, facts)
+        let known = unchanged_big(&mut self.broken, &mut self.memory, place.path, facts);
+        self.work.add(place, facts, known.as_ref())
     }
 
     fn problem(&mut self, path: &[u8], error: Errno) {
@@ -145,6 +152,21 @@ impl Visitor for Dumper<'_> {
             self.work.notes.push(format!("{} is not stored: {why}", display(path)));
         }
     }
+}
+
+/// What the memory knows of a big file that did not change since.
+fn unchanged_big(
+    broken: &mut Option<memory::Big>,
+    memory: &mut Option<memory::Reader>,
+    path: &[u8],
+    facts: &Facts,
+) -> Option<memory::Big> {
+    if facts.size < BIG {
+        return None;
+    }
+    let memory = memory.as_mut()?;
+    let known = broken.take_if(|big| big.member.entry.path == path).or_else(|| memory.big(path))?;
+    known.member.is_unchanged(facts, None, memory.scan()).then_some(known)
 }
 
 /// What an entry adds to its group.
@@ -204,11 +226,11 @@ impl Work<'_> {
         (first != path).then(|| first.clone())
     }
 
-    fn add(&mut self, place: &Place<'_>, facts: &Facts) -> Result<()> {
+    fn add(&mut self, place: &Place<'_>, facts: &Facts, known: Option<&memory::Big>) -> Result<()> {
         let link = self.first_name(place.path, facts);
         match facts.kind {
             None => Ok(()),
-            Some(Kind::File) if link.is_none() => self.add_file(place, facts),
+            Some(Kind::File) if link.is_none() => self.add_file(place, facts, known),
             Some(kind) => self.add_plain(place, facts, kind, link),
         }
     }
@@ -237,7 +259,12 @@ impl Work<'_> {
         self.push(Member { entry, facts: *facts })
     }
 
-    fn add_file(&mut self, place: &Place<'_>, facts: &Facts) -> Result<()> {
+    fn add_file(&mut self, place: &Place<'_>, facts: &Facts, known: Option<&memory::Big>) -> Result<()> {
+        if let Some(known) = known
+            && self.reuse_big(place, facts, known)?
+        {
+            return Ok(());
+        }
         let file = match beneath::open(place.directory, place.name, OFlags::RDONLY) {
             Ok(file) => file,
             Err(error) => return Ok(self.leave_out(place.path, facts, error)),
@@ -250,6 +277,24 @@ impl Work<'_> {
             self.leave_out(place.path, facts, error);
         }
         Ok(())
+    }
+
+    /// Writes the header of a big file anew and takes its data again. `false`: it must be read.
+    fn reuse_big(&mut self, place: &Place<'_>, facts: &Facts, known: &memory::Big) -> Result<bool> {
+        let Ok(xattrs) = content::xattrs_at(place) else { return Ok(false) };
+        let begin = self.bytes.len();
+        let mut entry = known.member.entry.clone();
+        entry.header = header::encode(&entry, &xattrs, &mut self.bytes);
+        let group = self.sink.group(&self.bytes)?;
+        let Some(data) = self.sink.reuse(known.data.clone())? else {
+            self.sink.rewind(group.start)?;
+            self.bytes.truncate(begin);
+            return Ok(false);
+        };
+        self.context.meter.add(entry.stored, 0);
+        self.group.members.push(Member { entry, facts: *facts });
+        self.end_group(group, Some(data))?;
+        Ok(true)
     }
 
     /// Reads a file once. When it changed meanwhile, nothing of it stays, unless this is the `last` attempt.

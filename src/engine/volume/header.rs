@@ -2,6 +2,7 @@
 //!
 //! Written is what `docs/FORMAT.md` §7 lists; read is what was written, and everything else is refused as damage.
 
+use super::acl;
 use super::entry::{BLOCK, Entry, Kind, Time, Xattrs, padding, safe_path};
 use crate::error::{Failure, Kind as FailureKind, Result};
 use tar::{EntryType, Header};
@@ -117,6 +118,9 @@ fn pax_records(entry: &Entry, xattrs: &Xattrs, name: &[u8]) -> Vec<u8> {
     }
     if entry.mtime.1 != 0 || u64::try_from(entry.mtime.0).is_ok_and(|s| s > FIELD_12) || entry.mtime.0 < 0 {
         record(&mut out, b"mtime", time_text(entry.mtime).as_bytes());
+    }
+    for (key, value) in acl::records(xattrs) {
+        record(&mut out, key, value.as_bytes());
     }
     for (key, value) in xattrs {
         record(&mut out, &[XATTR, &escape_key(key)].concat(), value);

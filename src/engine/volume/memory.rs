@@ -31,6 +31,20 @@ pub struct Group {
     pub members: Vec<Member>,
 }
 
+impl Group {
+    /// The file whose header ends the group.
+    pub fn big(&self) -> Option<Big> {
+        Some(Big { member: self.members.last()?.clone(), data: self.data.clone()? })
+    }
+}
+
+/// A big file as it was stored. Its data can be taken again even where its group cannot.
+#[derive(Clone, Debug)]
+pub struct Big {
+    pub member: Member,
+    pub data: ChunkRange,
+}
+
 /// An entry and what `stat` said of it when it was read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Member {
@@ -135,12 +149,7 @@ impl Reader {
 
     /// Takes the group that begins with `path` and with that much padding, and goes on behind it.
     pub fn take(&mut self, path: &[u8], padding: u64) -> Option<Group> {
-        while let Some(last) = self.group.members.last() {
-            if order(&last.entry.path, path).is_ge() {
-                break;
-            }
-            self.advance();
-        }
+        self.pass(path);
         let first = self.group.members.first()?;
         if first.entry.path != path || self.group.padding != padding {
             return None;
@@ -148,6 +157,19 @@ impl Reader {
         let group = std::mem::take(&mut self.group);
         self.advance();
         Some(group)
+    }
+
+    /// The big file `path` and its data, if the group that its header ends comes next.
+    pub fn big(&mut self, path: &[u8]) -> Option<Big> {
+        self.pass(path);
+        self.group.big().filter(|big| big.member.entry.path == path)
+    }
+
+    /// Goes on to the first group that does not end before `path`.
+    fn pass(&mut self, path: &[u8]) {
+        while self.group.members.last().is_some_and(|last| order(&last.entry.path, path).is_lt()) {
+            self.advance();
+        }
     }
 
     fn advance(&mut self) {

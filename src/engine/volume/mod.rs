@@ -16,6 +16,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+mod acl;
 mod beneath;
 mod catalogue;
 mod content;
