@@ -1,8 +1,188 @@
-//! Volumes: directory trees (being built).
-use super::*;
+//! Volumes: directory trees, as a pax tar stream in groups with a catalogue (`docs/FORMAT.md` §7), and back.
+//!
+//! A dump reads only what changed since the last one and leaves a file out rather than fail; what it leaves out is a warning.
+//! A load builds the tree beside its target and moves it there last. Neither follows a symbolic link of the volume.
+//! This engine does not make a volume stand still: pause or stop what writes into it.
+
+use crate::engine::{
+    DumpRun, Dumped, Engine, Fingerprint, FingerprintPart, LoadRun, Loaded, Origin, Sink, Target, TreeSink,
+};
+use crate::error::{Context, Failure, Result};
+use crate::event;
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+mod acl;
+mod beneath;
+mod catalogue;
+mod content;
+mod dump;
+mod entry;
+mod group;
+mod header;
+mod load;
+mod memory;
+mod sparse;
+mod walk;
+
+/// How the digest of a tree is made.
+pub const METHOD: &str = "tree-1: BLAKE3 over path, kind, link, mode, owner, device, size, mtime, content hash and xattrs hash of each entry, in order";
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub path: PathBuf,
+    /// Patterns of what belongs to the volume; none: everything. They are relative to it; one without a slash fits at any depth.
     pub include: Vec<String>,
+    /// Patterns of what does not; a directory is left out with all that is in it.
     pub exclude: Vec<String>,
+    /// Stop at mount points.
+    pub one_file_system: bool,
+    /// Read everything in every run, for file systems whose times cannot be trusted.
+    pub read_all: bool,
+}
+
+impl Settings {
+    /// Everything beneath `path`.
+    pub fn of(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Settings { path, include: Vec::new(), exclude: Vec::new(), one_file_system: true, read_all: false }
+    }
+
+    fn rules(&self) -> Result<walk::Rules> {
+        walk::Rules::new(&self.include, &self.exclude, self.one_file_system)
+    }
+
+    /// The one place where a symbolic link may lead: to the volume itself.
+    fn open(&self) -> Result<OwnedFd> {
+        let path = self.path.display();
+        rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
+            let failure = Failure::from_io(e.into(), || format!("cannot open the volume {path}"));
+            match e {
+                rustix::io::Errno::NOENT => failure.hint("Look whether it is mounted, and whether the path is right"),
+                rustix::io::Errno::NOTDIR => failure.hint("A volume is a directory; give the one the file is in"),
+                rustix::io::Errno::ACCESS => failure.hint("Run bkp as root, or as the owner of the volume"),
+                _ => failure,
+            }
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct Volume {
+    settings: Settings,
+}
+
+impl Volume {
+    pub fn new(settings: Settings) -> Self {
+        Volume { settings }
+    }
+}
+
+impl Engine for Volume {
+    fn kind(&self) -> &'static str {
+        "volume"
+    }
+
+    fn location(&self) -> String {
+        self.settings.path.display().to_string()
+    }
+
+    fn preflight(&self) -> Result<()> {
+        self.settings.rules()?;
+        let root = self.settings.open()?;
+        walk::Names::of(&root).context(|| format!("cannot list the volume {}", self.location()))?;
+        // Attributes of links and devices are reached through it.
+        if !Path::new("/proc/self/fd").is_dir() {
+            return Err(Failure::failed("/proc is not mounted").hint("Mount it: mount -t proc proc /proc"));
+        }
+        Ok(())
+    }
+
+    fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
+        let root = self.settings.open()?;
+        let now = Timestamp::now();
+        let memory = match &run.memory {
+            Some(path) if !run.reread && !self.settings.read_all => memory::Reader::open(path),
+            _ => None,
+        };
+        let next = memory::Writer::create(&run.next_memory, (now.as_second(), now.subsec_nanosecond().unsigned_abs()))?;
+        let outcome = dump_tree(&self.settings, root, sink.tree()?, run.context, (memory, Some(next)))?;
+        Ok(Dumped {
+            version: format!("bkp {}", env!("CARGO_PKG_VERSION")),
+            consistent_at: now,
+            fingerprint: fingerprint_of(&outcome),
+            inventory: outcome.inventory,
+            warnings: outcome.warnings,
+            notes: outcome.notes,
+            restore_hint: "tar --extract --xattrs --xattrs-include='*' --acls --numeric-owner --same-permissions \
+                           --directory=NEW-DIRECTORY --file=TREE.tar (as root, to get the owners back)"
+                .to_owned(),
+        })
+    }
+
+    fn load(&self, origin: &dyn Origin, target: &Target, run: &LoadRun<'_>) -> Result<Loaded> {
+        load::load(&self.settings.path, origin, target, run)
+    }
+}
+
+/// Reads a tree as a dump would and gives its fingerprint; fails when not all of it can be read.
+pub fn fingerprint(settings: &Settings, context: event::Context<'_>) -> Result<Fingerprint> {
+    let outcome = dump_tree(settings, settings.open()?, &mut Nowhere, context, (None, None))?;
+    dump::require_whole(&outcome, &settings.path.display().to_string())?;
+    Ok(fingerprint_of(&outcome))
+}
+
+fn dump_tree(
+    settings: &Settings,
+    root: OwnedFd,
+    sink: &mut dyn TreeSink,
+    context: event::Context<'_>,
+    (memory, next): (Option<memory::Reader>, Option<memory::Writer>),
+) -> Result<dump::Outcome> {
+    let rules = settings.rules()?;
+    let again = root.try_clone().context(|| "cannot keep the volume open".into())?;
+    let mut dumper = dump::Dumper::new(again, sink, context, memory, next);
+    walk::walk(root, &rules, &mut dumper)?;
+    dumper.finish()
+}
+
+fn fingerprint_of(outcome: &dump::Outcome) -> Fingerprint {
+    let part = FingerprintPart { count: outcome.entries, digest: outcome.digest.to_hex().to_string() };
+    Fingerprint { method: METHOD.to_owned(), parts: BTreeMap::from([("tree".to_owned(), part)]) }
+}
+
+/// Takes a tree and keeps nothing of it.
+struct Nowhere;
+
+impl TreeSink for Nowhere {
+    fn group(&mut self, _: &[u8]) -> Result<super::ChunkRange> {
+        Ok(0..0)
+    }
+
+    fn file(&mut self, length: u64, data: &mut dyn Read) -> Result<super::ChunkRange> {
+        let mut buffer = vec![0; 256 << 10];
+        let mut left = length;
+        while left > 0 {
+            let want = buffer.len().min(left as usize);
+            data.read_exact(&mut buffer[..want]).context(|| "cannot read the data of a file".into())?;
+            left -= want as u64;
+        }
+        Ok(0..0)
+    }
+
+    fn reuse(&mut self, _: super::ChunkRange) -> Result<Option<super::ChunkRange>> {
+        Ok(None)
+    }
+
+    fn rewind(&mut self, _: u32) -> Result<()> {
+        Ok(())
+    }
+
+    fn catalogue(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
 }
