@@ -1,1 +1,182 @@
-//! Being built.
+//! Configuration, validated: what is backed up, where to, and what is promised.
+//!
+//! [`load`] reads `bkp.yaml` and `policies.d/*.yaml` and gives a [`Configuration`] in which everything has been checked, or
+//! all [`Problems`] at once. The way: text → tree with places (`tree`, `variables`) → shapes (`reading`, `raw`) → these types
+//! (`convert`). [`adhoc`] makes a source from a word on the command line, [`When`] an instant.
+//! Nothing here opens a source, a repository or a secret; what is not there yet is found when it is used.
+
+use crate::engine;
+use crate::error::{Failure, Result};
+use crate::secret::SecretRef;
+use crate::store::LockMode;
+use jiff::tz::TimeZone;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod adhoc;
+mod convert;
+mod load;
+mod mask;
+mod paths;
+mod problem;
+mod raw;
+mod reading;
+mod show;
+mod tree;
+mod values;
+mod variables;
+mod when;
+
+pub use adhoc::adhoc;
+pub use load::{load, load_with};
+pub use paths::Paths;
+pub use problem::{Origin, Problem, Problems, did_you_mean};
+pub use show::{Shown, schema, show};
+pub use values::{duration, duration_text, name as check_name, size, size_text};
+pub use when::When;
+
+/// Memory for a run when nothing is said.
+pub const DEFAULT_MEMORY: u64 = 256 << 20;
+
+/// Everything that was configured.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    pub repository: Option<RepositorySettings>,
+    pub timezone: TimeZone,
+    pub memory: u64,
+    pub policies: Vec<Policy>,
+    /// What is no error but should be known: a file anybody may change, a file that is passed over.
+    pub warnings: Vec<String>,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+    origins: Vec<(Vec<String>, Origin)>,
+}
+
+/// Where backups are kept. The URL is one of `s3://BUCKET[/PREFIX]` and `file:///DIRECTORY`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RepositorySettings {
+    pub url: String,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub access_key: Option<SecretRef>,
+    pub secret_key: Option<SecretRef>,
+    pub session_token: Option<SecretRef>,
+    pub addressing: Addressing,
+    pub ca_file: Option<PathBuf>,
+    pub object_lock: Option<ObjectLock>,
+}
+
+/// Where the bucket's name stands in a request. Automatic: in the path when there is an endpoint, else in the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressing {
+    #[default]
+    Automatic,
+    Path,
+    Virtual,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectLock {
+    pub mode: LockMode,
+    pub days: u32,
+}
+
+/// What is backed up together.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub name: String,
+    pub stack: Option<String>,
+    /// Cron with 5 or 6 fields, or `@daily`; its shape has been checked.
+    pub schedule: Option<String>,
+    /// Its own, or that of the configuration.
+    pub timezone: TimeZone,
+    pub objectives: Objectives,
+    pub keep: Option<Keep>,
+    /// At least one.
+    pub sources: Vec<Source>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Objectives {
+    /// How old the newest point may be.
+    pub rpo: Option<Duration>,
+    /// How long a restore may take.
+    pub rto: Option<Duration>,
+}
+
+/// How many points of each period are kept; at least one number is there, and none is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    pub last: Option<u32>,
+    pub hourly: Option<u32>,
+    pub daily: Option<u32>,
+    pub weekly: Option<u32>,
+    pub monthly: Option<u32>,
+    pub yearly: Option<u32>,
+}
+
+/// One thing to protect. Its name is unique in the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    pub name: String,
+    pub settings: engine::Settings,
+}
+
+impl Default for Configuration {
+    /// What holds when there is no file at all.
+    fn default() -> Self {
+        Configuration {
+            repository: None,
+            timezone: TimeZone::system(),
+            memory: DEFAULT_MEMORY,
+            policies: Vec::new(),
+            warnings: Vec::new(),
+            files: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+}
+
+impl Configuration {
+    /// A source and its policy, by the name of the source.
+    pub fn source(&self, name: &str) -> Option<(&Policy, &Source)> {
+        let of = |policy| move |source| (policy, source);
+        self.policies.iter().flat_map(|p| p.sources.iter().map(of(p))).find(|(_, source)| source.name == name)
+    }
+
+    /// The sources that names of policies and sources mean, each once, in the order of the configuration; all of them when
+    /// no name is given. A name that is both means the policy.
+    pub fn select(&self, names: &[String]) -> Result<Vec<(&Policy, &Source)>> {
+        for name in names {
+            if !self.policies.iter().any(|p| p.name == *name) && self.source(name).is_none() {
+                return Err(self.unknown(name));
+            }
+        }
+        let wanted = |policy: &Policy, source: &Source| {
+            let by_policy = names.contains(&policy.name);
+            let is_policy = self.policies.iter().any(|p| p.name == source.name);
+            names.is_empty() || by_policy || !is_policy && names.contains(&source.name)
+        };
+        let all = self.policies.iter().flat_map(|p| p.sources.iter().map(move |s| (p, s)));
+        Ok(all.filter(|(policy, source)| wanted(policy, source)).collect())
+    }
+
+    fn unknown(&self, name: &str) -> Failure {
+        let sources = self.policies.iter().flat_map(|p| p.sources.iter().map(|s| s.name.as_str()));
+        let mut known: Vec<&str> = self.policies.iter().map(|p| p.name.as_str()).chain(sources).collect();
+        known.sort();
+        known.dedup();
+        let what = format!("there is no policy or source `{name}`{}", did_you_mean(name, known.iter().copied()));
+        match known.as_slice() {
+            [] => Failure::usage(what).hint(
+                "Nothing is configured yet: write a policy, or name what to back up as in --source sqlite:/srv/app.db",
+            ),
+            known => Failure::usage(what).hint(format!("Configured are: {}", known.join(", "))),
+        }
+    }
+
+    /// Where a setting was written; `None` for a default.
+    fn origin(&self, key: &[&str]) -> Option<&Origin> {
+        self.origins.iter().find(|(path, _)| path == key).map(|(_, origin)| origin)
+    }
+}

@@ -1,0 +1,411 @@
+//! From the shapes of the files to the validated types: the one place that knows what a value means.
+//!
+//! A `None` from here means that a problem was noted; the caller goes on, so that the next problem is found too.
+//! No I/O: whether a path exists is found when it is used.
+
+use super::problem::{Place, did_you_mean};
+use super::raw;
+use super::reading::{Field, Named, Reader, words};
+use super::values;
+use super::{Addressing, Keep, ObjectLock, Objectives, RepositorySettings, Source};
+use crate::engine::{self, command, sqlite, volume};
+use crate::secret::SecretRef;
+use crate::store::LockMode;
+use jiff::tz::TimeZone;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where Docker keeps named volumes.
+const DOCKER_VOLUMES: &str = "/var/lib/docker/volumes";
+
+/// The directory of a named Docker volume on this host.
+pub fn docker_volume_path(name: &str) -> PathBuf {
+    Path::new(DOCKER_VOLUMES).join(name).join("_data")
+}
+
+/// What a policy file says, before it is known what the main file says.
+pub struct PolicyParts {
+    pub name: Option<(String, Place)>,
+    pub stack: Option<String>,
+    pub schedule: Option<String>,
+    pub timezone: Option<TimeZone>,
+    pub objectives: Objectives,
+    pub keep: Option<Keep>,
+    pub sources: Vec<(Source, Place)>,
+}
+
+impl Reader<'_> {
+    fn wrong<T>(&self, place: Place, message: impl Into<String>) -> Option<T> {
+        self.note(self.document.problem(place, message));
+        None
+    }
+
+    fn wrong_with_help<T>(&self, place: Place, message: impl Into<String>, help: impl Into<String>) -> Option<T> {
+        self.note(self.document.problem(place, message).help(help));
+        None
+    }
+
+    /// The text of a field, if it is there and `check` likes it.
+    fn text<T>(&self, field: &Option<Field<String>>, check: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let field = field.as_ref()?;
+        check(field.value.as_deref()?).or_else(|message| self.wrong(field.place, message).ok_or(())).ok()
+    }
+
+    pub fn timezone(&self, field: &Option<Field<String>>) -> Option<TimeZone> {
+        self.text(field, |name| {
+            TimeZone::get(name).map_err(|_| "expected the name of a time zone, such as America/Bogota or UTC".into())
+        })
+    }
+
+    pub fn memory(&self, field: &Option<Field<String>>) -> Option<u64> {
+        self.text(field, values::size)
+    }
+
+    fn duration(&self, field: &Option<Field<String>>) -> Option<Duration> {
+        self.text(field, values::duration)
+    }
+
+    pub fn repository(&self, field: &Field<raw::Repository>) -> Option<RepositorySettings> {
+        let raw = field.value.as_ref()?;
+        if raw.url.is_none() {
+            self.note_missing(
+                field.place,
+                "the repository has no `url`",
+                "such as s3://BUCKET/PREFIX or file:///srv/backup",
+            );
+        }
+        let url = self.text(&raw.url, url);
+        if url.as_deref().is_some_and(|url| url.starts_with("file://")) {
+            self.only_for_s3(raw);
+        }
+        let settings = RepositorySettings {
+            url: url.unwrap_or_default(),
+            endpoint: self.text(&raw.endpoint, endpoint),
+            region: self.text(&raw.region, |text| not_empty(text, "a region")),
+            access_key: self.secret("access_key", &raw.access_key, &raw.access_key_file),
+            secret_key: self.secret("secret_key", &raw.secret_key, &raw.secret_key_file),
+            session_token: self.secret("session_token", &raw.session_token, &raw.session_token_file),
+            addressing: match raw.addressing.as_ref().and_then(|a| a.value) {
+                None => Addressing::Automatic,
+                Some(raw::Addressing::Path) => Addressing::Path,
+                Some(raw::Addressing::Virtual) => Addressing::Virtual,
+            },
+            ca_file: self.text(&raw.ca_file, absolute),
+            object_lock: raw.object_lock.as_ref().and_then(|lock| self.object_lock(lock)),
+        };
+        let has = |one: &Option<Field<String>>, twin: &Option<Field<String>>| one.is_some() || twin.is_some();
+        if has(&raw.access_key, &raw.access_key_file) != has(&raw.secret_key, &raw.secret_key_file) {
+            let help = "give both, or neither to take them from the environment or the machine's role";
+            self.note_missing(field.place, "`access_key` and `secret_key` belong together", help);
+        }
+        Some(settings)
+    }
+
+    fn only_for_s3(&self, raw: &raw::Repository) {
+        let texts = [
+            ("endpoint", &raw.endpoint),
+            ("region", &raw.region),
+            ("access_key", &raw.access_key),
+            ("access_key_file", &raw.access_key_file),
+            ("secret_key", &raw.secret_key),
+            ("secret_key_file", &raw.secret_key_file),
+            ("session_token", &raw.session_token),
+            ("session_token_file", &raw.session_token_file),
+            ("ca_file", &raw.ca_file),
+        ];
+        let others = [
+            ("addressing", raw.addressing.as_ref().map(|f| f.place)),
+            ("object_lock", raw.object_lock.as_ref().map(|f| f.place)),
+        ];
+        let texts = texts.into_iter().map(|(key, field)| (key, field.as_ref().map(|f| f.place)));
+        for (key, place) in texts.chain(others).filter_map(|(key, place)| Some((key, place?))) {
+            self.wrong::<()>(place, format!("`{key}` means nothing for a directory"));
+        }
+    }
+
+    /// A reference, or the file of the `_file` twin.
+    fn secret(&self, key: &str, reference: &Option<Field<String>>, file: &Option<Field<String>>) -> Option<SecretRef> {
+        if let (Some(_), Some(file)) = (reference, file) {
+            return self.wrong(file.place, format!("`{key}` and `{key}_file` are both here; keep one of them"));
+        }
+        if let Some(path) = self.text(file, absolute) {
+            return Some(SecretRef::File(path));
+        }
+        let reference = reference.as_ref()?;
+        match reference.value.as_deref()?.parse() {
+            Ok(secret) => Some(secret),
+            // The message never holds the value, but it may hold the scheme of a reference that is not known.
+            Err(message) if reference.value.as_deref().is_some_and(|v| v.starts_with("ref+")) => {
+                self.wrong(reference.place, message)
+            }
+            Err(_) => self.wrong_with_help(
+                reference.place,
+                "a secret is never written here",
+                format!(
+                    "write a reference, such as ref+file:///run/secrets/name or ref+env://NAME, or use `{key}_file`"
+                ),
+            ),
+        }
+    }
+
+    fn object_lock(&self, field: &Field<raw::ObjectLock>) -> Option<ObjectLock> {
+        let raw = field.value.as_ref()?;
+        if raw.mode.is_none() || raw.keep.is_none() {
+            let help = "as in: object_lock: { mode: governance, keep: 30d }";
+            self.note_missing(field.place, "object lock needs `mode` and `keep`", help);
+            return None;
+        }
+        let days = self.text(&raw.keep, |text| {
+            let seconds =
+                values::duration(text).map_err(|_| "expected a number of days, such as 30d".to_string())?.as_secs();
+            let days = u32::try_from(seconds / 86_400).ok().filter(|days| *days <= 36_500);
+            days.filter(|_| seconds % 86_400 == 0)
+                .ok_or_else(|| "object lock counts in whole days, at most 36500".into())
+        });
+        let mode = match raw.mode.as_ref()?.value? {
+            raw::LockMode::Governance => LockMode::Governance,
+            raw::LockMode::Compliance => LockMode::Compliance,
+        };
+        Some(ObjectLock { mode, days: days? })
+    }
+
+    pub fn policy(&self, field: &Field<raw::Policy>) -> Option<PolicyParts> {
+        let raw = field.value.as_ref()?;
+        if raw.policy.is_none() {
+            self.note_missing(field.place, "this policy has no name", "begin the file with `policy: NAME`");
+        }
+        let name = self.text(&raw.policy, |text| values::name(text).map(|()| text.to_string()));
+        let sources = match raw.sources.as_ref() {
+            Some(sources) => self.sources(sources),
+            None => {
+                self.note_missing(field.place, "this policy has no `sources`", "name at least one thing to back up");
+                Vec::new()
+            }
+        };
+        let objectives = raw.objectives.as_ref().and_then(|o| o.value.as_ref());
+        Some(PolicyParts {
+            name: name.zip(raw.policy.as_ref().map(|f| f.place)),
+            stack: self.text(&raw.stack, |text| not_empty(text, "a stack")),
+            schedule: self.text(&raw.schedule, |text| values::schedule(text).map(|()| text.to_string())),
+            timezone: self.timezone(&raw.timezone),
+            objectives: Objectives {
+                rpo: objectives.and_then(|o| self.duration(&o.rpo)),
+                rto: objectives.and_then(|o| self.duration(&o.rto)),
+            },
+            keep: raw.keep.as_ref().and_then(|keep| self.keep(keep)),
+            sources,
+        })
+    }
+
+    fn keep(&self, field: &Field<raw::Keep>) -> Option<Keep> {
+        let raw = field.value.as_ref()?;
+        let count = |field: &Option<Field<u64>>| -> Option<u32> {
+            let field = field.as_ref()?;
+            match u32::try_from(field.value?) {
+                Ok(0) | Err(_) => {
+                    self.wrong_with_help(field.place, "expected 1 or more", "to keep none of a period, leave it out")
+                }
+                Ok(number) => Some(number),
+            }
+        };
+        let fields = [&raw.last, &raw.hourly, &raw.daily, &raw.weekly, &raw.monthly, &raw.yearly];
+        if fields.iter().all(|f| f.is_none()) {
+            self.note_missing(field.place, "`keep` would keep nothing", "as in: keep: { last: 3, daily: 14 }");
+            return None;
+        }
+        let [last, hourly, daily, weekly, monthly, yearly] = fields.map(count);
+        Some(Keep { last, hourly, daily, weekly, monthly, yearly })
+    }
+
+    fn sources(&self, field: &Field<Named<raw::Source>>) -> Vec<(Source, Place)> {
+        let Some(Named(entries)) = &field.value else { return Vec::new() };
+        if entries.is_empty() {
+            self.wrong_with_help::<()>(field.place, "this policy has no sources", "name at least one thing to back up");
+        }
+        let mut sources = Vec::new();
+        for (key, value) in entries {
+            let Some(name) = key.value.as_deref() else { continue };
+            if let Err(message) = values::name(name) {
+                self.wrong::<()>(key.place, message);
+            }
+            if let Some(settings) = self.settings(name, value) {
+                sources.push((Source { name: name.into(), settings }, key.place));
+            }
+        }
+        sources
+    }
+
+    /// The one place where settings of engines are made from the configuration.
+    fn settings(&self, name: &str, field: &Field<raw::Source>) -> Option<engine::Settings> {
+        let raw = field.value.as_ref()?;
+        match (&raw.sqlite, &raw.volume, &raw.command) {
+            (Some(sqlite), None, None) => self.sqlite(sqlite).map(engine::Settings::Sqlite),
+            (None, Some(volume), None) => self.volume(volume).map(engine::Settings::Volume),
+            (None, None, Some(command)) => self.command(name, command).map(engine::Settings::Command),
+            (None, None, None) => {
+                let kinds = words(&["sqlite", "volume", "command"], "or");
+                self.note_missing(field.place, "this source is of no kind", format!("give it one of {kinds}"));
+                None
+            }
+            _ => self.wrong_with_help(field.place, "a source is of one kind only", "make a source of its own for each"),
+        }
+    }
+
+    fn sqlite(&self, field: &Field<raw::Sqlite>) -> Option<sqlite::Settings> {
+        let raw = field.value.as_ref()?;
+        let Some(path_field) = &raw.path else {
+            self.note_missing(field.place, "this database has no `path`", "such as: sqlite: { path: /srv/app.db }");
+            return None;
+        };
+        if raw.volume.is_none() {
+            return self.text(&raw.path, absolute).map(|path| sqlite::Settings { path });
+        }
+        let volume = self.text(&raw.volume, |name| values::docker_volume(name).map(|()| docker_volume_path(name)))?;
+        let inside = Path::new(path_field.value.as_deref()?);
+        let plain = inside.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if inside.as_os_str().is_empty() || !plain {
+            return self.wrong(path_field.place, "expected a path relative to the volume, without `..`");
+        }
+        Some(sqlite::Settings { path: volume.join(inside) })
+    }
+
+    fn volume(&self, field: &Field<raw::Volume>) -> Option<volume::Settings> {
+        let raw = field.value.as_ref()?;
+        let path = match (&raw.path, &raw.name) {
+            (Some(_), None) => self.text(&raw.path, absolute),
+            (None, Some(_)) => {
+                self.text(&raw.name, |name| values::docker_volume(name).map(|()| docker_volume_path(name)))
+            }
+            (None, None) => {
+                let help = "such as: volume: { path: /srv/documents }, or { name: documents } for a Docker volume";
+                self.note_missing(field.place, "this volume has neither `path` nor `name`", help);
+                None
+            }
+            (Some(_), Some(name)) => self.wrong(name.place, "`path` and `name` are both here; keep one of them"),
+        };
+        let include = self.patterns(&raw.include);
+        let exclude = self.patterns(&raw.exclude);
+        Some(volume::Settings { path: path?, include, exclude })
+    }
+
+    fn patterns(&self, field: &Option<Field<Vec<Field<String>>>>) -> Vec<String> {
+        self.list(
+            field,
+            |text| if text.is_empty() { Err("a pattern cannot be empty".into()) } else { values::pattern(text) },
+        )
+    }
+
+    fn list(
+        &self,
+        field: &Option<Field<Vec<Field<String>>>>,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Vec<String> {
+        let mut list = Vec::new();
+        for item in field.iter().flat_map(|field| field.value.iter().flatten()) {
+            match item.value.as_deref().map(|text| (text, check(text))) {
+                Some((text, Ok(()))) => list.push(text.to_string()),
+                Some((_, Err(message))) => self.note(self.document.problem(item.place, message)),
+                None => {}
+            }
+        }
+        list
+    }
+
+    fn command(&self, name: &str, field: &Field<raw::Command>) -> Option<command::Settings> {
+        let raw = field.value.as_ref()?;
+        if raw.run.is_none() {
+            self.note_missing(
+                field.place,
+                "this command has nothing to `run`",
+                "such as: command: { run: [pg_dump, shop] }",
+            );
+        }
+        let stream = self.text(&raw.stream, |text| match values::name(text) {
+            Ok(()) => Ok(text.to_string()),
+            Err(_) => Err("expected a plain file name, such as database.sql".into()),
+        });
+        Some(command::Settings {
+            run: self.arguments(&raw.run).unwrap_or_default(),
+            stream: stream.unwrap_or_else(|| default_stream(name)),
+            terminator: self.text(&raw.terminator, |text| not_empty(text, "a terminator")),
+            restore: self.arguments(&raw.restore),
+        })
+    }
+
+    fn arguments(&self, field: &Option<Field<Vec<Field<String>>>>) -> Option<Vec<String>> {
+        let field_place = field.as_ref()?.place;
+        let empty = field.as_ref()?.value.as_ref()?.first().is_none_or(|program| program.value.as_deref() == Some(""));
+        if empty {
+            return self.wrong(field_place, "expected a program and its arguments");
+        }
+        let list = self.list(field, |text| {
+            if text.contains('\0') { Err("an argument cannot hold a zero byte".into()) } else { Ok(()) }
+        });
+        (!list.is_empty()).then_some(list)
+    }
+}
+
+/// Name of a command's stream when none is given.
+pub fn default_stream(source: &str) -> String {
+    format!("{}.out", source.get(..96).unwrap_or(source))
+}
+
+fn not_empty(text: &str, what: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err(format!("expected {what}, found nothing")) } else { Ok(text.into()) }
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    match text {
+        _ if text.contains('\0') => Err("a path cannot hold a zero byte".into()),
+        _ if text.starts_with('/') => Ok(text.into()),
+        _ if text.starts_with("~/") => Err("`~` is not replaced here: write the whole path".into()),
+        _ => Err("expected an absolute path, beginning with `/`".into()),
+    }
+}
+
+/// Checks the place of a repository and writes a bare directory as `file://`.
+fn url(text: &str) -> Result<String, String> {
+    if text.starts_with('/') {
+        return Ok(format!("file://{text}"));
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err("expected s3://BUCKET/PREFIX, file:///DIRECTORY or /DIRECTORY".into());
+    };
+    if rest.split('/').next().is_some_and(|host| host.contains('@')) {
+        return Err("credentials do not belong into the URL: use `access_key` and `secret_key`".into());
+    }
+    match scheme {
+        "file" if rest.starts_with('/') && rest.len() > 1 => Ok(text.into()),
+        "file" => Err("expected file:///DIRECTORY with three slashes".into()),
+        "s3" => {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            let good = |segment: &str| {
+                !segment.is_empty()
+                    && !segment.starts_with('.')
+                    && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-".contains(&b))
+            };
+            let prefix = prefix.trim_end_matches('/');
+            if !good(bucket) || bucket.len() < 3 {
+                Err("expected s3://BUCKET/PREFIX, the bucket with at least 3 letters, digits, `.` or `-`".into())
+            } else if !prefix.is_empty() && !prefix.split('/').all(good) {
+                Err("a prefix consists of letters, digits, `.`, `_`, `=`, `-`, and `/` between its parts".into())
+            } else {
+                Ok(text.trim_end_matches('/').into())
+            }
+        }
+        other => {
+            Err(format!("unknown kind of store{}: known are s3:// and file://", did_you_mean(other, ["s3", "file"])))
+        }
+    }
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match rest.map(|rest| rest.trim_end_matches('/')) {
+        Some(host) if host.contains('@') => {
+            Err("credentials do not belong into the URL: use `access_key` and `secret_key`".into())
+        }
+        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', ' ']) => Ok(text.trim_end_matches('/').into()),
+        _ => Err("expected the address of a server, such as https://minio.example:9000".into()),
+    }
+}

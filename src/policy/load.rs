@@ -1,0 +1,183 @@
+//! Finds and reads the files, and puts together what they say.
+//!
+//! All files are read and checked before anything is reported. No file at all is an empty configuration, unless somebody
+//! named the file.
+
+use super::problem::{Document, Origin, Place, Problem, Problems};
+use super::reading::{Field, Reader};
+use super::tree::{Kind, Node};
+use super::variables::Lookup;
+use super::{Configuration, Paths, Policy, raw, tree};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The configuration of this host, or everything that is wrong with it. Variables come from the environment.
+pub fn load(paths: &Paths) -> Result<Configuration, Problems> {
+    load_with(paths, &|name| std::env::var(name).ok())
+}
+
+/// The same with variables from elsewhere.
+pub fn load_with(paths: &Paths, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, Problems> {
+    let mut loading =
+        Loading { lookup: variable, configuration: Configuration::default(), problems: Vec::new(), seen: Vec::new() };
+    loading.main_file(paths);
+    for path in loading.policy_files(&paths.policies()) {
+        loading.policy_file(&path);
+    }
+    match Problems::from_found(loading.problems) {
+        Some(problems) => Err(problems),
+        None => Ok(loading.configuration),
+    }
+}
+
+struct Loading<'a> {
+    lookup: Lookup<'a>,
+    configuration: Configuration,
+    problems: Vec<Problem>,
+    /// Names of policies and sources that are taken, and where.
+    seen: Vec<(&'static str, String, Origin)>,
+}
+
+impl Loading<'_> {
+    fn main_file(&mut self, paths: &Paths) {
+        let Some(document) = self.read(&paths.config, !paths.config_given) else { return };
+        let Some(node) = tree::parse(&document, self.lookup, &mut self.problems) else { return };
+        if matches!(node.kind, Kind::Nothing) {
+            return;
+        }
+        let reader = Reader::new(&document);
+        if let Field { value: Some(main), .. } = reader.read::<raw::Main>(&node) {
+            if let Some(timezone) = reader.timezone(&main.timezone) {
+                self.configuration.timezone = timezone;
+            }
+            if let Some(memory) = reader.memory(&main.memory) {
+                self.configuration.memory = memory;
+            }
+            self.configuration.repository =
+                main.repository.as_ref().and_then(|repository| reader.repository(repository));
+        }
+        self.problems.append(&mut reader.problems.borrow_mut());
+        self.remember_origins(&document, &node, &mut Vec::new());
+    }
+
+    fn policy_file(&mut self, path: &Path) {
+        let Some(document) = self.read(path, false) else { return };
+        let Some(node) = tree::parse(&document, self.lookup, &mut self.problems) else { return };
+        if matches!(node.kind, Kind::Nothing) {
+            let problem = Problem::of_file(path, "the file is empty");
+            self.problems.push(
+                problem.help("write a policy into it, remove it, or give it a name that does not end with .yaml"),
+            );
+            return;
+        }
+        let reader = Reader::new(&document);
+        let parts = reader.policy(&reader.read::<raw::Policy>(&node));
+        self.problems.append(&mut reader.problems.borrow_mut());
+        let Some(parts) = parts else { return };
+        if let Some((name, place)) = &parts.name {
+            self.take_name(&document, "policy", name, *place);
+            self.remember_origins(&document, &node, &mut vec!["policies".into(), name.clone()]);
+        }
+        for (source, place) in &parts.sources {
+            self.take_name(&document, "source", &source.name, *place);
+        }
+        self.configuration.policies.push(Policy {
+            name: parts.name.map(|(name, _)| name).unwrap_or_default(),
+            stack: parts.stack,
+            schedule: parts.schedule,
+            timezone: parts.timezone.unwrap_or_else(|| self.configuration.timezone.clone()),
+            objectives: parts.objectives,
+            keep: parts.keep,
+            sources: parts.sources.into_iter().map(|(source, _)| source).collect(),
+        });
+    }
+
+    /// Notes a name that somebody else has already: points are found by it.
+    fn take_name(&mut self, document: &Document, what: &'static str, name: &str, place: Place) {
+        match self.seen.iter().find(|(kind, taken, _)| *kind == what && taken == name) {
+            Some((_, _, first)) => {
+                let problem = document.problem(place, format!("there are two {} `{name}`", plural(what)));
+                self.problems.push(
+                    problem.help(format!("the first one is in {first}; points are kept by this name, so change one")),
+                );
+            }
+            None => self.seen.push((what, name.into(), document.origin(place))),
+        }
+    }
+
+    /// The files of `policies.d` that count, in the order of their names.
+    fn policy_files(&mut self, directory: &Path) -> Vec<PathBuf> {
+        let entries = match std::fs::read_dir(directory) {
+            Ok(entries) => entries.collect::<Result<Vec<_>, _>>(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+            Err(error) => Err(error),
+        };
+        let mut files: Vec<PathBuf> = match entries {
+            Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
+            Err(error) => {
+                self.problems.push(Problem::of_file(directory, format!("cannot list the directory: {error}")));
+                return Vec::new();
+            }
+        };
+        files.sort();
+        files.retain(|path| {
+            let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if !hidden && extension == Some("yml") {
+                let warning = format!("{} is not read: its name must end with .yaml", path.display());
+                self.configuration.warnings.push(warning);
+            }
+            !hidden && extension == Some("yaml")
+        });
+        files
+    }
+
+    fn read(&mut self, path: &Path, may_be_absent: bool) -> Option<Document> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound && may_be_absent => return None,
+            Err(error) => {
+                self.problems.push(Problem::of_file(path, format!("cannot read the file: {error}")));
+                return None;
+            }
+        };
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o002 != 0) {
+            self.configuration.warnings.push(format!(
+                "{} may be changed by every user of this host, and bkp runs what is in it: chmod o-w {0}",
+                path.display()
+            ));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => {
+                self.configuration.files.push(path.into());
+                // A byte order mark would move every column of the first line.
+                let text = text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text);
+                Some(Document { path: path.into(), text })
+            }
+            Err(error) => {
+                let line =
+                    1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                let problem = Problem::of_file(path, format!("line {line} is not UTF-8"));
+                self.problems.push(problem.help("save the file as UTF-8"));
+                None
+            }
+        }
+    }
+
+    /// Remembers where each value stands, by its path of keys.
+    fn remember_origins(&mut self, document: &Document, node: &Node, path: &mut Vec<String>) {
+        if let Kind::Map(entries) = &node.kind {
+            for (key, value) in entries {
+                path.push(key.text.clone());
+                self.configuration.origins.push((path.clone(), document.origin(key.place)));
+                self.remember_origins(document, value, path);
+                path.pop();
+            }
+        }
+    }
+}
+
+fn plural(what: &str) -> &'static str {
+    if what == "policy" { "policies" } else { "sources" }
+}

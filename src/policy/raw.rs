@@ -1,0 +1,158 @@
+//! The configuration as it is written: which keys exist, and of what type. Nothing here knows what a value means.
+//!
+//! The JSON schema comes from these shapes and their comments, which editors show. A key exists here only when something reads it.
+
+use super::reading::{Field, Named};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The main file, `bkp.yaml`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "bkp.yaml")]
+pub struct Main {
+    /// Where backups are kept.
+    pub repository: Option<Field<Repository>>,
+    /// Zone of schedules and of times without one, such as `America/Bogota`. Default: that of the host.
+    pub timezone: Option<Field<String>>,
+    /// How much memory a run may take, such as `256MiB`.
+    pub memory: Option<Field<String>>,
+}
+
+/// Where backups are kept. Secrets are references: `ref+file:///path`, `ref+env://NAME`, `ref+cred://NAME`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// `s3://BUCKET/PREFIX`, `file:///DIRECTORY` or `/DIRECTORY`.
+    pub url: Option<Field<String>>,
+    /// The S3 server, such as `https://minio.example:9000`. Default: Amazon's.
+    pub endpoint: Option<Field<String>>,
+    pub region: Option<Field<String>>,
+    /// Reference to the access key.
+    pub access_key: Option<Field<String>>,
+    /// File that holds the access key.
+    pub access_key_file: Option<Field<String>>,
+    /// Reference to the secret key.
+    pub secret_key: Option<Field<String>>,
+    /// File that holds the secret key.
+    pub secret_key_file: Option<Field<String>>,
+    /// Reference to the session token.
+    pub session_token: Option<Field<String>>,
+    /// File that holds the session token.
+    pub session_token_file: Option<Field<String>>,
+    /// Where the bucket's name stands in a request: in the path, or in front of the host.
+    pub addressing: Option<Field<Addressing>>,
+    /// Certificates to trust, in PEM, beside those of the system.
+    pub ca_file: Option<Field<String>>,
+    /// Ask the store to refuse deletion for a time.
+    pub object_lock: Option<Field<ObjectLock>>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Addressing {
+    Path,
+    Virtual,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectLock {
+    pub mode: Option<Field<LockMode>>,
+    /// For how long, in days: `30d`.
+    pub keep: Option<Field<String>>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LockMode {
+    Governance,
+    Compliance,
+}
+
+/// A file in `policies.d`: what is backed up together.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "A file in policies.d")]
+pub struct Policy {
+    /// Name of the policy.
+    pub policy: Option<Field<String>>,
+    /// Name of the stack, usually the Compose project: its sources are backed up and restored together.
+    pub stack: Option<Field<String>>,
+    /// When: cron with 5 or 6 fields, or `@hourly`, `@daily`, `@weekly`, `@monthly`.
+    pub schedule: Option<Field<String>>,
+    /// Zone of the schedule, and of times given for these sources. Default: that of the main file.
+    pub timezone: Option<Field<String>>,
+    pub objectives: Option<Field<Objectives>>,
+    pub keep: Option<Field<Keep>>,
+    /// What is backed up, by name. Names are unique over all policies.
+    pub sources: Option<Field<Named<Source>>>,
+}
+
+/// What is promised.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Objectives {
+    /// How old the newest point may be, such as `24h`.
+    pub rpo: Option<Field<String>>,
+    /// How long a restore may take, such as `30m`.
+    pub rto: Option<Field<String>>,
+}
+
+/// How many points are kept of each period. A point stays as long as one of these wants it.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    pub last: Option<Field<u64>>,
+    pub hourly: Option<Field<u64>>,
+    pub daily: Option<Field<u64>>,
+    pub weekly: Option<Field<u64>>,
+    pub monthly: Option<Field<u64>>,
+    pub yearly: Option<Field<u64>>,
+}
+
+/// One thing to protect: exactly one of these.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    pub sqlite: Option<Field<Sqlite>>,
+    pub volume: Option<Field<Volume>>,
+    pub command: Option<Field<Command>>,
+}
+
+/// A SQLite database, copied while programs write to it.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sqlite {
+    /// The database file; relative to the volume when one is named.
+    pub path: Option<Field<String>>,
+    /// Name of the Docker volume that holds it.
+    pub volume: Option<Field<String>>,
+}
+
+/// A directory tree: `path`, or the `name` of a Docker volume.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    pub path: Option<Field<String>>,
+    /// Name of a Docker volume.
+    pub name: Option<Field<String>>,
+    /// Only what matches one of these patterns.
+    pub include: Option<Field<Vec<Field<String>>>>,
+    /// Not what matches one of these patterns.
+    pub exclude: Option<Field<Vec<Field<String>>>>,
+}
+
+/// What a program writes to its standard output.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// The program and its arguments. No shell looks at them.
+    pub run: Option<Field<Vec<Field<String>>>>,
+    /// Name of the stream in the backup: a file name that tells the content, such as `database.sql`.
+    pub stream: Option<Field<String>>,
+    /// What a complete output ends with; without it the output counts as cut.
+    pub terminator: Option<Field<String>>,
+    /// The program that takes a restore on its standard input.
+    pub restore: Option<Field<Vec<Field<String>>>>,
+}

@@ -1,0 +1,208 @@
+//! The configuration as it is in effect: every value, with the file and line it comes from, or `default`.
+//!
+//! Secrets are references in the configuration, and references are what is shown; what looks like a password among the
+//! arguments of a command is hidden.
+
+use super::mask;
+use super::values::{duration_text, size_text};
+use super::{Addressing, Configuration, Origin, Policy, RepositorySettings, Source, raw};
+use crate::engine::Settings;
+use crate::store::LockMode;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::fmt;
+
+/// One value in effect.
+#[derive(Clone, Debug, Serialize)]
+pub struct Setting {
+    /// The keys that lead to it.
+    pub key: Vec<String>,
+    pub value: Value,
+    /// Absent for a default.
+    pub origin: Option<Origin>,
+}
+
+/// All values in effect. `Display` is YAML with the origins as comments; serialized, it is the same as a list.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Shown(pub Vec<Setting>);
+
+pub fn show(configuration: &Configuration) -> Shown {
+    let mut showing = Showing { configuration, settings: Vec::new() };
+    if let Some(repository) = &configuration.repository {
+        showing.repository(repository);
+    }
+    showing.put(&["timezone"], &[], zone_text(&configuration.timezone));
+    showing.put(&["memory"], &[], size_text(configuration.memory));
+    configuration.policies.iter().for_each(|policy| showing.policy(policy));
+    Shown(showing.settings)
+}
+
+/// One JSON schema for both kinds of files: what has the key `policy` is a policy.
+pub fn schema() -> Value {
+    let mut generator = schemars::SchemaGenerator::default();
+    let main = generator.subschema_for::<raw::Main>();
+    let policy = generator.subschema_for::<raw::Policy>();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of bkp",
+        "if": { "required": ["policy"] },
+        "then": policy,
+        "else": main,
+        "$defs": generator.take_definitions(true),
+    })
+}
+
+fn zone_text(zone: &TimeZone) -> String {
+    zone.iana_name().unwrap_or("that of the host").to_string()
+}
+
+struct Showing<'a> {
+    configuration: &'a Configuration,
+    settings: Vec<Setting>,
+}
+
+impl Showing<'_> {
+    /// `others`: keys that this value may come from instead of the last one of `key`.
+    fn put(&mut self, key: &[&str], others: &[&str], value: impl Into<Value>) {
+        let (last, above) = key.split_last().expect("every setting has a key");
+        let origin = [last].into_iter().chain(others).find_map(|last| {
+            let path: Vec<&str> = above.iter().chain([last]).copied().collect();
+            self.configuration.origin(&path)
+        });
+        let key = key.iter().map(|k| k.to_string()).collect();
+        self.settings.push(Setting { key, value: value.into(), origin: origin.cloned() });
+    }
+
+    fn put_some(&mut self, key: &[&str], others: &[&str], value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.put(key, others, value);
+        }
+    }
+
+    fn repository(&mut self, repository: &RepositorySettings) {
+        let text = |path: &std::path::PathBuf| path.display().to_string();
+        self.put(&["repository", "url"], &[], repository.url.as_str());
+        self.put_some(&["repository", "endpoint"], &[], repository.endpoint.as_deref());
+        self.put_some(&["repository", "region"], &[], repository.region.as_deref());
+        let secrets = [
+            ("access_key", "access_key_file", &repository.access_key),
+            ("secret_key", "secret_key_file", &repository.secret_key),
+            ("session_token", "session_token_file", &repository.session_token),
+        ];
+        for (key, twin, secret) in secrets {
+            self.put_some(&["repository", key], &[twin], secret.as_ref().map(|secret| secret.to_string()));
+        }
+        if repository.url.starts_with("s3://") {
+            let addressing = match repository.addressing {
+                Addressing::Automatic if repository.endpoint.is_some() => "path",
+                Addressing::Automatic => "virtual",
+                Addressing::Path => "path",
+                Addressing::Virtual => "virtual",
+            };
+            self.put(&["repository", "addressing"], &[], addressing);
+        }
+        self.put_some(&["repository", "ca_file"], &[], repository.ca_file.as_ref().map(text));
+        if let Some(lock) = &repository.object_lock {
+            let mode = match lock.mode {
+                LockMode::Governance => "governance",
+                LockMode::Compliance => "compliance",
+            };
+            self.put(&["repository", "object_lock", "mode"], &[], mode);
+            self.put(&["repository", "object_lock", "keep"], &[], format!("{}d", lock.days));
+        }
+    }
+
+    fn policy(&mut self, policy: &Policy) {
+        let name = policy.name.as_str();
+        self.put_some(&["policies", name, "stack"], &[], policy.stack.as_deref());
+        self.put_some(&["policies", name, "schedule"], &[], policy.schedule.as_deref());
+        if self.configuration.origin(&["policies", name, "timezone"]).is_some() {
+            self.put(&["policies", name, "timezone"], &[], zone_text(&policy.timezone));
+        }
+        self.put_some(&["policies", name, "objectives", "rpo"], &[], policy.objectives.rpo.map(duration_text));
+        self.put_some(&["policies", name, "objectives", "rto"], &[], policy.objectives.rto.map(duration_text));
+        if let Some(keep) = &policy.keep {
+            let periods = [
+                ("last", keep.last),
+                ("hourly", keep.hourly),
+                ("daily", keep.daily),
+                ("weekly", keep.weekly),
+                ("monthly", keep.monthly),
+                ("yearly", keep.yearly),
+            ];
+            for (period, number) in periods {
+                self.put_some(&["policies", name, "keep", period], &[], number);
+            }
+        }
+        policy.sources.iter().for_each(|source| self.source(name, source));
+    }
+
+    fn source(&mut self, policy: &str, source: &Source) {
+        let key = |kind, last| ["policies", policy, "sources", source.name.as_str(), kind, last];
+        match &source.settings {
+            Settings::Sqlite(sqlite) => self.put(&key("sqlite", "path"), &[], sqlite.path.display().to_string()),
+            Settings::Volume(volume) => {
+                self.put(&key("volume", "path"), &["name"], volume.path.display().to_string());
+                let list = |list: &[String]| (!list.is_empty()).then(|| json!(list));
+                self.put_some(&key("volume", "include"), &[], list(&volume.include));
+                self.put_some(&key("volume", "exclude"), &[], list(&volume.exclude));
+            }
+            Settings::Command(command) => {
+                let arguments = |run: &Vec<String>| run.iter().map(|text| mask::line(text, 0)).collect::<Vec<_>>();
+                self.put(&key("command", "run"), &[], arguments(&command.run));
+                self.put(&key("command", "stream"), &[], command.stream.as_str());
+                self.put_some(&key("command", "terminator"), &[], command.terminator.as_deref());
+                self.put_some(&key("command", "restore"), &[], command.restore.as_ref().map(arguments));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: Vec<(String, Option<String>)> = Vec::new();
+        let mut open: &[String] = &[];
+        for setting in &self.0 {
+            let (last, above) = setting.key.split_last().expect("every setting has a key");
+            let shared = open.iter().zip(above).take_while(|(a, b)| a == b).count();
+            for (depth, key) in above.iter().enumerate().skip(shared) {
+                lines.push((format!("{}{}:", "  ".repeat(depth), yaml(&json!(key))), None));
+            }
+            open = above;
+            let origin = setting.origin.as_ref().map_or("default".into(), Origin::to_string);
+            let line = format!("{}{last}: {}", "  ".repeat(above.len()), yaml(&setting.value));
+            lines.push((line, Some(origin)));
+        }
+        let width =
+            lines.iter().filter(|(_, o)| o.is_some()).map(|(line, _)| line.chars().count()).max().unwrap_or(0).min(60);
+        for (line, origin) in lines {
+            match origin {
+                Some(origin) => writeln!(f, "{line:width$}  # {origin}")?,
+                None => writeln!(f, "{line}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value as YAML: JSON is YAML, and plain words need no quotes.
+fn yaml(value: &Value) -> String {
+    match value {
+        Value::String(text) if plain(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn plain(text: &str) -> bool {
+    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:".contains(&b);
+    let reserved =
+        ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_lowercase().as_str());
+    !reserved
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        && text.bytes().all(harmless)
+        && !text.ends_with(':')
+        || super::values::duration(text).is_ok()
+        || super::values::size(text).is_ok()
+}

@@ -1,0 +1,355 @@
+//! Configuration as people write it: the examples that ship, and what is said of files that are wrong.
+
+use bkp::error::{Failure, Kind};
+use bkp::policy::{self, Configuration, Paths, Problems};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// A configuration directory of its own.
+struct Host {
+    directory: TempDir,
+}
+
+impl Host {
+    /// `bkp.yaml` is the main file, all others are policies.
+    fn with(files: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("policies.d")).unwrap();
+        let host = Host { directory };
+        files.iter().for_each(|(name, text)| host.write(name, text.as_bytes()));
+        host
+    }
+
+    fn write(&self, name: &str, text: &[u8]) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        let below = if name == "bkp.yaml" { "." } else { "policies.d" };
+        self.directory.path().join(below).join(name).components().collect()
+    }
+
+    fn paths(&self, given: bool) -> Paths {
+        let config = self.directory.path().join("bkp.yaml");
+        let paths = Paths::resolve(Some(&config), true, &|_| None).unwrap();
+        Paths { config_given: given, ..paths }
+    }
+
+    fn load(&self) -> Result<Configuration, Problems> {
+        policy::load_with(&self.paths(false), &|name| match name {
+            "HOST" => Some("db1".into()),
+            "S3_SECRET" => Some("hunter2".into()),
+            _ => None,
+        })
+    }
+
+    /// Text without the place of the temporary directory.
+    fn told(&self, text: impl ToString) -> String {
+        text.to_string().replace(self.directory.path().to_str().unwrap(), "/etc/bkp")
+    }
+
+    fn shown(&self) -> String {
+        match self.load() {
+            Ok(configuration) => self.told(policy::show(&configuration)),
+            Err(problems) => panic!("{problems}"),
+        }
+    }
+
+    fn problems(&self) -> String {
+        self.told(self.load().expect_err("the configuration is wrong"))
+    }
+}
+
+fn problems_of(policy: &str) -> String {
+    Host::with(&[("a.yaml", policy)]).problems()
+}
+
+fn problems_of_main(main: &str) -> String {
+    Host::with(&[("bkp.yaml", main)]).problems()
+}
+
+/// Names and texts of what is in `policies/`.
+fn examples() -> Vec<(String, String)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_string();
+    files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn the_examples_load_together() {
+    let examples = examples();
+    let names: Vec<_> = examples.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["bkp.yaml", "command.yaml", "documents.yaml", "flask-sqlite.yaml"]);
+    let files: Vec<_> = examples.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let host = Host::with(&files);
+    insta::assert_snapshot!("examples", host.shown());
+    assert_eq!(host.load().unwrap().warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_bucket_in_the_example_loads_too() {
+    let (_, text) = examples().into_iter().find(|(name, _)| name == "bkp.yaml").unwrap();
+    let (_, alternative) = text.split_once("# repository:\n").unwrap();
+    let block = alternative.lines().take_while(|line| line.starts_with("#   "));
+    let yaml = block.fold("repository:\n".to_string(), |yaml, line| format!("{yaml}{}\n", &line[2..]));
+    let yaml = format!("timezone: UTC\n{yaml}");
+    insta::assert_snapshot!(Host::with(&[("bkp.yaml", &yaml)]).shown());
+}
+
+#[test]
+fn the_settings_of_an_example_are_those_it_says() {
+    let examples = examples();
+    let files: Vec<_> = examples.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let configuration = Host::with(&files).load().unwrap();
+    let (policy, source) = configuration.source("tasks").unwrap();
+    assert_eq!(policy.objectives.rpo.unwrap().as_secs(), 3600);
+    assert_eq!(policy.keep.unwrap().hourly, Some(24));
+    assert_eq!(policy.timezone.iana_name(), Some("America/Bogota"));
+    let bkp::engine::Settings::Sqlite(settings) = &source.settings else { panic!("not sqlite") };
+    assert_eq!(settings.path, Path::new("/var/lib/docker/volumes/flask_data/_data/app.db"));
+    assert_eq!(configuration.source("logs").unwrap().0.timezone.iana_name(), Some("Europe/Madrid"));
+}
+
+#[test]
+fn sources_are_chosen_by_name() {
+    let a = "policy: shop\nsources:\n  shop: { volume: { path: /a } }\n  cart: { volume: { path: /b } }\n";
+    let b = "policy: other\nsources:\n  docs: { volume: { path: /c } }\n";
+    let configuration = Host::with(&[("a.yaml", a), ("b.yaml", b)]).load().unwrap();
+    let select = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
+        configuration.select(&names).map(|chosen| chosen.iter().map(|(_, s)| s.name.clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(select(&[]).unwrap(), ["shop", "cart", "docs"]);
+    assert_eq!(select(&["docs", "cart", "docs"]).unwrap(), ["cart", "docs"]);
+    assert_eq!(select(&["shop"]).unwrap(), ["shop", "cart"], "a name that is both means the policy");
+    let failure = select(&["dosc"]).unwrap_err();
+    assert_eq!(failure.to_string(), "there is no policy or source `dosc`; did you mean `docs`?");
+    assert_eq!(failure.next_step(), Some("Configured are: cart, docs, other, shop"));
+}
+
+#[test]
+fn no_file_at_all_is_an_empty_configuration() {
+    let host = Host::with(&[]);
+    let configuration = host.load().unwrap();
+    assert!(configuration.policies.is_empty() && configuration.repository.is_none());
+    assert_eq!(configuration.memory, policy::DEFAULT_MEMORY);
+    fs::remove_dir(host.directory.path().join("policies.d")).unwrap();
+    assert!(host.load().is_ok());
+}
+
+#[test]
+fn a_file_that_was_named_must_be_there() {
+    let host = Host::with(&[]);
+    let problems = policy::load(&host.paths(true)).unwrap_err();
+    insta::assert_snapshot!(host.told(&problems));
+    let failure: Failure = problems.into();
+    assert_eq!(failure.kind(), Kind::Usage);
+    assert!(failure.next_step().unwrap().contains("bkp config check"));
+}
+
+#[test]
+fn an_empty_main_file_is_good_and_an_empty_policy_is_not() {
+    assert!(Host::with(&[("bkp.yaml", "")]).load().is_ok());
+    assert!(Host::with(&[("bkp.yaml", "# nothing yet\n")]).load().is_ok());
+    insta::assert_snapshot!(problems_of("# nothing yet\n"));
+}
+
+#[test]
+fn unknown_keys_come_with_a_suggestion() {
+    insta::assert_snapshot!(problems_of(
+        "policy: a\nshedule: '@daily'\nobjectives: { rpo: 24h, rtoo: 1h }\nsources:\n  db:\n    mysql: { container: x }\n  files:\n    volume:\n      paht: /srv\n"
+    ));
+}
+
+#[test]
+fn a_key_that_is_there_twice() {
+    insta::assert_snapshot!(problems_of(
+        "policy: a\nsources:\n  db: { sqlite: { path: /a.db } }\n  db: { sqlite: { path: /b.db } }\npolicy: b\n"
+    ));
+}
+
+#[test]
+fn wrong_types() {
+    insta::assert_snapshot!(problems_of(
+        "policy: [a]\nschedule:\nkeep: { daily: many, weekly: '4', monthly: 1.5, last: -1, yearly: 014, hourly: 0 }\nobjectives: 24h\nsources:\n  one: /srv\n  two: { command: { run: pg_dump shop } }\n  three: { volume: { path: { a: b }, exclude: [[x]] } }\n"
+    ));
+    insta::assert_snapshot!("wrong_types_of_a_whole_file", problems_of("- policy: a\n"));
+}
+
+#[test]
+fn secrets_written_inline_are_refused_and_not_repeated() {
+    let text = problems_of_main(
+        "repository:\n  url: s3://AKIAME:hunter2@backups/prod\n  access_key: hunter2\n  secret_key: ${S3_SECRET}\n  session_token: ref+sops:///x\n  secrte_key: hunter2\n  password: |\n    hunter2\n",
+    );
+    assert!(!text.contains("hunter2"), "{text}");
+    insta::assert_snapshot!(text);
+    let text =
+        problems_of_main("repository: { url: s3://backups, access_key: ref+env://A, secret_key: \"hunter2\" \"x\" }\n");
+    assert!(!text.contains("hunter2"), "{text}");
+    let text = problems_of_main("repository:\n  secret_key: >\n    hunter2\n   : [hunter2\n");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_repository_that_makes_no_sense() {
+    insta::assert_snapshot!(problems_of_main(
+        "repository:\n  url: file:///srv/backup\n  endpoint: https://minio:9000/\n  addressing: vritual\n  secret_key_file: relative\n  object_lock: { mode: goverance, keep: 36h }\n"
+    ));
+    insta::assert_snapshot!(
+        "repository_urls",
+        ["srv/backup", "file://srv", "s3:///x", "ftp://host/x", "s3://b.ucket/../x"]
+            .map(|url| problems_of_main(&format!("repository: {{ url: '{url}' }}\n")))
+            .join("\n----\n")
+    );
+}
+
+#[test]
+fn both_forms_of_a_secret() {
+    insta::assert_snapshot!(problems_of_main(
+        "repository:\n  url: s3://backups\n  access_key: ref+env://A\n  secret_key: ref+env://B\n  secret_key_file: /run/secrets/b\n"
+    ));
+}
+
+#[test]
+fn bad_schedules_durations_sizes_and_zones() {
+    let a = "policy: a\nschedule: '61 2 * * *'\ntimezone: Europe/Madird\nobjectives: { rpo: 24, rto: 1.5h }\nsources: { x: { volume: { path: /x } } }\n";
+    let b = "policy: b\nschedule: every day\nsources: { y: { volume: { path: /y } } }\n";
+    insta::assert_snapshot!(Host::with(&[("bkp.yaml", "memory: 256\n"), ("a.yaml", a), ("b.yaml", b)]).problems());
+}
+
+#[test]
+fn problems_of_all_files_are_told_at_once() {
+    let broken = "policy: broken\nsources: { x: [ }\n";
+    let typo =
+        "policy: typo\nsources:\n  files: { volume: { path: srv/files } }\n  other: { volume: { name: 'a b' } }\n";
+    insta::assert_snapshot!(
+        Host::with(&[("bkp.yaml", "timezone: Mars/Olympus\n"), ("a.yaml", broken), ("b.yaml", typo)]).problems()
+    );
+}
+
+#[test]
+fn names_are_taken_once() {
+    let a = "policy: a\nsources: { db: { sqlite: { path: /a.db } } }\n";
+    let b = "policy: a\nsources:\n  db: { sqlite: { path: /b.db } }\n  .x: { sqlite: { path: /c.db } }\n";
+    insta::assert_snapshot!(Host::with(&[("a.yaml", a), ("b.yaml", b)]).problems());
+}
+
+#[test]
+fn sources_that_say_too_much_or_too_little() {
+    insta::assert_snapshot!(problems_of(
+        "policy: a\nsources:\n  none: {}\n  two: { sqlite: { path: /a }, volume: { path: /b } }\n  volume: { volume: { path: /a, name: aa } }\n  neither: { volume: { exclude: ['[a'] } }\n  sqlite: { sqlite: { volume: vol, path: ../app.db } }\n  command: { command: { run: [], stream: a/b } }\n"
+    ));
+    insta::assert_snapshot!("a_policy_without_sources", problems_of("policy: a\nsources: {}\n"));
+    insta::assert_snapshot!("a_policy_without_anything", problems_of("schedule: '@daily'\n"));
+}
+
+#[test]
+fn variables_that_are_not_set() {
+    insta::assert_snapshot!(problems_of(
+        "policy: a\nsources:\n  one: { sqlite: { path: '${DATA:?the directory of the databases}/a.db' } }\n  two:\n    sqlite:\n      path: /srv/${NONE}/b.db\n  three: { command: { run: [sh, -c, 'echo $HOME'] } }\n"
+    ));
+}
+
+#[test]
+fn variables_are_replaced_in_values() {
+    let policy = "timezone: UTC\npolicy: ${HOST}\nkeep:\n  last: ${NONE:-3}\nsources:\n  x: { command: { run: [echo, $$HOME, '${HOST}'] } }\n";
+    let host = Host::with(&[("bkp.yaml", "timezone: ${ZONE:-UTC}\n"), ("a.yaml", policy)]);
+    insta::assert_snapshot!(host.shown());
+}
+
+#[test]
+fn passwords_among_arguments_are_not_shown() {
+    let policy =
+        "policy: a\nsources: { x: { command: { run: [dump, --password=hunter2, 'postgres://u:hunter2@h/db'] } } }\n";
+    let shown = Host::with(&[("a.yaml", policy)]).shown();
+    assert!(!shown.contains("hunter2") && shown.contains("--password=*******"), "{shown}");
+}
+
+#[test]
+fn indentation_with_tabs() {
+    insta::assert_snapshot!(problems_of("policy: a\nsources:\n\tdb:\n\t\tsqlite: { path: /a.db }\n"));
+}
+
+#[test]
+fn syntax_that_is_no_yaml() {
+    let table = [
+        "policy: a\nsources:\n  db: { sqlite: { path: /a.db }\n",
+        "policy: a: b\n",
+        "policy: *name\n",
+        "policy: \"a\n",
+        "policy: a\n---\npolicy: b\n",
+        "policy: @daily\n",
+        "policy: a\n  sources: b\n",
+        "policy: !!int x\n",
+        "policy: !custom x\n",
+        "? [a, b]\n: c\n",
+        "policy: a\nsources: { x: { volume: { path: /srv/${HOST}/x } } }\n",
+    ];
+    insta::assert_snapshot!(table.map(problems_of).join("\n----\n"));
+}
+
+#[test]
+fn words_stay_what_was_written() {
+    let host = Host::with(&[(
+        "a.yaml",
+        "policy: no\nstack: 0755\nsources:\n  1.10: { volume: { path: /x, exclude: [no, 0755, 1e3, ~, 12:30] } }\n",
+    )]);
+    insta::assert_snapshot!(host.problems());
+    let good = "policy: no\nstack: 0755\nsources:\n  1.10: { volume: { path: /x, exclude: [no, 0755, 1e3, 12:30] } }\n";
+    let host = Host::with(&[("bkp.yaml", "timezone: UTC\n"), ("a.yaml", good)]);
+    insta::assert_snapshot!("words_stay_what_was_written_shown", host.shown());
+}
+
+#[test]
+fn a_file_that_is_not_text() {
+    let host = Host::with(&[]);
+    host.write("a.yaml", b"policy: a\n# caf\xe9\n");
+    insta::assert_snapshot!(host.problems());
+}
+
+#[test]
+fn what_should_be_known_is_warned_of() {
+    let good = "policy: a\nsources: { x: { volume: { path: /x } } }\n";
+    let host = Host::with(&[
+        ("a.yaml", good),
+        ("b.yml", "not read"),
+        (".hidden.yaml", "not read"),
+        ("c.yaml.off", "not read"),
+    ]);
+    fs::set_permissions(host.path("a.yaml"), fs::Permissions::from_mode(0o666)).unwrap();
+    let warnings = host.load().unwrap().warnings.join("\n");
+    insta::assert_snapshot!("warnings", host.told(warnings));
+}
+
+#[test]
+fn the_schema_knows_every_key_of_the_examples() {
+    let schema = policy::schema();
+    let text = schema.to_string();
+    for key in ["repository", "secret_key_file", "object_lock", "sources", "terminator", "exclude", "rpo", "yearly"] {
+        assert!(text.contains(&format!("\"{key}\"")), "{key}");
+    }
+    let policy = &schema["$defs"]["Policy"];
+    assert_eq!(policy["additionalProperties"], false);
+    let source = policy["properties"]["sources"].to_string();
+    assert!(source.contains("#/$defs/Source"), "{source}");
+    // Every reference leads somewhere.
+    for reference in text.match_indices("\"#/$defs/").map(|(at, found)| &text[at + found.len()..]) {
+        let name = &reference[..reference.find('"').unwrap()];
+        assert!(schema["$defs"].get(name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_shown_as_json_is_the_same() {
+    let main = "repository: { url: /srv/backup }\n";
+    let host = Host::with(&[("bkp.yaml", main)]);
+    let shown = serde_json::to_value(policy::show(&host.load().unwrap())).unwrap();
+    assert_eq!(shown[0]["key"], serde_json::json!(["repository", "url"]));
+    assert_eq!(shown[0]["value"], "file:///srv/backup");
+    assert_eq!(shown[0]["origin"]["line"], 1);
+    assert_eq!(shown[2]["origin"], serde_json::Value::Null);
+}
