@@ -84,8 +84,17 @@ fn pieces(generation: u64) -> Vec<Vec<u8>> {
 /// A backup with a stream and a tree, against a store that may fail; the session is ended as a job would end it.
 fn attempt(fixture: &Fixture, store: Arc<dyn Store>, generation: u64) -> Result<Point> {
     let repository = Repository { store, info: fixture.repository.info.clone() };
-    let mut session = Session::begin(&repository, &fixture.writer, "s", Options::default(), &fixture.cancel, at("2026-03-02T00:00:00Z"))?;
-    let dumped = session.stream("dump", &mut &noise(generation, 10_000)[..]).and_then(|_| write_tree(&mut session, &pieces(generation)));
+    let mut session = Session::begin(
+        &repository,
+        &fixture.writer,
+        "s",
+        Options::default(),
+        &fixture.cancel,
+        at("2026-03-02T00:00:00Z"),
+    )?;
+    let dumped = session
+        .stream("dump", &mut &noise(generation, 10_000)[..])
+        .and_then(|_| write_tree(&mut session, &pieces(generation)));
     match dumped {
         Ok(()) => session.commit(draft("2026-03-02T00:00:00Z")),
         Err(failure) => {
@@ -102,7 +111,10 @@ fn holds(fixture: &Fixture, generations: &[u64], context: &str) {
     assert_eq!(report.problems, [], "{context}");
     for point in &catalog.points {
         let data = fixture.read_stream(point).unwrap();
-        let generation = *generations.iter().find(|g| data == noise(**g, 10_000)).unwrap_or_else(|| panic!("{context}: unknown data"));
+        let generation = *generations
+            .iter()
+            .find(|g| data == noise(**g, 10_000))
+            .unwrap_or_else(|| panic!("{context}: unknown data"));
         assert!(fixture.read_tar(point) == pieces(generation).concat(), "{context}");
     }
 }
@@ -120,7 +132,10 @@ fn a_store_that_fails_at_any_operation_leaves_whole_points_only() {
             let result = attempt(&fixture, failing.clone(), 2);
             holds(&fixture, &[1, 2], &context);
             let visible = fixture.catalog().points.len();
-            assert!(if result.is_ok() { visible == 2 } else { visible == 1 || fault == Fault::After }, "{context}: {visible} points, {result:?}");
+            assert!(
+                if result.is_ok() { visible == 2 } else { visible == 1 || fault == Fault::After },
+                "{context}: {visible} points, {result:?}"
+            );
             attempt(&fixture, memory, 3).unwrap_or_else(|e| panic!("{context}: the next backup: {}", e.full()));
             holds(&fixture, &[1, 2, 3], &context);
             if failing.operations.load(SeqCst) <= number {

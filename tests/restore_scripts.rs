@@ -1,6 +1,8 @@
 //! The scripts that restore without bkp, run as a person would, on repositories that `support/make_repository.py` wrote from
 //! `docs/FORMAT.md` alone. Every test runs both scripts where both can do the thing.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -135,6 +137,15 @@ fn cut(path: &Path) {
     fs::write(path, &bytes[..bytes.len() - 100]).unwrap();
 }
 
+type Damage = fn(&Path);
+
+/// What can happen to an object, and the words for it.
+const DAMAGES: [(Damage, &str); 3] = [
+    (flip, "its SHA-256 is not the one"),
+    (cut, "bytes instead of"),
+    (|path| fs::remove_file(path).unwrap(), "is missing"),
+];
+
 fn objects_of_app() -> Vec<String> {
     String::from_utf8(expected("objects")).unwrap().lines().map(str::to_owned).collect()
 }
@@ -258,12 +269,7 @@ fn a_wrong_key_is_told_and_gives_nothing() {
 #[test]
 fn a_damaged_stream_is_refused_before_a_byte_of_it_is_written() {
     let object = |repository: &Repository| repository.path(&objects_of_app()[1]);
-    let damages: [(fn(&Path), &str); 3] = [
-        (flip, "its SHA-256 is not the one"),
-        (cut, "bytes instead of"),
-        (|path| fs::remove_file(path).unwrap(), "is missing"),
-    ];
-    for (damage, text) in damages {
+    for (damage, text) in DAMAGES {
         let Some(repository) = Repository::new() else { return };
         damage(&object(&repository));
         for script in SCRIPTS {
@@ -280,12 +286,7 @@ fn a_damaged_stream_is_refused_before_a_byte_of_it_is_written() {
 
 #[test]
 fn a_damaged_pack_names_all_points_that_need_it() {
-    let damages: [(fn(&Path), &str); 3] = [
-        (flip, "its SHA-256 is not the one"),
-        (cut, "bytes instead of"),
-        (|path| fs::remove_file(path).unwrap(), "is missing"),
-    ];
-    for (damage, text) in damages {
+    for (damage, text) in DAMAGES {
         let Some(repository) = Repository::new() else { return };
         damage(&repository.path(&shared_pack()));
         for script in SCRIPTS {
@@ -457,4 +458,9 @@ fn an_existing_file_is_not_overwritten_and_a_full_disk_is_told() {
         }
     }
     assert_eq!(names(target.path()), ["app.db"]);
+    let nowhere = target.path().join("absent/out");
+    for (script, words) in SCRIPTS.iter().zip([["stream", "app", FIRST], ["tree", "docs", FIRST]]) {
+        let words = [&["-o", nowhere.to_str().unwrap()][..], &words].concat();
+        repository.refuses(script, "recovery.key", &words, 1, &["absent/out"]);
+    }
 }

@@ -45,7 +45,9 @@ fn every_vector_gives_its_data_or_its_error() {
     assert!(lines.len() >= 12);
     let keys = Keyring::new([identity()]);
     for line in lines {
-        let [file, codec, expected] = line.split(" | ").map(str::trim).collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let [file, codec, expected] = line.split(" | ").map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
         let codec = if codec == "gzip" { Codec::Gzip } else { Codec::Zstd };
         let bytes = std::fs::read(directory().join(file)).unwrap();
         match (decoded(&bytes, codec, &keys), expected) {
@@ -102,21 +104,31 @@ fn assembled(frames: &[&[u8]], table: &[Frame], tail: &[u8]) -> Vec<u8> {
 }
 
 fn table() -> Vec<Frame> {
-    frames().iter().zip(data().chunks(1 << 20)).map(|(f, d)| Frame { compressed: f.len() as u32, data: d.len() as u32 }).collect()
+    frames()
+        .iter()
+        .zip(data().chunks(1 << 20))
+        .map(|(f, d)| Frame { compressed: f.len() as u32, data: d.len() as u32 })
+        .collect()
 }
 
 fn write_missing() {
     let path = directory().join("identity.txt");
     if !path.exists() {
         let identity = age::x25519::Identity::generate();
-        let text = format!("# opens the vectors; protects nothing\n# public key: {}\n{}\n", identity.to_public(), identity.to_string().expose_secret());
+        let text = format!(
+            "# opens the vectors; protects nothing\n# public key: {}\n{}\n",
+            identity.to_public(),
+            identity.to_string().expose_secret()
+        );
         std::fs::write(path, text).unwrap();
     }
     let recipients = Recipients::new([identity().to_public().to_string()]);
     let good = encode::seal(&data(), &recipients).unwrap();
     let gzip = {
         let compression = Compression { codec: Codec::Gzip, level: 6, workers: 1 };
-        encode::encode(&mut &data()[..], Vec::new(), compression, &recipients, &mut Default::default(), u64::MAX).unwrap().1
+        encode::encode(&mut &data()[..], Vec::new(), compression, &recipients, &mut Default::default(), u64::MAX)
+            .unwrap()
+            .1
     };
     let (parts, table) = (frames(), table());
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();

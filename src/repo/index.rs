@@ -5,6 +5,8 @@ use crate::error::{Failure, Kind, Result};
 const MAGIC: &[u8; 8] = b"BKPIDX1\n";
 const PACK_BYTES: usize = 48;
 const CHUNK_BYTES: usize = 44;
+/// A larger pack is refused before it is decoded.
+const LARGEST_PACK: u64 = 64 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PackInfo {
@@ -92,9 +94,12 @@ fn read(bytes: &[u8]) -> Option<Index> {
     if packs.checked_mul(PACK_BYTES)? > cursor.0.len() {
         return None;
     }
-    let packs: Vec<_> = (0..packs)
+    let packs: Vec<PackInfo> = (0..packs)
         .map(|_| Some(PackInfo { sha256: cursor.array()?, size: cursor.u64()?, data: cursor.u64()? }))
         .collect::<Option<_>>()?;
+    if packs.iter().any(|p: &PackInfo| p.data > LARGEST_PACK || p.size > 2 * LARGEST_PACK) {
+        return None;
+    }
     let (tar, catalogue) = (usize::try_from(cursor.u64()?).ok()?, usize::try_from(cursor.u64()?).ok()?);
     if tar.checked_add(catalogue)?.checked_mul(CHUNK_BYTES)? != cursor.0.len() {
         return None;

@@ -21,6 +21,11 @@ const TRAVELLING: [(&str, &str); 3] = [
     ("restore/restore.py", include_str!("restore/restore.py")),
 ];
 
+/// Name and text of each; a recovery key notes their hashes, for the store could exchange them.
+pub fn travelling() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TRAVELLING.into_iter()
+}
+
 /// A repository that does not exist yet. Its ids are fixed, so that a recovery key can name them before anything is written.
 pub struct Prepared {
     pub info: RepositoryInfo,

@@ -56,6 +56,11 @@ impl Keyring {
         self.0.iter().map(|i| i as &dyn age::Identity)
     }
 
+    /// Whether the private half of this recipient is here.
+    pub fn holds(&self, recipient: &str) -> bool {
+        self.0.iter().any(|i| i.to_public().to_string() == recipient)
+    }
+
     pub fn join(mut self, other: Keyring) -> Self {
         self.0.extend(other.0);
         self
@@ -147,6 +152,8 @@ pub struct Operator {
     identities: Vec<Box<dyn age::Identity>>,
     /// Writer id → public key, from lines `# bkp-writer: W ed25519:…`.
     pub trusted: BTreeMap<String, String>,
+    /// From lines `# bkp-repository: ID`; empty when the files do not say.
+    repositories: Vec<String>,
 }
 
 impl Operator {
@@ -154,12 +161,17 @@ impl Operator {
     pub fn read(files: &[std::path::PathBuf]) -> Result<Self> {
         let mut names = Vec::new();
         let mut trusted = BTreeMap::new();
+        let mut repositories = Vec::new();
         for file in files {
             refuse_open_to_others(file)?;
             let text = std::fs::read(file)
                 .context(|| format!("cannot read the identity {}", file.display()))
                 .map_err(|e| Failure::new(Kind::Key, e.full()))?;
-            trusted.extend(noted_writers(&String::from_utf8_lossy(&text)));
+            let text = String::from_utf8_lossy(&text);
+            trusted.extend(noted_writers(&text));
+            repositories.extend(
+                text.lines().filter_map(|l| l.strip_prefix("# bkp-repository: ")).map(|id| id.trim().to_owned()),
+            );
             names.push(
                 file.to_str()
                     .map(str::to_owned)
@@ -171,7 +183,7 @@ impl Operator {
                 .because(e.to_string())
                 .hint("An identity is the file that bkp init made, an age key file, or an ssh private key")
         })?;
-        Ok(Operator { identities, trusted })
+        Ok(Operator { identities, trusted, repositories })
     }
 
     fn open(&self, sealed: &[u8]) -> std::result::Result<age::x25519::Identity, age::DecryptError> {
@@ -181,6 +193,18 @@ impl Operator {
         let parsed = text.trim().parse();
         zeroize::Zeroize::zeroize(&mut text);
         parsed.map_err(|_| age::DecryptError::InvalidHeader)
+    }
+
+    /// A recovery key names its repository; another one in its place is a mistake or a fraud.
+    pub fn check_repository(&self, id: &str) -> Result<()> {
+        if self.repositories.is_empty() || self.repositories.iter().any(|known| known == id) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Kind::Key,
+            format!("this identity belongs to repository {}, and this is {id}", self.repositories.join(", ")),
+        )
+        .hint("Look at --repo: is it the place you mean?"))
     }
 
     /// Opens every data epoch that these identities open, by number. None at all is a failure.
@@ -203,9 +227,14 @@ impl Operator {
         }
     }
 
-    /// Opens the epoch key that a point carries, for when `keys/` is lost.
-    pub fn carried(&self, sealed: &str) -> Option<age::x25519::Identity> {
-        self.open(&BASE64.decode(sealed).ok()?).ok()
+    /// The keys for one point: those of `keys/`, and when the point's own is not among them (lost, or exchanged in the
+    /// store), the one it carries.
+    pub fn keys_for(&self, point: &crate::repo::point::Point, keys: &Keyring) -> Keyring {
+        let mut keys = keys.clone();
+        if !keys.holds(&point.epoch_recipient) {
+            keys.0.extend(BASE64.decode(&point.epoch_key).ok().and_then(|sealed| self.open(&sealed).ok()));
+        }
+        keys
     }
 }
 
@@ -262,12 +291,21 @@ impl RecoveryKey {
         writer_line: &str,
         now: Timestamp,
     ) -> zeroize::Zeroizing<String> {
+        let script_lines: String = super::init::travelling()
+            .map(|(name, text)| {
+                format!(
+                    "# sha256 of {name} (compare before you run it): {}\n",
+                    hex::encode(names::sha256(text.as_bytes()))
+                )
+            })
+            .collect();
         zeroize::Zeroizing::new(format!(
             "# bkp recovery key. Without it nothing can be restored; whoever has it can read every backup.\n\
              # Keep it away from this machine: on paper, in a safe, in a password store.\n\
-             # repository: {repository}\n# location: {location}\n# created: {}\n# public key: {}\n{writer_line}\n{}\n",
+             # bkp-repository: {repository}\n# location: {location}\n# created: {}\n# public key: {}\n{writer_line}\n{}{}\n",
             now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             self.recipient(),
+            script_lines,
             self.0.to_string().expose_secret()
         ))
     }

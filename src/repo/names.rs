@@ -123,6 +123,13 @@ pub fn check_source(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// A stream's name out of what an engine calls it; the alphabet is that of sources.
+pub fn stream_name(wanted: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let name: String = wanted.trim_start_matches('.').chars().map(allowed).take(100).collect();
+    if name.is_empty() { "stream".into() } else { name }
+}
+
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }

@@ -71,6 +71,8 @@ pub struct Point {
     pub host: String,
     pub bkp: String,
     pub epoch: u32,
+    /// Public half of the data epoch: tells whether an opened key is the right one.
+    pub epoch_recipient: String,
     pub epoch_key: String,
     pub streams: Vec<Stream>,
     pub tree: Option<Tree>,
@@ -134,6 +136,15 @@ impl Point {
         }
         if point.key() != *name {
             return Err(bad("it was moved: it is signed under another name"));
+        }
+        if !point.point.starts_with(&names::utc(point.consistent_at)) {
+            return Err(bad("its name is not its instant"));
+        }
+        let mut streams: Vec<&str> = point.streams.iter().map(|s| s.name.as_str()).collect();
+        streams.sort_unstable();
+        let twice = streams.windows(2).any(|pair| pair[0] == pair[1]);
+        if twice || streams.iter().any(|name| names::check_source(name).is_err()) {
+            return Err(bad("the names of its streams are not allowed"));
         }
         Ok(point)
     }

@@ -54,6 +54,8 @@ pub struct Proof {
     pub repository: String,
     /// Who proved.
     pub writer: String,
+    /// Whose point it is.
+    pub point_writer: String,
     pub source: String,
     pub point: String,
     pub level: Level,
@@ -65,6 +67,7 @@ pub fn write(repository: &Repository, writer: &Writer, point: &Point, level: Lev
     let proof = Proof {
         repository: repository.id().to_owned(),
         writer: writer.id().to_owned(),
+        point_writer: point.writer.clone(),
         source: point.source.clone(),
         point: point.point.clone(),
         level,

@@ -360,6 +360,8 @@ if __name__ == "__main__":
     except Problem as problem:
         print(f"restore.py: {problem}", file=sys.stderr)
         sys.exit(problem.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (OSError, *DAMAGE) as error:
-        print(f"restore.py: {error!r}: do not use what was written", file=sys.stderr)
+        print(f"restore.py: {error if isinstance(error, OSError) else repr(error)}: do not use what was written", file=sys.stderr)
         sys.exit(1)

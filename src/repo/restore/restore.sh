@@ -286,7 +286,8 @@ stream() {
   done
   if [ -n "$OUT" ]; then
     PARTIAL=$OUT.partial.$$
-    exec 3>"$PARTIAL" || die 1 "cannot write $PARTIAL"
+    (: >"$PARTIAL") || die 1 "cannot write $PARTIAL"
+    exec 3>"$PARTIAL"
   else
     [ ! -t 1 ] || die 2 'this is a terminal: write to a file with > FILE or -o FILE'
     exec 3>&1

@@ -163,8 +163,12 @@ impl<'a> Session<'a> {
         Ok(indexes().flat_map(|i| &i.packs).filter(|p| there(p)).copied().collect())
     }
 
-    /// Stores one stream to its end.
+    /// Stores one stream to its end. Characters that names may not have become `_`.
     pub fn stream(&mut self, name: &str, data: &mut dyn Read) -> Result<u64> {
+        let name = names::stream_name(name);
+        if self.streams.iter().any(|s| s.name == name) {
+            return Err(Failure::failed(format!("the dump has two streams named `{name}`")));
+        }
         let recipients = self.writer.audience(Audience::Restorers);
         let limit =
             if self.options.stream_object_bytes == 0 { STREAM_OBJECT_BYTES } else { self.options.stream_object_bytes };
@@ -187,7 +191,7 @@ impl<'a> Session<'a> {
             }
         }
         let codec = self.options.compression.codec;
-        self.streams.push(Stream { name: name.to_owned(), codec, bytes, sha256: hash.finalize().into(), objects });
+        self.streams.push(Stream { name, codec, bytes, sha256: hash.finalize().into(), objects });
         Ok(bytes)
     }
 
@@ -288,6 +292,7 @@ impl<'a> Session<'a> {
             host: draft.host,
             bkp: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: self.writer.epoch.number,
+            epoch_recipient: self.writer.epoch.recipient.clone(),
             epoch_key: self.writer.epoch.sealed.clone(),
             streams,
             tree,
