@@ -53,7 +53,7 @@ impl Arguments {
         progress.meter().total_bytes.store(length(&reader, &name), Relaxed);
         let mut data: Box<dyn Read + Send + '_> = match name.as_str() {
             // Two blocks of zeros end a tar; stored trees leave them out.
-            TREE if reader.index().is_some() => Box::new(reader.tar()?.chain(io::repeat(0).take(1024))),
+            TREE if reader.point.tree.is_some() => Box::new(reader.tar()?.chain(io::repeat(0).take(1024))),
             _ => reader.stream(&name)?,
         };
         let mut copy = |out: &mut dyn Write| copy(env, &progress, &mut *data, out);
@@ -72,7 +72,7 @@ impl Arguments {
 
     fn choose(&self, reader: &PointReader<'_>) -> Result<String> {
         let mut names: Vec<&str> = reader.point.streams.iter().map(|s| s.name.as_str()).collect();
-        names.extend(reader.index().map(|_| TREE));
+        names.extend(reader.point.tree.as_ref().map(|_| TREE));
         match (&self.stream, names.as_slice()) {
             (Some(name), known) if known.contains(&name.as_str()) => Ok(name.clone()),
             (None, [one]) => Ok((*one).to_owned()),

@@ -4,7 +4,7 @@
 //! `hint`, and only on a terminal that wants it.
 
 use crate::error::{Failure, Result};
-use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
@@ -108,7 +108,7 @@ pub fn gone_is_fine(written: io::Result<()>) -> Result<()> {
 pub fn table(titles: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(titles.iter().map(|t| Cell::new(t.trim_end_matches('>')).add_attribute(Attribute::Reset)));
+    table.set_header(titles.iter().map(|t| Cell::new(t.trim_end_matches('>'))));
     for row in rows {
         table.add_row(row);
     }

@@ -178,11 +178,26 @@ pub enum Settings {
 }
 
 /// The one place that knows all engines. No I/O.
-#[cfg(any())]
 pub fn build(settings: &Settings) -> Box<dyn Engine> {
     match settings {
         Settings::Sqlite(s) => Box::new(sqlite::Sqlite::new(s.clone())),
         Settings::Volume(s) => Box::new(volume::Volume::new(s.clone())),
         Settings::Command(s) => Box::new(command::CommandEngine::new(s.clone())),
+    }
+}
+
+/// Settings that suffice to load a point of this kind into a new target, where its source is not configured. `location` is
+/// where the source was. `None` for a kind that this version does not know.
+pub fn of_kind(kind: &str, location: &std::path::Path) -> Option<Settings> {
+    match kind {
+        "sqlite" => Some(Settings::Sqlite(sqlite::Settings { path: location.to_owned() })),
+        "volume" => Some(Settings::Volume(volume::Settings::of(location))),
+        "command" => Some(Settings::Command(command::Settings {
+            run: vec![location.display().to_string()],
+            stream: "output".into(),
+            terminator: None,
+            restore: None,
+        })),
+        _ => None,
     }
 }

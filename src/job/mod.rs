@@ -4,6 +4,7 @@
 //! nothing. They find their directories in [`Places`] and take the clock's word only from their callers.
 
 pub mod backup;
+pub mod check;
 mod origin;
 pub mod restore;
 mod sink;

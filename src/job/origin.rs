@@ -29,7 +29,7 @@ impl Origin for PointOrigin<'_> {
     }
 
     fn tree(&self) -> Option<&dyn TreeOrigin> {
-        self.reader.index().map(|_| self as &dyn TreeOrigin)
+        self.reader.point.tree.as_ref().map(|_| self as &dyn TreeOrigin)
     }
 
     fn fingerprint(&self) -> &Fingerprint {
