@@ -50,7 +50,7 @@ pub fn adhoc(text: &str) -> Result<Source> {
                 })?;
                 docker_volume_path(location)
             };
-            Settings::Volume(volume::Settings { path, include: Vec::new(), exclude: Vec::new() })
+            Settings::Volume(volume::Settings::of(path))
         }
         _ => Settings::Command(command::Settings {
             run: ["sh", "-c", location].map(String::from).to_vec(),
@@ -75,8 +75,7 @@ mod tests {
     #[test]
     fn sources_from_one_word() {
         let sqlite = |path: &str| Settings::Sqlite(sqlite::Settings { path: path.into() });
-        let volume =
-            |path: &str| Settings::Volume(volume::Settings { path: path.into(), include: vec![], exclude: vec![] });
+        let volume = |path: &str| Settings::Volume(volume::Settings::of(path));
         let table = [
             ("sqlite:/srv/app.db", "app", sqlite("/srv/app.db")),
             ("tasks=sqlite:/srv/app.db", "tasks", sqlite("/srv/app.db")),

@@ -285,7 +285,7 @@ impl Reader<'_> {
         };
         let include = self.patterns(&raw.include);
         let exclude = self.patterns(&raw.exclude);
-        Some(volume::Settings { path: path?, include, exclude })
+        Some(volume::Settings { include, exclude, ..volume::Settings::of(path?) })
     }
 
     fn patterns(&self, field: &Option<Field<Vec<Field<String>>>>) -> Vec<String> {
