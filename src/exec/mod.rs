@@ -5,6 +5,7 @@
 //! Secrets go in by standard input, never by argument or environment.
 
 use crate::error::Result;
+use crate::event::Cancel;
 use crate::secret::Secret;
 use std::ffi::OsString;
 use std::io::Read;
@@ -12,6 +13,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod host;
+mod process;
+mod tail;
 
 /// What to run. Arguments are handed over as they are; no shell looks at them.
 #[derive(Clone, Debug, Default)]
@@ -29,14 +32,15 @@ pub struct Command {
     pub limit: Option<Duration>,
 }
 
-/// Standard output of a running command. `Ok(0)` means: all of it was read, every process of it ended with status 0, and
-/// the terminator was there. Otherwise the last read is an error that holds a [`crate::error::Failure`] with the end of
-/// standard error. Dropped early, the command and its children are killed.
-pub type Output = Box<dyn Read + Send>;
+/// Standard output of a running command. `Ok(0)` means: all of it was read, the command ended with status 0, nobody else
+/// holds its output any more, and the terminator was there. Otherwise the last read is an error that holds a
+/// [`crate::error::Failure`] with the end of standard error. Dropped early, the command and its children are killed.
+pub type Output<'a> = Box<dyn Read + Send + 'a>;
 
 pub trait Exec: Send + Sync {
-    fn start(&self, command: &Command) -> Result<Output>;
+    /// Starts `command`. Once `cancel` is set, the next read kills it and fails, also while it is silent.
+    fn start<'a>(&self, command: &Command, cancel: &'a Cancel) -> Result<Output<'a>>;
 
     /// Feeds `data` to the command's standard input and waits; an error unless it took everything and ended with status 0.
-    fn feed(&self, command: &Command, data: &mut dyn Read) -> Result<()>;
+    fn feed(&self, command: &Command, data: &mut dyn Read, cancel: &Cancel) -> Result<()>;
 }

@@ -1,0 +1,2 @@
+#[path = "support/memory_sink.rs"]
+mod memory_sink;
