@@ -181,9 +181,7 @@ impl Store for Retrying {
 
     fn get(&self, key: &Key, range: Option<Range<u64>>) -> StoreResult<Box<dyn Read + Send>> {
         let body = self.core.persist(|_| self.core.store.get(key, range.clone()))?;
-        let rest = range.unwrap_or(0..u64::MAX);
-        let core = self.core.clone();
-        Ok(Box::new(Resuming { core, key: key.clone(), rest, body: Some(body), failures: Failures::default() }))
+        Ok(Box::new(Resuming { core: self.core.clone(), key: key.clone(), body, failures: Failures::default() }))
     }
 
     fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
@@ -225,46 +223,33 @@ impl Upload for RetryingUpload {
     }
 }
 
-/// A body that goes on where it broke. Its last error is a [`Failure`], as callers above the stores expect.
+/// A body that is read on after a break. Its last error is a [`Failure`], as callers above the stores expect.
 struct Resuming {
     core: Arc<Core>,
     key: Key,
-    rest: Range<u64>,
-    /// `None` between a break and the next try.
-    body: Option<Box<dyn Read + Send>>,
+    body: Box<dyn Read + Send>,
     failures: Failures,
 }
 
 impl Read for Resuming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let error = match self.step(buffer) {
-                Ok(n) => return Ok(n),
+            let outcome = {
+                // After a break this is a request like any other.
+                let _permit = (self.failures.count > 0).then(|| self.core.limit.take());
+                self.body.read(buffer)
+            };
+            let error = match outcome {
+                Ok(n) => {
+                    self.failures = Failures::default();
+                    return Ok(n);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
                 Err(e) => StoreError::from_reader(e, &self.key),
             };
-            self.body = None;
             let verdict = if error.transient() { self.core.pause(&mut self.failures, error) } else { Err(error) };
             verdict.map_err(|e| io::Error::from(Failure::from(e)))?;
         }
-    }
-}
-
-impl Resuming {
-    fn step(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let body = match &mut self.body {
-            Some(body) => body,
-            None => {
-                let _permit = self.core.limit.take();
-                self.body.insert(self.core.store.get(&self.key, Some(self.rest.clone()))?)
-            }
-        };
-        let n = body.read(buffer)?;
-        self.rest.start += n as u64;
-        if n > 0 {
-            self.failures = Failures::default();
-        }
-        Ok(n)
     }
 }
 

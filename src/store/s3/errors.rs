@@ -140,12 +140,12 @@ fn causes(error: &dyn Error) -> String {
 fn certificate(error: &dyn Error) -> Option<String> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = error.downcast_ref().or_else(|| within.and_then(|inner| inner.downcast_ref()));
-        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+        if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
             return Some(reason.to_string());
         }
-        cause = error.source();
+        // An I/O error passes over the error inside it and names that one's cause.
+        let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = within.map(|inner| inner as &dyn Error).or_else(|| error.source());
     }
     None
 }
