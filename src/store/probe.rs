@@ -82,7 +82,7 @@ impl Probe<'_> {
         };
         let versioning = match &first {
             Some(_) => Versioning::On,
-            None => self.retry.persist(|| self.s3.versioning())?,
+            None => self.retry.insist(|| self.s3.versioning())?,
         };
         self.remove(&key, &[first, again])?;
         let object_lock = versioning != Versioning::Off && self.object_lock(checksum)?;
@@ -117,12 +117,12 @@ impl Probe<'_> {
             Err(e) if is_answer(&e) => return Ok(false),
             other => other?,
         };
-        let locked = match self.retry.persist(|| self.s3.head(&key)) {
+        let locked = match self.retry.insist(|| self.s3.head(&key)) {
             Err(StoreError::Denied(_)) => false,
             other => other?.retain.is_some(),
         };
         // Who may not lift the lock leaves a few bytes behind until it ends.
-        let _ = self.retry.persist(|| self.s3.delete_version(&key, version.as_deref(), true));
+        let _ = self.retry.insist(|| self.s3.delete_version(&key, version.as_deref(), true));
         Ok(locked)
     }
 
@@ -131,7 +131,7 @@ impl Probe<'_> {
     fn remove(&self, key: &Key, versions: &[Option<String>]) -> StoreResult<()> {
         let known: Vec<_> = versions.iter().flatten().map(|version| Some(&**version)).collect();
         for version in if known.is_empty() { vec![None] } else { known } {
-            match self.retry.persist(|| self.s3.delete_version(key, version, false)) {
+            match self.retry.insist(|| self.s3.delete_version(key, version, false)) {
                 Err(StoreError::Denied(_)) => {}
                 other => other?,
             }
@@ -140,7 +140,7 @@ impl Probe<'_> {
     }
 
     fn put(&self, put: &Put<'_>) -> StoreResult<Option<String>> {
-        self.retry.persist(|| self.s3.put_object(put))
+        self.retry.insist(|| self.s3.put_object(put))
     }
 }
 
