@@ -1,5 +1,7 @@
 //! The volume engine through its public surface, against real trees and the real `tar`.
 
+#![allow(clippy::unwrap_used)] // what helps a test is a test
+
 #[path = "support/memory_sink.rs"]
 mod memory_sink;
 #[path = "support/trees.rs"]
