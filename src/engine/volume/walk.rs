@@ -209,7 +209,10 @@ impl Walk<'_> {
             return Ok(());
         }
         if elsewhere {
-            visitor.passed_over(&self.path, "on another file system");
+            visitor.passed_over(
+                &self.path,
+                if is_directory { "what is in it is on another file system" } else { "on another file system" },
+            );
             if !is_directory {
                 return Ok(());
             }
