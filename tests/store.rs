@@ -1,5 +1,7 @@
 //! Every store keeps the same contract, alone and behind faults; and what is particular to each kind.
 
+#![allow(clippy::unwrap_used)] // all of this is test
+
 #[path = "store/contract.rs"]
 mod contract;
 #[path = "store/directory.rs"]

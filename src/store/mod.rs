@@ -21,7 +21,7 @@ mod settings;
 pub use settings::{Addressing, Location, Settings, create, open, open_bare, open_cancellable};
 
 /// Name of an object: segments of `A-Z a-z 0-9 . _ = -`, each of at most 255 bytes (the limit of file systems), none of
-/// them beginning with `.`, joined by `/`; at most 900 bytes.
+/// them beginning with `.`, joined by `/`; at most 900 bytes. Where `a/b` is an object `a` cannot be one: a directory is no file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(String);

@@ -1,7 +1,7 @@
 //! What an endpoint really does, found by trying: documentation and version strings say little about S3 look-alikes.
 //!
-//! Done once, at `init`, and recorded in the repository. It writes small objects below `probe/` and deletes them again;
-//! where locks cannot be lifted, one of them stays until its lock of a few minutes has ended.
+//! Done once, at `init`, and recorded in the repository. It writes small objects below `probe/` and deletes them again
+//! where the credentials allow it; one of them may be locked for 20 minutes.
 
 use super::retry::Retrying;
 use super::s3::{Put, S3};
@@ -82,7 +82,7 @@ impl Probe<'_> {
         };
         let versioning = match &first {
             Some(_) => Versioning::On,
-            None => self.retry.persist(|| self.s3.versioning())?,
+            None => self.retry.insist(|| self.s3.versioning())?,
         };
         self.remove(&key, &[first, again])?;
         let object_lock = versioning != Versioning::Off && self.object_lock(checksum)?;
@@ -117,23 +117,30 @@ impl Probe<'_> {
             Err(e) if is_answer(&e) => return Ok(false),
             other => other?,
         };
-        let locked = self.retry.persist(|| self.s3.head(&key))?.retain.is_some();
+        let locked = match self.retry.insist(|| self.s3.head(&key)) {
+            Err(StoreError::Denied(_)) => false,
+            other => other?.retain.is_some(),
+        };
         // Who may not lift the lock leaves a few bytes behind until it ends.
-        let _ = self.retry.persist(|| self.s3.delete_version(&key, version.as_deref()));
+        let _ = self.retry.insist(|| self.s3.delete_version(&key, version.as_deref(), true));
         Ok(locked)
     }
 
-    /// Without versions the object itself; with them those that were made, or a delete marker would stay.
+    /// Without versions the object itself; with them those that were made, or a delete marker would stay. Credentials that
+    /// cannot delete are good ones for a writer, so that is no error.
     fn remove(&self, key: &Key, versions: &[Option<String>]) -> StoreResult<()> {
         let known: Vec<_> = versions.iter().flatten().map(|version| Some(&**version)).collect();
         for version in if known.is_empty() { vec![None] } else { known } {
-            self.retry.persist(|| self.s3.delete_version(key, version))?;
+            match self.retry.insist(|| self.s3.delete_version(key, version, false)) {
+                Err(StoreError::Denied(_)) => {}
+                other => other?,
+            }
         }
         Ok(())
     }
 
     fn put(&self, put: &Put<'_>) -> StoreResult<Option<String>> {
-        self.retry.persist(|| self.s3.put_object(put))
+        self.retry.insist(|| self.s3.put_object(put))
     }
 }
 

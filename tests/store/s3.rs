@@ -3,6 +3,7 @@
 use crate::contract::{PART, content, key};
 use crate::support::minio::{Minio, PASSWORD};
 use crate::support::{free_port, run};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bkp::error::{Failure, Kind};
 use bkp::secret::SecretRef;
 use bkp::store::probe::{Checksum, Versioning, probe};
@@ -58,6 +59,55 @@ fn a_dropped_upload_leaves_nothing_in_the_bucket() {
     drop(upload);
     assert_eq!(uploads(), 0);
     assert!(store.list("").unwrap().is_empty());
+}
+
+/// Finishes or aborts the only upload of `x` past the store, as a request does whose answer was lost.
+fn end_upload(minio: &Minio, bucket: &str, complete: bool) {
+    let name = "some/prefix/x";
+    minio.ask(async |client| {
+        let listed = client.list_multipart_uploads().bucket(bucket).prefix(name).send().await.unwrap();
+        let id = listed.uploads()[0].upload_id().unwrap();
+        if !complete {
+            client.abort_multipart_upload().bucket(bucket).key(name).upload_id(id).send().await.unwrap();
+            return;
+        }
+        let parts = client.list_parts().bucket(bucket).key(name).upload_id(id).send().await.unwrap();
+        let completed = parts.parts().iter().map(|part| {
+            CompletedPart::builder()
+                .set_part_number(part.part_number)
+                .set_e_tag(part.e_tag.clone())
+                .set_checksum_sha256(part.checksum_sha256.clone())
+                .build()
+        });
+        let list = CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
+        let request = client.complete_multipart_upload().bucket(bucket).key(name).upload_id(id);
+        request.multipart_upload(list).send().await.unwrap();
+    });
+}
+
+#[test]
+fn finishing_what_was_finished_without_an_answer_succeeds() {
+    let Some(minio) = Minio::shared("lost answers on S3") else { return };
+    let bucket = minio.bucket(false);
+    let store = open(&minio.settings(&bucket)).unwrap();
+    let begin = |seed| {
+        let upload = store.upload(&key("x"), None).unwrap();
+        upload.part(1, 0, content(PART, seed)).unwrap();
+        upload.part(2, PART as u64, content(700, seed)).unwrap();
+        upload
+    };
+    let upload = begin(1);
+    end_upload(minio, &bucket, true);
+    upload.finish().unwrap();
+    let whole = read(&*store, &key("x")).unwrap();
+    assert!(whole[..PART] == content(PART, 1) && whole[PART..] == content(700, 1));
+
+    // The same name, size and number of parts, but other bytes: the upload is lost, and that is told.
+    let upload = begin(2);
+    end_upload(minio, &bucket, false);
+    let error = upload.finish().unwrap_err();
+    assert!(matches!(&error, StoreError::Other(text) if text.contains("NoSuchUpload")), "{error:?}");
+    assert!(read(&*store, &key("x")).unwrap() == whole);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A server that is missing fails the suite in CI. On a contributor's machine the part is told as not run, with the command
 //! that installs what is missing; it is never passed over in silence.
-#![allow(dead_code)] // each test binary uses its own part of this
+#![allow(dead_code, clippy::unwrap_used)] // each test binary uses its own part of this, and all of it is test
 
 pub mod fake_s3;
 pub mod fault;
@@ -32,7 +32,9 @@ pub fn require(part: &str, server: &Server) -> Option<PathBuf> {
 
 fn find(server: &Server) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(server.variable) {
-        return Some(path.into());
+        let path = PathBuf::from(path);
+        assert!(path.is_file(), "{} names {}, which is no file", server.variable, path.display());
+        return Some(path);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();

@@ -4,8 +4,8 @@
 
 use super::S3;
 use super::client::Connection;
+use super::errors::chain;
 use crate::store::{Key, Store, StoreError, StoreResult};
-use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
@@ -174,7 +174,7 @@ async fn fetch(mut stream: ByteStream) -> Block {
                 size += piece.len();
                 pieces.push_back(piece);
             }
-            Some(Err(e)) => return Block { rest: None, pieces, error: Some(DisplayErrorContext(e).to_string()) },
+            Some(Err(e)) => return Block { rest: None, pieces, error: Some(chain(&e)) },
             None => return Block { rest: None, pieces, error: None },
         }
     }

@@ -122,18 +122,23 @@ fn by_code(status: u16, code: &str, message: &str, what: &str) -> Refused {
     Refused { status, code: code.to_owned(), error }
 }
 
-/// The error's causes in one line; the outermost says only that something failed.
+/// The causes in one line. The outermost error of a request says only that something failed.
 fn causes(error: &dyn Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
+    error.source().map_or_else(|| error.to_string(), chain)
+}
+
+/// An error and its causes in one line, each told once.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = error.to_string();
-        if !texts.iter().any(|known| known.contains(&text)) {
-            texts.push(text);
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
         }
         cause = error.source();
     }
-    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
+    text
 }
 
 /// The reason why TLS refused the endpoint: trying again would not help.

@@ -162,14 +162,13 @@ impl S3 {
         }
     }
 
-    /// Deletes one version for good, lifting its lock where the credentials allow it.
-    pub(super) fn delete_version(&self, key: &Key, version: Option<&str>) -> StoreResult<()> {
+    /// Deletes one version for good. `lift` asks to do so in spite of a governance lock, which needs a permission.
+    pub(super) fn delete_version(&self, key: &Key, version: Option<&str>, lift: bool) -> StoreResult<()> {
         let at = self.location(key);
         let request = self.connection.client.delete_object().bucket(at.bucket).key(at.key);
-        let request = request.set_version_id(version.map(str::to_owned)).bypass_governance_retention(true);
+        let request = request.set_version_id(version.map(str::to_owned));
+        let request = request.set_bypass_governance_retention(lift.then_some(true));
         let what = format!("deleting {key} from {}", self.describe());
-        // Without versions there is no lock to lift, and endpoints may dislike being asked.
-        let request = if version.is_some() { request } else { request.set_bypass_governance_retention(None) };
         self.connection.request(&what, 0, request.send()).map(|_| ()).map_err(StoreError::from)
     }
 
