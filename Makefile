@@ -11,8 +11,9 @@ test: ## Install what the tests need and run them
 	scripts/test
 
 demo: rust ## Build bkp, then back up, damage, restore and compare real data
+	scripts/require-commands age zstd tar sqlite3 python3
 	cargo build --locked
-	scripts/demo
+	BKP=$${CARGO_TARGET_DIR:-target}/debug/bkp scripts/demo
 
 bench: ## Compare with restic, kopia, borg and plain tools (benches/run --help)
 	benches/run

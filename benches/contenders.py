@@ -6,7 +6,7 @@ in bash with `pipefail`, and find in their environment:
   TREE    the data: a directory, or the database file      REPO    the repository: a directory, or on S3 see ENDPOINT
   TARGET  a path where nothing is yet, to restore to       ENDPOINT, BUCKET   host:port of MinIO and the bucket's name
   FILE    the one file to restore, relative to TREE        WORK    a private directory: caches, state, keys
-  TAR     the tree as one tar file (for references)        NAME    the last part of TREE
+  TAR     the tree as one tar file (for references)
 """
 import os
 import subprocess
@@ -16,26 +16,17 @@ CACHE = os.environ.get("BKP_CACHE") or os.path.join(
     os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bkp-ci"
 )
 
-BKP_CONFIG_ON_S3 = """cat > "$WORK/bkp.yaml" <<END
-repository:
-  url: s3://$BUCKET/bkp
-  endpoint: http://$ENDPOINT
-  access_key: ref+env://AWS_ACCESS_KEY_ID
-  secret_key: ref+env://AWS_SECRET_ACCESS_KEY
-END
-"""
-
 TREES = {
     "bkp": {
         "version": "bkp --version",
-        "environment": {"BKP_STATE_DIR": "$WORK/state", "BKP_CACHE_DIR": "$WORK/cache", "BKP_IDENTITY": "$WORK/recovery.key"},
+        "environment": {"BKP_STATE_DIR": "$WORK/state", "BKP_CACHE_DIR": "$WORK/cache"},
         "environment local": {"BKP_REPO": "$REPO"},
-        "environment s3": {"BKP_CONFIG": "$WORK/bkp.yaml"},
-        "init local": 'bkp init --repo "$REPO" --recovery-key "$WORK/recovery.key"',
-        "init s3": BKP_CONFIG_ON_S3 + 'bkp init --recovery-key "$WORK/recovery.key"',
-        "backup": 'bkp backup --source "volume:$TREE"',
-        "restore": 'bkp restore --source "$NAME" --to "$TARGET" --identity "$WORK/recovery.key"',
-        "one": 'bkp restore --source "$NAME" --path "$FILE" --to "$TARGET" --identity "$WORK/recovery.key"',
+        "environment s3": {"BKP_REPO": "s3://$BUCKET/bkp", "BKP_ENDPOINT": "http://$ENDPOINT"},
+        "init local": 'bkp init --recovery-key "$WORK/recovery.key"',
+        "init s3": 'bkp init --recovery-key "$WORK/recovery.key"',
+        "backup": 'bkp backup --source "bench=volume:$TREE"',
+        "restore": 'bkp restore --source bench --to "$TARGET" --identity "$WORK/recovery.key"',
+        "one": 'bkp restore --source bench --path "$FILE" --to "$TARGET" --identity "$WORK/recovery.key"',
     },
     "restic": {
         "version": "restic version",
@@ -96,7 +87,7 @@ TREES = {
 DATABASES = {
     "bkp": {
         **TREES["bkp"],
-        "backup": 'bkp backup --source "sqlite:$TREE"',
+        "backup": 'bkp backup --source "bench=sqlite:$TREE"',
         "one": None,
     },
     "sqlite3 + zstd + age": {

@@ -149,10 +149,14 @@ fn calls(name: &str, module: &[&str], code: &[Token], found: &mut Found) {
         let before = at.checked_sub(1).map_or("", |i| code[i].text.as_str());
         let after = code.get(at + 1).map_or("", |t| t.text.as_str());
         let rule = match token.text.as_str() {
-            "rename" | "renameat" | "renameat_with" | "persist" | "persist_noclobber"
-                if name != "src/durable.rs" && (before == "::" || (after == "(" && before != "fn")) =>
+            "rename" | "renameat" | "renameat_with" | "persist_noclobber"
+                if name != "src/durable.rs" && before == "::" =>
             {
                 "only src/durable.rs renames files"
+            }
+            // The same in disguise: it renames the file into place.
+            "NamedTempFile" | "TempPath" if name != "src/durable.rs" => {
+                "only src/durable.rs renames files: take its TempFile"
             }
             "bollard" if name != "src/exec/docker.rs" => "only src/exec/docker.rs names bollard",
             "unwrap" if before == "." && after == "(" => {
@@ -422,7 +426,7 @@ fn a_rename_outside_its_module_is_caught() {
             .ends_with("only src/durable.rs renames files")
     );
     caught("src/store/directory.rs", "use std::fs::rename;");
-    caught("src/store/directory.rs", "fn f() { file.persist(path); }");
+    caught("src/store/directory.rs", "use tempfile::NamedTempFile;");
     clean("src/durable.rs", "fn f() { std::fs::rename(a, b); }");
     clean("src/store/directory.rs", "#[serde(rename = \"a\", rename_all = \"b\")]\nstruct A;");
 }

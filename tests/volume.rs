@@ -1,5 +1,7 @@
 //! The volume engine through its public surface, against real trees and the real `tar`.
 
+#![allow(clippy::unwrap_used)] // what helps a test is a test
+
 #[path = "support/memory_sink.rs"]
 mod memory_sink;
 #[path = "support/trees.rs"]
@@ -421,7 +423,7 @@ fn what_may_not_be_read_is_told_and_left_out() {
     fs::create_dir(source.join("closed")).unwrap();
     fs::write(source.join("closed/inner"), "x").unwrap();
     for name in ["secret", "closed"] {
-        fs::set_permissions(source.join(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(source.join(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
     // Root may read everything: this test's own body runs again as somebody else.
     let warnings = trees::as_nobody(&sandbox, "what_may_not_be_read_is_told_and_left_out", || {

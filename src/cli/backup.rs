@@ -1,10 +1,10 @@
 //! `bkp backup`: one source after the other; a failure of one does not keep the others from being backed up.
 
+use super::Ran;
 use super::environment::Environment;
 use super::format::{self, count, size, took};
 use super::output::plain;
 use super::points::{PointView, view};
-use super::Ran;
 use crate::engine;
 use crate::error::{Failure, Kind, Result};
 use crate::job::Places;
@@ -214,6 +214,6 @@ fn ending(done: &[(Done, f64)], mut failed: Vec<(String, Failure)>, sources: usi
     let names: Vec<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
     Err(Failure::new(
         failed[0].1.kind(),
-        format!("{} of {sources} sources were not backed up: {}", names.len(), names.join(", ")),
+        format!("{} of {sources} sources could not be backed up: {}", names.len(), names.join(", ")),
     ))
 }

@@ -47,8 +47,13 @@ enum LevelArgument {
 
 /// `5%` or `5` → 0.05.
 fn percent(text: &str) -> std::result::Result<f64, String> {
-    let number: f64 = text.trim_end_matches('%').trim().parse().map_err(|_| "give a percentage such as 5%".to_owned())?;
-    if number > 0.0 && number <= 100.0 { Ok(number / 100.0) } else { Err("a sample is more than 0% and at most 100%".into()) }
+    let number: f64 =
+        text.trim_end_matches('%').trim().parse().map_err(|_| "give a percentage such as 5%".to_owned())?;
+    if number > 0.0 && number <= 100.0 {
+        Ok(number / 100.0)
+    } else {
+        Err("a sample is more than 0% and at most 100%".into())
+    }
 }
 
 impl Arguments {
@@ -128,7 +133,11 @@ fn text(report: &Report, level: Level, sample: f64, seconds: f64) -> String {
         lines.extend(problem.points.iter().map(|point| format!("         affects {}", plain(point))));
     }
     lines.push(match (report.problems.is_empty(), sample >= 1.0) {
-        (true, true) => format!("no problem found; {} {}", count(report.proven.len(), "point"), if report.proven.len() == 1 { format!("is {}", level.name()) } else { format!("are {}", level.name()) }),
+        (true, true) => format!(
+            "no problem found; {} {}",
+            count(report.proven.len(), "point"),
+            if report.proven.len() == 1 { format!("is {}", level.name()) } else { format!("are {}", level.name()) }
+        ),
         (true, false) => format!("no problem found in a sample of {:.0}%", sample * 100.0),
         (false, _) => format!("{} found", count(report.problems.len(), "problem")),
     });

@@ -56,7 +56,11 @@ fn check(env: &Environment) -> Ran {
                 files => format!(
                     "no problem in {}: {}, {}",
                     count(files, "file"),
-                    if configuration.policies.len() == 1 { "1 policy".to_owned() } else { format!("{} policies", configuration.policies.len()) },
+                    if configuration.policies.len() == 1 {
+                        "1 policy".to_owned()
+                    } else {
+                        format!("{} policies", configuration.policies.len())
+                    },
                     count(sources, "source")
                 ),
             })?;

@@ -68,12 +68,20 @@ impl Arguments {
         match env.configuration() {
             Ok(configuration) => {
                 let sources: usize = configuration.policies.iter().map(|p| p.sources.len()).sum();
-                findings.add("configuration", Verdict::Ok, format!("{} files, {sources} sources", configuration.files.len()));
+                findings.add(
+                    "configuration",
+                    Verdict::Ok,
+                    format!("{} files, {sources} sources", configuration.files.len()),
+                );
                 if !configuration.warnings.is_empty() {
                     findings.add("configuration", Verdict::Warning, configuration.warnings.join("; "));
                 }
                 let zone = configuration.timezone.iana_name().unwrap_or("the system's");
-                findings.add("time zone", Verdict::Ok, format!("{zone}; now {}", format::instant(env.now, &configuration.timezone)));
+                findings.add(
+                    "time zone",
+                    Verdict::Ok,
+                    format!("{zone}; now {}", format::instant(env.now, &configuration.timezone)),
+                );
             }
             Err(failure) => findings.failure("configuration", &failure),
         }
@@ -82,7 +90,11 @@ impl Arguments {
         }
         match env.repository() {
             Ok(repository) => {
-                findings.add("repository", Verdict::Ok, format!("{} (id {})", repository.store.describe(), &repository.id()[..8]));
+                findings.add(
+                    "repository",
+                    Verdict::Ok,
+                    format!("{} (id {})", repository.store.describe(), &repository.id()[..8]),
+                );
                 if let Err(failure) = of_repository(env, &repository, &mut findings) {
                     findings.failure("repository", &failure);
                 }
@@ -135,7 +147,11 @@ fn places(env: &Environment, findings: &mut Findings) -> Result<()> {
         };
         let mode = metadata.permissions().mode() & 0o7777;
         if check == "state" && mode & 0o022 != 0 {
-            findings.add(check, Verdict::Failed, format!("{} can be changed by others (mode {mode:04o})", path.display()));
+            findings.add(
+                check,
+                Verdict::Failed,
+                format!("{} can be changed by others (mode {mode:04o})", path.display()),
+            );
             findings.hint(format!("chmod 700 {}", path.display()));
         }
         findings.add(check, Verdict::Ok, format!("{}, {} free", path.display(), free(path)));
@@ -157,7 +173,8 @@ fn of_repository(env: &Environment, repository: &Repository, findings: &mut Find
             findings.hint(failure.next_step().unwrap_or_default());
         }
     }
-    let sealed = repository.store.list("keys/")?.iter().filter(|e| keys::epoch_number(e.key.as_str()).is_some()).count();
+    let sealed =
+        repository.store.list("keys/")?.iter().filter(|e| keys::epoch_number(e.key.as_str()).is_some()).count();
     let people = keys::list_recipients(&*repository.store)?.recipients.len();
     let verdict = if sealed == 0 { Verdict::Failed } else { Verdict::Ok };
     findings.add("keys", verdict, format!("{sealed} data epochs, sealed to {people} recipients"));
@@ -204,11 +221,19 @@ fn store_abilities(env: &Environment, repository: &Repository, findings: &mut Fi
     match (&settings.location, locks && asked) {
         (_, true) => findings.add("deletion", Verdict::Ok, "backups are locked as the configuration asks"),
         (Location::Directory(path), _) if rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok() => {
-            findings.add("deletion", Verdict::Note, "this host can delete its backups: they are in a directory it may write to");
+            findings.add(
+                "deletion",
+                Verdict::Note,
+                "this host can delete its backups: they are in a directory it may write to",
+            );
             findings.hint("Keep a copy that it cannot reach, such as a bucket with object lock");
         }
         _ => {
-            findings.add("deletion", Verdict::Note, "nothing is locked: who has the credentials of the store may be able to delete backups");
+            findings.add(
+                "deletion",
+                Verdict::Note,
+                "nothing is locked: who has the credentials of the store may be able to delete backups",
+            );
             findings.hint("Use a bucket with object lock and `object_lock:` in the configuration, or credentials that cannot delete");
         }
     }
@@ -233,9 +258,15 @@ fn clock(env: &Environment, repository: &Repository, findings: &mut Findings) {
         Ok(seen.duration_since(before).as_secs())
     };
     match stamp() {
-        Ok(skew) if skew.abs() <= 60 => findings.add("clock", Verdict::Ok, format!("agrees with the store; {}", format::utc(env.now))),
+        Ok(skew) if skew.abs() <= 60 => {
+            findings.add("clock", Verdict::Ok, format!("agrees with the store; {}", format::utc(env.now)))
+        }
         Ok(skew) => {
-            findings.add("clock", Verdict::Warning, format!("differs from that of the store by {}", format::span(skew)));
+            findings.add(
+                "clock",
+                Verdict::Warning,
+                format!("differs from that of the store by {}", format::span(skew)),
+            );
             findings.hint("Set up time synchronisation (chrony, systemd-timesyncd)");
         }
         Err(e) => findings.failure("clock", &e.into()),
@@ -254,7 +285,9 @@ fn of_writer(env: &Environment, repository: &Repository, writer: &Writer, findin
         Some(info) if info.verify_key == writer.info.verify_key => {
             findings.add("writer", Verdict::Ok, format!("{} ({})", writer.id(), writer.info.name));
         }
-        Some(_) => findings.add("writer", Verdict::Failed, "the store has another key for this writer: somebody changed it"),
+        Some(_) => {
+            findings.add("writer", Verdict::Failed, "the store has another key for this writer: somebody changed it")
+        }
         None => findings.add("writer", Verdict::Failed, "the store does not know this writer (any more)"),
     }
     // Holding a private key that reads backups undoes the separation that the design is made of.

@@ -138,7 +138,8 @@ impl Environment {
         };
         let mut settings = store::Settings::new(url.parse::<Location>()?);
         if let Location::Directory(path) = &mut settings.location {
-            *path = std::path::absolute(&*path).map_err(|e| Failure::from_io(e, || format!("cannot tell where {url} is")))?;
+            *path = std::path::absolute(&*path)
+                .map_err(|e| Failure::from_io(e, || format!("cannot tell where {url} is")))?;
         }
         let same = |r: &&policy::RepositorySettings| r.url.parse::<Location>().is_ok_and(|l| l == settings.location);
         if let Some(repository) = configured.filter(same) {
@@ -212,8 +213,11 @@ impl Environment {
         }
         let state = &self.paths()?.state;
         let Some(writer) = Writer::load(state, repository.id())? else {
-            return Err(Failure::new(Kind::Key, "points cannot be listed: this host is no writer of the repository, and no identity was given")
-                .hint("Give the recovery key with --identity FILE (or BKP_IDENTITY)"));
+            return Err(Failure::new(
+                Kind::Key,
+                "points cannot be listed: this host is no writer of the repository, and no identity was given",
+            )
+            .hint("Give the recovery key with --identity FILE (or BKP_IDENTITY)"));
         };
         Ok(Access { keys: writer.keyring(), trust: writer.trust(), writer: Some(writer), operator: false })
     }

@@ -93,7 +93,12 @@ fn length(reader: &PointReader<'_>, name: &str) -> u64 {
     stream.or(reader.point.tree.as_ref().map(|t| t.bytes)).unwrap_or(0)
 }
 
-fn copy(env: &Environment, progress: &super::progress::Progress, data: &mut dyn Read, out: &mut dyn Write) -> Result<u64> {
+fn copy(
+    env: &Environment,
+    progress: &super::progress::Progress,
+    data: &mut dyn Read,
+    out: &mut dyn Write,
+) -> Result<u64> {
     let mut buffer = vec![0; 256 << 10];
     let mut bytes = 0;
     loop {

@@ -8,10 +8,10 @@ use super::{Ran, format};
 use crate::durable;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::job::backup::host;
+use crate::repo::Repository;
 use crate::repo::init::{self, Prepared};
 use crate::repo::keys::{NamedRecipient, RecoveryKey, Role, named_recipient};
 use crate::repo::writer::Writer;
-use crate::repo::Repository;
 use crate::store::{self, Store, probe};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -59,11 +59,13 @@ impl Arguments {
         }
         let found = probe::probe(&settings, now)?;
         if env.write_options()?.retain.is_some() && !found.object_lock {
-            return Err(Failure::usage(format!("{} cannot lock objects, and the configuration asks for it", store.describe()))
-                .hint("Make a bucket with object lock, or remove `object_lock:` from the configuration"));
+            return Err(Failure::usage(format!(
+                "{} cannot lock objects, and the configuration asks for it",
+                store.describe()
+            ))
+            .hint("Make a bucket with object lock, or remove `object_lock:` from the configuration"));
         }
-        let capabilities =
-            serde_json::to_value(found).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
+        let capabilities = serde_json::to_value(found).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
         let key = given.is_empty().then(RecoveryKey::generate);
         let recipients = match &key {
             Some(key) => vec![named_recipient("recovery-key", Role::Operator, &key.recipient(), now)?],
@@ -76,7 +78,10 @@ impl Arguments {
         };
         let (repository, writer) = prepared.write(store).inspect_err(|_| {
             if let Some(file) = &file {
-                env.output.note(&format!("{} was written before that; it is of no use if there is no repository", file.display()));
+                env.output.note(&format!(
+                    "{} was written before that; it is of no use if there is no repository",
+                    file.display()
+                ));
             }
         })?;
         report(env, &repository, &writer, file.as_deref(), "created")
@@ -93,7 +98,13 @@ impl Arguments {
         self.recipient.iter().enumerate().map(one).collect()
     }
 
-    fn write_key(&self, key: &RecoveryKey, prepared: &Prepared, store: &dyn Store, env: &Environment) -> Result<PathBuf> {
+    fn write_key(
+        &self,
+        key: &RecoveryKey,
+        prepared: &Prepared,
+        store: &dyn Store,
+        env: &Environment,
+    ) -> Result<PathBuf> {
         let id = &prepared.info.id[..8];
         let file = self.recovery_key.clone().unwrap_or_else(|| format!("bkp-recovery-key-{id}.txt").into());
         let file = std::path::absolute(&file).context(|| format!("cannot tell where {} is", file.display()))?;
@@ -111,8 +122,11 @@ impl Arguments {
         let mode = std::fs::metadata(&file).context(what)?.permissions().mode();
         if mode & 0o077 != 0 {
             std::fs::remove_file(&file).context(what)?;
-            return Err(Failure::new(Kind::Refused, format!("others could read the recovery key in {}", file.display()))
-                .hint("That file system does not keep permissions. Give a file elsewhere with --recovery-key"));
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("others could read the recovery key in {}", file.display()),
+            )
+            .hint("That file system does not keep permissions. Give a file elsewhere with --recovery-key"));
         }
         Ok(file)
     }

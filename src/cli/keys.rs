@@ -20,10 +20,14 @@ pub enum Command {
     #[command(after_help = "Examples:\n  bkp keys list\n  bkp keys list --json")]
     List,
     /// Let one more person read everything, old and new
-    #[command(after_help = "Examples:\n  bkp keys add ana age1… --identity recovery-key.txt\n  bkp keys add scratch-host age1… --role rehearser --identity recovery-key.txt")]
+    #[command(
+        after_help = "Examples:\n  bkp keys add ana age1… --identity recovery-key.txt\n  bkp keys add scratch-host age1… --role rehearser --identity recovery-key.txt"
+    )]
     Add(Add),
     /// Take a person off: their key opens no data that is written from now on
-    #[command(after_help = "What a key could open before, it still opens: remove protects future data only.\n\nExamples:\n  bkp keys remove ana --identity recovery-key.txt")]
+    #[command(
+        after_help = "What a key could open before, it still opens: remove protects future data only.\n\nExamples:\n  bkp keys remove ana --identity recovery-key.txt"
+    )]
     Remove(Remove),
     /// Begin a new data epoch: data written from now on is sealed to a new key
     #[command(after_help = "Examples:\n  bkp keys new-epoch")]
@@ -135,9 +139,9 @@ fn list(env: &Environment, repository: &Repository) -> Result<()> {
             Role::Operator => "operator",
             Role::Rehearser => "rehearser",
         };
-        let people = recipients.iter().map(|r| {
-            vec![plain(&r.name), role(r.role).to_owned(), format::utc(r.added), plain(&r.recipient)]
-        });
+        let people = recipients
+            .iter()
+            .map(|r| vec![plain(&r.name), role(r.role).to_owned(), format::utc(r.added), plain(&r.recipient)]);
         let hosts = writers.iter().map(|w| {
             let here = if own == Some(w.writer.as_str()) { "this host" } else { "" };
             vec![w.writer.clone(), plain(&w.name), format::utc(w.created), plain(&w.verify_key), here.to_owned()]

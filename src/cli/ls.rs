@@ -72,11 +72,8 @@ impl Arguments {
         let point = find(&catalog, &self.point)?;
         let reader = PointReader::open(&repository, point, &access.keys, &env.cancel)?;
         let mut out = BufWriter::new(io::stdout().lock());
-        let written = if point.tree.is_some() {
-            self.tree(env, &reader, &mut out)
-        } else {
-            streams(env, &reader, &mut out)
-        };
+        let written =
+            if point.tree.is_some() { self.tree(env, &reader, &mut out) } else { streams(env, &reader, &mut out) };
         let written = written.and_then(|()| out.flush().context(|| "cannot write".into()));
         match written {
             Err(failure) if is_gone(&failure) => Ok(None),
@@ -121,8 +118,10 @@ impl Arguments {
             return Err(Failure::new(Kind::Verification, "the catalogue is cut"));
         }
         match (&self.path, found) {
-            (Some(path), false) => Err(Failure::usage(format!("point {} has no {}", reader.point.id(), path.display()))
-                .hint("Paths are relative to the root of the volume; list it all without PATH")),
+            (Some(path), false) => {
+                Err(Failure::usage(format!("point {} has no {}", reader.point.id(), path.display()))
+                    .hint("Paths are relative to the root of the volume; list it all without PATH"))
+            }
             _ => Ok(()),
         }
     }

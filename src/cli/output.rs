@@ -32,8 +32,7 @@ impl Output {
 
     /// The one JSON document of a command.
     pub fn document(&self, value: &impl Serialize) -> Result<()> {
-        let text =
-            serde_json::to_string_pretty(value).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
+        let text = serde_json::to_string_pretty(value).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
         self.data(&text)
     }
 

@@ -79,7 +79,10 @@ impl Arguments {
         if self.dry_run {
             env.output.answer(&plan, || describe(env, &plan))?;
             if !env.output.json {
-                env.output.note(&format!("\nNothing was done. To do it: the same command with --plan {} instead of --dry-run", plan.hash));
+                env.output.note(&format!(
+                    "\nNothing was done. To do it: the same command with --plan {} instead of --dry-run",
+                    plan.hash
+                ));
             }
             return Ok(None);
         }
@@ -100,7 +103,10 @@ impl Arguments {
         adhoc: Option<&policy::Source>,
     ) -> Result<(Request, Catalog)> {
         let named = adhoc.map(|s| s.name.clone()).or_else(|| self.source.clone());
-        let when = self.at.as_deref().map(|text| When::parse(text, &env.now.to_zoned(self.zone(env, named.as_deref())?.clone())));
+        let when = self
+            .at
+            .as_deref()
+            .map(|text| When::parse(text, &env.now.to_zoned(self.zone(env, named.as_deref())?.clone())));
         let when = when.transpose()?;
         let catalog = points::read(env, repository, access, catalog::Wanted::default())?;
         let mut source = named;
@@ -119,7 +125,9 @@ impl Arguments {
             Some(what) => {
                 let point = show::find(&catalog, what)?;
                 if self.at.is_some() {
-                    return Err(Failure::usage("a point and --at cannot be given together").hint("A point has its own instant"));
+                    return Err(
+                        Failure::usage("a point and --at cannot be given together").hint("A point has its own instant")
+                    );
                 }
                 wanted = Wanted::Point(point.point.clone());
             }
@@ -152,8 +160,11 @@ impl Arguments {
             return Ok(source.settings);
         }
         if self.in_place {
-            return Err(Failure::usage(format!("where {} is on this host is not known, so it cannot be replaced", point.source))
-                .hint(format!("Name it: --source {}={}:LOCATION", point.source, point.engine.kind)));
+            return Err(Failure::usage(format!(
+                "where {} is on this host is not known, so it cannot be replaced",
+                point.source
+            ))
+            .hint(format!("Name it: --source {}={}:LOCATION", point.source, point.engine.kind)));
         }
         let body = PointReader::open(repository, point, &access.keys, &env.cancel)?.body;
         engine::of_kind(&point.engine.kind, Path::new(&body.source_location)).ok_or_else(|| {
@@ -166,14 +177,23 @@ impl Arguments {
         if self.in_place {
             return Ok(Destination::InPlace(engine.location()));
         }
-        let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Failure::from_io(e, || format!("cannot tell where {} is", path.display())));
+        let absolute = |path: &Path| {
+            std::path::absolute(path)
+                .map_err(|e| Failure::from_io(e, || format!("cannot tell where {} is", path.display())))
+        };
         match (&self.to, settings) {
             (Some(path), _) => Ok(Destination::New(absolute(path)?)),
             (None, Settings::Command(command)) if command.restore.is_some() => Ok(Destination::Command),
-            (None, Settings::Command(command)) => {
-                Ok(Destination::New(restore::default_target(Path::new(&command.stream), point, &absolute(Path::new("."))?)))
-            }
-            (None, _) => Ok(Destination::New(restore::default_target(Path::new(&engine.location()), point, &absolute(Path::new("."))?))),
+            (None, Settings::Command(command)) => Ok(Destination::New(restore::default_target(
+                Path::new(&command.stream),
+                point,
+                &absolute(Path::new("."))?,
+            ))),
+            (None, _) => Ok(Destination::New(restore::default_target(
+                Path::new(&engine.location()),
+                point,
+                &absolute(Path::new("."))?,
+            ))),
         }
     }
 
@@ -231,10 +251,13 @@ fn only_source(catalog: &Catalog) -> Result<String> {
 
 fn refuse_what_exists(target: &Destination) -> Result<()> {
     match target {
-        Destination::New(path) if std::fs::symlink_metadata(path).is_ok() => {
-            Err(Failure::new(Kind::Refused, format!("{} is there already", path.display()))
-                .hint("A restore never overwrites: give another place with --to, or replace the source itself with --in-place"))
-        }
+        Destination::New(path) if std::fs::symlink_metadata(path).is_ok() => Err(Failure::new(
+            Kind::Refused,
+            format!("{} is there already", path.display()),
+        )
+        .hint(
+            "A restore never overwrites: give another place with --to, or replace the source itself with --in-place",
+        )),
         _ => Ok(()),
     }
 }
@@ -248,19 +271,25 @@ fn describe(env: &Environment, plan: &Plan) -> String {
     }
     rows.push(("point", format!("{}  {}", plan.id, size(plan.bytes))));
     rows.push(("stands for", both(plan.resolved_at)));
-    rows.push(("lost", match plan.loss_seconds {
-        _ if plan.requested_at.is_none() => "everything that was written after that instant".to_owned(),
-        0 => "nothing".to_owned(),
-        seconds => format!("what was written in the {} between", span(seconds)),
-    }));
+    rows.push((
+        "lost",
+        match plan.loss_seconds {
+            _ if plan.requested_at.is_none() => "everything that was written after that instant".to_owned(),
+            0 => "nothing".to_owned(),
+            seconds => format!("what was written in the {} between", span(seconds)),
+        },
+    ));
     if plan.warnings > 0 {
         rows.push(("warnings", format!("the backup ended with {}; see: bkp show {}", plan.warnings, plan.id)));
     }
-    rows.push(("target", match &plan.act.target {
-        Destination::New(path) => format!("{}  (new)", path.display()),
-        Destination::InPlace(location) => format!("{location}  (REPLACED)"),
-        Destination::Command => "the restore command of the source".to_owned(),
-    }));
+    rows.push((
+        "target",
+        match &plan.act.target {
+            Destination::New(path) => format!("{}  (new)", path.display()),
+            Destination::InPlace(location) => format!("{location}  (REPLACED)"),
+            Destination::Command => "the restore command of the source".to_owned(),
+        },
+    ));
     for (number, step) in plan.steps.iter().enumerate() {
         rows.push((if number == 0 { "steps" } else { "" }, format!("{}. {step}", number + 1)));
     }

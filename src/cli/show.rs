@@ -14,7 +14,9 @@ use crate::repo::{Repository, proof};
 use jiff::Timestamp;
 
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  bkp show 4f3a9c1e\n  bkp show mysql-auth                      its newest point\n  bkp show 4f3a9c1e --identity recovery-key.txt --json")]
+#[command(
+    after_help = "Examples:\n  bkp show 4f3a9c1e\n  bkp show mysql-auth                      its newest point\n  bkp show 4f3a9c1e --identity recovery-key.txt --json"
+)]
 pub struct Arguments {
     /// A point, or a source for its newest point
     #[arg(value_name = "POINT")]

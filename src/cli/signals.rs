@@ -9,8 +9,8 @@ use std::sync::Arc;
 /// From here on the signals set the value that is returned.
 pub fn watch() -> Result<Arc<Cancel>> {
     let cancel = Arc::new(Cancel::default());
-    let mut signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(|e| Failure::from_io(e, || "cannot watch for signals".into()))?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM]).map_err(|e| Failure::from_io(e, || "cannot watch for signals".into()))?;
     let set = cancel.clone();
     std::thread::spawn(move || {
         for (number, signal) in signals.forever().enumerate() {

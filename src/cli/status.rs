@@ -68,7 +68,9 @@ fn screen(location: &str, states: &[SourceState]) -> String {
     let verdict = match (states.len(), missing + late) {
         (0, _) => "Nothing is protected yet: bkp backup".to_owned(),
         (all, 0) => format!("All is well: {} protected", count(all, "source")),
-        (all, bad) => format!("Attention: {bad} of {} ({missing} without a backup, {late} too old)", count(all, "source")),
+        (all, bad) => {
+            format!("Attention: {bad} of {} ({missing} without a backup, {late} too old)", count(all, "source"))
+        }
     };
     if states.is_empty() {
         return format!("{verdict}\n{location}");

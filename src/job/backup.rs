@@ -64,8 +64,7 @@ impl Backup<'_> {
         self.engine.preflight()?;
         context.cancel.check()?;
         let scratch = self.places.scratch(self.source)?;
-        let mut session =
-            Session::begin(self.repository, self.writer, self.source, self.options, context.cancel, now)?;
+        let mut session = Session::begin(self.repository, self.writer, self.source, self.options, context.cancel, now)?;
         let previous = session.previous().cloned();
         let run = DumpRun {
             context,
@@ -142,9 +141,8 @@ impl Backup<'_> {
         if written.exists() {
             durable::replace(written, &kept).map_err(|e| Failure::from_io(e, what))?;
         }
-        let of_this_source = |name: &str| {
-            name.rsplit_once('.').is_some_and(|(source, of)| source == self.source && of != point.point)
-        };
+        let of_this_source =
+            |name: &str| name.rsplit_once('.').is_some_and(|(source, of)| source == self.source && of != point.point);
         for entry in std::fs::read_dir(&directory).map_err(|e| Failure::from_io(e, what))?.flatten() {
             if entry.file_name().to_str().is_some_and(of_this_source) {
                 let _ = std::fs::remove_file(entry.path());

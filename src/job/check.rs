@@ -2,12 +2,12 @@
 
 use crate::error::Result;
 use crate::event::Context;
+use crate::repo::Repository;
 use crate::repo::check::{self, Report, Request};
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
 use crate::repo::proof::{self, Level};
 use crate::repo::writer::Writer;
-use crate::repo::Repository;
 use jiff::Timestamp;
 
 pub struct Check<'a> {

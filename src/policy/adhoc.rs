@@ -75,8 +75,7 @@ mod tests {
     #[test]
     fn sources_from_one_word() {
         let sqlite = |path: &str| Settings::Sqlite(sqlite::Settings { path: path.into() });
-        let volume =
-            |path: &str| Settings::Volume(volume::Settings::of(path));
+        let volume = |path: &str| Settings::Volume(volume::Settings::of(path));
         let table = [
             ("sqlite:/srv/app.db", "app", sqlite("/srv/app.db")),
             ("tasks=sqlite:/srv/app.db", "tasks", sqlite("/srv/app.db")),

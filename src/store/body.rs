@@ -1,11 +1,11 @@
-//! Readers that know how much is to come.
+//! A reader that knows how much is to come, and what a range means.
 //!
 //! An object that ends early is an error, never an end of file: whoever reads must not take half an object for a whole one.
 
 use super::{Key, StoreError};
 use std::io::{self, Read};
 
-/// Gives exactly `left` bytes of `inner`, or an error.
+/// Gives exactly `left` bytes of `inner`, or an error for good: what was cut here stays cut.
 pub(super) struct Exact<R> {
     pub inner: R,
     pub left: u64,
@@ -21,7 +21,7 @@ impl<R: Read> Read for Exact<R> {
         let n = self.inner.read(&mut buffer[..most])?;
         if n == 0 {
             let text = format!("{} ended {} bytes too early", self.key, self.left);
-            return Err(StoreError::Transient(text).into());
+            return Err(StoreError::Other(text).into());
         }
         self.left -= n as u64;
         Ok(n)
@@ -49,7 +49,8 @@ mod tests {
         let mut taken = Vec::new();
         let error = StoreError::from_reader(reader.read_to_end(&mut taken).unwrap_err(), &reader.key);
         assert_eq!(taken, b"abc");
-        assert!(error.transient() && error.to_string() == "x ended 2 bytes too early");
+        assert_eq!(error.to_string(), "x ended 2 bytes too early");
+        assert!(!error.transient());
     }
 
     #[test]

@@ -222,17 +222,15 @@ impl Store for Directory {
     }
 
     fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
-        let mut found = Vec::new();
-        let above = prefix.rfind('/').map_or("", |slash| &prefix[..slash]);
-        // No object is above a name that none can have; the walk must not leave the root either.
-        if prefix.starts_with('/') || (!above.is_empty() && Key::new(above).is_err()) {
-            return Ok(found);
-        }
         if !self.tree.root.is_dir() {
             return Err(StoreError::NoStore(format!("there is no directory {}", self.tree.root.display())));
         }
-        let from = if above.is_empty() { String::new() } else { format!("{above}/") };
-        self.tree.walk(&from, prefix, &mut found)?;
+        let mut found = Vec::new();
+        if !super::begins_names(prefix) {
+            return Ok(found);
+        }
+        let above = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
+        self.tree.walk(above, prefix, &mut found)?;
         found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         Ok(found)
     }

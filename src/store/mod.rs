@@ -21,7 +21,7 @@ mod settings;
 pub use settings::{Addressing, Location, Settings, create, open, open_bare, open_cancellable};
 
 /// Name of an object: segments of `A-Z a-z 0-9 . _ = -`, each of at most 255 bytes (the limit of file systems), none of
-/// them beginning with `.`, joined by `/`; at most 900 bytes.
+/// them beginning with `.`, joined by `/`; at most 900 bytes. Where `a/b` is an object `a` cannot be one: a directory is no file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(String);
@@ -196,7 +196,8 @@ pub trait Store: Send + Sync {
     fn upload(&self, key: &Key, retain: Option<&Retain>) -> StoreResult<Box<dyn Upload>>;
 
     /// Reads an object, or a part of it. A range beyond the end gives what is there. A torn transfer is an error of the
-    /// reader, never an early end.
+    /// reader, never an early end. After a transient error the reader may be read again: it goes on where it broke, in the
+    /// same object, or fails for good when that has been replaced.
     fn get(&self, key: &Key, range: Option<Range<u64>>) -> StoreResult<Box<dyn Read + Send>>;
 
     /// All objects whose names begin with `prefix`, sorted by name. All of them, or an error.
@@ -237,6 +238,11 @@ pub fn read(store: &dyn Store, key: &Key) -> StoreResult<Vec<u8>> {
     let mut bytes = Vec::new();
     store.get(key, None)?.read_to_end(&mut bytes).map_err(|e| StoreError::from_reader(e, key))?;
     Ok(bytes)
+}
+
+/// Can a name begin with this? Endpoints dislike being asked for what cannot be, and a directory must not be left.
+fn begins_names(prefix: &str) -> bool {
+    prefix.is_empty() || Key::new(prefix.strip_suffix('/').unwrap_or(prefix)).is_ok()
 }
 
 /// Parts, sorted by number, must follow one another without a gap; gives the size of the whole.

@@ -1,7 +1,7 @@
 //! What an endpoint really does, found by trying: documentation and version strings say little about S3 look-alikes.
 //!
-//! Done once, at `init`, and recorded in the repository. It writes small objects below `probe/` and deletes them again;
-//! where locks cannot be lifted, one of them stays until its lock of a few minutes has ended.
+//! Done once, at `init`, and recorded in the repository. It writes small objects below `probe/` and deletes them again
+//! where the credentials allow it; one of them may be locked for 20 minutes.
 
 use super::retry::Retrying;
 use super::s3::{Put, S3};
@@ -74,20 +74,17 @@ impl Probe<'_> {
         let key = fresh();
         let content = Bytes::from_static(b"bkp probe");
         let first = self.put(&Put { checksum, ..Put::new(&key, content.clone()) })?;
-        let again = self.put(&Put { checksum, only_new: true, ..Put::new(&key, content) });
-        let conditional_put = match &again {
-            Err(StoreError::Exists(_)) => true,
-            Ok(_) => false,
-            Err(e) if is_answer(e) => false,
-            Err(_) => return Err(again.err().expect("it was just seen")),
+        let (conditional_put, again) = match self.put(&Put { checksum, only_new: true, ..Put::new(&key, content) }) {
+            Ok(version) => (false, version),
+            Err(StoreError::Exists(_)) => (true, None),
+            Err(e) if is_answer(&e) => (false, None),
+            Err(e) => return Err(e),
         };
         let versioning = match &first {
             Some(_) => Versioning::On,
-            None => self.retry.persist(|| self.s3.versioning())?,
+            None => self.retry.insist(|| self.s3.versioning())?,
         };
-        for version in [first, again.ok().flatten()] {
-            self.retry.persist(|| self.s3.delete_version(&key, version.as_deref()))?;
-        }
+        self.remove(&key, &[first, again])?;
         let object_lock = versioning != Versioning::Off && self.object_lock(checksum)?;
         Ok(Capabilities { conditional_put, checksum, versioning, object_lock })
     }
@@ -96,18 +93,15 @@ impl Probe<'_> {
         let key = fresh();
         let content = Bytes::from_static(b"bkp probe of checksums");
         let good = match self.put(&Put::new(&key, content.clone())) {
-            Err(e @ StoreError::Other(_)) if is_answer(&e) => return Ok(Checksum::Unsupported),
+            Err(StoreError::Other(_)) => return Ok(Checksum::Unsupported),
             other => other?,
         };
-        let bad = self.put(&Put { sha256: Some([7; 32]), ..Put::new(&key, content) });
-        let verdict = match &bad {
-            Ok(_) => Checksum::Unverified,
-            Err(e) if is_answer(e) => Checksum::Sha256,
-            Err(_) => return Err(bad.err().expect("it was just seen")),
+        let (verdict, bad) = match self.put(&Put { sha256: Some([7; 32]), ..Put::new(&key, content) }) {
+            Ok(version) => (Checksum::Unverified, version),
+            Err(e) if is_answer(&e) => (Checksum::Sha256, None),
+            Err(e) => return Err(e),
         };
-        for version in [good, bad.ok().flatten()] {
-            self.retry.persist(|| self.s3.delete_version(&key, version.as_deref()))?;
-        }
+        self.remove(&key, &[good, bad])?;
         Ok(verdict)
     }
 
@@ -123,14 +117,30 @@ impl Probe<'_> {
             Err(e) if is_answer(&e) => return Ok(false),
             other => other?,
         };
-        let locked = self.retry.persist(|| self.s3.head(&key))?.retain.is_some();
+        let locked = match self.retry.insist(|| self.s3.head(&key)) {
+            Err(StoreError::Denied(_)) => false,
+            other => other?.retain.is_some(),
+        };
         // Who may not lift the lock leaves a few bytes behind until it ends.
-        let _ = self.retry.persist(|| self.s3.delete_version(&key, version.as_deref()));
+        let _ = self.retry.insist(|| self.s3.delete_version(&key, version.as_deref(), true));
         Ok(locked)
     }
 
+    /// Without versions the object itself; with them those that were made, or a delete marker would stay. Credentials that
+    /// cannot delete are good ones for a writer, so that is no error.
+    fn remove(&self, key: &Key, versions: &[Option<String>]) -> StoreResult<()> {
+        let known: Vec<_> = versions.iter().flatten().map(|version| Some(&**version)).collect();
+        for version in if known.is_empty() { vec![None] } else { known } {
+            match self.retry.insist(|| self.s3.delete_version(key, version, false)) {
+                Err(StoreError::Denied(_)) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
     fn put(&self, put: &Put<'_>) -> StoreResult<Option<String>> {
-        self.retry.persist(|| self.s3.put_object(put))
+        self.retry.insist(|| self.s3.put_object(put))
     }
 }
 

@@ -81,14 +81,14 @@ impl Retrying {
 
 impl Retrying {
     /// Runs something else under the same rules.
-    pub(super) fn persist<T>(&self, mut operation: impl FnMut() -> StoreResult<T>) -> StoreResult<T> {
-        self.core.persist(|_| operation())
+    pub(super) fn insist<T>(&self, mut operation: impl FnMut() -> StoreResult<T>) -> StoreResult<T> {
+        self.core.insist(|_| operation())
     }
 }
 
 impl Core {
     /// Runs `operation` until it succeeds, fails for good, or the budget is spent. It is told how often it failed before.
-    fn persist<T>(&self, mut operation: impl FnMut(u32) -> StoreResult<T>) -> StoreResult<T> {
+    fn insist<T>(&self, mut operation: impl FnMut(u32) -> StoreResult<T>) -> StoreResult<T> {
         let mut failures = Failures::default();
         loop {
             let outcome = {
@@ -164,38 +164,36 @@ impl Store for Retrying {
     }
 
     fn put(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
-        self.core.persist(|_| self.core.store.put(key, bytes.clone(), retain))
+        self.core.insist(|_| self.core.store.put(key, bytes.clone(), retain))
     }
 
     fn put_new(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
-        self.core.persist(|failures| match self.core.store.put_new(key, bytes.clone(), retain) {
+        self.core.insist(|failures| match self.core.store.put_new(key, bytes.clone(), retain) {
             Err(StoreError::Exists(_)) if failures > 0 && self.core.same(key, &bytes)? => Ok(()),
             other => other,
         })
     }
 
     fn upload(&self, key: &Key, retain: Option<&Retain>) -> StoreResult<Box<dyn Upload>> {
-        let upload = self.core.persist(|_| self.core.store.upload(key, retain))?;
+        let upload = self.core.insist(|_| self.core.store.upload(key, retain))?;
         Ok(Box::new(RetryingUpload { core: self.core.clone(), upload }))
     }
 
     fn get(&self, key: &Key, range: Option<Range<u64>>) -> StoreResult<Box<dyn Read + Send>> {
-        let body = self.core.persist(|_| self.core.store.get(key, range.clone()))?;
-        let rest = range.unwrap_or(0..u64::MAX);
-        let core = self.core.clone();
-        Ok(Box::new(Resuming { core, key: key.clone(), rest, body: Some(body), failures: Failures::default() }))
+        let body = self.core.insist(|_| self.core.store.get(key, range.clone()))?;
+        Ok(Box::new(Resuming { core: self.core.clone(), key: key.clone(), body, failures: Failures::default() }))
     }
 
     fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
-        self.core.persist(|_| self.core.store.list(prefix))
+        self.core.insist(|_| self.core.store.list(prefix))
     }
 
     fn head(&self, key: &Key) -> StoreResult<Head> {
-        self.core.persist(|_| self.core.store.head(key))
+        self.core.insist(|_| self.core.store.head(key))
     }
 
     fn delete(&self, key: &Key) -> StoreResult<()> {
-        self.core.persist(|_| self.core.store.delete(key))
+        self.core.insist(|_| self.core.store.delete(key))
     }
 
     fn retention(&self) -> Option<&dyn Retention> {
@@ -206,7 +204,7 @@ impl Store for Retrying {
 impl Retention for Retrying {
     fn raise(&self, key: &Key, retain: &Retain) -> StoreResult<()> {
         let gone = || StoreError::Other(format!("{} cannot lock objects", self.describe()));
-        self.core.persist(|_| self.core.store.retention().ok_or_else(gone)?.raise(key, retain))
+        self.core.insist(|_| self.core.store.retention().ok_or_else(gone)?.raise(key, retain))
     }
 }
 
@@ -217,54 +215,41 @@ struct RetryingUpload {
 
 impl Upload for RetryingUpload {
     fn part(&self, number: u32, offset: u64, bytes: Bytes) -> StoreResult<()> {
-        self.core.persist(|_| self.upload.part(number, offset, bytes.clone()))
+        self.core.insist(|_| self.upload.part(number, offset, bytes.clone()))
     }
 
     fn finish(&self) -> StoreResult<()> {
-        self.core.persist(|_| self.upload.finish())
+        self.core.insist(|_| self.upload.finish())
     }
 }
 
-/// A body that goes on where it broke. Its last error is a [`Failure`], as callers above the stores expect.
+/// A body that is read on after a break. Its last error is a [`Failure`], as callers above the stores expect.
 struct Resuming {
     core: Arc<Core>,
     key: Key,
-    rest: Range<u64>,
-    /// `None` between a break and the next try.
-    body: Option<Box<dyn Read + Send>>,
+    body: Box<dyn Read + Send>,
     failures: Failures,
 }
 
 impl Read for Resuming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let error = match self.step(buffer) {
-                Ok(n) => return Ok(n),
+            let outcome = {
+                // After a break this is a request like any other.
+                let _permit = (self.failures.count > 0).then(|| self.core.limit.take());
+                self.body.read(buffer)
+            };
+            let error = match outcome {
+                Ok(n) => {
+                    self.failures = Failures::default();
+                    return Ok(n);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
                 Err(e) => StoreError::from_reader(e, &self.key),
             };
-            self.body = None;
             let verdict = if error.transient() { self.core.pause(&mut self.failures, error) } else { Err(error) };
             verdict.map_err(|e| io::Error::from(Failure::from(e)))?;
         }
-    }
-}
-
-impl Resuming {
-    fn step(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let body = match &mut self.body {
-            Some(body) => body,
-            None => {
-                let _permit = self.core.limit.take();
-                self.body.insert(self.core.store.get(&self.key, Some(self.rest.clone()))?)
-            }
-        };
-        let n = body.read(buffer)?;
-        self.rest.start += n as u64;
-        if n > 0 {
-            self.failures = Failures::default();
-        }
-        Ok(n)
     }
 }
 
@@ -336,7 +321,7 @@ mod tests {
         cancel.set(Kind::Interrupted);
         let memory = Arc::new(crate::store::memory::Memory::new());
         let store = Retrying::cancellable(memory, budget, 1, cancel);
-        let outcome: StoreResult<()> = store.core.persist(|_| Err(StoreError::Transient("busy".into())));
+        let outcome: StoreResult<()> = store.core.insist(|_| Err(StoreError::Transient("busy".into())));
         assert_eq!(outcome.unwrap_err().to_string(), "busy");
     }
 }

@@ -36,7 +36,7 @@ pub enum Addressing {
     Virtual,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub location: Location,
     /// `https://host:port` of a server that is not Amazon's.

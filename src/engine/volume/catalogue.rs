@@ -25,7 +25,13 @@ pub fn write(entry: &Entry, out: &mut Vec<u8>) {
     if entry.size != 0 {
         number(out, ",\"s\":", entry.size);
     }
-    let _ = write!(out, ",\"mt\":[{},{}]", entry.mtime.0, entry.mtime.1);
+    out.extend_from_slice(b",\"mt\":[");
+    if entry.mtime.0 < 0 {
+        out.push(b'-');
+    }
+    number(out, "", entry.mtime.0.unsigned_abs());
+    number(out, ",", entry.mtime.1.into());
+    out.push(b']');
     number(out, ",\"hb\":", entry.header);
     if entry.stored != entry.size {
         number(out, ",\"z\":", entry.stored);
@@ -60,7 +66,14 @@ pub fn write_end(entries: u64) -> Vec<u8> {
 
 fn number(out: &mut Vec<u8>, key: &str, value: u64) {
     out.extend_from_slice(key.as_bytes());
-    let _ = write!(out, "{value}");
+    // Half a dozen of these for each entry: formatting would cost more than the rest of the line.
+    let (mut digits, mut at, mut rest) = ([0; 20], 20, value);
+    while at == 20 || rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 /// `"p":"text"`, or `"pb":"base64"` for bytes that are no text.

@@ -29,7 +29,7 @@ impl Cutter {
 }
 
 fn ends_by_path(path: &[u8]) -> bool {
-    blake3::keyed_hash(KEY, path).as_bytes()[0] % MEAN_ENTRIES == 0
+    blake3::keyed_hash(KEY, path).as_bytes()[0].is_multiple_of(MEAN_ENTRIES)
 }
 
 #[cfg(test)]

@@ -379,7 +379,7 @@ mod tests {
         let group = |g: u32| Group {
             padding: u64::from(g % 512),
             chunks: g..g + 1,
-            data: (g % 5 == 0).then_some(g + 1..g + 7),
+            data: g.is_multiple_of(5).then_some(g + 1..g + 7),
             members: (0..50).map(|m| member(&format!("{g:04}/{m:04}"), u64::from(g * 50 + m))).collect(),
         };
         (0..300).map(group).collect()

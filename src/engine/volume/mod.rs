@@ -27,6 +27,7 @@ mod header;
 mod load;
 mod memory;
 mod sparse;
+mod store;
 mod walk;
 
 /// How the digest of a tree is made.
@@ -132,7 +133,7 @@ impl Engine for Volume {
 /// Reads a tree as a dump would and gives its fingerprint; fails when not all of it can be read.
 pub fn fingerprint(settings: &Settings, context: event::Context<'_>) -> Result<Fingerprint> {
     let outcome = dump_tree(settings, settings.open()?, &mut Nowhere, context, (None, None))?;
-    dump::require_whole(&outcome, &settings.path.display().to_string())?;
+    store::require_whole(&outcome, &settings.path.display().to_string())?;
     Ok(fingerprint_of(&outcome))
 }
 
@@ -142,7 +143,7 @@ fn dump_tree(
     sink: &mut dyn TreeSink,
     context: event::Context<'_>,
     (memory, next): (Option<memory::Reader>, Option<memory::Writer>),
-) -> Result<dump::Outcome> {
+) -> Result<store::Outcome> {
     let rules = settings.rules()?;
     let again = root.try_clone().context(|| "cannot keep the volume open".into())?;
     let mut dumper = dump::Dumper::new(again, sink, context, memory, next);
@@ -150,7 +151,7 @@ fn dump_tree(
     dumper.finish()
 }
 
-fn fingerprint_of(outcome: &dump::Outcome) -> Fingerprint {
+fn fingerprint_of(outcome: &store::Outcome) -> Fingerprint {
     let part = FingerprintPart { count: outcome.entries, digest: outcome.digest.to_hex().to_string() };
     Fingerprint { method: METHOD.to_owned(), parts: BTreeMap::from([("tree".to_owned(), part)]) }
 }

@@ -132,7 +132,7 @@ mod tests {
         let map = extents(&[(10, 4), (100, 6), (200, 0)]);
         for from in 0..10u64 {
             for to in from..=10 {
-                let mut file = vec![b'.'; 200];
+                let mut file = [b'.'; 200];
                 let bytes: Vec<u8> = (from..to).map(|i| b'a' + i as u8).collect();
                 scatter::<()>(&map, from, &bytes, |at, piece| {
                     file[at as usize..at as usize + piece.len()].copy_from_slice(piece);

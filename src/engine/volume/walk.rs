@@ -41,6 +41,8 @@ pub struct Facts {
 }
 
 impl From<&Stat> for Facts {
+    // The widths of these fields differ between platforms.
+    #[allow(clippy::unnecessary_cast)]
     fn from(stat: &Stat) -> Self {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Some(Kind::File),
@@ -137,8 +139,13 @@ struct Level {
 pub fn walk(root: OwnedFd, rules: &Rules, visitor: &mut dyn Visitor) -> Result<()> {
     let stat = rustix::fs::fstat(&root).context(|| "cannot look at the root of the volume".into())?;
     let names = Names::of(&root).context(|| "cannot list the root of the volume".into())?;
-    let mut walk =
-        Walk { rules, device: stat.st_dev as u64, beneath: Beneath::new(root), path: Vec::new(), levels: Vec::new() };
+    let mut walk = Walk {
+        rules,
+        device: Facts::from(&stat).device,
+        beneath: Beneath::new(root),
+        path: Vec::new(),
+        levels: Vec::new(),
+    };
     let whole = rules.include.is_none();
     walk.levels.push(Level { names, next: 0, path: 0, facts: Facts::from(&stat), shown: false, whole });
     walk.show_directories(visitor)?;
@@ -202,7 +209,10 @@ impl Walk<'_> {
             return Ok(());
         }
         if elsewhere {
-            visitor.passed_over(&self.path, "on another file system");
+            visitor.passed_over(
+                &self.path,
+                if is_directory { "what is in it is on another file system" } else { "on another file system" },
+            );
             if !is_directory {
                 return Ok(());
             }

@@ -122,30 +122,35 @@ fn by_code(status: u16, code: &str, message: &str, what: &str) -> Refused {
     Refused { status, code: code.to_owned(), error }
 }
 
-/// The error's causes in one line; the outermost says only that something failed.
+/// The causes in one line. The outermost error of a request says only that something failed.
 fn causes(error: &dyn Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
+    error.source().map_or_else(|| error.to_string(), chain)
+}
+
+/// An error and its causes in one line, each told once.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = error.to_string();
-        if !texts.iter().any(|known| known.contains(&text)) {
-            texts.push(text);
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
         }
         cause = error.source();
     }
-    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
+    text
 }
 
 /// The reason why TLS refused the endpoint: trying again would not help.
 fn certificate(error: &dyn Error) -> Option<String> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = error.downcast_ref().or_else(|| within.and_then(|inner| inner.downcast_ref()));
-        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+        if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
             return Some(reason.to_string());
         }
-        cause = error.source();
+        // An I/O error passes over the error inside it and names that one's cause.
+        let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = within.map(|inner| inner as &dyn Error).or_else(|| error.source());
     }
     None
 }

@@ -5,7 +5,6 @@
 //! are not known, writes ask first, and the endpoint is not relied on for anything.
 //! In a bucket with versions, `delete` leaves the old version where it is. It makes no buckets and changes none.
 
-use super::body::Exact;
 use super::probe::{Capabilities, Checksum, Versioning};
 use super::{Entry, Head, Key, LockMode, Retain, Retention, Settings, Store, StoreError, StoreResult, Upload};
 use crate::error::{Failure, Result};
@@ -17,9 +16,9 @@ use aws_sdk_s3::types::{
     ObjectLockRetentionMode,
 };
 use base64::Engine;
-use body::Body;
 use bytes::Bytes;
 use client::Connection;
+use download::Download;
 use errors::Refused;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -28,8 +27,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use upload::S3Upload;
 
-mod body;
 mod client;
+mod download;
 mod errors;
 mod upload;
 
@@ -163,14 +162,13 @@ impl S3 {
         }
     }
 
-    /// Deletes one version for good, lifting its lock where the credentials allow it.
-    pub(super) fn delete_version(&self, key: &Key, version: Option<&str>) -> StoreResult<()> {
+    /// Deletes one version for good. `lift` asks to do so in spite of a governance lock, which needs a permission.
+    pub(super) fn delete_version(&self, key: &Key, version: Option<&str>, lift: bool) -> StoreResult<()> {
         let at = self.location(key);
         let request = self.connection.client.delete_object().bucket(at.bucket).key(at.key);
-        let request = request.set_version_id(version.map(str::to_owned)).bypass_governance_retention(true);
+        let request = request.set_version_id(version.map(str::to_owned));
+        let request = request.set_bypass_governance_retention(lift.then_some(true));
         let what = format!("deleting {key} from {}", self.describe());
-        // Without versions there is no lock to lift, and endpoints may dislike being asked.
-        let request = if version.is_some() { request } else { request.set_bypass_governance_retention(None) };
         self.connection.request(&what, 0, request.send()).map(|_| ()).map_err(StoreError::from)
     }
 
@@ -231,40 +229,18 @@ impl Store for S3 {
             self.head_object(key)?;
             return Ok(Box::new(std::io::empty()));
         }
-        let at = self.location(key);
-        let mut request = self.connection.client.get_object().bucket(at.bucket).key(at.key);
-        // Many endpoints count in signed 64 bits.
-        let open_end = |range: &Range<u64>| range.end > i64::MAX as u64;
-        if let Some(range) = &range {
-            request = request.range(match open_end(range) {
-                true => format!("bytes={}-", range.start),
-                false => format!("bytes={}-{}", range.start, range.end - 1),
-            });
+        match Download::open(self, key, range)? {
+            Some(download) => Ok(Box::new(download)),
+            None => Ok(Box::new(std::io::empty())),
         }
-        let what = format!("reading {key} from {}", self.describe());
-        let answer = match self.connection.request(&what, 0, request.send()) {
-            Err(refused) if range.is_some() && (refused.is("InvalidRange") || refused.status == 416) => {
-                return Ok(Box::new(std::io::empty()));
-            }
-            other => other.map_err(|refused| refused.about(key))?,
-        };
-        let odd = |text: &str| StoreError::Other(format!("{what}: {text}"));
-        let length = answer.content_length.and_then(|length| u64::try_from(length).ok());
-        let left = length.ok_or_else(|| odd("the endpoint does not tell the length"))?;
-        if let Some(range) = &range {
-            let begins = format!("bytes {}-", range.start);
-            let right_place = answer.content_range.is_some_and(|told| told.starts_with(&begins));
-            if !right_place || left > range.end - range.start {
-                return Err(odd("the endpoint does not honour ranges"));
-            }
-        }
-        let inner = Body::new(self.connection.clone(), key.clone(), answer.body);
-        Ok(Box::new(Exact { inner, left, key: key.clone() }))
     }
 
     fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
         let mut found: Vec<Entry> = Vec::new();
         let mut token: Option<String> = None;
+        if !super::begins_names(prefix) {
+            return Ok(found);
+        }
         loop {
             let page = self.page(prefix, token.as_deref())?;
             for object in page.contents() {
@@ -329,6 +305,7 @@ impl Store for S3 {
 
 impl Retention for S3 {
     fn raise(&self, key: &Key, retain: &Retain) -> StoreResult<()> {
+        let mut stricter = None;
         let goal = match self.head(key)?.retain {
             None => *retain,
             Some(now) => {
@@ -339,6 +316,8 @@ impl Retention for S3 {
                 if goal == now {
                     return Ok(());
                 }
+                // Making a lock stricter changes its mode, for which S3 wants the permission to lift it.
+                stricter = (goal.mode != now.mode).then_some(true);
                 goal
             }
         };
@@ -350,6 +329,7 @@ impl Retention for S3 {
         let lock = ObjectLockRetention::builder().mode(mode).retain_until_date(until(&goal)).build();
         let request = self.connection.client.put_object_retention().bucket(at.bucket).key(at.key).retention(lock);
         let what = format!("locking {key} in {}", self.describe());
+        let request = request.set_bypass_governance_retention(stricter);
         let request = request.checksum_algorithm(ChecksumAlgorithm::Sha256).send();
         self.connection.request(&what, 0, request).map(|_| ()).map_err(|refused| refused.about(key))
     }
