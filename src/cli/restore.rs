@@ -91,7 +91,8 @@ impl Arguments {
         if !env.output.json {
             env.output.note(&describe(env, &plan));
         }
-        self.act(env, &repository, &access, (&plan, point), &*engine, confirmed)
+        let opened = Opened { env, repository: &repository, access: &access };
+        opened.act(&plan, point, &*engine, confirmed, self.no_safety_backup)
     }
 
     /// What is wanted, and the points to choose from.
@@ -175,6 +176,10 @@ impl Arguments {
 
     fn target(&self, settings: &Settings, engine: &dyn Engine, point: &Point) -> Result<Destination> {
         if self.in_place {
+            if matches!(settings, Settings::Command(_)) {
+                return Err(Failure::usage("the output of a command has no place that could be replaced")
+                    .hint("Restore through the restore command of the source, or to a file with --to"));
+            }
             return Ok(Destination::InPlace(engine.location()));
         }
         let absolute = |path: &Path| {
@@ -206,16 +211,25 @@ impl Arguments {
             Failure::new(Kind::Refused, format!("--confirm {typed} is not the name of the source, {}", plan.act.source))
         })
     }
+}
 
+/// What an act takes place in.
+struct Opened<'a> {
+    env: &'a Environment,
+    repository: &'a Repository,
+    access: &'a Access,
+}
+
+impl Opened<'_> {
     fn act(
         &self,
-        env: &Environment,
-        repository: &Repository,
-        access: &Access,
-        (plan, point): (&Plan, &Point),
+        plan: &Plan,
+        point: &Point,
         engine: &dyn Engine,
         confirmed: Option<Confirmed>,
+        without_safety: bool,
     ) -> Ran {
+        let Opened { env, repository, access } = *self;
         let places = env.places(repository)?;
         let options = env.write_options()?;
         let safety = access.writer.as_ref().map(|writer| Backup {
@@ -227,7 +241,6 @@ impl Arguments {
             options,
             reread: false,
         });
-        let without_safety = self.no_safety_backup;
         let job = Restore { repository, keys: &access.keys, places: &places, engine, safety, without_safety };
         let progress = env.progress();
         let started = Instant::now();

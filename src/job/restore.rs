@@ -321,6 +321,7 @@ mod tests {
             bkp: "0".into(),
             epoch: 1,
             epoch_key: String::new(),
+            epoch_recipient: String::new(),
             streams: vec![],
             tree: None,
             body: Pin { key: Key::new("w/w/b/x").unwrap(), sha256: [0; 32], size: 0 },
