@@ -1,4 +1,5 @@
 //! Commands on the host: nobody takes half an output for a whole one, nothing is left behind, no secret is told.
+#![allow(clippy::unwrap_used)] // test code outside of test functions
 
 use bkp::error::{Failure, Kind};
 use bkp::event::Cancel;

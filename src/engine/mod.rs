@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 pub mod command;
 pub mod sqlite;
+mod transfer;
 pub mod volume;
 
 /// One kind of source, ready to work. Building one does no I/O.

@@ -4,6 +4,7 @@
 //! the contract leaves freedom they use it: chunks come from several threads and backwards, files are cut where it hurts.
 //! A [`MemorySink`] becomes a [`MemoryOrigin`]; [`MemorySink::after`] begins one that may reuse the chunks of another.
 #![allow(dead_code)] // each test binary uses its part
+#![allow(clippy::unwrap_used)] // test code outside of test functions
 
 use bkp::engine::{ChunkRange, Dumped, Engine, Fingerprint, Origin, Sink, TreeOrigin, TreeSink};
 use bkp::error::{Context, Failure, Result};
@@ -35,7 +36,7 @@ pub struct MemorySink {
     pub streams: BTreeMap<String, Vec<u8>>,
     pub tree: Option<MemoryTree>,
     /// Chunks of the previous tree; absent numbers are lost.
-    previous: Vec<Option<Arc<[u8]>>>,
+    pub previous: Vec<Option<Arc<[u8]>>>,
     /// How many chunks were taken again, and how many bytes were handed over anew.
     pub reused: u32,
     pub read_bytes: u64,

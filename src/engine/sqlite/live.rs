@@ -1,0 +1,188 @@
+//! A restored database in the place of the living one, so that it never meets the `-wal` or journal of the old one.
+//!
+//! 1. The new database is written, checked and compared beside the old one.
+//! 2. Refused while another process has the old one open. SQLite is made to settle the old one: its journal or `-wal` is
+//!    applied to it and removed (`journal_mode = DELETE`), then it is locked. A crash here leaves the old database, whole.
+//! 3. One rename replaces it, under the lock. Before: the old database alone; after: the new one alone.
+//!
+//! An old database too broken for step 2 is moved out of the way first, then its journals, then the new one gets the name: a crash
+//! in between leaves no database, with everything kept as `*.replaced-…`. Those are never deleted: no safety copy exists of them.
+
+use super::load::{self, SUFFIXES};
+use super::{open, place};
+use crate::durable::{self, TempFile};
+use crate::engine::transfer;
+use crate::engine::{LoadRun, Loaded, Origin};
+use crate::error::{Context as _, Failure, Kind, Result};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::FlockOperation;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What becomes of the old database.
+enum Old {
+    /// Settled, locked as long as the connection lives, and about to be replaced.
+    Locked(Connection),
+    /// SQLite cannot read it: to be moved away.
+    Broken,
+    Absent,
+}
+
+pub fn replace(origin: &dyn Origin, path: &Path, patience: Duration, run: &LoadRun<'_>) -> Result<Loaded> {
+    // Through symbolic links, as SQLite does: the files beside the database are beside the real one.
+    let path = match std::fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(_) => std::path::absolute(path).context(|| format!("cannot resolve {}", path.display()))?,
+    };
+    let path = path.as_path();
+    let old = std::fs::metadata(path).ok();
+    if old.as_ref().is_some_and(|m| !m.is_file()) {
+        return Err(Failure::usage(format!("{} is not a regular file", path.display())));
+    }
+    nobody_has_it(path)?;
+    let (mut file, mut loaded) = load::receive(origin, path, run)?;
+    let kept = match &old {
+        Some(old) => same_owner(&mut file, old, path)?,
+        None => Some(format!("{} was absent: the new file belongs to the user bkp runs as", path.display())),
+    };
+    loaded.warnings.extend(kept);
+    nobody_has_it(path)?;
+    match settle(path, old.is_some(), patience, run)? {
+        Old::Locked(connection) => {
+            file.file().sync_all().context(|| format!("cannot write {}", path.display()))?;
+            durable::crash_point("restore:before-live");
+            file.commit(path).context(|| format!("cannot replace {}", path.display()))?;
+            durable::crash_point("restore:after-live");
+            drop(connection); // the lock on the old file, which has no name any more
+        }
+        Old::Broken | Old::Absent => {
+            loaded.warnings.extend(move_away(path)?);
+            transfer::appear(file, path)?;
+        }
+    }
+    Ok(loaded)
+}
+
+fn same_owner(file: &mut TempFile, old: &Metadata, path: &Path) -> Result<Option<String>> {
+    let mode = std::fs::Permissions::from_mode(old.mode() & 0o7777);
+    let owner = std::os::unix::fs::fchown(file.file(), Some(old.uid()), Some(old.gid()));
+    // After the owner, whose change drops some bits of the mode.
+    file.file().set_permissions(mode).context(|| format!("cannot set the mode of {}", path.display()))?;
+    Ok(owner.err().map(|error| {
+        format!("{} could not be given back to its owner {}:{} ({error})", path.display(), old.uid(), old.gid())
+    }))
+}
+
+fn locked(path: &Path, by: &str) -> Failure {
+    Failure::new(Kind::Locked, format!("{} is in use{by}; nothing was changed", path.display()))
+        .hint("Stop the application that uses it and run the command again")
+}
+
+/// Looks at the open files of all processes that may be looked at: an idle connection without WAL holds no lock, and
+/// would go on writing into the old file.
+fn nobody_has_it(path: &Path) -> Result<()> {
+    let Ok(file) = std::fs::metadata(path) else { return Ok(()) };
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Ok(()) };
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
+        let mut open = descriptors.flatten().filter_map(|fd| std::fs::metadata(fd.path()).ok());
+        if pid != std::process::id() && open.any(|found| (found.dev(), found.ino()) == (file.dev(), file.ino())) {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Err(locked(path, &format!(" by process {pid} ({})", name.trim())));
+        }
+    }
+    Ok(())
+}
+
+fn settle(path: &Path, exists: bool, patience: Duration, run: &LoadRun<'_>) -> Result<Old> {
+    if !exists {
+        return Ok(Old::Absent);
+    }
+    match settle_with_sqlite(path, patience, run) {
+        Ok(settled) => {
+            let connection = settled?;
+            remove_leftovers(path)?;
+            Ok(Old::Locked(connection))
+        }
+        Err(error) if broken(&error) => {
+            nobody_locks_it(path)?;
+            Ok(Old::Broken)
+        }
+        Err(error) => Err(open::failure(error, path)),
+    }
+}
+
+/// What is still there under the exclusive lock was of no use to SQLite, such as a journal that never became hot.
+fn remove_leftovers(path: &Path) -> Result<()> {
+    for suffix in SUFFIXES {
+        let left = place::beside(path, suffix);
+        match std::fs::remove_file(&left) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Failure::from_io(error, || format!("cannot remove {}", left.display())));
+            }
+            _ => {}
+        }
+    }
+    durable::sync_directory(durable::parent_of(path)).context(|| format!("cannot sync beside {}", path.display()))
+}
+
+fn broken(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure | ErrorCode::Unknown)
+    )
+}
+
+/// The outer error is one of SQLite that is not about locks.
+fn settle_with_sqlite(path: &Path, patience: Duration, run: &LoadRun<'_>) -> rusqlite::Result<Result<Connection>> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_millis(250))?;
+    let locking = open::patiently(path, patience, run.context.cancel, || {
+        let mode: String = connection.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0))?;
+        if mode != "delete" {
+            return Ok(None);
+        }
+        connection.execute_batch("BEGIN EXCLUSIVE").map(Some)
+    });
+    match locking {
+        Ok(Ok(())) => Ok(Ok(connection)),
+        Ok(Err(error)) => Err(error),
+        Err(failure) if failure.kind() == Kind::TryLater => Ok(Err(locked(path, ""))),
+        Err(failure) => Ok(Err(failure)),
+    }
+}
+
+/// Every user of a database in WAL mode, and every transaction otherwise, holds a POSIX lock on the file.
+fn nobody_locks_it(path: &Path) -> Result<()> {
+    let file: File =
+        OpenOptions::new().read(true).write(true).open(path).context(|| format!("cannot open {}", path.display()))?;
+    match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(locked(path, "")),
+        Err(error) => Err(Failure::failed(format!("cannot lock {}", path.display())).because(error)),
+    }
+}
+
+/// Moves the database first, so that no journal is ever missing from under its name, then what belongs to it.
+fn move_away(path: &Path) -> Result<Vec<String>> {
+    let mark = format!(".replaced-{}", durable::random_hex(4));
+    let mut warnings = Vec::new();
+    for suffix in [""].into_iter().chain(SUFFIXES) {
+        let from = place::beside(path, suffix);
+        if from.symlink_metadata().is_ok() {
+            let to: PathBuf = place::beside(&place::beside(path, &mark), suffix);
+            durable::move_new(&from, &to).context(|| format!("cannot move {} away", from.display()))?;
+            warnings.push(format!(
+                "{} could not be settled by SQLite and was kept as {}",
+                from.display(),
+                to.display()
+            ));
+        }
+    }
+    Ok(warnings)
+}
