@@ -260,7 +260,8 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
                 return seed.deserialize(key).map(Some);
             }
             self.reader.misspelled.borrow_mut().push(self.start);
-            let message = format!("unknown key `{}`{}", key.text, did_you_mean(&key.text, known.iter().copied()));
+            let quoted = self.reader.document.quote(key.place, &key.text);
+            let message = format!("unknown key {quoted}{}", did_you_mean(&key.text, known.iter().copied()));
             let problem = self.reader.document.problem(key.place, message);
             self.reader.note(problem.help(format!("known here: {}", known.join(", "))));
         }
