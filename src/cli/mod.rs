@@ -1,4 +1,173 @@
-//! Being built.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! Words in, words out: the command line, one file per command.
+//!
+//! A command is a struct of arguments with a `run` that gives [`Ran`]. Data goes to standard output, everything else to
+//! standard error. Here failures become messages and exit codes, and nowhere else does a command end the process.
+
+mod backup;
+mod check;
+mod config;
+mod doctor;
+mod environment;
+mod export;
+mod format;
+mod init;
+mod keys;
+mod ls;
+mod output;
+mod points;
+mod progress;
+mod restore;
+mod shell;
+mod show;
+mod signals;
+mod status;
+
+use crate::error::{Failure, Kind, Result};
+use clap::{CommandFactory, Parser};
+use environment::{Environment, Globals};
+use output::Output;
+use std::process::ExitCode;
+
+/// How a command ended: `None` for well, else the kind whose exit code says what there is to know (warnings, findings).
+type Ran = Result<Option<Kind>>;
+
+const AFTER_HELP: &str = "\
+Examples:
+  bkp init --repo /srv/backup              make a repository and a recovery key
+  bkp backup                               back up everything that is configured
+  bkp backup --source sqlite:/srv/app.db --repo /srv/backup
+  bkp points                               which backups there are
+  bkp restore app --at '2h ago' --identity recovery-key.txt
+  bkp status                               what is protected, and what is missing
+
+Exit codes:
+  0 done            1 failed           2 usage or configuration   3 done, with warnings
+  4 damage found    5 objective missed 10 no repository           11 locked by another run
+  12 key or credential                 13 refused, confirm it     75 try again later
+  130 interrupted (SIGINT)             143 terminated (SIGTERM)";
+
+/// Backs up the databases and volumes of container stacks, and proves that the backups restore.
+#[derive(Parser, Debug)]
+#[command(name = "bkp", version, after_help = AFTER_HELP, arg_required_else_help = true, max_term_width = 110)]
+#[command(subcommand_help_heading = "Commands", disable_help_subcommand = true)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    globals: Globals,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Make a repository, or let this host write into one
+    Init(init::Arguments),
+    /// Back up policies or sources
+    Backup(backup::Arguments),
+    /// List the backups there are
+    Points(points::Arguments),
+    /// Tell everything about one backup
+    Show(show::Arguments),
+    /// List the files in a backup
+    Ls(ls::Arguments),
+    /// Restore a source as it was at an instant
+    Restore(restore::Arguments),
+    /// Write the raw dump of a backup to standard output or a file
+    Export(export::Arguments),
+    /// Read the repository again and prove what can be restored
+    Check(check::Arguments),
+    /// Who can read the backups
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// What is protected, how well, and what is missing
+    Status(status::Arguments),
+    /// Look for what could keep backups from working
+    Doctor(doctor::Arguments),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print a completion script for a shell
+    Completions(shell::Completions),
+    /// Write the manual pages
+    Man(shell::Man),
+}
+
+pub fn main() -> ExitCode {
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let program = match Program::try_parse_from(&arguments) {
+        Ok(program) => program,
+        Err(error) => return usage(&error, arguments.iter().any(|a| a == "--json")),
+    };
+    let globals = &program.globals;
+    let output = Output::new(globals.json, globals.quiet, globals.no_color);
+    let ran = signals::watch().and_then(|cancel| {
+        let env = Environment::new(program.globals.clone(), output, cancel);
+        run(program.command, &env)
+    });
+    match ran {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(kind)) => ExitCode::from(kind.exit_code()),
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.kind().exit_code())
+        }
+    }
+}
+
+fn run(command: Command, env: &Environment) -> Ran {
+    match command {
+        Command::Init(arguments) => arguments.run(env),
+        Command::Backup(arguments) => arguments.run(env),
+        Command::Points(arguments) => arguments.run(env),
+        Command::Show(arguments) => arguments.run(env),
+        Command::Ls(arguments) => arguments.run(env),
+        Command::Restore(arguments) => arguments.run(env),
+        Command::Export(arguments) => arguments.run(env),
+        Command::Check(arguments) => arguments.run(env),
+        Command::Keys(command) => command.run(env),
+        Command::Status(arguments) => arguments.run(env),
+        Command::Doctor(arguments) => arguments.run(env),
+        Command::Config(command) => command.run(env),
+        Command::Completions(arguments) => arguments.run(env),
+        Command::Man(arguments) => arguments.run(env),
+    }
+}
+
+/// Help and version are no failures; what clap does not understand is [`Kind::Usage`].
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    if json {
+        let line = error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        eprintln!("{}", output::exit_error(&Failure::usage(line).hint("bkp --help")));
+    }
+    ExitCode::from(Kind::Usage.exit_code())
+}
+
+/// The definition itself, for completions and manual pages.
+fn definition() -> clap::Command {
+    Program::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn every_command_ends_its_help_with_examples() {
+        fn look(command: &clap::Command, path: &str) {
+            let has = command.get_after_help().is_some_and(|text| text.to_string().contains("Examples:\n  bkp"));
+            assert!(has, "{path} has no examples");
+            for sub in command.get_subcommands() {
+                look(sub, &format!("{path} {}", sub.get_name()));
+            }
+        }
+        look(&definition(), "bkp");
+    }
 }

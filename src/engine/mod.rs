@@ -126,7 +126,7 @@ pub trait Origin: Sync {
 
 pub trait TreeOrigin: Sync {
     /// The catalogue from its beginning, line by line; each call reads it anew.
-    fn catalogue(&self) -> Result<Box<dyn BufRead + Send>>;
+    fn catalogue(&self) -> Result<Box<dyn BufRead + Send + '_>>;
 
     /// Hands the chunks that touch `ranges` of the tar stream (sorted, not overlapping; `None`: all of it) to `take`, whole,
     /// with the offset at which each begins: from several threads, in no order, each chunk once.
@@ -179,11 +179,26 @@ pub enum Settings {
 }
 
 /// The one place that knows all engines. No I/O.
-#[cfg(any())]
 pub fn build(settings: &Settings) -> Box<dyn Engine> {
     match settings {
         Settings::Sqlite(s) => Box::new(sqlite::Sqlite::new(s.clone())),
         Settings::Volume(s) => Box::new(volume::Volume::new(s.clone())),
         Settings::Command(s) => Box::new(command::CommandEngine::new(s.clone())),
+    }
+}
+
+/// Settings that suffice to load a point of this kind into a new target, where its source is not configured. `location` is
+/// where the source was. `None` for a kind that this version does not know.
+pub fn of_kind(kind: &str, location: &std::path::Path) -> Option<Settings> {
+    match kind {
+        "sqlite" => Some(Settings::Sqlite(sqlite::Settings { path: location.to_owned() })),
+        "volume" => Some(Settings::Volume(volume::Settings::of(location))),
+        "command" => Some(Settings::Command(command::Settings {
+            run: vec![location.display().to_string()],
+            stream: "output".into(),
+            terminator: None,
+            restore: None,
+        })),
+        _ => None,
     }
 }

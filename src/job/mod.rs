@@ -1,1 +1,80 @@
-//! Being built.
+//! Jobs: backup, restore, check, status. The only place where engines and the repository meet.
+//!
+//! A job is a plan (a pure function of what is known) and an act. Jobs emit events and count on the meter; they print
+//! nothing. They find their directories in [`Places`] and take the clock's word only from their callers.
+
+pub mod backup;
+pub mod check;
+mod origin;
+pub mod restore;
+mod sink;
+pub mod status;
+
+use crate::durable::{self, Lock};
+use crate::error::{Context as _, Result};
+use crate::repo::{Repository, names};
+use std::path::{Path, PathBuf};
+
+pub use origin::PointOrigin;
+
+/// The directories of this installation that belong to one repository.
+#[derive(Clone, Debug)]
+pub struct Places {
+    state: PathBuf,
+    cache: PathBuf,
+    repository: String,
+}
+
+impl Places {
+    pub fn new(state: &Path, cache: &Path, repository: &Repository) -> Self {
+        Places { state: state.to_owned(), cache: cache.to_owned(), repository: repository.id().to_owned() }
+    }
+
+    /// Takes the lock of a source: one run at a time writes a series, or replaces a source.
+    pub fn lock(&self, source: &str) -> Result<Lock> {
+        names::check_source(source)?;
+        let directory = self.state.join("locks").join(&self.repository);
+        private(&directory)?;
+        Lock::take(&directory.join(format!("{source}.lock")), &format!("source {source}"))
+    }
+
+    /// A directory for one run of a source, empty; what a killed run left in it is removed. The caller holds the lock.
+    fn scratch(&self, source: &str) -> Result<Scratch> {
+        let path = self.cache.join(&self.repository).join("scratch").join(source);
+        remove_all(&path)?;
+        private(&path)?;
+        Ok(Scratch(path))
+    }
+
+    fn memory(&self) -> PathBuf {
+        self.cache.join(&self.repository).join("memory")
+    }
+}
+
+fn private(directory: &Path) -> Result<()> {
+    durable::create_private_directory(directory).context(|| format!("cannot create {}", directory.display()))
+}
+
+fn remove_all(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removed with everything in it at the end of the run, however it ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = remove_all(&self.0);
+    }
+}

@@ -25,6 +25,8 @@ pub struct Catalog {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
     pub source: Option<&'a str>,
+    /// Only those of this writer; another one's are closed to it.
+    pub writer: Option<&'a str>,
     /// Only the newest of each series that is not after this instant.
     pub newest_until: Option<Timestamp>,
 }
@@ -43,7 +45,7 @@ pub fn writers(repository: &Repository) -> Result<Vec<WriterInfo>> {
 
 pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Wanted<'_>) -> Result<Catalog> {
     let mut catalog = Catalog::default();
-    for info in writers(repository)? {
+    for info in writers(repository)?.into_iter().filter(|i| wanted.writer.is_none_or(|w| w == i.writer)) {
         let signer = trust.decide(&info.writer, &info.verify_key)?;
         if let Trusted::FromStore(_) = signer {
             catalog.unpinned.insert(info.writer.clone(), info.verify_key.clone());

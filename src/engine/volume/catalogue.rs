@@ -122,7 +122,7 @@ struct Line<'a> {
 
 /// Reads a whole catalogue, an entry at a time; refuses one that is cut, malformed, or names what is outside the root.
 /// `take` is given each entry and the offset in the tar stream at which it begins.
-pub fn read(mut from: Box<dyn BufRead + Send>, mut take: impl FnMut(u64, Entry) -> Result<()>) -> Result<()> {
+pub fn read(mut from: Box<dyn BufRead + Send + '_>, mut take: impl FnMut(u64, Entry) -> Result<()>) -> Result<()> {
     let (mut line, mut count, mut offset) = (Vec::new(), 0, 0u64);
     loop {
         line.clear();

@@ -143,6 +143,11 @@ impl<'a> Session<'a> {
         self.base.as_ref().map(|b| &b.point)
     }
 
+    /// Bytes of data taken so far.
+    pub fn bytes(&self) -> u64 {
+        self.streams.iter().map(|s| s.bytes).sum::<u64>() + self.tree.as_ref().map_or(0, TreeWriter::bytes)
+    }
+
     fn store(&self) -> &dyn Store {
         &*self.repository.store
     }

@@ -62,6 +62,11 @@ impl TreeWriter {
         }
     }
 
+    /// Length of the tar stream so far.
+    pub fn bytes(&self) -> u64 {
+        self.tar.iter().map(|c| u64::from(c.length)).sum()
+    }
+
     fn next(&self) -> u32 {
         self.tar.len() as u32
     }
@@ -132,7 +137,7 @@ impl TreeWriter {
     pub fn finish(mut self) -> Result<WrittenTree> {
         self.cut_catalogue(0)?;
         let slots = self.packer.finish()?;
-        let bytes = self.tar.iter().map(|c| u64::from(c.length)).sum();
+        let bytes = self.bytes();
         let index = renumber(&slots, &self.tar, &self.catalogue)?;
         // The last line of a catalogue is its end mark, no entry.
         Ok(WrittenTree { index, bytes, entries: self.entries.saturating_sub(1), stored: self.packer.stored })

@@ -1,0 +1,219 @@
+//! `bkp backup`: one source after the other; a failure of one does not keep the others from being backed up.
+
+use super::Ran;
+use super::environment::Environment;
+use super::format::{self, count, size, took};
+use super::output::plain;
+use super::points::{PointView, view};
+use crate::engine;
+use crate::error::{Failure, Kind, Result};
+use crate::job::Places;
+use crate::job::backup::{Backup, Done};
+use crate::job::status::Proofs;
+use crate::policy;
+use crate::repo::Repository;
+use crate::repo::writer::Writer;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::time::Instant;
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bkp backup                                     everything that is configured
+  bkp backup pontificia                          the sources of one policy
+  bkp backup mysql-auth documents                these sources
+  bkp backup --repo /srv/backup --source sqlite:/srv/app.db --source documents=volume:/srv/docs")]
+pub struct Arguments {
+    /// Policies or sources of the configuration [default: all of them]
+    #[arg(value_name = "POLICY|SOURCE")]
+    names: Vec<String>,
+    /// A source that is not configured: sqlite:FILE, volume:DIRECTORY, command:'PROGRAM …'; NAME= in front to name it
+    #[arg(long, value_name = "[NAME=]KIND:LOCATION")]
+    source: Vec<String>,
+    /// Read every file again, also where size and times say that nothing changed
+    #[arg(long)]
+    reread: bool,
+}
+
+#[derive(Serialize)]
+struct DoneView<'a> {
+    #[serde(flatten)]
+    point: PointView<'a>,
+    warning_texts: &'a [String],
+    notes: &'a [String],
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct FailureView {
+    source: String,
+    code: u8,
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+/// What a run needs besides its source.
+struct Place<'a> {
+    env: &'a Environment,
+    repository: &'a Repository,
+    writer: &'a Writer,
+    places: Places,
+}
+
+impl Arguments {
+    pub fn run(self, env: &Environment) -> Ran {
+        let sources = self.sources(env)?;
+        let repository = env.repository()?;
+        let writer = env.writer(&repository)?;
+        let place = Place { env, repository: &repository, writer: &writer, places: env.places(&repository)? };
+        let mut done: Vec<(Done, f64)> = Vec::new();
+        let mut failed: Vec<(String, Failure)> = Vec::new();
+        for source in &sources {
+            if let Err(interrupted) = env.cancel.check() {
+                failed.push((source.name.clone(), interrupted));
+                break;
+            }
+            let started = Instant::now();
+            match place.back_up(source, self.reread) {
+                Ok(one) => {
+                    let seconds = started.elapsed().as_secs_f64();
+                    summarize(env, &one, seconds);
+                    done.push((one, seconds));
+                }
+                Err(failure) => {
+                    if sources.len() > 1 {
+                        env.output.told(&named(&source.name, &failure));
+                    }
+                    failed.push((source.name.clone(), failure));
+                }
+            }
+        }
+        if env.output.json {
+            env.output.document(&document(env, &repository, &done, &failed)?)?;
+        }
+        ending(&done, failed, sources.len())
+    }
+
+    fn sources(&self, env: &Environment) -> Result<Vec<policy::Source>> {
+        let configuration = env.configuration()?;
+        let mut sources: Vec<policy::Source> = Vec::new();
+        if self.source.is_empty() || !self.names.is_empty() {
+            sources.extend(configuration.select(&self.names)?.into_iter().map(|(_, source)| source.clone()));
+        }
+        for text in &self.source {
+            let source = policy::adhoc(text)?;
+            if sources.iter().any(|s| s.name == source.name) {
+                return Err(Failure::usage(format!("two sources are called {}", source.name))
+                    .hint(format!("Give one of them another name: --source NAME={text}")));
+            }
+            sources.push(source);
+        }
+        if sources.is_empty() {
+            return Err(Failure::usage("there is nothing to back up: no source is configured, and none was named")
+                .hint("Name one, as in --source sqlite:/srv/app.db, or write a policy into policies.d"));
+        }
+        Ok(sources)
+    }
+}
+
+impl Place<'_> {
+    fn back_up(&self, source: &policy::Source, reread: bool) -> Result<Done> {
+        let engine = engine::build(&source.settings);
+        let progress = self.env.progress();
+        let backup = Backup {
+            repository: self.repository,
+            writer: self.writer,
+            places: &self.places,
+            source: &source.name,
+            engine: &*engine,
+            options: self.env.write_options()?,
+            reread,
+        };
+        backup.run(self.env.context(&progress), Timestamp::now())
+    }
+}
+
+fn named(source: &str, failure: &Failure) -> Failure {
+    let mut named = Failure::new(failure.kind(), format!("{source}: {}", failure.full()));
+    if let Some(hint) = failure.next_step() {
+        named = named.hint(hint);
+    }
+    named
+}
+
+/// `mysql-auth  4f3a9c1e  1.2 GiB, 220 MiB new, 12.4 s`
+pub fn summarize(env: &Environment, done: &Done, seconds: f64) {
+    let point = &done.point;
+    let mut line = format!(
+        "{}  {}  {}, {} new, {}",
+        point.source,
+        point.id(),
+        size(point.bytes),
+        size(point.added),
+        took(seconds)
+    );
+    if !done.warnings.is_empty() {
+        line.push_str(&format!(", {}", count(done.warnings.len(), "warning")));
+    }
+    env.output.note(&line);
+    for note in &done.notes {
+        env.output.note(&format!("  note: {}", plain(note)));
+    }
+}
+
+fn document(
+    env: &Environment,
+    repository: &Repository,
+    done: &[(Done, f64)],
+    failed: &[(String, Failure)],
+) -> Result<serde_json::Value> {
+    let zone = env.zone()?;
+    let nothing = Proofs::new();
+    let points: Vec<_> = done
+        .iter()
+        .map(|(one, seconds)| DoneView {
+            point: view(&one.point, &nothing, zone, env.now),
+            warning_texts: &one.warnings,
+            notes: &one.notes,
+            seconds: *seconds,
+        })
+        .collect();
+    let failures: Vec<_> = failed
+        .iter()
+        .map(|(source, failure)| FailureView {
+            source: source.clone(),
+            code: failure.kind().exit_code(),
+            kind: failure.kind(),
+            message: failure.full(),
+            hint: failure.next_step().map(str::to_owned),
+        })
+        .collect();
+    Ok(serde_json::json!({
+        "repository": repository.id(),
+        "started_at": format::utc(env.now),
+        "points": points,
+        "failures": failures,
+    }))
+}
+
+/// The first failure gives the exit code, unless a signal ended it all.
+fn ending(done: &[(Done, f64)], mut failed: Vec<(String, Failure)>, sources: usize) -> Ran {
+    let is_signal = |f: &Failure| matches!(f.kind(), Kind::Interrupted | Kind::Terminated);
+    if let Some(at) = failed.iter().position(|(_, failure)| is_signal(failure)) {
+        return Err(failed.swap_remove(at).1);
+    }
+    if failed.is_empty() {
+        let warned = done.iter().any(|(one, _)| !one.warnings.is_empty());
+        return Ok(warned.then_some(Kind::Warnings));
+    }
+    if sources == 1 {
+        return Err(failed.swap_remove(0).1);
+    }
+    let names: Vec<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
+    Err(Failure::new(
+        failed[0].1.kind(),
+        format!("{} of {sources} sources could not be backed up: {}", names.len(), names.join(", ")),
+    ))
+}

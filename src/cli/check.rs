@@ -1,0 +1,159 @@
+//! `bkp check`: reads the repository again, and says which points can be believed to what level.
+
+use super::Ran;
+use super::environment::Environment;
+use super::format::{count, size, took};
+use super::output::plain;
+use super::points;
+use super::show::find;
+use crate::error::{Failure, Kind, Result};
+use crate::event::{Event, Events};
+use crate::job::check::Check;
+use crate::repo::catalog::{Catalog, Wanted};
+use crate::repo::check::Report;
+use crate::repo::point::Point;
+use crate::repo::proof::Level;
+use jiff::Timestamp;
+use std::time::Instant;
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Levels:
+  stored     every byte is read again and is what was written; the keys of this host suffice
+  readable   all of it is decrypted and decoded as well, which takes a private key (--identity)
+
+Examples:
+  bkp check                                      everything, to level stored
+  bkp check mysql-auth                           the points of one source
+  bkp check --sample 5%                          another twentieth of the objects each day
+  bkp check --level readable --identity recovery-key.txt")]
+pub struct Arguments {
+    /// Only these sources or points [default: all]
+    #[arg(value_name = "SOURCE|POINT")]
+    what: Vec<String>,
+    /// How far to go
+    #[arg(long, value_enum, default_value = "stored", value_name = "LEVEL")]
+    level: LevelArgument,
+    /// Read only a part of the objects, such as 5%; a sample proves nothing about single points
+    #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "100%")]
+    sample: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LevelArgument {
+    Stored,
+    Readable,
+}
+
+/// `5%` or `5` → 0.05.
+fn percent(text: &str) -> std::result::Result<f64, String> {
+    let number: f64 =
+        text.trim_end_matches('%').trim().parse().map_err(|_| "give a percentage such as 5%".to_owned())?;
+    if number > 0.0 && number <= 100.0 {
+        Ok(number / 100.0)
+    } else {
+        Err("a sample is more than 0% and at most 100%".into())
+    }
+}
+
+impl Arguments {
+    pub fn run(self, env: &Environment) -> Ran {
+        let repository = env.repository()?;
+        let (level, access) = match self.level {
+            LevelArgument::Stored => (Level::Stored, env.listing(&repository)?),
+            LevelArgument::Readable => (Level::Readable, env.reading(&repository)?),
+        };
+        let catalog = points::read(env, &repository, &access, Wanted::default())?;
+        let points = self.chosen(&catalog)?;
+        let started = Instant::now();
+        let progress = env.progress();
+        progress.emit(&Event::Phase { source: count(points.len(), "point"), phase: "check" });
+        // Another part each day, the same one when a check is repeated on that day.
+        let seed = (env.now.as_second() / 86_400) as u64;
+        let check = Check {
+            repository: &repository,
+            points: &points,
+            keys: &access.keys,
+            writer: access.writer.as_ref(),
+            level,
+            sample: self.sample,
+            seed,
+        };
+        let report = check.run(env.context(&progress), Timestamp::now())?;
+        drop(progress);
+        let seconds = started.elapsed().as_secs_f64();
+        let broken: Vec<_> = catalog
+            .broken
+            .iter()
+            .map(|(key, failure)| serde_json::json!({ "point": key, "problem": failure.full() }))
+            .collect();
+        let document = serde_json::json!({
+            "level": level, "sample": self.sample, "report": report, "broken_points": broken, "seconds": seconds,
+        });
+        env.output.answer(&document, || text(&report, level, self.sample, seconds))?;
+        let damaged = !report.problems.is_empty() || !catalog.broken.is_empty();
+        if damaged && !env.output.json {
+            env.output.note("Restore what you need from another point, then find out what happened to the store; a new backup stores missing data again.");
+        }
+        Ok(damaged.then_some(Kind::Verification))
+    }
+
+    fn chosen(&self, catalog: &Catalog) -> Result<Vec<Point>> {
+        if self.what.is_empty() {
+            return Ok(catalog.points.clone());
+        }
+        let mut chosen: Vec<Point> = Vec::new();
+        for what in &self.what {
+            let of_source: Vec<&Point> = catalog.points.iter().filter(|p| p.source == *what).collect();
+            let found = if of_source.is_empty() { vec![find(catalog, what)?] } else { of_source };
+            for point in found {
+                if !chosen.iter().any(|c| c.point == point.point) {
+                    chosen.push(point.clone());
+                }
+            }
+        }
+        if chosen.is_empty() {
+            return Err(Failure::usage("there is no such point"));
+        }
+        Ok(chosen)
+    }
+}
+
+fn text(report: &Report, level: Level, sample: f64, seconds: f64) -> String {
+    let mut lines = vec![format!(
+        "{}, {}; {} read ({}) in {}",
+        count(report.points as usize, "point"),
+        count(report.objects as usize, "object"),
+        report.objects_read,
+        size(report.bytes_read),
+        took(seconds)
+    )];
+    for problem in &report.problems {
+        lines.push(format!("DAMAGED  {}: {}", plain(&problem.object), plain(&problem.problem)));
+        lines.extend(problem.points.iter().map(|point| format!("         affects {}", plain(point))));
+    }
+    lines.push(match (report.problems.is_empty(), sample >= 1.0) {
+        (true, true) => format!(
+            "no problem found; {} {}",
+            count(report.proven.len(), "point"),
+            if report.proven.len() == 1 { format!("is {}", level.name()) } else { format!("are {}", level.name()) }
+        ),
+        (true, false) => format!("no problem found in a sample of {:.0}%", sample * 100.0),
+        (false, _) => format!("{} found", count(report.problems.len(), "problem")),
+    });
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_percentages() {
+        assert_eq!(percent("5%"), Ok(0.05));
+        assert_eq!(percent("100"), Ok(1.0));
+        for bad in ["0", "101%", "x", "-5%", "NaN"] {
+            assert!(percent(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! `bkp doctor`: looks for what could keep backups from working, and says what to do about each.
+
+use super::Ran;
+use super::environment::Environment;
+use super::format::{self, size};
+use super::output::table;
+use crate::error::{Failure, Kind, Result};
+use crate::repo::writer::{Writer, state_file};
+use crate::repo::{Repository, catalog, keys};
+use crate::store::{self, Location, probe};
+use serde::Serialize;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+With --identity it also finds out whether that key opens the repository.
+
+Examples:
+  bkp doctor
+  bkp doctor --identity recovery-key.txt
+  bkp doctor --json")]
+pub struct Arguments {}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    Note,
+    Warning,
+    Failed,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    text: String,
+    hint: Option<String>,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, check: &'static str, verdict: Verdict, text: impl Into<String>) {
+        self.0.push(Finding { check, verdict, text: text.into(), hint: None });
+    }
+
+    fn hint(&mut self, hint: impl Into<String>) {
+        if let Some(last) = self.0.last_mut() {
+            last.hint = Some(hint.into());
+        }
+    }
+
+    fn failure(&mut self, check: &'static str, failure: &Failure) {
+        self.add(check, Verdict::Failed, failure.full());
+        if let Some(hint) = failure.next_step() {
+            self.hint(hint);
+        }
+    }
+}
+
+impl Arguments {
+    pub fn run(self, env: &Environment) -> Ran {
+        let mut findings = Findings::default();
+        versions(&mut findings);
+        match env.configuration() {
+            Ok(configuration) => {
+                let sources: usize = configuration.policies.iter().map(|p| p.sources.len()).sum();
+                findings.add(
+                    "configuration",
+                    Verdict::Ok,
+                    format!("{} files, {sources} sources", configuration.files.len()),
+                );
+                if !configuration.warnings.is_empty() {
+                    findings.add("configuration", Verdict::Warning, configuration.warnings.join("; "));
+                }
+                let zone = configuration.timezone.iana_name().unwrap_or("the system's");
+                findings.add(
+                    "time zone",
+                    Verdict::Ok,
+                    format!("{zone}; now {}", format::instant(env.now, &configuration.timezone)),
+                );
+            }
+            Err(failure) => findings.failure("configuration", &failure),
+        }
+        if let Err(failure) = places(env, &mut findings) {
+            findings.failure("directories", &failure);
+        }
+        match env.repository() {
+            Ok(repository) => {
+                findings.add(
+                    "repository",
+                    Verdict::Ok,
+                    format!("{} (id {})", repository.store.describe(), &repository.id()[..8]),
+                );
+                if let Err(failure) = of_repository(env, &repository, &mut findings) {
+                    findings.failure("repository", &failure);
+                }
+            }
+            Err(failure) => findings.failure("repository", &failure),
+        }
+        let failed = findings.0.iter().any(|f| f.verdict == Verdict::Failed);
+        let warned = findings.0.iter().any(|f| f.verdict == Verdict::Warning);
+        env.output.answer(&serde_json::json!({ "ok": !failed, "findings": findings.0 }), || text(&findings.0))?;
+        Ok(if failed { Some(Kind::Failed) } else { warned.then_some(Kind::Warnings) })
+    }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mark = |verdict| match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Note => "note",
+        Verdict::Warning => "WARNING",
+        Verdict::Failed => "FAILED",
+    };
+    let rows = findings.iter().flat_map(|f| {
+        let hint = f.hint.as_ref().map(|h| vec![String::new(), String::new(), format!("→ {h}")]);
+        [Some(vec![mark(f.verdict).to_owned(), f.check.to_owned(), f.text.clone()]), hint].into_iter().flatten()
+    });
+    table(&["", "CHECK", "FOUND"], rows)
+}
+
+fn versions(findings: &mut Findings) {
+    let uname = rustix::system::uname();
+    findings.add(
+        "version",
+        Verdict::Ok,
+        format!(
+            "bkp {}, SQLite {}, {} {}",
+            env!("CARGO_PKG_VERSION"),
+            rusqlite::version(),
+            uname.sysname().to_string_lossy(),
+            uname.release().to_string_lossy()
+        ),
+    );
+}
+
+/// The directories of this installation: private, writable, not full.
+fn places(env: &Environment, findings: &mut Findings) -> Result<()> {
+    let paths = env.paths()?;
+    for (check, path) in [("state", &paths.state), ("cache", &paths.cache)] {
+        let Ok(metadata) = std::fs::metadata(path) else {
+            findings.add(check, Verdict::Note, format!("{} is not there yet", path.display()));
+            continue;
+        };
+        let mode = metadata.permissions().mode() & 0o7777;
+        if check == "state" && mode & 0o022 != 0 {
+            findings.add(
+                check,
+                Verdict::Failed,
+                format!("{} can be changed by others (mode {mode:04o})", path.display()),
+            );
+            findings.hint(format!("chmod 700 {}", path.display()));
+        }
+        findings.add(check, Verdict::Ok, format!("{}, {} free", path.display(), free(path)));
+    }
+    Ok(())
+}
+
+fn free(path: &Path) -> String {
+    rustix::fs::statvfs(path).map_or_else(|_| "?".into(), |s| size(s.f_bavail * s.f_frsize))
+}
+
+fn of_repository(env: &Environment, repository: &Repository, findings: &mut Findings) -> Result<()> {
+    store_abilities(env, repository, findings);
+    clock(env, repository, findings);
+    match env.writer(repository) {
+        Ok(writer) => of_writer(env, repository, &writer, findings)?,
+        Err(failure) => {
+            findings.add("writer", Verdict::Note, failure.to_string());
+            findings.hint(failure.next_step().unwrap_or_default());
+        }
+    }
+    let sealed =
+        repository.store.list("keys/")?.iter().filter(|e| keys::epoch_number(e.key.as_str()).is_some()).count();
+    let people = keys::list_recipients(&*repository.store)?.recipients.len();
+    let verdict = if sealed == 0 { Verdict::Failed } else { Verdict::Ok };
+    findings.add("keys", verdict, format!("{sealed} data epochs, sealed to {people} recipients"));
+    if env.globals.identity.is_empty() {
+        findings.add("recovery key", Verdict::Note, "not tested");
+        findings.hint("Where the key is kept, run: bkp doctor --identity FILE");
+        return Ok(());
+    }
+    match env.operator().and_then(|operator| operator.epochs(&*repository.store)) {
+        Ok(opened) if opened.len() == sealed => {
+            findings.add("recovery key", Verdict::Ok, format!("opens all {sealed} data epochs"));
+        }
+        Ok(opened) => {
+            findings.add("recovery key", Verdict::Warning, format!("opens {} of {sealed} data epochs", opened.len()));
+            findings.hint("It was added or removed between them; keep the other keys too");
+        }
+        Err(failure) => findings.failure("recovery key", &failure),
+    }
+    Ok(())
+}
+
+/// What the endpoint did when the repository was made, and what it does now.
+fn store_abilities(env: &Environment, repository: &Repository, findings: &mut Findings) {
+    let recorded = &repository.info.store;
+    let settings = match env.store_settings() {
+        Ok(settings) => settings,
+        Err(failure) => return findings.failure("store", &failure),
+    };
+    match probe::probe(&settings, env.now).map(serde_json::to_value) {
+        Ok(Ok(now)) if now == *recorded => findings.add("store", Verdict::Ok, abilities(recorded)),
+        Ok(Ok(now)) => {
+            findings.add(
+                "store",
+                Verdict::Warning,
+                format!("it does: {}; when the repository was made: {}", abilities(&now), abilities(recorded)),
+            );
+            findings.hint("Something changed at the store; backups go on as recorded");
+        }
+        Ok(Err(_)) => findings.add("store", Verdict::Ok, abilities(recorded)),
+        Err(failure) => findings.failure("store", &failure),
+    }
+    let locks = recorded["object_lock"] == true;
+    let asked = env.configuration().is_ok_and(|c| c.repository.as_ref().is_some_and(|r| r.object_lock.is_some()));
+    match (&settings.location, locks && asked) {
+        (_, true) => findings.add("deletion", Verdict::Ok, "backups are locked as the configuration asks"),
+        (Location::Directory(path), _) if rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok() => {
+            findings.add(
+                "deletion",
+                Verdict::Note,
+                "this host can delete its backups: they are in a directory it may write to",
+            );
+            findings.hint("Keep a copy that it cannot reach, such as a bucket with object lock");
+        }
+        _ => {
+            findings.add(
+                "deletion",
+                Verdict::Note,
+                "nothing is locked: who has the credentials of the store may be able to delete backups",
+            );
+            findings.hint("Use a bucket with object lock and `object_lock:` in the configuration, or credentials that cannot delete");
+        }
+    }
+}
+
+fn abilities(value: &serde_json::Value) -> String {
+    let Some(map) = value.as_object() else { return "not recorded".into() };
+    let one = |(name, value): (&String, &serde_json::Value)| {
+        format!("{}: {}", name.replace('_', " "), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    map.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The store's clock is the one that retention goes by. It is read from an object that is written and removed.
+fn clock(env: &Environment, repository: &Repository, findings: &mut Findings) {
+    let key = store::Key::new(format!("probe/{}", crate::durable::random_hex(8))).expect("it is a good name");
+    let stamp = || -> store::StoreResult<i64> {
+        let before = jiff::Timestamp::now();
+        repository.store.put(&key, bytes::Bytes::from_static(b"clock"), None)?;
+        let seen = repository.store.head(&key)?.modified;
+        repository.store.delete(&key)?;
+        Ok(seen.duration_since(before).as_secs())
+    };
+    match stamp() {
+        Ok(skew) if skew.abs() <= 60 => {
+            findings.add("clock", Verdict::Ok, format!("agrees with the store; {}", format::utc(env.now)))
+        }
+        Ok(skew) => {
+            findings.add(
+                "clock",
+                Verdict::Warning,
+                format!("differs from that of the store by {}", format::span(skew)),
+            );
+            findings.hint("Set up time synchronisation (chrony, systemd-timesyncd)");
+        }
+        Err(e) => findings.failure("clock", &e.into()),
+    }
+}
+
+fn of_writer(env: &Environment, repository: &Repository, writer: &Writer, findings: &mut Findings) -> Result<()> {
+    let file = state_file(&env.paths()?.state, repository.id());
+    let mode = std::fs::metadata(&file).map_or(0, |m| m.permissions().mode() & 0o7777);
+    if mode & 0o077 != 0 {
+        findings.add("writer", Verdict::Failed, format!("{} can be read by others (mode {mode:04o})", file.display()));
+        findings.hint(format!("chmod 600 {}", file.display()));
+    }
+    let known = catalog::writers(repository)?.into_iter().find(|w| w.writer == writer.id());
+    match known {
+        Some(info) if info.verify_key == writer.info.verify_key => {
+            findings.add("writer", Verdict::Ok, format!("{} ({})", writer.id(), writer.info.name));
+        }
+        Some(_) => {
+            findings.add("writer", Verdict::Failed, "the store has another key for this writer: somebody changed it")
+        }
+        None => findings.add("writer", Verdict::Failed, "the store does not know this writer (any more)"),
+    }
+    // Holding a private key that reads backups undoes the separation that the design is made of.
+    let here = env.globals.identity.iter().any(|path| path.exists());
+    if here {
+        findings.add("separation", Verdict::Note, "this host holds a private key that reads its backups");
+        findings.hint("Fine for a test; keep the key elsewhere else");
+    }
+    Ok(())
+}

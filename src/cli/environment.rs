@@ -1,0 +1,257 @@
+//! What every command stands on: the global options, the configuration, and the doors to repository and keys.
+//!
+//! Everything is opened when a command asks for it, so that `bkp --help` or `bkp config check` need no repository.
+
+use super::output::Output;
+use super::progress::{Mode, Progress};
+use crate::error::{Failure, Kind, Result};
+use crate::event::{Cancel, Context};
+use crate::job::Places;
+use crate::policy::{self, Configuration, Paths};
+use crate::repo::keys::{Keyring, Operator};
+use crate::repo::sign::Trust;
+use crate::repo::writer::Writer;
+use crate::repo::{Repository, write};
+use crate::secret::SecretRef;
+use crate::store::{self, Addressing, Location, Retain};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use std::cell::OnceCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Options that every command understands.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Globals {
+    /// Main configuration file [default: /etc/bkp/bkp.yaml; for users ~/.config/bkp/bkp.yaml]
+    #[arg(long, global = true, value_name = "FILE", env = "BKP_CONFIG", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Repository: a directory, file:///DIRECTORY or s3://BUCKET/PREFIX
+    #[arg(long, global = true, value_name = "URL", env = "BKP_REPO", help_heading = "Global options")]
+    pub repo: Option<String>,
+    /// Private key that reads backups: recovery key, age identity, ssh key; may be repeated
+    #[arg(long, global = true, value_name = "FILE", env = "BKP_IDENTITY", help_heading = "Global options")]
+    pub identity: Vec<PathBuf>,
+    /// One JSON document on standard output
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// Only errors and warnings on standard error
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+    /// No colour (also: NO_COLOR)
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_color: bool,
+    /// How to show progress
+    #[arg(long, global = true, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Global options")]
+    pub progress: Mode,
+    #[command(flatten)]
+    pub store: StoreOptions,
+}
+
+/// For a bucket that the configuration does not describe.
+#[derive(clap::Args, Clone, Debug)]
+pub struct StoreOptions {
+    /// S3 server, such as https://minio.example:9000
+    #[arg(long, global = true, value_name = "URL", env = "BKP_ENDPOINT", help_heading = "S3 options")]
+    pub endpoint: Option<String>,
+    /// S3 region
+    #[arg(long, global = true, value_name = "NAME", env = "AWS_REGION", help_heading = "S3 options")]
+    pub region: Option<String>,
+    /// File that holds the access key [default: AWS_ACCESS_KEY_ID]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
+    pub access_key_file: Option<PathBuf>,
+    /// File that holds the secret key [default: AWS_SECRET_ACCESS_KEY]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
+    pub secret_key_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust instead of the system's
+    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
+    pub ca_file: Option<PathBuf>,
+}
+
+pub struct Environment {
+    pub globals: Globals,
+    pub output: Output,
+    pub cancel: Arc<Cancel>,
+    /// The instant the command began.
+    pub now: Timestamp,
+    paths: OnceCell<Paths>,
+    configuration: OnceCell<Configuration>,
+}
+
+/// Keys that open points, and whose signatures to believe.
+pub struct Access {
+    pub writer: Option<Writer>,
+    pub keys: Keyring,
+    pub trust: Trust,
+    /// Opened with an operator's identity: everything can be read, and points of all writers.
+    pub operator: bool,
+}
+
+impl Environment {
+    pub fn new(globals: Globals, output: Output, cancel: Arc<Cancel>) -> Self {
+        let now = Timestamp::now();
+        Environment { globals, output, cancel, now, paths: OnceCell::new(), configuration: OnceCell::new() }
+    }
+
+    pub fn paths(&self) -> Result<&Paths> {
+        if let Some(paths) = self.paths.get() {
+            return Ok(paths);
+        }
+        let paths = Paths::of_this_process(self.globals.config.as_deref())?;
+        Ok(self.paths.get_or_init(|| paths))
+    }
+
+    pub fn configuration(&self) -> Result<&Configuration> {
+        if let Some(configuration) = self.configuration.get() {
+            return Ok(configuration);
+        }
+        let loaded = policy::load(self.paths()?).map_err(Failure::from)?;
+        for warning in &loaded.warnings {
+            self.output.warn(warning);
+        }
+        Ok(self.configuration.get_or_init(|| loaded))
+    }
+
+    pub fn zone(&self) -> Result<&TimeZone> {
+        Ok(&self.configuration()?.timezone)
+    }
+
+    pub fn progress(&self) -> Progress {
+        Progress::new(self.globals.progress, self.output)
+    }
+
+    pub fn context<'a>(&'a self, progress: &'a Progress) -> Context<'a> {
+        Context { events: progress, meter: progress.meter(), cancel: &self.cancel }
+    }
+
+    /// Where the repository is, from `--repo` or the configuration. Options of the command line go first.
+    pub fn store_settings(&self) -> Result<store::Settings> {
+        let configured = self.configuration()?.repository.as_ref();
+        let url = match (&self.globals.repo, configured) {
+            (Some(url), _) => url,
+            (None, Some(repository)) => &repository.url,
+            (None, None) => {
+                return Err(Failure::new(Kind::NoRepository, "no repository was named").hint(
+                    "Give --repo DIRECTORY or --repo s3://BUCKET/PREFIX, set BKP_REPO, or write `repository:` into the configuration",
+                ));
+            }
+        };
+        let mut settings = store::Settings::new(url.parse::<Location>()?);
+        if let Location::Directory(path) = &mut settings.location {
+            *path = std::path::absolute(&*path)
+                .map_err(|e| Failure::from_io(e, || format!("cannot tell where {url} is")))?;
+        }
+        let same = |r: &&policy::RepositorySettings| r.url.parse::<Location>().is_ok_and(|l| l == settings.location);
+        if let Some(repository) = configured.filter(same) {
+            settings.endpoint = repository.endpoint.clone();
+            settings.region = repository.region.clone().unwrap_or(settings.region);
+            settings.access_key = repository.access_key.clone();
+            settings.secret_key = repository.secret_key.clone();
+            settings.session_token = repository.session_token.clone();
+            settings.ca_file = repository.ca_file.clone();
+            settings.addressing = match repository.addressing {
+                policy::Addressing::Automatic => None,
+                policy::Addressing::Path => Some(Addressing::Path),
+                policy::Addressing::Virtual => Some(Addressing::Virtual),
+            };
+        }
+        self.apply_options(settings)
+    }
+
+    fn apply_options(&self, mut settings: store::Settings) -> Result<store::Settings> {
+        let options = &self.globals.store;
+        let file = |path: &PathBuf| {
+            std::path::absolute(path)
+                .map(SecretRef::File)
+                .map_err(|e| Failure::from_io(e, || format!("cannot tell where {} is", path.display())))
+        };
+        if let Some(path) = &options.access_key_file {
+            settings.access_key = Some(file(path)?);
+        }
+        if let Some(path) = &options.secret_key_file {
+            settings.secret_key = Some(file(path)?);
+        }
+        settings.endpoint = options.endpoint.clone().or(settings.endpoint);
+        settings.region = options.region.clone().unwrap_or(settings.region);
+        settings.ca_file = options.ca_file.clone().or(settings.ca_file);
+        Ok(settings)
+    }
+
+    /// Opens the repository. What its endpoint was found to do when it was made is made use of.
+    pub fn repository(&self) -> Result<Repository> {
+        let mut settings = self.store_settings()?;
+        let repository = Repository::open(store::open_cancellable(&settings, self.cancel.clone())?)?;
+        settings.capabilities = serde_json::from_value(repository.info.store.clone()).ok();
+        match (&settings.location, settings.capabilities) {
+            (Location::Bucket { .. }, Some(_)) => {
+                let store = store::open_cancellable(&settings, self.cancel.clone())?;
+                Ok(Repository { store, info: repository.info })
+            }
+            _ => Ok(repository),
+        }
+    }
+
+    pub fn places(&self, repository: &Repository) -> Result<Places> {
+        let paths = self.paths()?;
+        Ok(Places::new(&paths.state, &paths.cache, repository))
+    }
+
+    /// What this host writes with; a failure when it is no writer of the repository.
+    pub fn writer(&self, repository: &Repository) -> Result<Writer> {
+        let state = &self.paths()?.state;
+        Writer::load(state, repository.id())?.ok_or_else(|| {
+            Failure::new(Kind::Key, format!("this host is no writer of {}", repository.store.describe()))
+                .because(format!("there is no state of it in {}", state.display()))
+                .hint("Register it with: bkp init --join; or run this as the user who made the repository")
+        })
+    }
+
+    /// Enough to list points: the writer's own keys, and those of an operator when they were given.
+    pub fn listing(&self, repository: &Repository) -> Result<Access> {
+        if !self.globals.identity.is_empty() {
+            return self.reading(repository);
+        }
+        let state = &self.paths()?.state;
+        let Some(writer) = Writer::load(state, repository.id())? else {
+            return Err(Failure::new(
+                Kind::Key,
+                "points cannot be listed: this host is no writer of the repository, and no identity was given",
+            )
+            .hint("Give the recovery key with --identity FILE (or BKP_IDENTITY)"));
+        };
+        Ok(Access { keys: writer.keyring(), trust: writer.trust(), writer: Some(writer), operator: false })
+    }
+
+    /// Enough to read data: an operator's identity opens the data epochs.
+    pub fn reading(&self, repository: &Repository) -> Result<Access> {
+        if self.globals.identity.is_empty() {
+            return Err(Failure::new(Kind::Key, "reading a backup needs a private key, and none was given").hint(
+                "Give the recovery key with --identity FILE (or BKP_IDENTITY); the host that makes backups does not have it",
+            ));
+        }
+        let operator = self.operator()?;
+        let epochs = operator.epochs(&*repository.store)?;
+        let mut keys = Keyring::new(epochs.into_values());
+        let mut trust = Trust { pinned: operator.trusted.clone() };
+        let writer = Writer::load(&self.paths()?.state, repository.id())?;
+        if let Some(writer) = &writer {
+            keys = keys.join(writer.keyring());
+            trust.pinned.extend(writer.trust().pinned);
+        }
+        Ok(Access { writer, keys, trust, operator: true })
+    }
+
+    pub fn operator(&self) -> Result<Operator> {
+        Operator::read(&self.globals.identity)
+    }
+
+    /// How backups are written: object lock as far as the configuration asks for it.
+    pub fn write_options(&self) -> Result<write::Options> {
+        let lock = self.configuration()?.repository.as_ref().and_then(|r| r.object_lock);
+        let retain = lock.map(|lock| Retain {
+            mode: lock.mode,
+            until: self.now + SignedDuration::from_hours(24 * i64::from(lock.days)),
+        });
+        Ok(write::Options { retain, ..write::Options::default() })
+    }
+}

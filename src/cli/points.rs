@@ -1,0 +1,144 @@
+//! `bkp points`: the backups there are. Also how every command reads the catalogue.
+
+use super::environment::{Access, Environment};
+use super::format::{age, count, instant, size};
+use super::output::table;
+use super::{Ran, format};
+use crate::error::{Kind, Result};
+use crate::job::status::Proofs;
+use crate::repo::catalog::{self, Catalog, Wanted};
+use crate::repo::point::Point;
+use crate::repo::{Repository, proof};
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  bkp points\n  bkp points --source mysql-auth\n  bkp points --all --json")]
+pub struct Arguments {
+    /// Only this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// All points, and not only the newest ten of each source
+    #[arg(long)]
+    all: bool,
+}
+
+const SHOWN: usize = 10;
+
+/// A point as `--json` shows it everywhere.
+#[derive(Serialize)]
+pub struct PointView<'a> {
+    pub id: &'a str,
+    pub point: &'a str,
+    pub source: &'a str,
+    pub engine: &'a str,
+    pub engine_version: &'a str,
+    pub writer: &'a str,
+    pub host: &'a str,
+    pub consistent_at: String,
+    pub consistent_at_local: String,
+    pub age_seconds: i64,
+    pub bytes: u64,
+    pub added_bytes: u64,
+    pub entries: Option<u64>,
+    pub streams: Vec<&'a str>,
+    pub warnings: u64,
+    pub level: Option<proof::Level>,
+    pub proven_at: Option<String>,
+}
+
+pub fn view<'a>(point: &'a Point, proofs: &Proofs, zone: &TimeZone, now: jiff::Timestamp) -> PointView<'a> {
+    let proven = proofs.get(&point.point);
+    PointView {
+        id: point.id(),
+        point: &point.point,
+        source: &point.source,
+        engine: &point.engine.kind,
+        engine_version: &point.engine.version,
+        writer: &point.writer,
+        host: &point.host,
+        consistent_at: format::utc(point.consistent_at),
+        consistent_at_local: instant(point.consistent_at, zone),
+        age_seconds: now.duration_since(point.consistent_at).as_secs(),
+        bytes: point.bytes,
+        added_bytes: point.added,
+        entries: point.tree.as_ref().map(|t| t.entries),
+        streams: point.streams.iter().map(|s| s.name.as_str()).collect(),
+        warnings: point.warnings,
+        level: proven.map(|(level, _)| *level),
+        proven_at: proven.map(|(_, at)| format::utc(*at)),
+    }
+}
+
+/// Reads the catalogue and tells what users must know of it: writers that only the store vouches for, points that are broken.
+pub fn read(env: &Environment, repository: &Repository, access: &Access, wanted: Wanted<'_>) -> Result<Catalog> {
+    let own = access.writer.as_ref().map(|w| w.id()).filter(|_| !access.operator);
+    let catalog = catalog::list(repository, &access.keys, &access.trust, Wanted { writer: own, ..wanted })?;
+    for (writer, key) in &catalog.unpinned {
+        env.output.warn(&format!(
+            "only the store vouches for writer {writer}; compare its key with your notes: {key}\n  \
+             To be spared this, add the line `# bkp-writer: {writer} {key}` to the identity file once you have compared it"
+        ));
+    }
+    for (key, failure) in &catalog.broken {
+        env.output.warn(&format!("{key}: {}", failure.full()));
+    }
+    Ok(catalog)
+}
+
+/// What a damaged point makes of a command that else went well.
+pub fn ending(catalog: &Catalog) -> Ran {
+    Ok((!catalog.broken.is_empty()).then_some(Kind::Verification))
+}
+
+impl Arguments {
+    pub fn run(self, env: &Environment) -> Ran {
+        let repository = env.repository()?;
+        let access = env.listing(&repository)?;
+        let source = self.source.as_deref();
+        let catalog = read(env, &repository, &access, Wanted { source, ..Wanted::default() })?;
+        let proofs = proof::highest(&repository, &access.keys, &access.trust, source)?;
+        let mut points: Vec<&Point> = catalog.points.iter().collect();
+        points.sort_by(|a, b| (&a.source, b.consistent_at, b.sequence).cmp(&(&b.source, a.consistent_at, a.sequence)));
+        let total = points.len();
+        if !self.all {
+            let mut of = (String::new(), 0);
+            points.retain(|point| {
+                of = if of.0 == point.source { (of.0.clone(), of.1 + 1) } else { (point.source.clone(), 1) };
+                of.1 <= SHOWN
+            });
+        }
+        let zone = env.zone()?;
+        let views: Vec<_> = points.iter().map(|p| view(p, &proofs, zone, env.now)).collect();
+        let document = serde_json::json!({ "points": views, "total": total });
+        env.output.answer(&document, || listing(&views))?;
+        if points.is_empty() && !env.output.json {
+            env.output.note(&match source {
+                Some(source) => format!("there is no point of {source} yet"),
+                None => "there is no point yet; make one with: bkp backup".to_owned(),
+            });
+        } else if points.len() < total && !env.output.json {
+            env.output.note(&format!("… and {}: --all shows them", count(total - points.len(), "older point")));
+        }
+        ending(&catalog)
+    }
+}
+
+fn listing(views: &[PointView<'_>]) -> String {
+    if views.is_empty() {
+        return String::new();
+    }
+    let row = |view: &PointView<'_>| {
+        vec![
+            view.source.to_owned(),
+            view.id.to_owned(),
+            view.consistent_at_local.clone(),
+            age(view.age_seconds),
+            size(view.bytes),
+            size(view.added_bytes),
+            view.level.map_or("written", |l| l.name()).to_owned(),
+            if view.warnings > 0 { count(view.warnings as usize, "warning") } else { String::new() },
+        ]
+    };
+    table(&["SOURCE", "POINT", "INSTANT", "AGE>", "SIZE>", "NEW>", "PROOF", ""], views.iter().map(row))
+}

@@ -1,0 +1,114 @@
+//! `bkp status`: one screen: what is protected, how old, how well proven, and what is missing.
+
+use super::Ran;
+use super::environment::Environment;
+use super::format::{age, count, size, span};
+use super::output::table;
+use super::points;
+use crate::error::{Kind, Result};
+use crate::job::status::{self, Expected, SourceState, Verdict};
+use crate::repo::catalog::Wanted;
+use crate::repo::proof;
+use jiff::{SignedDuration, Timestamp};
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Ends with exit code 5 when a configured source has no point, or when its newest one is older than its objective (RPO).
+
+Examples:
+  bkp status
+  bkp status --json | jq '.sources[] | select(.verdict != \"protected\")'")]
+pub struct Arguments {}
+
+impl Arguments {
+    pub fn run(self, env: &Environment) -> Ran {
+        let expected = expected(env)?;
+        let repository = env.repository()?;
+        let access = env.listing(&repository)?;
+        let newest = Wanted { newest_until: Some(Timestamp::MAX), ..Wanted::default() };
+        let catalog = points::read(env, &repository, &access, newest)?;
+        let proofs = proof::highest(&repository, &access.keys, &access.trust, None)?;
+        let states = status::fold(&catalog, &proofs, &expected, env.now);
+        let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
+        let document = serde_json::json!({
+            "repository": repository.store.describe(),
+            "repository_id": repository.id(),
+            "at": env.now,
+            "ok": missed == 0 && catalog.broken.is_empty(),
+            "sources": states,
+            "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
+        });
+        env.output.answer(&document, || screen(&repository.store.describe(), &states))?;
+        Ok(match (catalog.broken.is_empty(), missed) {
+            (false, _) => Some(Kind::Verification),
+            (true, 0) => None,
+            (true, _) => Some(Kind::Objective),
+        })
+    }
+}
+
+/// What the configuration promises.
+fn expected(env: &Environment) -> Result<Vec<Expected>> {
+    let mut all = Vec::new();
+    for policy in &env.configuration()?.policies {
+        let rpo = policy.objectives.rpo.and_then(|d| SignedDuration::try_from(d).ok());
+        let of_policy = |source: &crate::policy::Source| Expected {
+            source: source.name.clone(),
+            policy: Some(policy.name.clone()),
+            rpo,
+        };
+        all.extend(policy.sources.iter().map(of_policy));
+    }
+    Ok(all)
+}
+
+fn screen(location: &str, states: &[SourceState]) -> String {
+    let number = |verdict| states.iter().filter(|s| s.verdict == verdict).count();
+    let (missing, late) = (number(Verdict::Missing), number(Verdict::Late));
+    let verdict = match (states.len(), missing + late) {
+        (0, _) => "Nothing is protected yet: bkp backup".to_owned(),
+        (all, 0) => format!("All is well: {} protected", count(all, "source")),
+        (all, bad) => {
+            format!("Attention: {bad} of {} ({missing} without a backup, {late} too old)", count(all, "source"))
+        }
+    };
+    if states.is_empty() {
+        return format!("{verdict}\n{location}");
+    }
+    let rows = states.iter().map(|state| {
+        let newest = state.newest.as_ref();
+        let of = |text: &dyn Fn(&status::Newest) -> String| newest.map_or_else(|| "-".to_owned(), text);
+        vec![
+            mark(state.verdict).to_owned(),
+            state.source.clone(),
+            state.policy.clone().unwrap_or_else(|| "-".into()),
+            of(&|n| age(n.age_seconds)),
+            state.rpo_seconds.map_or_else(|| "-".into(), span),
+            of(&|n| n.id.clone()),
+            of(&|n| size(n.bytes)),
+            of(&|n| n.level.map_or("written", |l| l.name()).to_owned()),
+            said(state),
+        ]
+    });
+    let titles = ["", "SOURCE", "POLICY", "NEWEST>", "RPO>", "POINT", "SIZE>", "PROOF", ""];
+    format!("{verdict}\n{location}\n\n{}", table(&titles, rows))
+}
+
+fn mark(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Protected => "ok",
+        Verdict::Late => "LATE",
+        Verdict::Missing => "MISSING",
+        Verdict::NotConfigured => "-",
+    }
+}
+
+/// What to do or to know about a source.
+fn said(state: &SourceState) -> String {
+    match (state.verdict, &state.newest) {
+        (Verdict::Missing | Verdict::Late, _) => format!("bkp backup {}", state.source),
+        (Verdict::NotConfigured, _) => "not configured (any more)".into(),
+        (_, Some(n)) if n.warnings > 0 => format!("{}: bkp show {}", count(n.warnings as usize, "warning"), n.id),
+        _ => String::new(),
+    }
+}

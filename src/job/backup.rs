@@ -1,0 +1,180 @@
+//! One backup of one source: lock, preflight, session, dump, commit.
+//!
+//! Whatever fails before the commit ends the session without a point and is told as it happened. What fails after it is a
+//! note, because the backup exists. The engine's memory of a run is kept under the name of the point it belongs to, and
+//! handed out only to the run that builds on that point.
+
+use super::sink::SessionSink;
+use super::{Places, private};
+use crate::durable;
+use crate::engine::{DumpRun, Dumped, Engine};
+use crate::error::{Failure, Result};
+use crate::event::{Context, Event, Outcome};
+use crate::repo::Repository;
+use crate::repo::point::{Body, EngineInfo, Point};
+use crate::repo::write::{Draft, Options, Session};
+use crate::repo::writer::Writer;
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+
+/// One source to back up, and where to.
+pub struct Backup<'a> {
+    pub repository: &'a Repository,
+    pub writer: &'a Writer,
+    pub places: &'a Places,
+    pub source: &'a str,
+    pub engine: &'a dyn Engine,
+    pub options: Options,
+    /// Read everything again even where nothing seems to have changed.
+    pub reread: bool,
+}
+
+/// A backup that exists.
+#[derive(Debug)]
+pub struct Done {
+    pub point: Point,
+    pub warnings: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+impl Backup<'_> {
+    pub fn run(&self, context: Context<'_>, now: Timestamp) -> Result<Done> {
+        let _lock = self.places.lock(self.source)?;
+        self.run_locked(context, now)
+    }
+
+    /// The same for a caller that holds the lock of the source already.
+    pub(super) fn run_locked(&self, context: Context<'_>, now: Timestamp) -> Result<Done> {
+        let source = || self.source.to_owned();
+        let started = std::time::Instant::now();
+        context.events.emit(&Event::RunStarted { run: "backup", source: source(), at: now });
+        let done = self.attempt(context, now);
+        let outcome = match &done {
+            Ok(done) if done.warnings.is_empty() => Outcome::Done,
+            Ok(_) => Outcome::DoneWithWarnings,
+            Err(_) => Outcome::Failed,
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        context.events.emit(&Event::RunFinished { run: "backup", source: source(), outcome, seconds });
+        done
+    }
+
+    fn attempt(&self, context: Context<'_>, now: Timestamp) -> Result<Done> {
+        self.phase(context, "preflight");
+        self.engine.preflight()?;
+        context.cancel.check()?;
+        let scratch = self.places.scratch(self.source)?;
+        let mut session = Session::begin(self.repository, self.writer, self.source, self.options, context.cancel, now)?;
+        let previous = session.previous().cloned();
+        let run = DumpRun {
+            context,
+            scratch: scratch.path().to_owned(),
+            memory: previous.as_ref().map(|p| self.memory_of(p)).filter(|path| path.exists()),
+            next_memory: scratch.path().join("next-memory"),
+            reread: self.reread,
+        };
+        self.phase(context, "dump");
+        let mut dumped = match self.engine.dump(&mut SessionSink(&mut session), &run) {
+            Ok(dumped) => dumped,
+            Err(failure) => {
+                // The failure that matters is the first one.
+                let _ = session.abandon();
+                return Err(failure);
+            }
+        };
+        self.phase(context, "commit");
+        let expected = previous.as_ref().map(|p| p.bytes);
+        dumped.warnings.extend(anomaly(expected, session.bytes()));
+        let (warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
+        let point = session.commit(self.draft(dumped, now)?)?;
+        if let Err(failure) = self.keep_memory(&run.next_memory, &point) {
+            notes.push(format!("the next run will read everything again: {}", failure.full()));
+        }
+        for text in &warnings {
+            context.events.emit(&Event::Warning { source: self.source.to_owned(), text: text.clone() });
+        }
+        context.events.emit(&Event::Committed {
+            source: self.source.to_owned(),
+            point: point.point.clone(),
+            bytes: point.bytes,
+            added: point.added,
+        });
+        Ok(Done { point, warnings, notes })
+    }
+
+    fn phase(&self, context: Context<'_>, phase: &'static str) {
+        context.events.emit(&Event::Phase { source: self.source.to_owned(), phase });
+    }
+
+    fn draft(&self, dumped: Dumped, started_at: Timestamp) -> Result<Draft> {
+        let fingerprint = serde_json::to_value(&dumped.fingerprint)
+            .map_err(|e| Failure::failed("cannot write the fingerprint").because(e))?;
+        let body = Body {
+            source_location: self.engine.location(),
+            fingerprint,
+            inventory: dumped.inventory,
+            warnings: dumped.warnings,
+            notes: dumped.notes,
+            restore: dumped.restore_hint,
+            ..Body::default()
+        };
+        Ok(Draft {
+            engine: EngineInfo { kind: self.engine.kind().to_owned(), version: dumped.version },
+            started_at,
+            consistent_at: dumped.consistent_at,
+            written_at: Timestamp::now(),
+            host: host(),
+            body,
+        })
+    }
+
+    fn memory_of(&self, point: &Point) -> PathBuf {
+        self.places.memory().join(format!("{}.{}", self.source, point.point))
+    }
+
+    /// Puts what the engine wrote for its next run under the new point's name, and removes what belongs to older points.
+    fn keep_memory(&self, written: &Path, point: &Point) -> Result<()> {
+        let directory = self.places.memory();
+        private(&directory)?;
+        let kept = self.memory_of(point);
+        let what = || format!("cannot keep {}", kept.display());
+        if written.exists() {
+            durable::replace(written, &kept).map_err(|e| Failure::from_io(e, what))?;
+        }
+        let of_this_source =
+            |name: &str| name.rsplit_once('.').is_some_and(|(source, of)| source == self.source && of != point.point);
+        for entry in std::fs::read_dir(&directory).map_err(|e| Failure::from_io(e, what))?.flatten() {
+            if entry.file_name().to_str().is_some_and(of_this_source) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Half of what it was, or nothing at all, is more often an accident than housekeeping.
+fn anomaly(previous: Option<u64>, bytes: u64) -> Option<String> {
+    let previous = previous?;
+    (bytes < previous / 2).then(|| {
+        format!("this point has {bytes} bytes; the one before had {previous}. If nobody removed that much, look at the source")
+    })
+}
+
+/// The name of this host, for people.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_shrank_to_less_than_half_is_told() {
+        assert_eq!(anomaly(None, 0), None);
+        assert_eq!(anomaly(Some(1000), 500), None);
+        assert!(anomaly(Some(1000), 499).is_some());
+        assert!(anomaly(Some(1000), 0).is_some());
+        assert_eq!(anomaly(Some(0), 0), None);
+    }
+}

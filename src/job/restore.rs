@@ -1,0 +1,387 @@
+//! Restores: first a plan, which is a pure decision with a hash, then the act, which does exactly that.
+//!
+//! A restore goes to a new place unless the source itself was named ([`Confirmed`]), and then a safety backup of what is
+//! there comes first. The hash covers what will be done and not when it was asked, so that a plan made with `--dry-run`
+//! can be run later, and is refused when the same words would do something else by then.
+
+use super::backup::{Backup, Done};
+use super::{Places, PointOrigin};
+use crate::durable::Lock;
+use crate::engine::{Confirmed, Engine, LoadRun, Loaded, Target};
+use crate::error::{Failure, Kind, Result};
+use crate::event::{Context, Event, Outcome};
+use crate::repo::catalog::Catalog;
+use crate::repo::keys::Keyring;
+use crate::repo::point::Point;
+use crate::repo::read::PointReader;
+use crate::repo::{Repository, names};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Which point is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    /// The newest of the source whose data stands for an instant not after this one.
+    At(Timestamp),
+    /// This one, by its id or the beginning of it.
+    Point(String),
+}
+
+/// Where the data goes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", content = "place", rename_all = "snake_case")]
+pub enum Destination {
+    /// A path where nothing is yet.
+    New(PathBuf),
+    /// The source itself, replaced.
+    InPlace(String),
+    /// Standard input of the source's own restore command.
+    Command,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub source: Option<String>,
+    pub wanted: Wanted,
+    pub path: Option<PathBuf>,
+}
+
+/// What will be done: the part of a plan that its hash covers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Act {
+    pub repository: String,
+    pub source: String,
+    pub point: String,
+    pub engine: String,
+    pub path: Option<PathBuf>,
+    pub target: Destination,
+    pub safety_backup: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    pub hash: String,
+    #[serde(flatten)]
+    pub act: Act,
+    /// The id people type.
+    pub id: String,
+    /// The instant that was asked for; absent when a point was named.
+    pub requested_at: Option<Timestamp>,
+    /// The instant that will be reached.
+    pub resolved_at: Timestamp,
+    /// From the instant that will be reached to the one that was asked for: what was written in between is lost.
+    pub loss_seconds: i64,
+    pub bytes: u64,
+    pub warnings: u64,
+    pub overwrites: bool,
+    pub steps: Vec<String>,
+}
+
+/// Chooses the point. No effects.
+pub fn choose<'c>(catalog: &'c Catalog, request: &Request) -> Result<&'c Point> {
+    let of_source = |p: &&Point| request.source.as_ref().is_none_or(|s| p.source == *s);
+    match &request.wanted {
+        Wanted::Point(id) => {
+            let point = catalog.by_id(id)?;
+            if !of_source(&point) {
+                return Err(Failure::usage(format!("point {} is of source {}", point.id(), point.source)));
+            }
+            Ok(point)
+        }
+        Wanted::At(instant) => {
+            let source = request.source.as_deref().ok_or_else(|| Failure::usage("no source was named"))?;
+            catalog.newest(source, *instant).ok_or_else(|| too_early(catalog, source, *instant))
+        }
+    }
+}
+
+fn too_early(catalog: &Catalog, source: &str, instant: Timestamp) -> Failure {
+    let oldest = catalog.points.iter().filter(|p| p.source == source).min_by_key(|p| p.consistent_at);
+    match oldest {
+        Some(point) => Failure::failed(format!("no point of {source} is as old as {}", seconds(instant)))
+            .hint(format!("The oldest one stands for {}: --at {}", seconds(point.consistent_at), point.id())),
+        None => Failure::failed(format!("there is no point of {source}")).hint("List what there is with: bkp points"),
+    }
+}
+
+fn seconds(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Decides everything about a restore of `point`. No effects; `now` is only used to tell how much is lost.
+pub fn plan(point: &Point, request: &Request, target: Destination, now: Timestamp) -> Plan {
+    let in_place = matches!(target, Destination::InPlace(_));
+    let act = Act {
+        repository: point.repository.clone(),
+        source: point.source.clone(),
+        point: point.point.clone(),
+        engine: point.engine.kind.clone(),
+        path: request.path.clone(),
+        target,
+        safety_backup: in_place,
+    };
+    let requested_at = match request.wanted {
+        Wanted::At(instant) => Some(instant.min(now)),
+        Wanted::Point(_) => None,
+    };
+    let reference = requested_at.unwrap_or(point.consistent_at);
+    Plan {
+        hash: hash(&act),
+        steps: steps(&act),
+        id: point.id().to_owned(),
+        requested_at,
+        resolved_at: point.consistent_at,
+        loss_seconds: reference.duration_since(point.consistent_at).as_secs(),
+        bytes: point.bytes,
+        warnings: point.warnings,
+        overwrites: in_place,
+        act,
+    }
+}
+
+fn steps(act: &Act) -> Vec<String> {
+    let id = names::short_id(&act.point);
+    let mut steps = vec![format!("open point {id} and check that its writer signed it")];
+    if act.safety_backup {
+        steps.push(format!("back up {} as it is now (safety backup)", act.source));
+    }
+    let part = act.path.as_ref().map_or_else(|| "all of it".to_owned(), |p| p.display().to_string());
+    steps.push(match &act.target {
+        Destination::New(path) => format!("write {part} into the new {}", path.display()),
+        Destination::InPlace(location) => format!("replace {location} with {part} of the point"),
+        Destination::Command => format!("feed {part} to the restore command of {}", act.source),
+    });
+    steps.push("compare every byte with what was signed before the last step makes it live".into());
+    steps
+}
+
+/// 12 hexadecimal digits that stand for an act.
+fn hash(act: &Act) -> String {
+    let canonical = serde_json::to_vec(act).expect("an act is plain data");
+    hex::encode(&names::sha256(&canonical)[..6])
+}
+
+impl Plan {
+    /// Refuses unless this is the plan that was looked at.
+    pub fn must_be(&self, expected: Option<&str>) -> Result<()> {
+        match expected {
+            Some(hash) if hash != self.hash => {
+                Err(Failure::new(Kind::Refused, format!("this would be plan {}, not {hash}", self.hash))
+                    .hint("Something changed since, or other options were given. Look again with --dry-run"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where a restore goes when nothing was said: beside the source when that is on this host, else in `fallback`.
+pub fn default_target(location: &Path, point: &Point, fallback: &Path) -> PathBuf {
+    let here = location.parent().filter(|parent| location.is_absolute() && parent.is_dir()).unwrap_or(fallback);
+    let stamp = names::utc(point.consistent_at);
+    let part = |text: Option<&std::ffi::OsStr>| text.map(|t| t.to_string_lossy().into_owned());
+    let is_file = point.engine.kind != "volume";
+    let stem = if is_file { location.file_stem() } else { location.file_name() };
+    let stem = part(stem).unwrap_or_else(|| point.source.clone());
+    match part(location.extension()).filter(|_| is_file) {
+        Some(extension) => here.join(format!("{stem}_restore_{stamp}.{extension}")),
+        None => here.join(format!("{stem}_restore_{stamp}")),
+    }
+}
+
+/// What an act needs besides its plan.
+pub struct Restore<'a> {
+    pub repository: &'a Repository,
+    pub keys: &'a Keyring,
+    pub places: &'a Places,
+    pub engine: &'a dyn Engine,
+    /// How to back up the source first; required in place.
+    pub safety: Option<Backup<'a>>,
+    /// Go on when the safety backup fails, because the source is gone or broken.
+    pub without_safety: bool,
+}
+
+#[derive(Debug)]
+pub struct Restored {
+    pub loaded: Loaded,
+    pub safety: Option<Done>,
+    pub warnings: Vec<String>,
+}
+
+impl Restore<'_> {
+    pub fn run(
+        &self,
+        plan: &Plan,
+        point: &Point,
+        confirmed: Option<Confirmed>,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Restored> {
+        let source = || point.source.clone();
+        let started = std::time::Instant::now();
+        context.events.emit(&Event::RunStarted { run: "restore", source: source(), at: now });
+        let restored = self.attempt(plan, point, confirmed, context, now);
+        let outcome = match &restored {
+            Ok(r) if r.warnings.is_empty() => Outcome::Done,
+            Ok(_) => Outcome::DoneWithWarnings,
+            Err(_) => Outcome::Failed,
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        context.events.emit(&Event::RunFinished { run: "restore", source: source(), outcome, seconds });
+        restored
+    }
+
+    fn attempt(
+        &self,
+        plan: &Plan,
+        point: &Point,
+        confirmed: Option<Confirmed>,
+        context: Context<'_>,
+        now: Timestamp,
+    ) -> Result<Restored> {
+        let phase = |phase| context.events.emit(&Event::Phase { source: point.source.clone(), phase });
+        phase("open");
+        let reader = PointReader::open(self.repository, point, self.keys, context.cancel)?;
+        let mut warnings = Vec::new();
+        let mut safety = None;
+        let mut _lock: Option<Lock> = None;
+        let target = match &plan.act.target {
+            Destination::New(path) => Target::New(path.clone()),
+            Destination::Command => Target::Command,
+            Destination::InPlace(_) => {
+                let confirmed = confirmed.ok_or_else(|| not_confirmed(&point.source))?;
+                _lock = Some(self.places.lock(&point.source)?);
+                phase("safety backup");
+                match self.back_up_first(context, now) {
+                    Ok(done) => safety = Some(done),
+                    Err(failure) if self.without_safety && !is_signal(&failure) => {
+                        warnings.push(format!("there is no safety backup: {}", failure.full()));
+                    }
+                    Err(failure) => return Err(failure),
+                }
+                Target::Live(confirmed)
+            }
+        };
+        phase("restore");
+        context.meter.total_bytes.store(plan.bytes, std::sync::atomic::Ordering::Relaxed);
+        let run = LoadRun { context, path: plan.act.path.clone() };
+        let loaded = self.engine.load(&PointOrigin::new(reader), &target, &run)?;
+        warnings.extend(loaded.warnings.iter().cloned());
+        Ok(Restored { loaded, safety, warnings })
+    }
+
+    fn back_up_first(&self, context: Context<'_>, now: Timestamp) -> Result<Done> {
+        let refused = |why: Failure| {
+            if is_signal(&why) {
+                return why;
+            }
+            Failure::new(Kind::Refused, "the safety backup could not be made, so nothing was restored")
+                .because(why.full())
+                .hint("Repair that; or, when what is there is worth nothing any more, add --no-safety-backup")
+        };
+        let Some(safety) = &self.safety else {
+            return Err(refused(Failure::failed("this host is no writer of the repository")));
+        };
+        safety.run_locked(context, now).map_err(refused)
+    }
+}
+
+fn is_signal(failure: &Failure) -> bool {
+    matches!(failure.kind(), Kind::Interrupted | Kind::Terminated)
+}
+
+/// The refusal to replace a source that nobody named.
+pub fn not_confirmed(source: &str) -> Failure {
+    Failure::new(Kind::Refused, format!("this would replace {source}"))
+        .hint(format!("Say so with --confirm {source}; a safety backup is made first"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::point::{EngineInfo, Pin};
+    use crate::store::Key;
+
+    fn point(id: &str, consistent_at: &str) -> Point {
+        let at: Timestamp = consistent_at.parse().unwrap();
+        Point {
+            format: 1,
+            repository: "r".into(),
+            writer: "w".into(),
+            source: "app".into(),
+            point: format!("{}-{id}", names::utc(at)),
+            sequence: 1,
+            previous: None,
+            engine: EngineInfo { kind: "sqlite".into(), version: "3".into() },
+            started_at: at,
+            consistent_at: at,
+            written_at: at,
+            host: "h".into(),
+            bkp: "0".into(),
+            epoch: 1,
+            epoch_key: String::new(),
+            epoch_recipient: String::new(),
+            streams: vec![],
+            tree: None,
+            body: Pin { key: Key::new("w/w/b/x").unwrap(), sha256: [0; 32], size: 0 },
+            bytes: 10,
+            added: 10,
+            warnings: 0,
+        }
+    }
+
+    fn catalog() -> Catalog {
+        let points = vec![
+            point("00000001", "2026-01-01T00:00:00Z"),
+            point("00000002", "2026-01-02T00:00:00Z"),
+            point("00000003", "2026-01-03T00:00:00Z"),
+        ];
+        Catalog { points, ..Catalog::default() }
+    }
+
+    fn at(instant: &str) -> Request {
+        Request { source: Some("app".into()), wanted: Wanted::At(instant.parse().unwrap()), path: None }
+    }
+
+    #[test]
+    fn the_newest_point_not_after_the_instant_is_chosen() {
+        let catalog = catalog();
+        let chosen = |instant| choose(&catalog, &at(instant)).map(|p| p.id().to_owned());
+        assert_eq!(chosen("2026-01-02T12:00:00Z").unwrap(), "00000002");
+        assert_eq!(chosen("2026-01-02T00:00:00Z").unwrap(), "00000002");
+        assert_eq!(chosen("2027-01-01T00:00:00Z").unwrap(), "00000003");
+        let early = chosen("2025-01-01T00:00:00Z").unwrap_err();
+        assert!(early.next_step().unwrap().contains("00000001"), "{early:?}");
+    }
+
+    #[test]
+    fn the_loss_is_told_and_the_hash_is_about_the_act_alone() {
+        let catalog = catalog();
+        let now = "2026-01-05T00:00:00Z".parse().unwrap();
+        let new = || Destination::New("/srv/x".into());
+        let make = |instant, target| {
+            let request = at(instant);
+            plan(choose(&catalog, &request).unwrap(), &request, target, now)
+        };
+        let one = make("2026-01-02T12:00:00Z", new());
+        assert_eq!(one.loss_seconds, 12 * 3600);
+        assert_eq!(make("2026-01-02T13:00:00Z", new()).hash, one.hash);
+        assert_ne!(make("2026-01-03T13:00:00Z", new()).hash, one.hash);
+        let live = make("2026-01-02T12:00:00Z", Destination::InPlace("/srv/app.db".into()));
+        assert_ne!(live.hash, one.hash);
+        assert!(live.overwrites && live.act.safety_backup && !one.overwrites);
+        assert_eq!(one.must_be(Some("000000000000")).unwrap_err().kind(), Kind::Refused);
+        one.must_be(Some(&one.hash)).unwrap();
+    }
+
+    #[test]
+    fn the_default_target_is_beside_the_source() {
+        let here = tempfile::tempdir().unwrap();
+        let p = point("00000001", "2026-01-01T00:00:00Z");
+        let target = default_target(&here.path().join("app.db"), &p, Path::new("/fallback"));
+        assert_eq!(target, here.path().join("app_restore_20260101T000000Z.db"));
+        let target = default_target(Path::new("/no/such/app.db"), &p, Path::new("/fallback"));
+        assert_eq!(target, Path::new("/fallback/app_restore_20260101T000000Z.db"));
+    }
+}

@@ -1,0 +1,112 @@
+//! What is protected, how well, and what is missing: a fold of the points, their proofs, and the configuration.
+
+use crate::repo::catalog::Catalog;
+use crate::repo::proof::Level;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A source that the configuration names.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    pub source: String,
+    pub policy: Option<String>,
+    /// How old the newest point may be.
+    pub rpo: Option<SignedDuration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// There is a point, and it is young enough where an objective says what that means.
+    Protected,
+    /// The newest point is older than the objective allows.
+    Late,
+    /// Configured, and there is no point.
+    Missing,
+    /// There are points, but the configuration does not name the source (any more).
+    NotConfigured,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Newest {
+    pub point: String,
+    pub id: String,
+    pub consistent_at: Timestamp,
+    pub age_seconds: i64,
+    pub bytes: u64,
+    pub warnings: u64,
+    pub host: String,
+    pub engine: String,
+    pub level: Option<Level>,
+    pub proven_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceState {
+    pub source: String,
+    pub policy: Option<String>,
+    pub verdict: Verdict,
+    pub rpo_seconds: Option<i64>,
+    pub newest: Option<Newest>,
+}
+
+/// Proven levels by point, as [`crate::repo::proof::highest`] gives them.
+pub type Proofs = BTreeMap<String, (Level, Timestamp)>;
+
+/// One line per source, those that want attention first. With nothing configured (`expected` empty) every source that has
+/// points counts as wanted.
+pub fn fold(catalog: &Catalog, proofs: &Proofs, expected: &[Expected], now: Timestamp) -> Vec<SourceState> {
+    let known = expected.iter().map(|e| e.source.as_str());
+    let names: BTreeSet<&str> = known.chain(catalog.points.iter().map(|p| p.source.as_str())).collect();
+    let mut states: Vec<SourceState> =
+        names.into_iter().map(|name| state(name, catalog, proofs, expected, now)).collect();
+    states.sort_by_key(|s| match s.verdict {
+        Verdict::Missing => 0,
+        Verdict::Late => 1,
+        Verdict::Protected => 2,
+        Verdict::NotConfigured => 3,
+    });
+    states
+}
+
+fn state(name: &str, catalog: &Catalog, proofs: &Proofs, expected: &[Expected], now: Timestamp) -> SourceState {
+    let configured = expected.iter().find(|e| e.source == name);
+    let newest = catalog.newest(name, Timestamp::MAX).map(|point| {
+        let proof = proofs.get(&point.point);
+        Newest {
+            point: point.point.clone(),
+            id: point.id().to_owned(),
+            consistent_at: point.consistent_at,
+            age_seconds: now.duration_since(point.consistent_at).as_secs(),
+            bytes: point.bytes,
+            warnings: point.warnings,
+            host: point.host.clone(),
+            engine: point.engine.kind.clone(),
+            level: proof.map(|(level, _)| *level),
+            proven_at: proof.map(|(_, at)| *at),
+        }
+    });
+    let rpo = configured.and_then(|e| e.rpo).map(|d| d.as_secs());
+    let verdict = match &newest {
+        None => Verdict::Missing,
+        Some(n) if rpo.is_some_and(|limit| n.age_seconds > limit) => Verdict::Late,
+        Some(_) if configured.is_none() && !expected.is_empty() => Verdict::NotConfigured,
+        Some(_) => Verdict::Protected,
+    };
+    let policy = configured.and_then(|e| e.policy.clone());
+    SourceState { source: name.to_owned(), policy, verdict, rpo_seconds: rpo, newest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configured_source_without_a_point_is_missing() {
+        let expected = [Expected { source: "app".into(), policy: Some("p".into()), rpo: None }];
+        let states = fold(&Catalog::default(), &Proofs::new(), &expected, Timestamp::UNIX_EPOCH);
+        assert_eq!(states.len(), 1);
+        assert_eq!(states[0].verdict, Verdict::Missing);
+    }
+}
