@@ -1,5 +1,7 @@
 //! The repository through its public surface: what goes in comes out, and what was touched is noticed.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions only
+
 #[path = "support/repository.rs"]
 mod support;
 
