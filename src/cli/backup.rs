@@ -2,7 +2,7 @@
 
 use super::Ran;
 use super::environment::Environment;
-use super::format::{self, count, size, took};
+use super::format::{count, size, took};
 use super::output::plain;
 use super::points::{PointView, view};
 use crate::engine;
@@ -192,7 +192,7 @@ fn document(
         .collect();
     Ok(serde_json::json!({
         "repository": repository.id(),
-        "started_at": format::utc(env.now),
+        "started_at": env.now,
         "points": points,
         "failures": failures,
     }))

@@ -23,14 +23,14 @@ use std::sync::Arc;
 /// Options that every command understands.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Globals {
-    /// Main configuration file [default: /etc/bkp/bkp.yaml; for users ~/.config/bkp/bkp.yaml]
-    #[arg(long, global = true, value_name = "FILE", env = "BKP_CONFIG", help_heading = "Global options")]
+    /// Main configuration file [env: BKP_CONFIG; default: /etc/bkp/bkp.yaml, for users ~/.config/bkp/bkp.yaml]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub config: Option<PathBuf>,
-    /// Repository: a directory, file:///DIRECTORY or s3://BUCKET/PREFIX
-    #[arg(long, global = true, value_name = "URL", env = "BKP_REPO", help_heading = "Global options")]
+    /// Repository: a directory, file:///DIRECTORY or s3://BUCKET/PREFIX [env: BKP_REPO]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub repo: Option<String>,
-    /// Private key that reads backups: recovery key, age identity, ssh key; may be repeated
-    #[arg(long, global = true, value_name = "FILE", env = "BKP_IDENTITY", help_heading = "Global options")]
+    /// Private key that reads backups: recovery key, age identity, ssh key; may be repeated [env: BKP_IDENTITY]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub identity: Vec<PathBuf>,
     /// One JSON document on standard output
     #[arg(long, global = true, help_heading = "Global options")]
@@ -51,20 +51,20 @@ pub struct Globals {
 /// For a bucket that the configuration does not describe.
 #[derive(clap::Args, Clone, Debug)]
 pub struct StoreOptions {
-    /// S3 server, such as https://minio.example:9000
-    #[arg(long, global = true, value_name = "URL", env = "BKP_ENDPOINT", help_heading = "S3 options")]
+    /// S3 server, such as https://minio.example:9000 [env: BKP_ENDPOINT]
+    #[arg(long, global = true, hide_short_help = true, value_name = "URL", help_heading = "S3 options")]
     pub endpoint: Option<String>,
-    /// S3 region
-    #[arg(long, global = true, value_name = "NAME", env = "AWS_REGION", help_heading = "S3 options")]
+    /// S3 region [env: AWS_REGION]
+    #[arg(long, global = true, hide_short_help = true, value_name = "NAME", help_heading = "S3 options")]
     pub region: Option<String>,
     /// File that holds the access key [default: AWS_ACCESS_KEY_ID]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", help_heading = "S3 options")]
     pub access_key_file: Option<PathBuf>,
     /// File that holds the secret key [default: AWS_SECRET_ACCESS_KEY]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", help_heading = "S3 options")]
     pub secret_key_file: Option<PathBuf>,
     /// Certificates (PEM) to trust instead of the system's
-    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", help_heading = "S3 options")]
     pub ca_file: Option<PathBuf>,
 }
 
@@ -85,6 +85,20 @@ pub struct Access {
     pub trust: Trust,
     /// Opened with an operator's identity: everything can be read, and points of all writers.
     pub operator: bool,
+}
+
+impl Globals {
+    /// What the command line left open is taken from the environment; there, empty counts as not set.
+    pub fn completed(mut self) -> Self {
+        let given = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        self.repo = self.repo.or_else(|| given("BKP_REPO"));
+        if self.identity.is_empty() {
+            self.identity.extend(given("BKP_IDENTITY").map(PathBuf::from));
+        }
+        self.store.endpoint = self.store.endpoint.or_else(|| given("BKP_ENDPOINT"));
+        self.store.region = self.store.region.or_else(|| given("AWS_REGION"));
+        self
+    }
 }
 
 impl Environment {

@@ -2,9 +2,9 @@
 //!
 //! The recovery key is on disk before the repository exists, so that there is never a repository that nobody can read.
 
+use super::Ran;
 use super::environment::Environment;
 use super::output::{pairs, plain};
-use super::{Ran, format};
 use crate::durable;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::job::backup::host;
@@ -161,7 +161,7 @@ fn report(env: &Environment, repository: &Repository, writer: &Writer, key: Opti
         "status": status,
         "repository": repository.id(),
         "location": location,
-        "created": format::utc(repository.info.created),
+        "created": repository.info.created,
         "store": repository.info.store,
         "writer": writer.id(),
         "writer_name": writer.info.name,

@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
     let globals = &program.globals;
     let output = Output::new(globals.json, globals.quiet, globals.no_color);
     let ran = signals::watch().and_then(|cancel| {
-        let env = Environment::new(program.globals.clone(), output, cancel);
+        let env = Environment::new(program.globals.clone().completed(), output, cancel);
         run(program.command, &env)
     });
     match ran {

@@ -1,9 +1,9 @@
 //! `bkp points`: the backups there are. Also how every command reads the catalogue.
 
+use super::Ran;
 use super::environment::{Access, Environment};
 use super::format::{age, count, instant, size};
 use super::output::table;
-use super::{Ran, format};
 use crate::error::{Kind, Result};
 use crate::job::status::Proofs;
 use crate::repo::catalog::{self, Catalog, Wanted};
@@ -35,7 +35,7 @@ pub struct PointView<'a> {
     pub engine_version: &'a str,
     pub writer: &'a str,
     pub host: &'a str,
-    pub consistent_at: String,
+    pub consistent_at: jiff::Timestamp,
     pub consistent_at_local: String,
     pub age_seconds: i64,
     pub bytes: u64,
@@ -44,7 +44,7 @@ pub struct PointView<'a> {
     pub streams: Vec<&'a str>,
     pub warnings: u64,
     pub level: Option<proof::Level>,
-    pub proven_at: Option<String>,
+    pub proven_at: Option<jiff::Timestamp>,
 }
 
 pub fn view<'a>(point: &'a Point, proofs: &Proofs, zone: &TimeZone, now: jiff::Timestamp) -> PointView<'a> {
@@ -57,7 +57,7 @@ pub fn view<'a>(point: &'a Point, proofs: &Proofs, zone: &TimeZone, now: jiff::T
         engine_version: &point.engine.version,
         writer: &point.writer,
         host: &point.host,
-        consistent_at: format::utc(point.consistent_at),
+        consistent_at: point.consistent_at,
         consistent_at_local: instant(point.consistent_at, zone),
         age_seconds: now.duration_since(point.consistent_at).as_secs(),
         bytes: point.bytes,
@@ -66,7 +66,7 @@ pub fn view<'a>(point: &'a Point, proofs: &Proofs, zone: &TimeZone, now: jiff::T
         streams: point.streams.iter().map(|s| s.name.as_str()).collect(),
         warnings: point.warnings,
         level: proven.map(|(level, _)| *level),
-        proven_at: proven.map(|(_, at)| format::utc(*at)),
+        proven_at: proven.map(|(_, at)| *at),
     }
 }
 

@@ -60,8 +60,8 @@ impl Arguments {
             "point": view,
             "previous": point.previous.as_ref().map(|p| &p.point),
             "sequence": point.sequence,
-            "started_at": format::utc(point.started_at),
-            "written_at": format::utc(point.written_at),
+            "started_at": point.started_at,
+            "written_at": point.written_at,
             "bkp": point.bkp,
             "epoch": point.epoch,
             "stream_list": point.streams,
@@ -100,8 +100,8 @@ fn text(
         true => "signed by a writer known here",
         false => "signed by a writer that only the store vouches for",
     };
-    let proof = match (view.level, &view.proven_at) {
-        (Some(level), Some(at)) => format!("{}, {at}", level.name()),
+    let proof = match (view.level, view.proven_at) {
+        (Some(level), Some(at)) => format!("{}, {}", level.name(), instant(at, &zone)),
         _ => "written; not read again yet (bkp check)".to_owned(),
     };
     let mut rows = vec![

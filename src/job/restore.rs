@@ -268,6 +268,9 @@ impl Restore<'_> {
         let run = LoadRun { context, path: plan.act.path.clone() };
         let loaded = self.engine.load(&PointOrigin::new(reader), &target, &run)?;
         warnings.extend(loaded.warnings.iter().cloned());
+        for text in &warnings {
+            context.events.emit(&Event::Warning { source: point.source.clone(), text: text.clone() });
+        }
         Ok(Restored { loaded, safety, warnings })
     }
 
