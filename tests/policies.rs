@@ -1,7 +1,10 @@
 //! Configuration as people write it: the examples that ship, and what is said of files that are wrong.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it inside of #[test] only, not in what tests share
+
 use bkp::error::{Failure, Kind};
 use bkp::policy::{self, Configuration, Paths, Problems};
+use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -352,4 +355,54 @@ fn what_is_shown_as_json_is_the_same() {
     assert_eq!(shown[0]["value"], "file:///srv/backup");
     assert_eq!(shown[0]["origin"]["line"], 1);
     assert_eq!(shown[2]["origin"], serde_json::Value::Null);
+}
+
+/// A file with one character put in, or one taken out.
+fn mistyped(text: &str, at: usize, typed: Option<char>) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    let at = at % characters.len();
+    let (before, after) = characters.split_at(at);
+    let after = if typed.is_none() { &after[1..] } else { after };
+    before.iter().chain(&typed).chain(after).collect()
+}
+
+fn typed() -> impl Strategy<Value = Option<char>> {
+    proptest::option::of(proptest::sample::select(
+        "\n\t :-#'\"[]{},&*!|>%@`$\\~xé\u{0}\u{1b}\u{feff}".chars().collect::<Vec<_>>(),
+    ))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    /// Whatever is mistyped, the secret beside it is not repeated, in either half.
+    #[test]
+    fn no_typing_error_shows_a_secret(at in 0usize..200, typed in typed(), flow in any::<bool>()) {
+        let text = if flow {
+            "repository: { url: s3://backups, access_key: ref+env://A, secret_key: hunttter2222 }\n"
+        } else {
+            "repository:\n  url: s3://backups\n  access_key: ref+env://A\n  secret_key: hunttter2222\nmemory: lots\n"
+        };
+        let text = mistyped(text, at, typed);
+        let host = Host::with(&[("bkp.yaml", &text)]);
+        let told = match host.load() {
+            Ok(configuration) => host.told(policy::show(&configuration)),
+            Err(problems) => host.told(problems),
+        };
+        prop_assert!(!told.contains("huntt") && !told.contains("r2222"), "{}\n{}", text, told);
+    }
+
+    /// Every example with any typing error is read, or told of with a line that is there.
+    #[test]
+    fn no_typing_error_breaks_the_program(example in 0usize..4, at in 0usize..2000, typed in typed()) {
+        let (name, text) = examples().swap_remove(example);
+        let text = mistyped(&text, at, typed);
+        let host = Host::with(&[(&name, &text)]);
+        if let Err(Problems(problems)) = host.load() {
+            for problem in problems {
+                prop_assert!(problem.line.unwrap_or(1) <= text.lines().count().max(1), "{}", problem);
+                prop_assert!(!problem.to_string().contains('\x1b'), "a control character");
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The repository through its public surface: what goes in comes out, and what was touched is noticed.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions only
+
 #[path = "support/repository.rs"]
 mod support;
 
@@ -284,7 +286,7 @@ fn the_newest_point_until_an_instant_is_found_without_reading_the_others() {
         fixture.back_up_stream("s", &format!("2026-03-0{day}T12:00:00.5Z"), &[day]);
     }
     let until = |text: &str| {
-        let wanted = Wanted { source: Some("s"), newest_until: Some(at(text)) };
+        let wanted = Wanted { source: Some("s"), newest_until: Some(at(text)), ..Wanted::default() };
         let catalog = catalog::list(&fixture.repository, &fixture.writer.keyring(), &fixture.trust(), wanted).unwrap();
         let found = catalog.newest("s", at(text)).map(|p| p.consistent_at);
         (catalog.points.len(), found)

@@ -2,6 +2,8 @@
 //!
 //! Whatever happens, what is committed stays readable, nothing half-made is visible, and the next backup succeeds.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions only
+
 #[path = "support/repository.rs"]
 #[allow(dead_code)]
 mod support;

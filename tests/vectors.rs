@@ -3,6 +3,8 @@
 //! `tests/vectors/containers.txt` lists them. A reader in another language can be tested with the same files.
 //! `BKP_WRITE_VECTORS=1 cargo test --test vectors` makes missing ones; existing ones are never written again.
 
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions only
+
 use age::secrecy::ExposeSecret;
 use bkp::error::Kind;
 use bkp::repo::container::encode::{Compression, FrameCompressor};

@@ -95,7 +95,7 @@ impl Reader<'_> {
         };
         let has = |one: &Option<Field<String>>, twin: &Option<Field<String>>| one.is_some() || twin.is_some();
         if has(&raw.access_key, &raw.access_key_file) != has(&raw.secret_key, &raw.secret_key_file) {
-            let help = "give both, or neither to take them from the environment or the machine's role";
+            let help = "give both, or neither to take AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment";
             self.note_missing(field.place, "`access_key` and `secret_key` belong together", help);
         }
         Some(settings)

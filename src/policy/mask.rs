@@ -7,7 +7,12 @@
 const HIDDEN: char = '*';
 
 /// Words that make a key sound secret.
-const SECRET_WORDS: [&str; 8] = ["secret", "passw", "passphrase", "token", "key", "credential", "clave", "contras"];
+const SECRET_WORDS: [&str; 7] = ["secret", "pass", "token", "key", "credential", "clave", "contras"];
+
+/// What a key ends with, or would if it were typed well.
+fn ends_a_key(c: char) -> bool {
+    c.is_whitespace() || "{[,:=".contains(c)
+}
 
 /// Line `number` (from 0) of `text`, with everything hidden that may be a secret. The number of characters stays the same.
 pub fn line(text: &str, number: usize) -> String {
@@ -16,47 +21,46 @@ pub fn line(text: &str, number: usize) -> String {
     if belongs_to_a_secret(&lines[..number], line) { hide_all(line) } else { hide_user_info(&hide_values(line)) }
 }
 
-/// Whether a block scalar or a list below a secret key holds the line.
+/// Whether the line is the value of a key on a line above: what follows a bare key, goes on with a value, or stands
+/// indented below.
 fn belongs_to_a_secret(before: &[&str], line: &str) -> bool {
     let indent = |line: &str| line.len() - line.trim_start().len();
-    let own = indent(line);
-    let above = before.iter().rev().filter(|l| !l.trim().is_empty());
-    let Some(parent) = above.into_iter().find(|l| indent(l) < own) else { return false };
-    match parent.trim_end().rsplit_once(':') {
-        Some((key, rest)) => {
-            sounds_secret(last_word(key)) && (rest.trim().is_empty() || rest.trim().starts_with(['|', '>', '"', '\'']))
-        }
-        None => false,
+    let mut above = before.iter().rev().filter(|l| !l.trim().is_empty());
+    let Some(nearest) = above.clone().next() else { return false };
+    let bare = nearest.trim().trim_end_matches([':', '"', '\'']);
+    let key_alone = nearest.trim_end().ends_with(':') || !bare.contains(char::is_whitespace);
+    if key_alone && sounds_secret(key_before(bare)) || !line.contains(':') && hide_values(nearest) != **nearest {
+        return true;
     }
+    let parent = above.find(|l| indent(l) < indent(line)).and_then(|parent| parent.trim_end().rsplit_once(':'));
+    parent.is_some_and(|(key, rest)| {
+        sounds_secret(key_before(key)) && (rest.trim().is_empty() || rest.trim().starts_with(['|', '>', '"', '\'']))
+    })
 }
 
-fn last_word(text: &str) -> &str {
+/// The key that ends here, with whatever was mistyped in it.
+fn key_before(text: &str) -> &str {
     let text = text.trim_end().trim_end_matches(['"', '\'']);
-    let start = text.rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').map_or(0, |n| n + 1);
-    text.get(start..).unwrap_or(text)
+    text.rsplit(ends_a_key).next().unwrap_or(text)
 }
 
 fn sounds_secret(key: &str) -> bool {
     let key = key.to_lowercase();
-    !key.ends_with("_file") && SECRET_WORDS.iter().any(|word| key.contains(word))
+    !key.ends_with("_file") && !key.starts_with('/') && SECRET_WORDS.iter().any(|word| key.contains(word))
 }
 
 fn hide_all(text: &str) -> String {
     text.chars().map(|c| if c.is_whitespace() { c } else { HIDDEN }).collect()
 }
 
-/// Hides from each `key:` or `key=` that sounds secret to the end of the line, unless a reference follows.
+/// Hides what follows a word that sounds secret, unless it is a reference.
 fn hide_values(line: &str) -> String {
-    for (at, separator) in line.char_indices().filter(|(_, c)| *c == ':' || *c == '=') {
-        if !sounds_secret(last_word(&line[..at])) {
-            continue;
-        }
-        let value = &line[at + separator.len_utf8()..];
+    for (key_end, delimiter) in line.char_indices().filter(|(_, c)| ends_a_key(*c)) {
+        let (key, value) = line.split_at(key_end + delimiter.len_utf8());
         let plain = value.trim_start().trim_start_matches(['"', '\'']);
-        if plain.is_empty() || plain.starts_with("ref+") || is_variable(plain) {
-            continue;
+        if sounds_secret(key_before(&line[..key_end])) && !plain.starts_with("ref+") && !is_variable(plain) {
+            return format!("{key}{}", hide_all(value));
         }
-        return format!("{}{}", &line[..at + separator.len_utf8()], hide_all(value));
     }
     line.into()
 }
@@ -89,6 +93,10 @@ mod tests {
             ("  secret_kye: hunter2 # mine", "  secret_kye: ******* * ****"),
             ("{ url: s3://b, secret_key: \"hun ter\", x: 1 }", "{ url: s3://b, secret_key: **** ***** ** * *"),
             ("secret_key: ${X:-hunter2}", "secret_key: *************"),
+            ("  secret_key hunter2", "  secret_key *******"),
+            ("{ 'secret_key': hunter2 }", "{ 'secret_key': ******* *"),
+            ("{ secret_k#ey: hunter2 }", "{ secret_k#ey: ******* *"),
+            ("{ secret_k,ey: hunter2 }", "{ secret_k,*** ******* *"),
             ("url: s3://AKIA:hunter2@host/b", "url: s3://************@host/b"),
             ("run: [mysqldump, --password=hunter2]", "run: [mysqldump, --password=********"),
         ];
@@ -96,6 +104,8 @@ mod tests {
             assert_eq!(line(given, 0), expected);
         }
         assert_eq!(line("password: |\n  hunter2\n  hunter3", 2), "  *******");
+        assert_eq!(line("  secret_key\n: hunter2", 1), "* *******");
+        assert_eq!(line("secret_key: hun\nter2", 1), "****");
         assert_eq!(line("password: \"first\n  hunter3\"", 1), "  ********");
     }
 
@@ -111,5 +121,7 @@ mod tests {
             assert_eq!(line(text, 0), text);
         }
         assert_eq!(line("a:\n  path: /x", 1), "  path: /x");
+        let flow = "{ access_key: ref+env://S3_KEY, path: /srv/keys/a.db, name: x }";
+        assert_eq!(line(flow, 0), flow);
     }
 }

@@ -55,6 +55,18 @@ impl Document {
         (before + inside).min(self.text.len())
     }
 
+    /// What stands here in back quotes, unless it may be a secret.
+    pub fn quote(&self, place: Place, text: &str) -> String {
+        if self.hides(place) { "(not shown: it may be a secret)".into() } else { format!("`{text}`") }
+    }
+
+    /// Whether a message must not repeat what stands here, because it may be a secret.
+    pub fn hides(&self, place: Place) -> bool {
+        let (line, column) = self.position(place.start);
+        let part = |line: &str| line.chars().skip(column - 1).take(place.end - place.start).collect::<String>();
+        part(self.text.lines().nth(line - 1).unwrap_or("")) != part(&mask::line(&self.text, line - 1))
+    }
+
     pub fn problem(&self, place: Place, message: impl Into<String>) -> Problem {
         let (line, column) = self.position(place.start);
         let source = self.text.lines().nth(line - 1).unwrap_or("").trim_end();

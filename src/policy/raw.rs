@@ -42,7 +42,7 @@ pub struct Repository {
     pub session_token_file: Option<Field<String>>,
     /// Where the bucket's name stands in a request: in the path, or in front of the host.
     pub addressing: Option<Field<Addressing>>,
-    /// Certificates to trust, in PEM, beside those of the system.
+    /// Certificate authorities to trust, in PEM, instead of the system's.
     pub ca_file: Option<Field<String>>,
     /// Ask the store to refuse deletion for a time.
     pub object_lock: Option<Field<ObjectLock>>,
@@ -137,9 +137,9 @@ pub struct Volume {
     pub path: Option<Field<String>>,
     /// Name of a Docker volume.
     pub name: Option<Field<String>>,
-    /// Only what matches one of these patterns.
+    /// Only what matches one of these patterns, relative to the volume; one without a slash fits at any depth.
     pub include: Option<Field<Vec<Field<String>>>>,
-    /// Not what matches one of these patterns.
+    /// Not what matches one of these patterns; a directory is left out with all that is in it.
     pub exclude: Option<Field<Vec<Field<String>>>>,
 }
 

@@ -138,6 +138,14 @@ impl<'de> Deserializer<'de> for NodeReader<'_, '_> {
         }
     }
 
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match &self.node.kind {
+            Kind::Scalar { text, plain: true } if text == "true" => visitor.visit_bool(true),
+            Kind::Scalar { text, plain: true } if text == "false" => visitor.visit_bool(false),
+            _ => self.expected("`true` or `false`"),
+        }
+    }
+
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         visitor.visit_u64(self.number()?)
     }
@@ -196,7 +204,7 @@ impl<'de> Deserializer<'de> for NodeReader<'_, '_> {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char string bytes byte_buf unit unit_struct newtype_struct
+        i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char string bytes byte_buf unit unit_struct newtype_struct
         tuple_struct identifier ignored_any
     }
 }
@@ -260,7 +268,8 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
                 return seed.deserialize(key).map(Some);
             }
             self.reader.misspelled.borrow_mut().push(self.start);
-            let message = format!("unknown key `{}`{}", key.text, did_you_mean(&key.text, known.iter().copied()));
+            let quoted = self.reader.document.quote(key.place, &key.text);
+            let message = format!("unknown key {quoted}{}", did_you_mean(&key.text, known.iter().copied()));
             let problem = self.reader.document.problem(key.place, message);
             self.reader.note(problem.help(format!("known here: {}", known.join(", "))));
         }
@@ -356,5 +365,55 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         std::collections::BTreeMap::<String, T>::json_schema(generator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tree;
+
+    #[derive(serde::Deserialize)]
+    struct Shape {
+        on: Option<Field<bool>>,
+        number: Option<Field<u64>>,
+        names: Option<Field<Named<String>>>,
+    }
+
+    fn read(text: &str) -> (Shape, Vec<String>) {
+        let document = Document { path: "/x.yaml".into(), text: text.into() };
+        let node = tree::parse(&document, &|_| None, &mut Vec::new()).unwrap();
+        let reader = Reader::new(&document);
+        let shape = reader.read::<Shape>(&node).value.unwrap();
+        let told = reader.problems.borrow().iter().map(|p| p.message.clone()).collect();
+        (shape, told)
+    }
+
+    #[test]
+    fn truth_is_never_guessed() {
+        assert_eq!(read("on: true").0.on.unwrap().value, Some(true));
+        assert_eq!(read("on: false").0.on.unwrap().value, Some(false));
+        for text in ["on: no", "on: yes", "on: 'true'", "on: 1", "on: True", "on:"] {
+            let (shape, told) = read(text);
+            assert_eq!(shape.on.unwrap().value, None, "{text}");
+            assert!(told[0].starts_with("expected `true` or `false`, found"), "{text}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_leaves_the_others_readable() {
+        let (shape, told) = read("on: maybe\nnumber: 7\nnames: { a: x, b: [y], c: z }\nother: 1\n");
+        assert_eq!(shape.number.unwrap().value, Some(7));
+        let names = shape.names.unwrap().value.unwrap().0;
+        let names: Vec<_> = names.into_iter().map(|(key, value)| (key.value.unwrap(), value.value)).collect();
+        assert_eq!(names, [("a".into(), Some("x".into())), ("b".into(), None), ("c".into(), Some("z".into()))]);
+        assert_eq!(
+            told,
+            [
+                "expected `true` or `false`, found a single value",
+                "expected a text, found a list",
+                "unknown key `other`"
+            ]
+        );
     }
 }

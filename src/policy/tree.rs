@@ -63,6 +63,12 @@ fn syntax_problem(document: &Document, error: &Error) -> Problem {
     };
     let line_start = document.text[..start].rfind('\n').map_or(0, |n| n + 1);
     let line = document.text[line_start..].lines().next().unwrap_or("");
+    // The parser repeats what it read; what may be a secret is cut off.
+    let whole_line = Place { start: line_start, end: line_start + line.len() };
+    let message = match message.split_once('`') {
+        Some((message, _)) if document.hides(whole_line) => message.trim_end().to_string(),
+        _ => message,
+    };
     let help = match error {
         _ if line[..line.len() - line.trim_start().len()].contains('\t') => {
             "YAML is indented with spaces, never with tabs"
@@ -221,7 +227,12 @@ impl Building<'_> {
                     let start = place.start + n;
                     Place { start, end: start + variable.len() }
                 });
-                self.problems.push(self.document.problem(at, wrong.message).help(wrong.help));
+                self.problems.push(if self.document.hides(at) {
+                    let help = "a dollar sign is written twice: $$; a secret is not written here at all";
+                    self.document.problem(at, "this is not a variable").help(help)
+                } else {
+                    self.document.problem(at, wrong.message).help(wrong.help)
+                });
                 Kind::Broken
             }
         }
@@ -242,7 +253,8 @@ impl Building<'_> {
             match map.iter().find(|(known, _)| known.text == text) {
                 Some((first, _)) => {
                     let line = self.document.origin(first.place).line;
-                    let problem = self.document.problem(place, format!("the key `{text}` is here twice"));
+                    let quoted = self.document.quote(place, &text);
+                    let problem = self.document.problem(place, format!("the key {quoted} is here twice"));
                     self.problems.push(problem.help(format!("the first one is in line {line}; keep one of them")));
                 }
                 None => {

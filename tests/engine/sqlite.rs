@@ -3,10 +3,10 @@
 use crate::memory_sink::{MemoryOrigin, MemorySink, dump_into, load_from};
 use crate::{dump, eventually, names, new};
 use bkp::engine::sqlite::{Settings, Sqlite, fingerprint};
-use bkp::engine::{Engine, Target};
+use bkp::engine::{Confirmed, Engine, Target};
 use bkp::error::Kind;
 use rusqlite::Connection;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -493,7 +493,14 @@ fn a_process_without_permission() {
     let unwritable = failure("wal.db");
     assert!(unwritable.to_string().contains("is in WAL mode, and its directory is not writable"), "{unwritable}");
     assert!(dump_failure(&directory.join("wal.db")).to_string().contains("not writable"));
-    dump(&engine(&directory.join("plain.db"))).unwrap();
+    let origin = dump(&engine(&directory.join("plain.db"))).unwrap();
+    let theirs = directory.join("theirs/app.db");
+    if rustix::process::getuid().as_raw() != std::fs::metadata(&theirs).unwrap().uid() {
+        let live = Target::Live(Confirmed::by_name("app", "app").unwrap());
+        let foreign = load_from(&engine(&theirs), &origin, &live).unwrap_err();
+        assert!(foreign.to_string().contains("to its owner 0:0; nothing was changed"), "{foreign}");
+        assert_eq!(names(&directory.join("theirs")), ["app.db"]);
+    }
     println!("all looked at");
 }
 
@@ -506,6 +513,11 @@ fn missing_permissions_are_named() {
     }
     sql(&directory.path().join("wal.db"), "PRAGMA journal_mode = WAL");
     mode(&directory.path().join("unreadable.db"), 0);
+    let theirs = directory.path().join("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    sql(&theirs.join("app.db"), "CREATE TABLE t (x)");
+    mode(&theirs, 0o777);
+    mode(&theirs.join("app.db"), 0o666);
     // A directory that the other user may enter: the one of the tests' own programs may be private.
     let program = tempfile::tempdir().unwrap();
     mode(program.path(), 0o755);
@@ -529,11 +541,10 @@ fn missing_permissions_are_named() {
 }
 
 #[test]
-fn a_full_spool_directory_is_named() {
+fn a_missing_spool_directory_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("app.db");
     fill(&path);
-    // A file where the copy is to be made.
     let scratch = tempfile::tempdir().unwrap();
     let missing = scratch.path().join("missing");
     let failure = dump_into(&engine(&path), &mut MemorySink::new(), &missing).unwrap_err();

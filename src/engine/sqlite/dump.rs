@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 /// Where the number of the library that wrote the file last stands in its header.
 const WRITER_AT: u64 = 96;
 
-pub fn dump(path: &Path, patience: Duration, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
+/// Dumps the database `path` as the stream `name`.
+pub fn dump(path: &Path, name: &str, patience: Duration, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
     let copy = run.scratch.join("copy.db");
     let (consistent_at, waited) = copy_in_one_step(path, &copy, patience, run)?;
     let (warnings, fingerprint) = std::thread::scope(|scope| {
@@ -34,7 +35,7 @@ pub fn dump(path: &Path, patience: Duration, sink: &mut dyn Sink, run: &DumpRun<
     })?;
     let inventory = inventory(&copy, path, &fingerprint)?;
     let version = version(&copy)?;
-    send(path, &copy, sink, run)?;
+    send(path, name, &copy, sink, run)?;
     std::fs::remove_file(&copy).context(|| format!("cannot remove {}", copy.display()))?;
     Ok(Dumped {
         version,
@@ -101,13 +102,12 @@ fn copy_in_one_step(
     Ok((at, note))
 }
 
-fn send(path: &Path, copy: &Path, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<()> {
+fn send(path: &Path, name: &str, copy: &Path, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<()> {
     let file = File::open(copy).context(|| format!("cannot read the copy of {}", path.display()))?;
     let size = file.metadata().context(|| format!("cannot look at the copy of {}", path.display()))?.len();
     run.context.meter.total_bytes.fetch_add(size, Relaxed);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut data = Metered::new(file, run.context);
-    sink.stream(&name, &mut data)?;
+    sink.stream(name, &mut data)?;
     if data.ended() && data.bytes() == size {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 //!
 //! One part for each table with its number of rows; the digest is the sum (modulo 2²⁵⁶) of the BLAKE3 of every row, so that
 //! threads can share the work and duplicates count. A row is its columns, each with its type: a tag, then 8 bytes (integer,
-//! bits of a real), or length and bytes (text as UTF-8, blob), or length and BLAKE3 of them when they are long.
+//! bits of a real), or length (2 bytes) and text as UTF-8 or blob, or length (8 bytes) and BLAKE3 when those are long.
 //! Implicit rowids are no content, because VACUUM changes them. Virtual tables are not read, but the tables they keep their
 //! data in are; neither are virtual generated columns, which may need functions of the application, nor `sqlite_stat*`.
 //! The part `schema` covers the text of all definitions, `header` what the file says of itself.
@@ -220,12 +220,13 @@ fn scan(connection: &Connection, query: &str, cancel: &Cancel) -> std::result::R
 
 fn encode(row: &mut Vec<u8>, value: ValueRef<'_>) {
     let mut bytes = |tag: u8, bytes: &[u8]| {
-        let long = bytes.len() > LONG;
-        row.push(if long { tag + 2 } else { tag });
-        row.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        if long {
+        if bytes.len() > LONG {
+            row.push(tag + 2);
+            row.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
             row.extend_from_slice(blake3::hash(bytes).as_bytes());
         } else {
+            row.push(tag);
+            row.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
             row.extend_from_slice(bytes);
         }
     };

@@ -7,6 +7,7 @@
 //!
 //! An old database too broken for step 2 is moved out of the way first, then its journals, then the new one gets the name: a crash
 //! in between leaves no database, with everything kept as `*.replaced-…`. Those are never deleted: no safety copy exists of them.
+//! A program that is started during the rename itself may still hold the old file, so the application has to be stopped.
 
 use super::load::{self, SUFFIXES};
 use super::{open, place};
@@ -44,15 +45,16 @@ pub fn replace(origin: &dyn Origin, path: &Path, patience: Duration, run: &LoadR
     }
     nobody_has_it(path)?;
     let (mut file, mut loaded) = load::receive(origin, path, run)?;
-    let kept = match &old {
+    match &old {
         Some(old) => same_owner(&mut file, old, path)?,
-        None => Some(format!("{} was absent: the new file belongs to the user bkp runs as", path.display())),
-    };
-    loaded.warnings.extend(kept);
+        None => {
+            let text = format!("{} was absent: the new file belongs to the user bkp runs as", path.display());
+            loaded.warnings.push(text);
+        }
+    }
     nobody_has_it(path)?;
     match settle(path, old.is_some(), patience, run)? {
         Old::Locked(connection) => {
-            file.file().sync_all().context(|| format!("cannot write {}", path.display()))?;
             durable::crash_point("restore:before-live");
             file.commit(path).context(|| format!("cannot replace {}", path.display()))?;
             durable::crash_point("restore:after-live");
@@ -66,14 +68,17 @@ pub fn replace(origin: &dyn Origin, path: &Path, patience: Duration, run: &LoadR
     Ok(loaded)
 }
 
-fn same_owner(file: &mut TempFile, old: &Metadata, path: &Path) -> Result<Option<String>> {
-    let mode = std::fs::Permissions::from_mode(old.mode() & 0o7777);
-    let owner = std::os::unix::fs::fchown(file.file(), Some(old.uid()), Some(old.gid()));
+/// The application could not open a database of another owner, so there is none.
+fn same_owner(file: &mut TempFile, old: &Metadata, path: &Path) -> Result<()> {
+    let (uid, gid) = (old.uid(), old.gid());
+    std::os::unix::fs::fchown(file.file(), Some(uid), Some(gid)).map_err(|error| {
+        Failure::failed(format!("cannot give {} to its owner {uid}:{gid}; nothing was changed", path.display()))
+            .because(error)
+            .hint("Run bkp as root or as the owner of the database")
+    })?;
     // After the owner, whose change drops some bits of the mode.
-    file.file().set_permissions(mode).context(|| format!("cannot set the mode of {}", path.display()))?;
-    Ok(owner.err().map(|error| {
-        format!("{} could not be given back to its owner {}:{} ({error})", path.display(), old.uid(), old.gid())
-    }))
+    let mode = std::fs::Permissions::from_mode(old.mode() & 0o7777);
+    file.file().set_permissions(mode).context(|| format!("cannot set the mode of {}", path.display()))
 }
 
 fn locked(path: &Path, by: &str) -> Failure {

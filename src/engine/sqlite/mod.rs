@@ -63,7 +63,9 @@ impl Engine for Sqlite {
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
         let path = place::find(&self.settings.path)?;
-        dump::dump(&path, self.patience, sink, run)
+        // As it is configured: behind a symbolic link the file may be called anything.
+        let name = self.settings.path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        dump::dump(&path, &name, self.patience, sink, run)
     }
 
     fn load(&self, origin: &dyn Origin, target: &Target, run: &LoadRun<'_>) -> Result<Loaded> {

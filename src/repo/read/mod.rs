@@ -145,10 +145,13 @@ mod tests {
     fn only_touched_chunks_are_wanted() {
         let chunk = |length| ChunkInfo { id: [0; 32], pack: 0, offset: 0, length };
         let tar = [chunk(10), chunk(10), chunk(10), chunk(10)];
-        let offsets = |ranges: &[Range<u64>]| wanted(&tar, Some(ranges)).iter().map(|(at, _)| *at).collect::<Vec<_>>();
-        assert_eq!(offsets(&[0..1]), [0]);
-        assert_eq!(offsets(&[9..11, 30..31]), [0, 10, 30]);
-        assert_eq!(offsets(&[10..20]), [10]);
+        let offsets = |ranges: &[(u64, u64)]| {
+            let ranges: Vec<_> = ranges.iter().map(|(from, to)| *from..*to).collect();
+            wanted(&tar, Some(&ranges)).iter().map(|(at, _)| *at).collect::<Vec<_>>()
+        };
+        assert_eq!(offsets(&[(0, 1)]), [0]);
+        assert_eq!(offsets(&[(9, 11), (30, 31)]), [0, 10, 30]);
+        assert_eq!(offsets(&[(10, 20)]), [10]);
         assert_eq!(wanted(&tar, None).len(), 4);
     }
 }
