@@ -1,12 +1,16 @@
 //! The command line as people and scripts use it: what each command does (here), restores, and mistakes (in `tests/cli/`).
 #![allow(clippy::unwrap_used)] // test code outside of test functions
 
+#[path = "cli/bucket.rs"]
+mod bucket;
 #[path = "cli/mistakes.rs"]
 mod mistakes;
 #[path = "cli/restores.rs"]
 mod restores;
 #[path = "cli/runs.rs"]
 mod runs;
+#[path = "support/mod.rs"]
+mod servers;
 #[path = "support/cli.rs"]
 mod support;
 

@@ -264,7 +264,9 @@ impl Restore<'_> {
             }
         };
         phase("restore");
-        context.meter.total_bytes.store(plan.bytes, std::sync::atomic::Ordering::Relaxed);
+        if plan.act.path.is_none() {
+            context.meter.total_bytes.store(plan.bytes, std::sync::atomic::Ordering::Relaxed);
+        }
         let run = LoadRun { context, path: plan.act.path.clone() };
         let loaded = self.engine.load(&PointOrigin::new(reader), &target, &run)?;
         warnings.extend(loaded.warnings.iter().cloned());
