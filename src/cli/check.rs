@@ -92,6 +92,9 @@ impl Arguments {
         });
         env.output.answer(&document, || text(&report, level, self.sample, seconds))?;
         let damaged = !report.problems.is_empty() || !catalog.broken.is_empty();
+        if access.writer.is_none() {
+            env.output.note("This host is no writer of the repository, so nothing of this was recorded.");
+        }
         if damaged && !env.output.json {
             env.output.note("Restore what you need from another point, then find out what happened to the store; a new backup stores missing data again.");
         }

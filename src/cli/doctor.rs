@@ -2,7 +2,7 @@
 
 use super::Ran;
 use super::environment::Environment;
-use super::format::{self, size};
+use super::format::{self, count, size};
 use super::output::table;
 use crate::error::{Failure, Kind, Result};
 use crate::repo::writer::{Writer, state_file};
@@ -71,7 +71,7 @@ impl Arguments {
                 findings.add(
                     "configuration",
                     Verdict::Ok,
-                    format!("{} files, {sources} sources", configuration.files.len()),
+                    format!("{}, {}", count(configuration.files.len(), "file"), count(sources, "source")),
                 );
                 if !configuration.warnings.is_empty() {
                     findings.add("configuration", Verdict::Warning, configuration.warnings.join("; "));
@@ -177,7 +177,7 @@ fn of_repository(env: &Environment, repository: &Repository, findings: &mut Find
         repository.store.list("keys/")?.iter().filter(|e| keys::epoch_number(e.key.as_str()).is_some()).count();
     let people = keys::list_recipients(&*repository.store)?.recipients.len();
     let verdict = if sealed == 0 { Verdict::Failed } else { Verdict::Ok };
-    findings.add("keys", verdict, format!("{sealed} data epochs, sealed to {people} recipients"));
+    findings.add("keys", verdict, format!("{}, sealed to {}", count(sealed, "data epoch"), count(people, "recipient")));
     if env.globals.identity.is_empty() {
         findings.add("recovery key", Verdict::Note, "not tested");
         findings.hint("Where the key is kept, run: bkp doctor --identity FILE");
@@ -185,7 +185,7 @@ fn of_repository(env: &Environment, repository: &Repository, findings: &mut Find
     }
     match env.operator().and_then(|operator| operator.epochs(&*repository.store)) {
         Ok(opened) if opened.len() == sealed => {
-            findings.add("recovery key", Verdict::Ok, format!("opens all {sealed} data epochs"));
+            findings.add("recovery key", Verdict::Ok, format!("opens {}", count(sealed, "data epoch")));
         }
         Ok(opened) => {
             findings.add("recovery key", Verdict::Warning, format!("opens {} of {sealed} data epochs", opened.len()));
@@ -294,7 +294,7 @@ fn of_writer(env: &Environment, repository: &Repository, writer: &Writer, findin
     let here = env.globals.identity.iter().any(|path| path.exists());
     if here {
         findings.add("separation", Verdict::Note, "this host holds a private key that reads its backups");
-        findings.hint("Fine for a test; keep the key elsewhere else");
+        findings.hint("Fine for a test; elsewhere, keep the key on another machine");
     }
     Ok(())
 }

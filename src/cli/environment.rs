@@ -41,7 +41,7 @@ pub struct Globals {
     /// No colour (also: NO_COLOR)
     #[arg(long, global = true, help_heading = "Global options")]
     pub no_color: bool,
-    /// How to show progress
+    /// How to show progress on standard error; auto: a bar on a terminal, else nothing
     #[arg(long, global = true, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Global options")]
     pub progress: Mode,
     #[command(flatten)]
@@ -52,19 +52,19 @@ pub struct Globals {
 #[derive(clap::Args, Clone, Debug)]
 pub struct StoreOptions {
     /// S3 server, such as https://minio.example:9000 [env: BKP_ENDPOINT]
-    #[arg(long, global = true, hide_short_help = true, value_name = "URL", help_heading = "S3 options")]
+    #[arg(long, global = true, value_name = "URL", help_heading = "S3 options")]
     pub endpoint: Option<String>,
     /// S3 region [env: AWS_REGION]
-    #[arg(long, global = true, hide_short_help = true, value_name = "NAME", help_heading = "S3 options")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "S3 options")]
     pub region: Option<String>,
     /// File that holds the access key [default: AWS_ACCESS_KEY_ID]
-    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", help_heading = "S3 options")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
     pub access_key_file: Option<PathBuf>,
     /// File that holds the secret key [default: AWS_SECRET_ACCESS_KEY]
-    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", help_heading = "S3 options")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
     pub secret_key_file: Option<PathBuf>,
     /// Certificates (PEM) to trust instead of the system's
-    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", help_heading = "S3 options")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
     pub ca_file: Option<PathBuf>,
 }
 

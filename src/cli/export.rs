@@ -7,7 +7,6 @@ use super::show::find;
 use crate::durable::{self, TempFile};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::event::{Event, Events};
-use crate::repo::catalog::Wanted;
 use crate::repo::read::PointReader;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -44,7 +43,7 @@ impl Arguments {
         }
         let repository = env.repository()?;
         let access = env.reading(&repository)?;
-        let catalog = points::read(env, &repository, &access, Wanted::default())?;
+        let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point)?;
         let reader = PointReader::open(&repository, point, &access.keys, &env.cancel)?;
         let name = self.choose(&reader)?;

@@ -7,7 +7,6 @@ use super::points;
 use super::show::find;
 use super::{Ran, format};
 use crate::error::{Context as _, Failure, Kind, Result};
-use crate::repo::catalog::Wanted;
 use crate::repo::read::PointReader;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
@@ -68,7 +67,7 @@ impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         let repository = env.repository()?;
         let access = env.reading(&repository)?;
-        let catalog = points::read(env, &repository, &access, Wanted::default())?;
+        let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point)?;
         let reader = PointReader::open(&repository, point, &access.keys, &env.cancel)?;
         let mut out = BufWriter::new(io::stdout().lock());

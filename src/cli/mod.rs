@@ -49,12 +49,15 @@ Exit codes:
 /// Backs up the databases and volumes of container stacks, and proves that the backups restore.
 #[derive(Parser, Debug)]
 #[command(name = "bkp", version, after_help = AFTER_HELP, arg_required_else_help = true, max_term_width = 110)]
-#[command(subcommand_help_heading = "Commands", disable_help_subcommand = true)]
+#[command(subcommand_help_heading = "Commands", disable_help_subcommand = true, disable_help_flag = true)]
 struct Program {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
     globals: Globals,
+    /// Print help
+    #[arg(short, long, global = true, action = clap::ArgAction::HelpShort, help_heading = "Global options")]
+    help: Option<bool>,
 }
 
 #[derive(clap::Subcommand, Debug)]

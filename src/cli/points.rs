@@ -8,7 +8,7 @@ use crate::error::{Kind, Result};
 use crate::job::status::Proofs;
 use crate::repo::catalog::{self, Catalog, Wanted};
 use crate::repo::point::Point;
-use crate::repo::{Repository, proof};
+use crate::repo::{Repository, names, proof};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -84,6 +84,17 @@ pub fn read(env: &Environment, repository: &Repository, access: &Access, wanted:
         env.output.warn(&format!("{key}: {}", failure.full()));
     }
     Ok(catalog)
+}
+
+/// The points among which `text` names one: those of a source of that name, or all, when it may be an id.
+pub fn read_for(env: &Environment, repository: &Repository, access: &Access, text: &str) -> Result<Catalog> {
+    if names::check_source(text).is_ok() {
+        let catalog = read(env, repository, access, Wanted { source: Some(text), ..Wanted::default() })?;
+        if !catalog.points.is_empty() {
+            return Ok(catalog);
+        }
+    }
+    read(env, repository, access, Wanted::default())
 }
 
 /// What a damaged point makes of a command that else went well.

@@ -12,10 +12,8 @@ use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
-    /// A bar on a terminal, else nothing.
     Auto,
     Bar,
-    /// One JSON object a line, on standard error.
     Json,
     None,
 }

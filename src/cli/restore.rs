@@ -109,7 +109,10 @@ impl Arguments {
             .as_deref()
             .map(|text| When::parse(text, &env.now.to_zoned(self.zone(env, named.as_deref())?.clone())));
         let when = when.transpose()?;
-        let catalog = points::read(env, repository, access, catalog::Wanted::default())?;
+        let catalog = match named.as_ref().or(self.what.as_ref()) {
+            Some(name) => points::read_for(env, repository, access, name)?,
+            None => points::read(env, repository, access, catalog::Wanted::default())?,
+        };
         let mut source = named;
         let mut wanted = match when {
             Some(When::Point(id)) => Wanted::Point(id),
@@ -186,19 +189,15 @@ impl Arguments {
             std::path::absolute(path)
                 .map_err(|e| Failure::from_io(e, || format!("cannot tell where {} is", path.display())))
         };
+        let here = || absolute(Path::new("."));
+        let stream = point.streams.first().map_or("dump", |s| s.name.as_str());
         match (&self.to, settings) {
             (Some(path), _) => Ok(Destination::New(absolute(path)?)),
             (None, Settings::Command(command)) if command.restore.is_some() => Ok(Destination::Command),
-            (None, Settings::Command(command)) => Ok(Destination::New(restore::default_target(
-                Path::new(&command.stream),
-                point,
-                &absolute(Path::new("."))?,
-            ))),
-            (None, _) => Ok(Destination::New(restore::default_target(
-                Path::new(&engine.location()),
-                point,
-                &absolute(Path::new("."))?,
-            ))),
+            (None, Settings::Command(_)) => {
+                Ok(Destination::New(restore::default_target(Path::new(stream), point, &here()?)))
+            }
+            (None, _) => Ok(Destination::New(restore::default_target(Path::new(&engine.location()), point, &here()?))),
         }
     }
 

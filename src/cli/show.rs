@@ -7,7 +7,7 @@ use super::output::{pairs, plain};
 use super::points::{self, view};
 use super::{Ran, format};
 use crate::error::{Failure, Result};
-use crate::repo::catalog::{Catalog, Wanted};
+use crate::repo::catalog::Catalog;
 use crate::repo::point::{Body, Point};
 use crate::repo::read::PointReader;
 use crate::repo::{Repository, proof};
@@ -47,7 +47,7 @@ impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         let repository = env.repository()?;
         let access = env.listing(&repository)?;
-        let catalog = points::read(env, &repository, &access, Wanted::default())?;
+        let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point)?;
         let proofs = proof::highest(&repository, &access.keys, &access.trust, Some(&point.source))?;
         let body = match access.operator {
