@@ -92,9 +92,15 @@ pub fn choose<'c>(catalog: &'c Catalog, request: &Request) -> Result<&'c Point> 
         }
         Wanted::At(instant) => {
             let source = request.source.as_deref().ok_or_else(|| Failure::usage("no source was named"))?;
-            catalog.newest(source, *instant).ok_or_else(|| too_early(catalog, source, *instant))
+            catalog.newest(source, to_its_end(*instant)).ok_or_else(|| too_early(catalog, source, *instant))
         }
     }
+}
+
+/// Instants are shown, and typed, in whole seconds: a second includes what happened within it.
+fn to_its_end(instant: Timestamp) -> Timestamp {
+    let rest = if instant.subsec_nanosecond() == 0 { 999_999_999 } else { 0 };
+    instant.checked_add(jiff::SignedDuration::from_nanos(rest)).unwrap_or(instant)
 }
 
 fn too_early(catalog: &Catalog, source: &str, instant: Timestamp) -> Failure {
@@ -356,6 +362,10 @@ mod tests {
         assert_eq!(chosen("2026-01-02T12:00:00Z").unwrap(), "00000002");
         assert_eq!(chosen("2026-01-02T00:00:00Z").unwrap(), "00000002");
         assert_eq!(chosen("2027-01-01T00:00:00Z").unwrap(), "00000003");
+        let within_the_second =
+            Catalog { points: vec![point("00000004", "2026-01-02T00:00:00.9Z")], ..Catalog::default() };
+        assert_eq!(choose(&within_the_second, &at("2026-01-02T00:00:00Z")).unwrap().id(), "00000004", "as it is shown");
+        assert!(choose(&within_the_second, &at("2026-01-02T00:00:00.8Z")).is_err());
         let early = chosen("2025-01-01T00:00:00Z").unwrap_err();
         assert!(early.next_step().unwrap().contains("00000001"), "{early:?}");
     }
