@@ -6,12 +6,12 @@
 
 use crate::error::{Failure, Kind, Result};
 use crate::event::Context;
-use crate::repo::container::{decode, random};
+use crate::repo::container::decode;
 use crate::repo::index::{ChunkInfo, Index, PackInfo};
 use crate::repo::keys::Keyring;
 use crate::repo::point::{Pin, Point};
 use crate::repo::proof::Level;
-use crate::repo::read::{Cutter, PointReader};
+use crate::repo::read::{Cutter, PointReader, open_pack};
 use crate::repo::{Repository, names};
 use crate::store::{Key, StoreError};
 use serde::Serialize;
@@ -245,9 +245,8 @@ fn read_objects(request: &Request<'_>, objects: &[Object], report: &mut Report) 
 fn read_object(request: &Request<'_>, object: &Object) -> Result<()> {
     match &object.content {
         Content::Pack { data, chunks, id_key } if request.level == Some(Level::Readable) => {
-            let bytes = request.repository.pinned(&object.pin)?;
             let name = object.pin.key.clone();
-            let frames = random::from_bytes(&bytes, request.keys, name.as_str())?;
+            let frames = open_pack(request.repository, &object.pin, request.keys)?;
             if frames.data_bytes() != *data {
                 return Err(Failure::new(
                     Kind::Verification,

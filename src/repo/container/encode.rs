@@ -87,7 +87,9 @@ impl<W: Write> Sealer<W> {
 /// Each frame is freed as soon as it is compressed.
 pub fn seal_frames(frames: Vec<Vec<u8>>, compressor: &mut FrameCompressor, recipients: &Recipients) -> Result<Vec<u8>> {
     let what = || "cannot seal an object".to_string();
-    let expected = frames.iter().map(Vec::len).sum::<usize>() / 3 + 4096;
+    // Room for the worst case, so that it never grows by copying; what is not written to takes no memory.
+    let data: usize = frames.iter().map(Vec::len).sum();
+    let expected = data + data / 8 + (64 << 10);
     let mut sealer = Sealer::new(Vec::with_capacity(expected), compressor.compression.codec, recipients)?;
     for frame in frames {
         let compressed = compressor.compress(&frame).context(what)?;

@@ -6,7 +6,7 @@ use super::decode::{damaged, decrypt};
 use super::{FRAME_BYTES, Frame, SEEK_FOOTER_BYTES, parse_table, u32_at};
 use crate::error::{Failure, Result};
 use crate::repo::keys::Keyring;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
 /// An opened container: its frames by number.
 pub struct Frames<P> {
@@ -19,10 +19,15 @@ pub struct Frames<P> {
     what: String,
 }
 
-/// Decrypts a whole object that was fetched.
-pub fn from_bytes(bytes: &[u8], keys: &Keyring, what: &str) -> Result<Frames<std::io::Cursor<Vec<u8>>>> {
-    let mut plain = Vec::with_capacity(bytes.len());
-    decrypt(bytes, keys, what)?.read_to_end(&mut plain).map_err(|e| damaged(what, e.to_string()))?;
+/// Decrypts a whole object of `size` bytes. Nothing of it may be used before the caller has compared what it read.
+pub fn decrypt_whole(input: impl BufRead, size: u64, keys: &Keyring, what: &str) -> Result<Vec<u8>> {
+    let mut plain = Vec::with_capacity(size as usize);
+    decrypt(input, keys, what)?.read_to_end(&mut plain).map_err(|e| damaged(what, e.to_string()))?;
+    Ok(plain)
+}
+
+/// The frames of a decrypted object.
+pub fn from_plain(plain: Vec<u8>, what: &str) -> Result<Frames<std::io::Cursor<Vec<u8>>>> {
     Frames::new(std::io::Cursor::new(plain), what)
 }
 

@@ -3,10 +3,11 @@
 //! A reader gives an error instead of end-of-file when something is missing; whoever restores must not make anything live
 //! before it saw a good end.
 
+mod counted;
 mod packs;
 mod stream;
 
-pub(super) use packs::Cutter;
+pub(super) use packs::{Cutter, open_pack};
 
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;

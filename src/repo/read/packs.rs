@@ -1,5 +1,6 @@
 //! Reading chunks out of packs: in order ([`Sequence`]), or all that are wanted, in parallel ([`for_each`]).
 
+use super::counted::Counted;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::repo::container::random::{self, Frames};
@@ -33,8 +34,7 @@ impl PackSource<'_> {
     /// A pack whose whole object was compared with its hash.
     pub fn whole(&self, pack: &PackInfo) -> Result<Frames<Cursor<Vec<u8>>>> {
         let pin = self.pin(pack);
-        let bytes = self.repository.pinned(&pin)?;
-        random::from_bytes(&bytes, self.keys, pin.key.as_str())
+        open_pack(self.repository, &pin, self.keys)
     }
 
     /// A pack of which only parts are fetched: their authenticity is that of the chunk ids.
@@ -50,6 +50,14 @@ impl PackSource<'_> {
         };
         random::from_seekable(ranged, self.keys, pin.key.as_str())
     }
+}
+
+/// Opens a pack as a whole: the object is hashed while it is decrypted, so that it is in memory once.
+pub fn open_pack(repository: &Repository, pin: &Pin, keys: &Keyring) -> Result<Frames<Cursor<Vec<u8>>>> {
+    let (input, passed) = Counted::open(repository, pin)?;
+    let plain = random::decrypt_whole(input, pin.size, keys, pin.key.as_str())?;
+    passed.must_be(pin)?;
+    random::from_plain(plain, pin.key.as_str())
 }
 
 /// Copies chunks out of frames, remembering the frame it is in: neighbours come cheap.

@@ -1,31 +1,13 @@
 //! Reading a stream: its objects one after the other, each compared with its pin, the whole with its hash.
 
+use super::counted::{Counted, Passed};
 use crate::error::{Failure, Kind, Result};
 use crate::repo::Repository;
 use crate::repo::container::decode;
 use crate::repo::keys::Keyring;
 use crate::repo::point::{Pin, Stream};
 use sha2::{Digest, Sha256};
-use std::io::{self, BufReader, Read};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// What went through a [`Counted`], shared with whoever compares it at the end.
-type Passed = Arc<Mutex<(Sha256, u64)>>;
-
-struct Counted<R> {
-    inner: R,
-    passed: Passed,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        passed.0.update(&buffer[..n]);
-        passed.1 += n as u64;
-        Ok(n)
-    }
-}
+use std::io::{self, Read};
 
 pub struct StreamReader {
     repository: Repository,
@@ -46,37 +28,21 @@ impl StreamReader {
     fn open_next(&mut self) -> Result<bool> {
         let Some(pin) = self.stream.objects.get(self.next).cloned() else { return Ok(false) };
         self.next += 1;
-        let object = self.repository.store.get(&pin.key, None).map_err(|e| match e {
-            crate::store::StoreError::NotFound(key) => {
-                Failure::new(Kind::Verification, format!("{key} is missing from the store"))
-            }
-            other => other.into(),
-        })?;
-        let passed: Passed = Arc::default();
-        let counted = BufReader::with_capacity(256 << 10, Counted { inner: object, passed: passed.clone() });
+        let (counted, passed) = Counted::open(&self.repository, &pin)?;
         let data = decode::open(counted, self.stream.codec, &self.keys, pin.key.as_str())?;
         self.current = Some((data, passed, pin));
         Ok(true)
     }
 
-    fn damaged(&self, what: &str) -> Failure {
-        Failure::new(Kind::Verification, format!("{what} is damaged: it is not what was written"))
-    }
-
     /// At the end of an object: its bytes were those of the pin.
     fn close_current(&mut self) -> Result<()> {
-        if let Some((_, passed, pin)) = self.current.take() {
-            let passed = passed.lock().unwrap_or_else(PoisonError::into_inner);
-            if passed.1 != pin.size || <[u8; 32]>::from(passed.0.clone().finalize()) != pin.sha256 {
-                return Err(self.damaged(pin.key.as_str()));
-            }
-        }
-        Ok(())
+        self.current.take().map_or(Ok(()), |(_, passed, pin)| passed.must_be(&pin))
     }
 
     fn prove(&mut self) -> Result<()> {
         if self.bytes != self.stream.bytes || <[u8; 32]>::from(self.hash.clone().finalize()) != self.stream.sha256 {
-            return Err(self.damaged(&format!("the stream {}", self.stream.name)));
+            let what = format!("the stream {} is damaged: it is not what was written", self.stream.name);
+            return Err(Failure::new(Kind::Verification, what));
         }
         self.proven = true;
         Ok(())
