@@ -139,7 +139,7 @@ fn no_file_at_all_is_an_empty_configuration() {
     let host = Host::with(&[]);
     let configuration = host.load().unwrap();
     assert!(configuration.policies.is_empty() && configuration.repository.is_none());
-    assert_eq!(configuration.memory, policy::DEFAULT_MEMORY);
+    assert_eq!(configuration.memory, bkp::repo::DEFAULT_MEMORY);
     fs::remove_dir(host.directory.path().join("policies.d")).unwrap();
     assert!(host.load().is_ok());
 }

@@ -85,7 +85,7 @@ fn pieces(generation: u64) -> Vec<Vec<u8>> {
 
 /// A backup with a stream and a tree, against a store that may fail; the session is ended as a job would end it.
 fn attempt(fixture: &Fixture, store: Arc<dyn Store>, generation: u64) -> Result<Point> {
-    let repository = Repository { store, info: fixture.repository.info.clone() };
+    let repository = Repository::new(store, fixture.repository.info.clone());
     let mut session = Session::begin(
         &repository,
         &fixture.writer,

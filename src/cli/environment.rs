@@ -193,15 +193,16 @@ impl Environment {
 
     /// Opens the repository. What its endpoint was found to do when it was made is made use of.
     pub fn repository(&self) -> Result<Repository> {
+        let memory = self.configuration()?.memory;
         let mut settings = self.store_settings()?;
         let repository = Repository::open(store::open_cancellable(&settings, self.cancel.clone())?)?;
         settings.capabilities = serde_json::from_value(repository.info.store.clone()).ok();
         match (&settings.location, settings.capabilities) {
             (Location::Bucket { .. }, Some(_)) => {
                 let store = store::open_cancellable(&settings, self.cancel.clone())?;
-                Ok(Repository { store, info: repository.info })
+                Ok(Repository::new(store, repository.info).with_memory(memory))
             }
-            _ => Ok(repository),
+            _ => Ok(repository.with_memory(memory)),
         }
     }
 

@@ -35,9 +35,6 @@ pub use show::{Shown, schema, show};
 pub use values::{duration, duration_text, name as check_name, size, size_text};
 pub use when::When;
 
-/// Memory for a run when nothing is said.
-pub const DEFAULT_MEMORY: u64 = 256 << 20;
-
 /// Everything that was configured.
 #[derive(Clone, Debug)]
 pub struct Configuration {
@@ -128,7 +125,7 @@ impl Default for Configuration {
         Configuration {
             repository: None,
             timezone: TimeZone::system(),
-            memory: DEFAULT_MEMORY,
+            memory: crate::repo::DEFAULT_MEMORY,
             policies: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),

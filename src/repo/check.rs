@@ -209,7 +209,7 @@ fn chosen(request: &Request<'_>, key: &Key) -> bool {
 fn read_objects(request: &Request<'_>, objects: &[Object], report: &mut Report) -> Result<()> {
     let next = AtomicUsize::new(0);
     let outcome = Mutex::new((Vec::new(), 0u64, None));
-    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
+    let workers = request.repository.workers();
     std::thread::scope(|scope| {
         for _ in 0..workers.min(objects.len()) {
             scope.spawn(|| {

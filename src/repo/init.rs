@@ -58,7 +58,7 @@ impl Prepared {
             Err(e) => return Err(e.into()),
         }
         durable::crash_point("init:repository-written");
-        Ok((Repository { store, info }, writer))
+        Ok((Repository::new(store, info), writer))
     }
 }
 

@@ -42,9 +42,32 @@ pub struct RepositoryInfo {
 pub struct Repository {
     pub store: Arc<dyn Store>,
     pub info: RepositoryInfo,
+    /// Bytes of memory that work with this repository may take.
+    memory: u64,
 }
 
+/// What holds whatever the size of the data, unless the configuration says otherwise.
+pub const DEFAULT_MEMORY: u64 = 256 << 20;
+/// What one writing or reading thread holds: a pack and its frames. Measured, as is what is needed besides.
+const WORKER_MEMORY: u64 = 36 << 20;
+const BASE_MEMORY: u64 = 160 << 20;
+
 impl Repository {
+    pub fn new(store: Arc<dyn Store>, info: RepositoryInfo) -> Self {
+        Repository { store, info, memory: DEFAULT_MEMORY }
+    }
+
+    pub fn with_memory(self, memory: u64) -> Self {
+        Repository { memory, ..self }
+    }
+
+    /// Threads that may hold a pack at the same time: as many as there are processors and memory for.
+    pub fn workers(&self) -> usize {
+        let fitting = self.memory.saturating_sub(BASE_MEMORY) / WORKER_MEMORY;
+        let processors = std::thread::available_parallelism().map_or(2, |n| n.get());
+        processors.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
+    }
+
     /// Opens what is there; [`Kind::NoRepository`] when there is none.
     pub fn open(store: Arc<dyn Store>) -> Result<Self> {
         let none = || {
@@ -61,7 +84,7 @@ impl Repository {
         let version: FormatOnly = serde_json::from_slice(&bytes).map_err(damaged)?;
         point::refuse_newer(version.format, "the repository")?;
         let info = serde_json::from_slice(&bytes).map_err(damaged)?;
-        Ok(Repository { store, info })
+        Ok(Repository::new(store, info))
     }
 
     pub fn id(&self) -> &str {

@@ -16,14 +16,13 @@ pub struct Compression {
     pub codec: Codec,
     /// zstd 1–19, gzip 1–9.
     pub level: i32,
-    /// Threads that compress.
+    /// Threads that compress; a session takes as many as its repository allows.
     pub workers: usize,
 }
 
 impl Default for Compression {
     fn default() -> Self {
-        let workers = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
-        Compression { codec: Codec::Zstd, level: 3, workers }
+        Compression { codec: Codec::Zstd, level: 3, workers: 1 }
     }
 }
 
@@ -101,7 +100,7 @@ pub fn seal_frames(frames: Vec<Vec<u8>>, compressor: &mut FrameCompressor, recip
 /// A container of a small thing: a point, an index, a body.
 pub fn seal(data: &[u8], recipients: &Recipients) -> Result<Vec<u8>> {
     let frames: Vec<_> = data.chunks(FRAME_BYTES).map(<[u8]>::to_vec).collect();
-    let mut compressor = FrameCompressor::new(Compression { workers: 1, ..Compression::default() })?;
+    let mut compressor = FrameCompressor::new(Compression::default())?;
     seal_frames(frames, &mut compressor, recipients)
 }
 

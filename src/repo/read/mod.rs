@@ -111,7 +111,7 @@ impl<'a> PointReader<'a> {
         take: &(dyn Fn(u64, &[u8]) -> Result<()> + Sync),
     ) -> Result<()> {
         let index = self.tree()?;
-        let workers = std::thread::available_parallelism().map_or(2, |n| n.get().min(8));
+        let workers = self.repository.workers();
         packs::for_each(&self.packs(), index, &wanted(&index.tar, ranges), workers, self.cancel, take)
     }
 }

@@ -117,6 +117,8 @@ impl<'a> Session<'a> {
             Some(base) if !resume::still_there(store, &base.point)? => None,
             other => other,
         };
+        let compression = Compression { workers: repository.workers(), ..options.compression };
+        let options = Options { compression, ..options };
         let dead = resume::dead_sessions(repository, writer, source, &id)?;
         let checkpointed = resume::checkpoints(repository, writer, &dead)?;
         let mut session = Session {
