@@ -2,9 +2,9 @@
 //!
 //! Works on a whole decrypted object in memory, or on a seekable one of which only the needed segments are fetched.
 
-use super::decode::{damaged, decrypt};
+use super::decode::{damaged, decrypt, unread};
 use super::{FRAME_BYTES, Frame, SEEK_FOOTER_BYTES, parse_table, u32_at};
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::repo::keys::Keyring;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
@@ -22,7 +22,7 @@ pub struct Frames<P> {
 /// Decrypts a whole object that was fetched.
 pub fn from_bytes(bytes: &[u8], keys: &Keyring, what: &str) -> Result<Frames<std::io::Cursor<Vec<u8>>>> {
     let mut plain = Vec::with_capacity(bytes.len());
-    decrypt(bytes, keys, what)?.read_to_end(&mut plain).map_err(|e| damaged(what, e.to_string()))?;
+    decrypt(bytes, keys, what)?.read_to_end(&mut plain).map_err(|e| unread(what, e))?;
     Frames::new(std::io::Cursor::new(plain), what)
 }
 
@@ -37,9 +37,7 @@ pub fn from_seekable<'a, R: Read + Seek + Send + 'a>(
 
 impl<P: Read + Seek> Frames<P> {
     fn new(mut plain: P, what: &str) -> Result<Self> {
-        let table = read_table(&mut plain)
-            .map_err(|e| Failure::from_io(e, String::new))
-            .map_err(|e| damaged(what, e.full()))?;
+        let table = read_table(&mut plain).map_err(|e| unread(what, e))?;
         let mut starts = Vec::with_capacity(table.len());
         let (mut at, mut data_at) = (0u64, 0u64);
         for frame in table {
@@ -81,8 +79,7 @@ impl<P: Read + Seek> Frames<P> {
         self.plain
             .seek(SeekFrom::Start(at))
             .and_then(|_| self.plain.read_exact(&mut self.compressed))
-            .map_err(|e| Failure::from_io(e, String::new))
-            .map_err(|e| damaged(&self.what, e.full()))?;
+            .map_err(|e| unread(&self.what, e))?;
         let data = self
             .decoder
             .decompress(&self.compressed, frame.data as usize)
