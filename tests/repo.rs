@@ -5,10 +5,10 @@
 #[path = "support/repository.rs"]
 mod support;
 
-use bkp::error::Kind;
+use bkp::error::{Failure, Kind};
 use bkp::repo::catalog::{self, Wanted};
-use bkp::repo::container::Codec;
 use bkp::repo::container::encode::Compression;
+use bkp::repo::container::{Codec, decode};
 use bkp::repo::keys::{Operator, Role};
 use bkp::repo::point::Point;
 use bkp::repo::proof::{self, Level};
@@ -19,6 +19,7 @@ use bkp::store::{self, Key};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::io::{BufReader, Read};
 use std::sync::Mutex;
 use support::*;
 
@@ -212,6 +213,65 @@ fn reading_damaged_data_is_an_error_and_not_an_early_end() {
     fixture.read_stream(&point).unwrap();
 }
 
+/// A connection that is lost for good.
+struct Lost;
+
+impl Read for Lost {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(Failure::new(Kind::TryLater, "the store does not answer").into())
+    }
+}
+
+#[test]
+fn a_lost_connection_is_not_taken_for_damage() {
+    let fixture = Fixture::new();
+    for codec in [Codec::Zstd, Codec::Gzip] {
+        let options =
+            Options { compression: Compression { codec, level: 1, ..Compression::default() }, ..Options::default() };
+        let point = fixture.back_up_stream_with("s", "2026-03-01T00:00:00Z", &noise(1, 3 * MIB), options);
+        let key = &point.streams[0].objects[0].key;
+        let whole = store::read(&*fixture.repository.store, key).unwrap();
+        for cut in [0, 10, 200, 1000, 70_000, MIB, 2 * MIB, whole.len() - 60_000, whole.len() - 1, whole.len()] {
+            let torn = BufReader::new(whole[..cut].chain(Lost));
+            let read = decode::open(torn, codec, &fixture.keys(), "the object").and_then(|mut data| {
+                data.read_to_end(&mut Vec::new()).map_err(|e| Failure::from_io(e, || "lost on the way".into()))
+            });
+            assert_eq!(read.unwrap_err().kind(), Kind::TryLater, "{codec:?} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_writer_does_not_hide_the_others() {
+    let fixture = Fixture::new();
+    fixture.back_up_stream("s", "2026-03-01T00:00:00Z", b"true");
+    let with_bad_key = bkp::repo::writer::WriterInfo { verify_key: "?".into(), ..fixture.writer.info.clone() };
+    let bad_key = serde_json::to_vec(&bkp::repo::writer::WriterInfo { writer: "bad".into(), ..with_bad_key }).unwrap();
+    let claims_to_be_ours = serde_json::to_vec(&fixture.writer.info).unwrap();
+    let foreign = [("cut", b"{".to_vec()), ("bad", bad_key), ("thief", claims_to_be_ours)];
+    for (name, bytes) in foreign {
+        let key = Key::new(format!("writers/{name}.json")).unwrap();
+        fixture.repository.store.put(&key, Bytes::from(bytes), None).unwrap();
+    }
+    let catalog = catalog::list(&fixture.repository, &fixture.keys(), &fixture.trust(), Wanted::default()).unwrap();
+    assert_eq!(catalog.points.len(), 1);
+    assert_eq!(catalog.broken.len(), 3, "{:?}", catalog.broken);
+}
+
+#[test]
+fn a_point_that_cannot_be_called_as_it_says_is_not_believed() {
+    let fixture = Fixture::new();
+    let point = fixture.back_up_stream("s", "2026-03-01T00:00:00Z", b"true");
+    let name = Key::new(format!("w/{}/points/s/20260302T000000Z-deadbeef", fixture.writer.id())).unwrap();
+    for source in ["../..", "", "a b", &"x".repeat(2000)] {
+        let odd = Point { source: source.into(), ..point.clone() };
+        let audience = fixture.writer.audience(bkp::repo::writer::Audience::All);
+        let sealed = odd.seal(&fixture.writer.signing, &audience).unwrap();
+        fixture.repository.store.put(&name, Bytes::from(sealed), None).unwrap();
+        assert!(fixture.catalog().broken[0].1.full().contains("it was moved"));
+    }
+}
+
 #[test]
 fn a_point_signed_by_a_stranger_is_not_believed() {
     let fixture = Fixture::new();
@@ -359,6 +419,8 @@ fn proofs_are_kept_and_forged_ones_do_not_count() {
     fixture.repository.store.put(&Key::new(forged).unwrap(), Bytes::from_static(b"no"), None).unwrap();
     let highest = proof::highest(&fixture.repository, &fixture.writer.keyring(), &fixture.trust(), Some("s")).unwrap();
     assert_eq!(highest[&point.point], (Level::Readable, at("2026-03-03T00:00:00Z")));
+    let elsewhere = proof::highest(&fixture.repository, &fixture.keys(), &fixture.trust(), Some("s")).unwrap();
+    assert_eq!(elsewhere, highest, "an operator sees them without the host");
 }
 
 proptest! {

@@ -55,7 +55,11 @@ fn load(origin: &MemoryOrigin, to: &Path) -> Result<Loaded> {
 fn load_part(origin: &MemoryOrigin, part: &str, source: &Path, target: &Target) -> Result<Loaded> {
     let (meter, cancel) = (Meter::default(), Cancel::default());
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
-    Volume::new(Settings::of(source)).load(origin, target, &LoadRun { context, path: Some(PathBuf::from(part)) })
+    Volume::new(Settings::of(source)).load(
+        origin,
+        target,
+        &LoadRun { context, path: Some(PathBuf::from(part)), keep_replaced: false },
+    )
 }
 
 fn live() -> Target {
@@ -670,6 +674,44 @@ fn a_live_part_is_replaced_alone() {
     std::os::unix::fs::symlink(&outside, source.join("dir")).unwrap();
     load_part(&origin, "dir/hard-too", &source, &live()).unwrap_err();
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn what_no_backup_has_is_kept_when_the_source_is_replaced() {
+    let sandbox = Sandbox::new();
+    let source = sandbox.path("source");
+    fs::create_dir_all(source.join("cache")).unwrap();
+    fs::write(source.join("a"), "good").unwrap();
+    fs::write(source.join("cache/left out"), "precious").unwrap();
+    let settings = Settings { exclude: vec!["cache".into()], ..Settings::of(&source) };
+    let (origin, _) = dump_with(settings.clone(), sandbox.scratch());
+    fs::write(source.join("a"), "spoilt").unwrap();
+    let loaded = load_from(&Volume::new(settings), &origin, &live()).unwrap();
+    assert_eq!(fs::read(source.join("a")).unwrap(), b"good");
+    let kept = fs::read_dir(sandbox.root()).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.into_iter().find(|path| path.to_string_lossy().contains(".bkp-old-")).unwrap();
+    assert_eq!(fs::read(kept.join("tree/cache/left out")).unwrap(), b"precious");
+    assert!(loaded.warnings[0].contains(&kept.display().to_string()), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn what_is_mounted_in_the_source_is_not_replaced() {
+    let sandbox = Sandbox::new();
+    let source = sandbox.path("source");
+    let inner = source.join("dir/inner");
+    fs::create_dir_all(&inner).unwrap();
+    let Some(_mounted) = trees::Mounted::tmpfs(&inner) else {
+        assert!(!rustix::process::geteuid().is_root() || trees::mounts_are_forbidden(), "root can mount");
+        return;
+    };
+    fs::write(inner.join("other"), "precious").unwrap();
+    let (origin, _) = dump(&source, sandbox.scratch());
+    let engine = Volume::new(Settings::of(&source));
+    for refused in [load_from(&engine, &origin, &live()), load_part(&origin, "dir", &source, &live())] {
+        assert_eq!(refused.unwrap_err().kind(), Kind::Refused);
+    }
+    assert_eq!(fs::read(inner.join("other")).unwrap(), b"precious");
+    assert_tidy(sandbox.root());
 }
 
 #[test]

@@ -280,7 +280,11 @@ fn of_writer(env: &Environment, repository: &Repository, writer: &Writer, findin
         findings.add("writer", Verdict::Failed, format!("{} can be read by others (mode {mode:04o})", file.display()));
         findings.hint(format!("chmod 600 {}", file.display()));
     }
-    let known = catalog::writers(repository)?.into_iter().find(|w| w.writer == writer.id());
+    let (writers, broken) = catalog::writers(repository)?;
+    for (_, failure) in &broken {
+        findings.failure("writers", failure);
+    }
+    let known = writers.into_iter().find(|w| w.writer == writer.id());
     match known {
         Some(info) if info.verify_key == writer.info.verify_key => {
             findings.add("writer", Verdict::Ok, format!("{} ({})", writer.id(), writer.info.name));

@@ -114,7 +114,10 @@ fn changed(env: &Environment, writer: &Writer, status: &str, text: &str) -> Resu
 fn list(env: &Environment, repository: &Repository) -> Result<()> {
     let stored = keys::list_recipients(&*repository.store)?.recipients;
     let writer = Writer::load(&env.paths()?.state, repository.id())?;
-    let writers = catalog::writers(repository)?;
+    let (writers, broken) = catalog::writers(repository)?;
+    for (_, failure) in &broken {
+        env.output.warn(&failure.full());
+    }
     let epochs: Vec<u32> =
         repository.store.list("keys/")?.iter().filter_map(|e| keys::epoch_number(e.key.as_str())).collect();
     if let Some(writer) = writer.as_ref().filter(|w| w.recipients != stored) {

@@ -138,6 +138,8 @@ pub struct LoadRun<'a> {
     pub context: Context<'a>,
     /// Only this part of a tree.
     pub path: Option<PathBuf>,
+    /// No whole copy exists of what is replaced: it is to be put aside, not removed.
+    pub keep_replaced: bool,
 }
 
 /// Where a restore goes.

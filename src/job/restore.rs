@@ -273,7 +273,8 @@ impl Restore<'_> {
         if plan.act.path.is_none() {
             context.meter.total_bytes.store(plan.bytes, std::sync::atomic::Ordering::Relaxed);
         }
-        let run = LoadRun { context, path: plan.act.path.clone() };
+        let keep_replaced = safety.as_ref().is_none_or(|done: &Done| !done.warnings.is_empty());
+        let run = LoadRun { context, path: plan.act.path.clone(), keep_replaced };
         let loaded = self.engine.load(&PointOrigin::new(reader), &target, &run)?;
         warnings.extend(loaded.warnings.iter().cloned());
         for text in &warnings {

@@ -3,7 +3,7 @@
 use crate::error::{Failure, Kind, Result};
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
-use crate::repo::sign::{Trust, Trusted};
+use crate::repo::sign::{self, Trust, Trusted};
 use crate::repo::writer::WriterInfo;
 use crate::repo::{Repository, names};
 use crate::store::{self, Key, StoreError};
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 pub struct Catalog {
     /// Sorted by writer, source and instant.
     pub points: Vec<Point>,
-    /// Points that exist but cannot be believed or opened, with the reason.
+    /// Points, and writers, that exist but cannot be believed or opened, with the reason.
     pub broken: Vec<(Key, Failure)>,
     /// Writers whose key only the store vouches for: id and key.
     pub unpinned: BTreeMap<String, String>,
@@ -31,21 +31,29 @@ pub struct Wanted<'a> {
     pub newest_until: Option<Timestamp>,
 }
 
-pub fn writers(repository: &Repository) -> Result<Vec<WriterInfo>> {
-    let mut all = Vec::new();
+/// The writers there are, and what stands among them and is none: that must not hide the others.
+pub fn writers(repository: &Repository) -> Result<(Vec<WriterInfo>, Vec<(Key, Failure)>)> {
+    let (mut all, mut broken) = (Vec::new(), Vec::new());
     for entry in repository.store.list(names::WRITERS)? {
-        let bytes = store::read(&*repository.store, &entry.key)?;
-        all.push(
-            serde_json::from_slice(&bytes)
-                .map_err(|e| Failure::new(Kind::Verification, format!("{} is damaged", entry.key)).because(e))?,
-        );
+        let damaged = Failure::new(Kind::Verification, format!("{} is damaged", entry.key));
+        match serde_json::from_slice::<WriterInfo>(&store::read(&*repository.store, &entry.key)?) {
+            Ok(info) if !names::is_writer(&entry.key, &info.writer) => {
+                broken.push((entry.key, damaged.because("it is about another writer")));
+            }
+            Ok(info) if sign::parse_key(&info.verify_key).is_err() => {
+                broken.push((entry.key, damaged.because("the key in it is none")));
+            }
+            Ok(info) => all.push(info),
+            Err(e) => broken.push((entry.key, damaged.because(e))),
+        }
     }
-    Ok(all)
+    Ok((all, broken))
 }
 
 pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Wanted<'_>) -> Result<Catalog> {
-    let mut catalog = Catalog::default();
-    for info in writers(repository)?.into_iter().filter(|i| wanted.writer.is_none_or(|w| w == i.writer)) {
+    let (writers, broken) = writers(repository)?;
+    let mut catalog = Catalog { broken, ..Catalog::default() };
+    for info in writers.into_iter().filter(|i| wanted.writer.is_none_or(|w| w == i.writer)) {
         let signer = trust.decide(&info.writer, &info.verify_key)?;
         if let Trusted::FromStore(_) = signer {
             catalog.unpinned.insert(info.writer.clone(), info.verify_key.clone());

@@ -26,6 +26,7 @@ use crate::store::{self, Store, StoreError};
 use jiff::Timestamp;
 use point::Pin;
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::sync::Arc;
 
 /// `repository.json`.
@@ -94,13 +95,20 @@ impl Repository {
     /// Reads a pinned object, whole, and compares it with its pin.
     pub fn pinned(&self, pin: &Pin) -> Result<Vec<u8>> {
         let damaged = |why: String| Failure::new(Kind::Verification, format!("{} is damaged: {why}", pin.key));
-        let bytes = match store::read(&*self.store, &pin.key) {
-            Ok(bytes) => bytes,
+        let object = match self.store.get(&pin.key, None) {
+            Ok(object) => object,
             Err(StoreError::NotFound(key)) => {
                 return Err(Failure::new(Kind::Verification, format!("{key} is missing from the store")));
             }
             Err(e) => return Err(e.into()),
         };
+        // What is there instead may be larger than memory.
+        let mut bytes = Vec::new();
+        let read = object.take(pin.size.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|e| Failure::from(StoreError::from_reader(e, &pin.key)))?;
+        if bytes.len() as u64 > pin.size {
+            return Err(damaged(format!("it has more than {} bytes", pin.size)));
+        }
         if bytes.len() as u64 != pin.size {
             return Err(damaged(format!("it has {} bytes instead of {}", bytes.len(), pin.size)));
         }

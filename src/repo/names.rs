@@ -109,6 +109,15 @@ pub fn instant_of(point: &str) -> Option<Timestamp> {
     good_id.then(|| civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())).flatten()
 }
 
+/// Whether an object is called as what is in it says. What it says may be anything.
+pub fn is_point(name: &Key, writer: &str, source: &str, point: &str) -> bool {
+    name.as_str() == format!("w/{writer}/points/{source}/{point}")
+}
+
+pub fn is_writer(name: &Key, writer: &str) -> bool {
+    name.as_str() == format!("{WRITERS}{writer}.json")
+}
+
 /// The short id people type: the part after the dash.
 pub fn short_id(point: &str) -> &str {
     point.rsplit('-').next().unwrap_or(point)

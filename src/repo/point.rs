@@ -134,7 +134,7 @@ impl Point {
         if point.repository != repository {
             return Err(bad("it belongs to another repository"));
         }
-        if point.key() != *name {
+        if !names::is_point(name, &point.writer, &point.source, &point.point) {
             return Err(bad("it was moved: it is signed under another name"));
         }
         if !point.point.starts_with(&names::utc(point.consistent_at)) {

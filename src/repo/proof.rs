@@ -75,8 +75,7 @@ pub fn write(repository: &Repository, writer: &Writer, point: &Point, level: Lev
         detail: serde_json::Value::Null,
     };
     let payload = serde_json::to_vec(&proof).map_err(|e| Failure::failed("cannot write a proof").because(e))?;
-    let sealed =
-        encode::seal(&sign::sign(PAYLOAD_TYPE, &payload, &writer.signing), &writer.audience(Audience::Bookkeeping))?;
+    let sealed = encode::seal(&sign::sign(PAYLOAD_TYPE, &payload, &writer.signing), &writer.audience(Audience::All))?;
     let key = names::proof(writer.id(), &point.source, &point.point, level.name(), at);
     Ok(repository.store.put(&key, Bytes::from(sealed), None)?)
 }
@@ -90,7 +89,7 @@ pub fn highest(
     source: Option<&str>,
 ) -> Result<BTreeMap<String, (Level, Timestamp)>> {
     let mut best = BTreeMap::new();
-    for info in catalog::writers(repository)? {
+    for info in catalog::writers(repository)?.0 {
         let signer = trust.decide(&info.writer, &info.verify_key)?;
         let mut candidates: BTreeMap<String, Vec<(Level, store::Key)>> = BTreeMap::new();
         for entry in repository.store.list(&names::proofs(&info.writer, source))? {

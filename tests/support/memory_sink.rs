@@ -248,7 +248,7 @@ pub fn load_from(
 ) -> Result<bkp::engine::Loaded> {
     let (meter, cancel) = (bkp::event::Meter::default(), bkp::event::Cancel::default());
     let context = bkp::event::Context { events: &bkp::event::Silent, meter: &meter, cancel: &cancel };
-    engine.load(origin, target, &bkp::engine::LoadRun { context, path: None })
+    engine.load(origin, target, &bkp::engine::LoadRun { context, path: None, keep_replaced: false })
 }
 
 /// The whole tar stream must be what the catalogue says: entry by entry without a gap, chunks cut as `docs/FORMAT.md` §7 promises.

@@ -53,6 +53,11 @@ impl Settings {
         Settings { path, include: Vec::new(), exclude: Vec::new(), one_file_system: true, read_all: false }
     }
 
+    /// Whether there may be something in the volume that no backup has.
+    fn leaves_out(&self) -> bool {
+        !self.include.is_empty() || !self.exclude.is_empty()
+    }
+
     fn rules(&self) -> Result<walk::Rules> {
         walk::Rules::new(&self.include, &self.exclude, self.one_file_system)
     }
@@ -126,7 +131,8 @@ impl Engine for Volume {
     }
 
     fn load(&self, origin: &dyn Origin, target: &Target, run: &LoadRun<'_>) -> Result<Loaded> {
-        load::load(&self.settings.path, origin, target, run)
+        let keep_replaced = run.keep_replaced || self.settings.leaves_out();
+        load::load(&self.settings.path, origin, target, &LoadRun { path: run.path.clone(), keep_replaced, ..*run })
     }
 }
 

@@ -34,10 +34,14 @@ pub fn open_whole(bytes: &[u8], keys: &Keyring, what: &str) -> Result<Vec<u8>> {
 }
 
 pub fn decrypt<R: BufRead>(input: R, keys: &Keyring, what: &str) -> Result<age::stream::StreamReader<R>> {
-    let decryptor = age::Decryptor::new_buffered(input).map_err(|e| damaged(what, e.to_string()))?;
+    let decryptor = age::Decryptor::new_buffered(input).map_err(|e| match e {
+        age::DecryptError::Io(error) => unread(what, error),
+        other => damaged(what, other.to_string()),
+    })?;
     decryptor.decrypt(keys.identities()).map_err(|e| match e {
         age::DecryptError::NoMatchingKeys => Failure::new(Kind::Key, format!("none of the keys at hand opens {what}"))
             .hint("Give the recovery key with --identity FILE"),
+        age::DecryptError::Io(error) => unread(what, error),
         other => damaged(what, other.to_string()),
     })
 }
@@ -48,6 +52,14 @@ fn damaged_text(what: &str) -> String {
 
 pub(super) fn damaged(what: &str, why: impl Into<String>) -> Failure {
     Failure::new(Kind::Verification, damaged_text(what)).because(why.into())
+}
+
+/// What a lower reader says of itself (the store is gone, a signal came) stands; everything else is damage.
+pub(super) fn unread(what: &str, error: io::Error) -> Failure {
+    if error.get_ref().is_some_and(|inner| inner.is::<Failure>()) {
+        return Failure::from_io(error, || damaged_text(what));
+    }
+    damaged(what, error.to_string())
 }
 
 /// zstd frames, padding, seek table.
@@ -84,19 +96,18 @@ impl<R: Read> ZstdReader<R> {
         damaged(&self.what, why).into()
     }
 
-    /// Errors of the lower readers (a torn transfer, age's authentication) with the object's name.
     fn wrap(&self, error: io::Error) -> io::Error {
-        if error.get_ref().is_some_and(|inner| inner.is::<Failure>()) {
-            error
-        } else {
-            damaged(&self.what, error.to_string()).into()
-        }
+        unread(&self.what, error).into()
+    }
+
+    fn cut(&self, error: io::Error, why: &str) -> io::Error {
+        if error.kind() == io::ErrorKind::UnexpectedEof { self.bad(why) } else { self.wrap(error) }
     }
 
     /// Goes on to the next piece of the container; `false` at its good end.
     fn advance(&mut self) -> io::Result<bool> {
         let mut magic = [0u8; 4];
-        self.input.read_exact(&mut magic).map_err(|_| self.bad("it ends before its seek table"))?;
+        self.input.read_exact(&mut magic).map_err(|e| self.cut(e, "it ends before its seek table"))?;
         match u32::from_le_bytes(magic) {
             SKIPPABLE_PADDING if !self.padded => self.padding()?,
             SKIPPABLE_SEEK_TABLE if self.padded => {
@@ -122,7 +133,8 @@ impl<R: Read> ZstdReader<R> {
         if skipped != u64::from(length) {
             return Err(self.bad("it ends within its padding"));
         }
-        self.frames.push(Frame { compressed: length + 8, data: 0 });
+        let compressed = length.checked_add(8).ok_or_else(|| self.bad("its padding is too large"))?;
+        self.frames.push(Frame { compressed, data: 0 });
         self.padded = true;
         Ok(())
     }
@@ -138,7 +150,7 @@ impl<R: Read> ZstdReader<R> {
         if table != self.frames {
             return Err(self.bad("its seek table does not agree with its frames"));
         }
-        if self.input.read(&mut [0])? != 0 {
+        if self.input.read(&mut [0]).map_err(|e| self.wrap(e))? != 0 {
             return Err(self.bad("something follows its end"));
         }
         Ok(())
@@ -150,7 +162,7 @@ impl<R: Read> ZstdReader<R> {
         let mut first = Some(magic);
         loop {
             let what = self.what.clone();
-            let wrap = |e: io::Error| io::Error::from(damaged(&what, e.to_string()));
+            let wrap = |e: io::Error| io::Error::from(unread(&what, e));
             let input: &[u8] = match &first {
                 Some(bytes) => bytes,
                 None => self.input.fill_buf().map_err(wrap)?,
@@ -224,11 +236,11 @@ impl<R: Read> Read for GzipReader<R> {
             match member.read(buffer) {
                 Ok(0) => {}
                 Ok(n) => return Ok(n),
-                Err(e) => return Err(self.bad(e.to_string())),
+                Err(e) => return Err(unread(&self.what, e).into()),
             }
             let end = gzip::is_end(member.header().and_then(|h| h.extra()));
             let Some(mut rest) = self.member.take().map(flate2::bufread::GzDecoder::into_inner) else { continue };
-            let more = !rest.fill_buf().map_err(|e| self.bad(e.to_string()))?.is_empty();
+            let more = !rest.fill_buf().map_err(|e| unread(&self.what, e))?.is_empty();
             match (end, more) {
                 (true, false) => {
                     self.ended = true;

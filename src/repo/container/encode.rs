@@ -3,7 +3,7 @@
 //! An [`Encoder`] is three stages on bounded queues: the caller reads and hashes, workers compress frames, one thread
 //! encrypts them in order. Memory is a few frames, whatever the size of the data.
 
-use super::{Codec, FRAME_BYTES, Frame, gzip, trailer};
+use super::{Codec, FRAME_BYTES, Frame, gzip, write_trailer};
 use crate::error::{Context, Failure, Result};
 use crate::repo::keys::Recipients;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -72,10 +72,10 @@ impl<W: Write> Sealer<W> {
 
     fn finish(mut self) -> io::Result<W> {
         match self.codec {
-            Codec::Zstd => self.age.write_all(&trailer(&self.frames))?,
+            Codec::Zstd => write_trailer(&self.frames, &mut self.age)?,
             Codec::Gzip => {
                 let body = self.frames.iter().map(|f| u64::from(f.compressed)).sum();
-                self.age.write_all(&gzip::trailer(body)?)?;
+                gzip::write_trailer(body, &mut self.age)?;
             }
         }
         self.age.finish()

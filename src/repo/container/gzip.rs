@@ -27,21 +27,19 @@ fn empty_member(subfield: [u8; 2], length: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Padding and end mark for members of `body` bytes in all.
-pub fn trailer(body: u64) -> io::Result<Vec<u8>> {
+pub fn write_trailer(body: u64, out: &mut dyn Write) -> io::Result<()> {
     let end = empty_member(END, 0)?;
     let overhead = end.len() as u64;
     let unpadded = body + end.len() as u64;
     let mut missing = padme(unpadded + overhead) - unpadded;
-    let mut out = Vec::with_capacity(missing as usize + end.len());
     while missing > 0 {
         let whole = LARGEST_PADDING + overhead;
         // What is left after this member must be nothing, or enough for another one.
         let this = if missing <= whole { missing } else { whole.min(missing - overhead) };
-        out.extend(empty_member(PADDING, this - overhead)?);
+        out.write_all(&empty_member(PADDING, this - overhead)?)?;
         missing -= this;
     }
-    out.extend(end);
-    Ok(out)
+    out.write_all(&end)
 }
 
 /// Whether the extra field of a member marks the end of the container.
@@ -57,7 +55,8 @@ mod tests {
     #[test]
     fn the_trailer_pads_and_decodes_to_nothing() {
         for body in [0, 1, 20, 1000, 70_000, 5_000_000, 123_456_789] {
-            let trailer = trailer(body).unwrap();
+            let mut trailer = Vec::new();
+            write_trailer(body, &mut trailer).unwrap();
             assert_eq!(padme(body + trailer.len() as u64), body + trailer.len() as u64);
             let mut out = Vec::new();
             flate2::read::MultiGzDecoder::new(&trailer[..]).read_to_end(&mut out).unwrap();

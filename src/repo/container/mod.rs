@@ -9,6 +9,7 @@ pub mod gzip;
 pub mod random;
 
 use serde::{Deserialize, Serialize};
+use std::io::{self, Read as _, Write};
 
 /// Data per frame.
 pub const FRAME_BYTES: usize = 1 << 20;
@@ -46,26 +47,29 @@ pub fn padme(length: u64) -> u64 {
 }
 
 /// The padding frame and the seek table that end a container whose frames are `frames`.
-fn trailer(frames: &[Frame]) -> Vec<u8> {
+/// The padding of a large one is larger than memory ought to be, so it is written in pieces.
+fn write_trailer(frames: &[Frame], out: &mut dyn Write) -> io::Result<()> {
     let body: u64 = frames.iter().map(|f| u64::from(f.compressed)).sum();
     let table = 8 + (frames.len() + 1) * 8 + SEEK_FOOTER_BYTES;
     let unpadded = body + 8 + table as u64;
-    let padding = (padme(unpadded) - unpadded) as usize;
-    let mut out = Vec::with_capacity(8 + padding + table);
-    out.extend(SKIPPABLE_PADDING.to_le_bytes());
-    out.extend((padding as u32).to_le_bytes());
-    out.resize(8 + padding, 0);
-    out.extend(SKIPPABLE_SEEK_TABLE.to_le_bytes());
-    out.extend(((table - 8) as u32).to_le_bytes());
-    let padding_frame = Frame { compressed: 8 + padding as u32, data: 0 };
+    let padding = padme(unpadded) - unpadded;
+    let too_large = || io::Error::other("the object is larger than the format allows");
+    let padding = u32::try_from(padding).ok().filter(|p| p.checked_add(8).is_some()).ok_or_else(too_large)?;
+    out.write_all(&SKIPPABLE_PADDING.to_le_bytes())?;
+    out.write_all(&padding.to_le_bytes())?;
+    io::copy(&mut io::repeat(0).take(padding.into()), out)?;
+    let mut ending = Vec::with_capacity(table);
+    ending.extend(SKIPPABLE_SEEK_TABLE.to_le_bytes());
+    ending.extend(((table - 8) as u32).to_le_bytes());
+    let padding_frame = Frame { compressed: 8 + padding, data: 0 };
     for frame in frames.iter().chain([&padding_frame]) {
-        out.extend(frame.compressed.to_le_bytes());
-        out.extend(frame.data.to_le_bytes());
+        ending.extend(frame.compressed.to_le_bytes());
+        ending.extend(frame.data.to_le_bytes());
     }
-    out.extend((frames.len() as u32 + 1).to_le_bytes());
-    out.push(0);
-    out.extend(SEEKABLE_MAGIC.to_le_bytes());
-    out
+    ending.extend((frames.len() as u32 + 1).to_le_bytes());
+    ending.push(0);
+    ending.extend(SEEKABLE_MAGIC.to_le_bytes());
+    out.write_all(&ending)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -96,6 +100,41 @@ mod tests {
         assert_eq!([2, 9, 1000, 1_000_001].map(padme), [2, 10, 1024, 1_015_808]);
     }
 
+    /// Counts, and remembers the largest piece.
+    #[derive(Default)]
+    struct Pieces {
+        bytes: u64,
+        largest: usize,
+    }
+
+    impl Write for Pieces {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.bytes += bytes.len() as u64;
+            self.largest = self.largest.max(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_padding_of_a_large_object_is_never_in_memory() {
+        // 20 GiB and a little: about 256 MiB are missing to the next Padmé length.
+        let frames = vec![Frame { compressed: 1 << 20, data: 1 << 20 }; 20 << 10];
+        let mut pieces = Pieces::default();
+        write_trailer(&frames, &mut pieces).unwrap();
+        assert!(pieces.bytes > 200 << 20 && pieces.largest < 1 << 20, "{} in {}", pieces.bytes, pieces.largest);
+    }
+
+    #[test]
+    fn an_object_whose_padding_has_no_number_is_refused() {
+        let frames = vec![Frame { compressed: 1 << 20, data: 1 << 20 }; (512 << 10) + 1];
+        let refused = write_trailer(&frames, &mut io::sink()).unwrap_err();
+        assert!(refused.to_string().contains("larger than the format allows"));
+    }
+
     proptest! {
         #[test]
         fn padding_is_small_and_hides(length in 2u64..1 << 40) {
@@ -107,7 +146,8 @@ mod tests {
         #[test]
         fn a_table_reads_back(sizes in proptest::collection::vec((1u32..2_000_000, 1u32..=1 << 20), 0..50)) {
             let frames: Vec<_> = sizes.into_iter().map(|(compressed, data)| Frame { compressed, data }).collect();
-            let trailer = trailer(&frames);
+            let mut trailer = Vec::new();
+            write_trailer(&frames, &mut trailer).unwrap();
             let padding = u32_at(&trailer, 4).unwrap() as usize;
             let read = parse_table(&trailer[8 + padding + 8..]).unwrap();
             prop_assert_eq!(&read[..frames.len()], &frames[..]);

@@ -2,9 +2,9 @@
 //!
 //! Works on a whole decrypted object in memory, or on a seekable one of which only the needed segments are fetched.
 
-use super::decode::{damaged, decrypt};
+use super::decode::{damaged, decrypt, unread};
 use super::{FRAME_BYTES, Frame, SEEK_FOOTER_BYTES, parse_table, u32_at};
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::repo::keys::Keyring;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
@@ -22,7 +22,7 @@ pub struct Frames<P> {
 /// Decrypts a whole object of `size` bytes. Nothing of it may be used before the caller has compared what it read.
 pub fn decrypt_whole(input: impl BufRead, size: u64, keys: &Keyring, what: &str) -> Result<Vec<u8>> {
     let mut plain = Vec::with_capacity(size as usize);
-    decrypt(input, keys, what)?.read_to_end(&mut plain).map_err(|e| damaged(what, e.to_string()))?;
+    decrypt(input, keys, what)?.read_to_end(&mut plain).map_err(|e| unread(what, e))?;
     Ok(plain)
 }
 
@@ -42,9 +42,7 @@ pub fn from_seekable<'a, R: Read + Seek + Send + 'a>(
 
 impl<P: Read + Seek> Frames<P> {
     fn new(mut plain: P, what: &str) -> Result<Self> {
-        let table = read_table(&mut plain)
-            .map_err(|e| Failure::from_io(e, String::new))
-            .map_err(|e| damaged(what, e.full()))?;
+        let table = read_table(&mut plain).map_err(|e| unread(what, e))?;
         let mut starts = Vec::with_capacity(table.len());
         let (mut at, mut data_at) = (0u64, 0u64);
         for frame in table {
@@ -86,8 +84,7 @@ impl<P: Read + Seek> Frames<P> {
         self.plain
             .seek(SeekFrom::Start(at))
             .and_then(|_| self.plain.read_exact(&mut self.compressed))
-            .map_err(|e| Failure::from_io(e, String::new))
-            .map_err(|e| damaged(&self.what, e.full()))?;
+            .map_err(|e| unread(&self.what, e))?;
         let data = self
             .decoder
             .decompress(&self.compressed, frame.data as usize)

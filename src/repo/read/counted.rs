@@ -24,6 +24,8 @@ impl Counted {
             StoreError::NotFound(key) => Failure::new(Kind::Verification, format!("{key} is missing from the store")),
             other => other.into(),
         })?;
+        // One byte more than there should be tells a longer object; its rest is not read.
+        let inner = Box::new(inner.take(pin.size + 1));
         let passed = Passed::default();
         Ok((BufReader::with_capacity(256 << 10, Counted { inner, passed: passed.clone() }), passed))
     }

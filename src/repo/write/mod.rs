@@ -31,8 +31,9 @@ use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-/// Data per object of a stream; more goes into a second object (S3 takes 10,000 parts).
-const STREAM_OBJECT_BYTES: u64 = 512 << 30;
+/// Data per object of a stream; more goes into a second object. With its padding it fits into the 10,000 parts that S3
+/// takes, and the padding into the 32 bits that its frame has.
+const STREAM_OBJECT_BYTES: u64 = 128 << 30;
 
 /// How a session writes.
 #[derive(Clone, Copy, Debug, Default)]

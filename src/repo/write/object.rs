@@ -10,10 +10,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-const SMALL_PART: usize = 16 << 20;
-const LARGE_PART: usize = 64 << 20;
-/// With 1,000 small and 9,000 large parts, S3's 10,000 make 578 GiB.
-const SMALL_PARTS: u32 = 1_000;
+/// S3's 10,000 parts of this make 156 GiB.
+const PART: usize = 16 << 20;
 /// Sent at the same time; with the one being filled, this bounds memory.
 const IN_FLIGHT: usize = 2;
 
@@ -46,10 +44,6 @@ impl ObjectWriter {
             sent: 0,
             in_flight,
         }
-    }
-
-    fn part_bytes(&self) -> usize {
-        if self.parts < SMALL_PARTS { SMALL_PART } else { LARGE_PART }
     }
 
     fn send(&mut self) -> Result<()> {
@@ -99,10 +93,10 @@ impl ObjectWriter {
 
 impl Write for ObjectWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() >= self.part_bytes() {
+        if self.buffer.len() >= PART {
             self.send()?;
         }
-        let n = bytes.len().min(self.part_bytes() - self.buffer.len());
+        let n = bytes.len().min(PART - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..n]);
         self.hash.update(&bytes[..n]);
         self.size += n as u64;

@@ -49,8 +49,9 @@ impl Destination {
         }
     }
 
-    /// Makes the finished tree live; gives warnings. On failure the target is as it was.
-    pub fn make_live(&self, staging: Staging, root: Option<&Metadata>) -> Result<Vec<String>> {
+    /// Makes the finished tree live; gives warnings. On failure the target is as it was. What gives way is removed, unless
+    /// it is to be kept.
+    pub fn make_live(&self, staging: Staging, root: Option<&Metadata>, keep: bool) -> Result<Vec<String>> {
         if !matches!(self, Destination::New(_)) {
             // What takes the place of good data must be on the disk itself.
             rustix::fs::syncfs(staging.open()?).context(|| "cannot write the new tree to the disk".into())?;
@@ -63,8 +64,8 @@ impl Destination {
                 durable::crash_point("restore:after-live");
                 told(staging.remove(), "the empty directory")
             }
-            Destination::Replace { path, .. } => replace(path, staging)?,
-            Destination::Mount(path) => refill(path, staging, root)?,
+            Destination::Replace { path, .. } => replace(path, staging, keep)?,
+            Destination::Mount(path) => refill(path, staging, root, keep)?,
         };
         Ok(warnings)
     }
@@ -88,6 +89,7 @@ fn live(source: &Path) -> Result<Destination> {
         return new(source);
     }
     let path = source.canonicalize().context(|| format!("cannot find {}", source.display()))?;
+    nothing_is_mounted_beneath(&path)?;
     if is_mount_point(&path)? {
         return Ok(Destination::Mount(path));
     }
@@ -108,7 +110,40 @@ fn live_part(source: &Path, part: &[u8]) -> Result<Destination> {
         .try_clone_to_owned()
         .context(failed)?;
     let parent = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+    let real = parent.canonicalize().context(failed)?.join(OsStr::from_bytes(name));
+    nothing_is_mounted_beneath(&real)?;
     Ok(Destination::Replace { path: parent.join(OsStr::from_bytes(name)), parent, _open: Some(open) })
+}
+
+/// What is mounted in the old tree would go with it, and it is in no backup of this volume.
+fn nothing_is_mounted_beneath(path: &Path) -> Result<()> {
+    let mounts = std::fs::read("/proc/self/mountinfo").context(|| "cannot read the table of mounts".into())?;
+    match mounted_beneath(&mounts, path) {
+        None => Ok(()),
+        Some(mount) => Err(Failure::new(
+            FailureKind::Refused,
+            format!("{} is mounted in {}, and would be replaced with it", mount.display(), path.display()),
+        )
+        .hint("Unmount it first, or restore to a new place with --to; nothing was changed")),
+    }
+}
+
+fn mounted_beneath(mounts: &[u8], path: &Path) -> Option<PathBuf> {
+    let points = mounts.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
+    points.map(unescaped).find(|point| point != path && point.starts_with(path))
+}
+
+/// The kernel writes spaces, tabs, newlines and backslashes as three octal digits.
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = digits.filter(|_| byte == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(code.unwrap_or(byte));
+        rest = if code.is_some() { &after[3..] } else { after };
+    }
+    PathBuf::from(OsStr::from_bytes(&plain))
 }
 
 fn is_mount_point(path: &Path) -> Result<bool> {
@@ -124,7 +159,7 @@ fn is_mount_point(path: &Path) -> Result<bool> {
     Ok(above.st_dev != here.st_dev || above.st_ino == here.st_ino)
 }
 
-fn replace(path: &Path, mut staging: Staging) -> Result<Vec<String>> {
+fn replace(path: &Path, mut staging: Staging, keep: bool) -> Result<Vec<String>> {
     let shown = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let failed = || format!("cannot put the restored tree in the place of {shown}");
     if path.symlink_metadata().is_err() {
@@ -137,7 +172,7 @@ fn replace(path: &Path, mut staging: Staging) -> Result<Vec<String>> {
         Ok(()) => {
             durable::crash_point("restore:after-live");
             staging.rename(aside).context(|| "the restored tree is live; cannot rename the old one".into())?;
-            Ok(told(staging.remove(), "the old tree"))
+            Ok(if keep { kept(&staging.keep()) } else { told(staging.remove(), "the old tree") })
         }
         // File systems that cannot exchange: two steps, and back if the second fails.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
@@ -148,6 +183,10 @@ fn replace(path: &Path, mut staging: Staging) -> Result<Vec<String>> {
             }
             durable::crash_point("restore:after-live");
             let mut warnings = told(staging.remove(), "the empty directory");
+            if keep {
+                warnings.extend(kept(&aside));
+                return Ok(warnings);
+            }
             let old = if aside.is_dir() { staging::remove_tree(&aside) } else { std::fs::remove_file(&aside) };
             warnings.extend(told(old, "the old tree"));
             Ok(warnings)
@@ -157,7 +196,7 @@ fn replace(path: &Path, mut staging: Staging) -> Result<Vec<String>> {
 }
 
 /// Replaces what is in a directory that cannot be renamed.
-fn refill(mount: &Path, staging: Staging, root: Option<&Metadata>) -> Result<Vec<String>> {
+fn refill(mount: &Path, staging: Staging, root: Option<&Metadata>, keep: bool) -> Result<Vec<String>> {
     let failed = || format!("cannot put the restored tree into {}", mount.display());
     let aside = mount.join(format!("{ASIDE_PREFIX}{}", durable::random_hex(6)));
     rustix::fs::mkdir(&aside, Mode::RWXU).context(failed)?;
@@ -188,7 +227,7 @@ fn refill(mount: &Path, staging: Staging, root: Option<&Metadata>) -> Result<Vec
         return Err(Failure::from_io(error, failed));
     }
     durable::crash_point("restore:after-live");
-    let mut warnings = told(staging::remove_tree(&aside), "the old tree");
+    let mut warnings = if keep { kept(&aside) } else { told(staging::remove_tree(&aside), "the old tree") };
     warnings.extend(told(staging.remove(), "the empty directory"));
     // Last, because moving changes its times.
     if let Some(metadata) = root {
@@ -202,6 +241,15 @@ fn refill(mount: &Path, staging: Staging, root: Option<&Metadata>) -> Result<Vec
     Ok(warnings)
 }
 
+fn kept(aside: &Path) -> Vec<String> {
+    // Reached through a descriptor, the path would mean nothing to the user.
+    let shown = std::fs::canonicalize(aside).unwrap_or_else(|_| aside.to_owned());
+    vec![format!(
+        "what was replaced is kept as {}, for no backup may have all of it; remove it when nothing in it is needed",
+        shown.display()
+    )]
+}
+
 /// Leftovers are no reason to fail when the restore itself is done.
 fn told(removed: std::io::Result<()>, what: &str) -> Vec<String> {
     removed
@@ -209,4 +257,21 @@ fn told(removed: std::io::Result<()>, what: &str) -> Vec<String> {
         .map(|error| format!("the restore is done, but {what} beside it cannot be removed: {error}"))
         .into_iter()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_mounted_beneath_counts() {
+        let mounts = b"22 1 254:0 / / rw - ext4 /dev/vda rw\n\
+            30 22 0:40 / /srv/docs rw - tmpfs none rw\n\
+            31 22 0:41 / /srv/docs-2 rw - tmpfs none rw\n\
+            32 30 0:42 / /srv/docs/a\\040b\\134c rw - tmpfs none rw\n";
+        let beneath = |path: &str| mounted_beneath(mounts, Path::new(path));
+        assert_eq!(beneath("/srv/docs"), Some("/srv/docs/a b\\c".into()));
+        assert_eq!(beneath("/srv/docs-2"), None);
+        assert_eq!(beneath("/srv/docs/a b\\c"), None);
+    }
 }

@@ -43,6 +43,6 @@ pub fn load(source: &Path, origin: &dyn Origin, target: &Target, run: &LoadRun<'
     durable::crash_point("restore:data-written");
 
     let mut warnings = built.warnings;
-    warnings.extend(destination.make_live(staging, built.root.as_ref())?);
+    warnings.extend(destination.make_live(staging, built.root.as_ref(), run.keep_replaced)?);
     Ok(Loaded { bytes: plan.bytes, items: plan.entries, warnings })
 }

@@ -47,6 +47,13 @@ impl Staging {
         Ok(())
     }
 
+    /// Leaves it where it is, for the user.
+    pub fn keep(self) -> PathBuf {
+        let path = self.path.clone();
+        std::mem::forget(self);
+        path
+    }
+
     /// Removes it and tells when that does not work.
     pub fn remove(self) -> std::io::Result<()> {
         let removed = remove_tree(&self.path);
@@ -65,9 +72,10 @@ fn open(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Removes a directory with all that is in it, however deep, and follows no link.
+/// Removes a directory with all that is in it, however deep; follows no link, and stops at what is mounted in it.
 pub fn remove_tree(path: &Path) -> std::io::Result<()> {
     let root = open(path)?;
+    let device = rustix::fs::fstat(&root)?.st_dev;
     let mut levels = vec![(Vec::new(), Names::of(&root)?, 0)];
     let mut beneath = Beneath::new(root);
     while let Some((directory, names, next)) = levels.last_mut() {
@@ -88,6 +96,9 @@ pub fn remove_tree(path: &Path) -> std::io::Result<()> {
                 // A directory of ours may be closed to ourselves.
                 let _ = rustix::fs::chmodat(above, name, Mode::RWXU, AtFlags::empty());
                 let inner = beneath::open(above, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
+                if rustix::fs::fstat(&inner)?.st_dev != device {
+                    return Err(Errno::XDEV.into());
+                }
                 let mut path = directory.clone();
                 if !path.is_empty() {
                     path.push(b'/');
