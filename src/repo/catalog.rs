@@ -10,13 +10,16 @@ use crate::store::{self, Key, StoreError};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
+/// Objects that are there but cannot be believed or opened, with the reason.
+pub type Broken = Vec<(Key, Failure)>;
+
 /// The points of a repository, as far as they could be opened.
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// Sorted by writer, source and instant.
     pub points: Vec<Point>,
     /// Points, and writers, that exist but cannot be believed or opened, with the reason.
-    pub broken: Vec<(Key, Failure)>,
+    pub broken: Broken,
     /// Writers whose key only the store vouches for: id and key.
     pub unpinned: BTreeMap<String, String>,
 }
@@ -32,7 +35,7 @@ pub struct Wanted<'a> {
 }
 
 /// The writers there are, and what stands among them and is none: that must not hide the others.
-pub fn writers(repository: &Repository) -> Result<(Vec<WriterInfo>, Vec<(Key, Failure)>)> {
+pub fn writers(repository: &Repository) -> Result<(Vec<WriterInfo>, Broken)> {
     let (mut all, mut broken) = (Vec::new(), Vec::new());
     for entry in repository.store.list(names::WRITERS)? {
         let damaged = Failure::new(Kind::Verification, format!("{} is damaged", entry.key));
