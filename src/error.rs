@@ -40,6 +40,8 @@ pub struct Failure {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
+const DAMAGED: &str = "See which points are affected with: bkp check; another one may be whole: bkp points";
+
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
@@ -71,8 +73,10 @@ impl Failure {
         self.kind
     }
 
+    /// Damage has the same next step wherever it is met, so that no layer needs to repeat it.
     pub fn next_step(&self) -> Option<&str> {
-        self.hint.as_deref()
+        let of_kind = (self.kind == Kind::Verification).then_some(DAMAGED);
+        self.hint.as_deref().or(of_kind)
     }
 
     /// The sentence and all its causes in one line, for reports and JSON.

@@ -45,7 +45,7 @@ fn check(env: &Environment) -> Ran {
         Ok(configuration) => {
             let sources: usize = configuration.policies.iter().map(|p| p.sources.len()).sum();
             let document = serde_json::json!({
-                "ok": true, "problems": [], "warnings": configuration.warnings, "files": configuration.files,
+                "ok": true, "problems": [], "warnings": configuration.warnings, "files": configuration.files.iter().map(|f| policy::path_text(f)).collect::<Vec<_>>(),
                 "policies": configuration.policies.len(), "sources": sources,
             });
             for warning in configuration.warnings.iter().filter(|_| !env.output.json) {

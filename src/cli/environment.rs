@@ -66,6 +66,9 @@ pub struct StoreOptions {
     /// Certificates (PEM) to trust instead of the system's
     #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
     pub ca_file: Option<PathBuf>,
+    /// How long to try again while the store does not answer, such as 30s [env: BKP_PATIENCE] [default: 15m]
+    #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", help_heading = "S3 options")]
+    pub patience: Option<String>,
 }
 
 pub struct Environment {
@@ -97,6 +100,7 @@ impl Globals {
         }
         self.store.endpoint = self.store.endpoint.or_else(|| given("BKP_ENDPOINT"));
         self.store.region = self.store.region.or_else(|| given("AWS_REGION"));
+        self.store.patience = self.store.patience.or_else(|| given("BKP_PATIENCE"));
         self
     }
 }
@@ -188,6 +192,11 @@ impl Environment {
         settings.endpoint = options.endpoint.clone().or(settings.endpoint);
         settings.region = options.region.clone().unwrap_or(settings.region);
         settings.ca_file = options.ca_file.clone().or(settings.ca_file);
+        if let Some(text) = &options.patience {
+            let patience = policy::duration(text)
+                .map_err(|wrong| Failure::usage(format!("`{text}` is no patience: {wrong}")).hint("--patience 5m"))?;
+            settings.budget = settings.budget.lasting(patience);
+        }
         Ok(settings)
     }
 

@@ -63,7 +63,8 @@ impl Arguments {
         drop(progress);
         if env.output.json {
             env.output.document(&serde_json::json!({
-                "point": point.point, "source": point.source, "stream": name, "bytes": bytes, "file": self.output,
+                "point": point.point, "source": point.source, "stream": name, "bytes": bytes,
+                "file": self.output.as_deref().map(crate::policy::path_text),
             }))?;
         }
         Ok(None)

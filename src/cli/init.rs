@@ -168,7 +168,7 @@ fn report(env: &Environment, repository: &Repository, writer: &Writer, key: Opti
         "verify_key": writer.info.verify_key,
         "trust_line": writer.trust_line(),
         "recipients": recipients,
-        "recovery_key_file": key,
+        "recovery_key_file": key.map(crate::policy::path_text),
     });
     env.output.answer(&document, || {
         let mut rows = vec![

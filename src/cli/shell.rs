@@ -56,7 +56,7 @@ impl Man {
             durable::write(&file, page, 0o644).context(|| format!("cannot write {}", file.display()))?;
         }
         let names: Vec<&String> = written.iter().map(|(name, _)| name).collect();
-        let document = serde_json::json!({ "directory": directory, "pages": names });
+        let document = serde_json::json!({ "directory": crate::policy::path_text(&directory), "pages": names });
         env.output.answer(&document, || format!("{} pages in {}", names.len(), directory.display()))?;
         Ok(None)
     }

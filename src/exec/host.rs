@@ -261,7 +261,8 @@ impl<'a> Running<'a> {
 
     fn failure(&mut self, what: &str) -> Failure {
         self.listen();
-        let failure = Failure::failed(format!("{} {what}", self.name));
+        let failure = Failure::failed(format!("{} {what}", self.name))
+            .hint("Run it by hand, as the same user, and see what keeps it from ending well");
         match self.complaints.text(self.secret.as_ref()) {
             Some(text) => failure.because(text),
             None => failure,

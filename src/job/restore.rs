@@ -10,6 +10,7 @@ use crate::durable::Lock;
 use crate::engine::{Confirmed, Engine, LoadRun, Loaded, Target};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Context, Event, Outcome};
+use crate::policy::{path_text, serialize_path};
 use crate::repo::catalog::Catalog;
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
@@ -33,7 +34,7 @@ pub enum Wanted {
 #[serde(tag = "kind", content = "place", rename_all = "snake_case")]
 pub enum Destination {
     /// A path where nothing is yet.
-    New(PathBuf),
+    New(#[serde(serialize_with = "serialize_path")] PathBuf),
     /// The source itself, replaced.
     InPlace(String),
     /// Standard input of the source's own restore command.
@@ -55,6 +56,7 @@ pub struct Act {
     pub source: String,
     pub point: String,
     pub engine: String,
+    #[serde(serialize_with = "serialize_part")]
     pub path: Option<PathBuf>,
     pub target: Destination,
     pub safety_backup: bool,
@@ -161,6 +163,10 @@ fn steps(act: &Act) -> Vec<String> {
     });
     steps.push("compare every byte with what was signed before the last step makes it live".into());
     steps
+}
+
+fn serialize_part<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    path.as_deref().map(path_text).serialize(serializer)
 }
 
 /// 12 hexadecimal digits that stand for an act.

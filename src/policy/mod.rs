@@ -29,7 +29,7 @@ mod when;
 
 pub use adhoc::adhoc;
 pub use load::{load, load_with};
-pub use paths::Paths;
+pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
 pub use show::{Shown, schema, show};
 pub use values::{duration, duration_text, name as check_name, size, size_text};

@@ -65,6 +65,16 @@ impl Paths {
     }
 }
 
+/// A path as JSON can say it: escaped where it is no text.
+pub fn path_text(path: &Path) -> String {
+    path.to_str().map_or_else(|| path.as_os_str().as_encoded_bytes().escape_ascii().to_string(), str::to_owned)
+}
+
+/// For `serialize_with`: a path that is no text must not keep a document from being written.
+pub fn serialize_path<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path_text(path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

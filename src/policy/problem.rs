@@ -18,6 +18,7 @@ pub struct Place {
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Origin {
+    #[serde(serialize_with = "super::serialize_path")]
     pub file: PathBuf,
     pub line: usize,
 }
@@ -116,6 +117,7 @@ fn window(line: &str, column: usize, width: usize) -> (String, String) {
 /// One thing that is wrong. The position is absent when the whole file is meant.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Problem {
+    #[serde(serialize_with = "super::serialize_path")]
     pub file: PathBuf,
     pub line: Option<usize>,
     pub column: Option<usize>,

@@ -159,30 +159,32 @@ pub struct Operator {
 impl Operator {
     /// Reads age identity files, ssh keys and plug-in identities. A passphrase is asked for on the terminal.
     pub fn read(files: &[std::path::PathBuf]) -> Result<Self> {
-        let mut names = Vec::new();
+        let mut identities = Vec::new();
         let mut trusted = BTreeMap::new();
         let mut repositories = Vec::new();
         for file in files {
             refuse_open_to_others(file)?;
             let text = std::fs::read(file)
                 .context(|| format!("cannot read the identity {}", file.display()))
-                .map_err(|e| Failure::new(Kind::Key, e.full()))?;
+                .map_err(unreadable)?;
             let text = String::from_utf8_lossy(&text);
             trusted.extend(noted_writers(&text));
             repositories.extend(
                 text.lines().filter_map(|l| l.strip_prefix("# bkp-repository: ")).map(|id| id.trim().to_owned()),
             );
-            names.push(
-                file.to_str()
-                    .map(str::to_owned)
-                    .ok_or_else(|| Failure::usage("the path of an identity must be UTF-8"))?,
-            );
+            let unusable = |why: String| {
+                Failure::new(Kind::Key, format!("cannot use the identity {}", file.display()))
+                    .because(why)
+                    .hint("An identity is the file that bkp init made, an age key file, or an ssh private key")
+            };
+            let name = file.to_str().ok_or_else(|| Failure::usage("the path of an identity must be UTF-8"))?;
+            let read = read_identities(vec![name.to_owned()], None, &mut StdinGuard::new(false))
+                .map_err(|e| unusable(e.to_string()))?;
+            if read.is_empty() {
+                return Err(unusable("there is no private key in it".into()));
+            }
+            identities.extend(read);
         }
-        let identities = read_identities(names, None, &mut StdinGuard::new(false)).map_err(|e| {
-            Failure::new(Kind::Key, "cannot use the identity")
-                .because(e.to_string())
-                .hint("An identity is the file that bkp init made, an age key file, or an ssh private key")
-        })?;
         Ok(Operator { identities, trusted, repositories })
     }
 
@@ -253,10 +255,14 @@ pub fn epoch_number(key: &str) -> Option<u32> {
     key.strip_prefix("keys/epoch-")?.strip_suffix(".age")?.parse().ok()
 }
 
+fn unreadable(why: Failure) -> Failure {
+    Failure::new(Kind::Key, why.full()).hint("Look at what --identity or BKP_IDENTITY says, and who may read that file")
+}
+
 fn refuse_open_to_others(file: &Path) -> Result<()> {
     let metadata = std::fs::metadata(file)
         .context(|| format!("cannot read the identity {}", file.display()))
-        .map_err(|e| Failure::new(Kind::Key, e.full()))?;
+        .map_err(unreadable)?;
     if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
         return Err(Failure::new(Kind::Refused, format!("the identity {} can be read by others", file.display()))
             .hint(format!("chmod 600 {}, and think of who may have read it", file.display())));

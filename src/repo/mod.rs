@@ -103,7 +103,7 @@ impl Repository {
             Err(e) => return Err(e.into()),
         };
         // What is there instead may be larger than memory.
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(pin.size as usize);
         let read = object.take(pin.size.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|e| Failure::from(StoreError::from_reader(e, &pin.key)))?;
         if bytes.len() as u64 > pin.size {

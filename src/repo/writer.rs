@@ -108,7 +108,7 @@ impl Writer {
         };
         let damaged = |why: &str| {
             Failure::new(Kind::Key, format!("{} is damaged: {why}", path.display()))
-                .hint("Put it back from a copy, or register this host anew with bkp init")
+                .hint("Put it back from a copy, or move it away and register this host anew with: bkp init --join")
         };
         let stored: Stored = serde_json::from_str(&text).map_err(|_| damaged("it is not what bkp wrote"))?;
         super::point::refuse_newer(stored.format, &path.display().to_string())?;

@@ -140,7 +140,8 @@ impl From<StoreError> for crate::error::Failure {
                 .hint("Check the credentials of the store and what they allow: bkp doctor"),
             StoreError::Transient(_) => Failure::new(Kind::TryLater, error.to_string())
                 .hint("The store did not answer in time; run the command again later"),
-            StoreError::NoStore(_) => Failure::new(Kind::NoRepository, error.to_string()),
+            StoreError::NoStore(_) => Failure::new(Kind::NoRepository, error.to_string())
+                .hint("Check that it is mounted, and that --repo, BKP_REPO or `repository.url` names the right place"),
             StoreError::Full(_) => Failure::failed(error.to_string())
                 .hint("Free some space there and run the command again; nothing half-made was kept"),
             _ => Failure::failed(error.to_string()),

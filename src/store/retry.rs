@@ -40,6 +40,11 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// Tries for so long; at first contact not longer than it would anyway.
+    pub fn lasting(self, total: Duration) -> Self {
+        Budget { total, first_contact: self.first_contact.min(total), ..self }
+    }
+
     /// The wait after `failures` failures (at least 1). `chance` is in 0..=1: full jitter spreads over the whole span those
     /// who failed together.
     fn wait(&self, failures: u32, chance: f64) -> Duration {

@@ -24,9 +24,9 @@ const MINIO: Server =
 
 const SUPERVISOR: &str = r#"dir=$1; shift
 "$@" > "$dir/log" 2>&1 &
-pid=$!
+echo $! > "$dir/pid"
 cat > /dev/null
-kill -9 $pid; wait $pid 2> /dev/null
+kill -9 $(cat "$dir/pid"); wait 2> /dev/null
 rm -rf "$dir""#;
 
 pub struct Minio {
@@ -50,6 +50,42 @@ impl Minio {
     /// A server with TLS, whose `server.crt`, `server.key` and `ca.crt` are in `certificates`.
     pub fn with_tls(part: &str, certificates: &Path) -> Option<Minio> {
         Some(Minio::start(require(part, &MINIO)?, Some(certificates)))
+    }
+
+    /// A server of one test's own, which may end it.
+    pub fn alone(part: &str) -> Option<Minio> {
+        Some(Minio::start(require(part, &MINIO)?, None))
+    }
+
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Ends the server as a failure of its machine would; its data stays.
+    pub fn stop(&mut self) {
+        let pid = std::fs::read_to_string(self.directory.join("pid")).unwrap();
+        super::run("kill", &["-9", pid.trim()], &self.directory);
+        wait_for("the end of MinIO", 60, || (!self.is_ready()).then_some(()));
+    }
+
+    /// Starts it on its old data at its old place.
+    pub fn start_again(&mut self) {
+        let program = require("a server that comes back", &MINIO).unwrap();
+        let child = Command::new(program)
+            .args(["server", "--quiet", "--address", &format!("127.0.0.1:{}", self.port)])
+            .arg(self.data())
+            .env("HOME", &self.directory)
+            .envs([("MINIO_ROOT_USER", USER), ("MINIO_ROOT_PASSWORD", PASSWORD)])
+            .envs([("MINIO_BROWSER", "off"), ("MINIO_DOMAIN", "localhost"), ("MINIO_UPDATE", "off")])
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // The supervisor ends this one instead of the one it started.
+        std::fs::write(self.directory.join("pid"), child.id().to_string()).unwrap();
+        wait_for("the start of MinIO", 60, || self.is_ready().then_some(()));
     }
 
     fn start(program: PathBuf, certificates: Option<&Path>) -> Minio {

@@ -6,6 +6,7 @@
 
 pub mod fake_s3;
 pub mod fault;
+pub mod host;
 pub mod minio;
 
 use std::io::Write;

@@ -1,4 +1,5 @@
 //! Trees to be backed up, and a description of a tree that owes nothing to the engine under test.
+#![allow(dead_code)] // each test binary uses its own part of this
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, XattrFlags};
 use std::ffi::OsStr;
