@@ -129,6 +129,17 @@ fn chunks_of_the_previous_tree_are_taken_unread() {
 }
 
 #[test]
+fn points_of_one_second_follow_one_another() {
+    let fixture = Fixture::new();
+    let one = |tenth: u8| fixture.back_up_stream("s", &format!("2026-03-01T00:00:00.{tenth}Z"), b"x");
+    let points: Vec<Point> = (1..9).map(one).collect();
+    for pair in points.windows(2) {
+        assert_eq!(pair[1].sequence, pair[0].sequence + 1);
+        assert_eq!(pair[1].previous.as_ref().unwrap().point, pair[0].point);
+    }
+}
+
+#[test]
 fn a_lost_pack_is_stored_again_by_the_next_backup() {
     let fixture = Fixture::new();
     let pieces = vec![noise(1, 6 * MIB)];
