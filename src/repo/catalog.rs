@@ -16,7 +16,7 @@ pub struct Catalog {
     /// Sorted by writer, source and instant.
     pub points: Vec<Point>,
     /// Points, and writers, that exist but cannot be believed or opened, with the reason.
-    pub broken: Vec<(Key, Failure)>,
+    pub broken: Broken,
     /// Writers whose key only the store vouches for: id and key.
     pub unpinned: BTreeMap<String, String>,
 }
@@ -31,8 +31,11 @@ pub struct Wanted<'a> {
     pub newest_until: Option<Timestamp>,
 }
 
+/// Objects that cannot be believed or opened, with the reason.
+type Broken = Vec<(Key, Failure)>;
+
 /// The writers there are, and what stands among them and is none: that must not hide the others.
-pub fn writers(repository: &Repository) -> Result<(Vec<WriterInfo>, Vec<(Key, Failure)>)> {
+pub fn writers(repository: &Repository) -> Result<(Vec<WriterInfo>, Broken)> {
     let (mut all, mut broken) = (Vec::new(), Vec::new());
     for entry in repository.store.list(names::WRITERS)? {
         let damaged = Failure::new(Kind::Verification, format!("{} is damaged", entry.key));
