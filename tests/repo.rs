@@ -15,12 +15,13 @@ use bkp::repo::proof::{self, Level};
 use bkp::repo::sign::Trust;
 use bkp::repo::write::Options;
 use bkp::repo::{Repository, init, keys};
-use bkp::store::{self, Key};
+use bkp::store::{self, Entry, Head, Key, LockMode, Retain, Retention, Store, StoreResult, Upload};
 use bytes::Bytes;
+use jiff::Timestamp;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use support::*;
 
 const MIB: usize = 1 << 20;
@@ -126,6 +127,94 @@ fn chunks_of_the_previous_tree_are_taken_unread() {
     tree.catalogue(b"{\"end\":0}\n").unwrap();
     let second = session.commit(draft("2026-03-02T00:00:00Z")).unwrap();
     assert!(fixture.read_tar(&second) == pieces.concat());
+}
+
+/// A store in memory that notes the locks it is asked for.
+#[derive(Default)]
+struct Locking {
+    inner: store::memory::Memory,
+    until: Mutex<BTreeMap<Key, Timestamp>>,
+}
+
+impl Locking {
+    fn note(&self, key: &Key, retain: Option<&Retain>) {
+        if let Some(retain) = retain {
+            let mut until = self.until.lock().unwrap();
+            let locked = until.entry(key.clone()).or_insert(retain.until);
+            *locked = retain.until.max(*locked);
+        }
+    }
+}
+
+impl Store for Locking {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn put(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
+        self.note(key, retain);
+        self.inner.put(key, bytes, None)
+    }
+    fn put_new(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
+        self.note(key, retain);
+        self.inner.put_new(key, bytes, None)
+    }
+    fn upload(&self, key: &Key, retain: Option<&Retain>) -> StoreResult<Box<dyn Upload>> {
+        self.note(key, retain);
+        self.inner.upload(key, None)
+    }
+    fn get(&self, key: &Key, range: Option<std::ops::Range<u64>>) -> StoreResult<Box<dyn Read + Send>> {
+        self.inner.get(key, range)
+    }
+    fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
+        self.inner.list(prefix)
+    }
+    fn head(&self, key: &Key) -> StoreResult<Head> {
+        self.inner.head(key)
+    }
+    fn delete(&self, key: &Key) -> StoreResult<()> {
+        self.inner.delete(key)
+    }
+    fn retention(&self) -> Option<&dyn Retention> {
+        Some(self)
+    }
+}
+
+impl Retention for Locking {
+    fn raise(&self, key: &Key, retain: &Retain) -> StoreResult<()> {
+        self.note(key, Some(retain));
+        Ok(())
+    }
+}
+
+#[test]
+fn everything_a_point_needs_is_locked_as_long_as_the_point() {
+    let store = Arc::new(Locking::default());
+    let fixture = Fixture::on(store.clone());
+    let pieces: Vec<Vec<u8>> = (0..4).map(|seed| noise(seed, 2 * MIB)).collect();
+    for month in 1..=3 {
+        let until = at(&format!("2027-0{month}-01T00:00:00Z"));
+        let options = Options { retain: Some(Retain { mode: LockMode::Governance, until }), ..Options::default() };
+        let mut session = fixture.session("v", options).unwrap();
+        write_tree(&mut session, &pieces).unwrap();
+        let point = session.commit(draft(&format!("2026-0{month}-01T00:00:00Z"))).unwrap();
+        let packs = objects(&fixture, &format!("w/{}/p/", fixture.writer.id()));
+        let needed = packs.into_iter().chain(point.pins().map(|pin| pin.key.clone())).chain([point.key()]);
+        let locked = store.until.lock().unwrap().clone();
+        for key in needed {
+            assert_eq!(locked.get(&key), Some(&until), "{key} of the backup of month {month}");
+        }
+    }
+}
+
+#[test]
+fn points_of_one_second_follow_one_another() {
+    let fixture = Fixture::new();
+    let one = |tenth: u8| fixture.back_up_stream("s", &format!("2026-03-01T00:00:00.{tenth}Z"), b"x");
+    let points: Vec<Point> = (1..9).map(one).collect();
+    for pair in points.windows(2) {
+        assert_eq!(pair[1].sequence, pair[0].sequence + 1);
+        assert_eq!(pair[1].previous.as_ref().unwrap().point, pair[0].point);
+    }
 }
 
 #[test]

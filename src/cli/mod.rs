@@ -23,6 +23,7 @@ mod signals;
 mod status;
 
 use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
 use clap::{CommandFactory, Parser};
 use environment::{Environment, Globals};
 use output::Output;
@@ -103,8 +104,8 @@ pub fn main() -> ExitCode {
     let globals = &program.globals;
     let output = Output::new(globals.json, globals.quiet, globals.no_color);
     let ran = signals::watch().and_then(|cancel| {
-        let env = Environment::new(program.globals.clone().completed(), output, cancel);
-        run(program.command, &env)
+        let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
+        run(program.command, &env).map_err(|failure| or_signal(failure, &cancel))
     });
     match ran {
         Ok(None) => ExitCode::SUCCESS,
@@ -113,6 +114,14 @@ pub fn main() -> ExitCode {
             output.failure(&failure);
             ExitCode::from(failure.kind().exit_code())
         }
+    }
+}
+
+/// A store that is given up on because a signal came fails with its last error: the signal is why.
+fn or_signal(failure: Failure, cancel: &Cancel) -> Failure {
+    match cancel.check() {
+        Err(signal) if failure.kind() == Kind::TryLater => signal.because(failure.full()),
+        _ => failure,
     }
 }
 
@@ -156,6 +165,16 @@ fn definition() -> clap::Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_is_the_reason_why_a_store_was_given_up_on() {
+        let cancel = Cancel::default();
+        let later = || Failure::new(Kind::TryLater, "no answer in time");
+        assert_eq!(or_signal(later(), &cancel).kind(), Kind::TryLater);
+        cancel.set(Kind::Terminated);
+        assert_eq!(or_signal(later(), &cancel).kind(), Kind::Terminated);
+        assert_eq!(or_signal(Failure::new(Kind::Verification, "damaged"), &cancel).kind(), Kind::Verification);
+    }
 
     #[test]
     fn the_definition_is_sound() {

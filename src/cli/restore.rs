@@ -4,7 +4,7 @@ use super::Ran;
 use super::backup::summarize;
 use super::environment::{Access, Environment};
 use super::format::{self, instant, size, span, took};
-use super::output::pairs;
+use super::output::{pairs, plain};
 use super::{points, show};
 use crate::engine::{self, Confirmed, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
@@ -282,6 +282,7 @@ fn describe(env: &Environment, plan: &Plan) -> String {
         rows.push(("asked for", both(requested)));
     }
     rows.push(("point", format!("{}  {}", plan.id, size(plan.bytes))));
+    rows.push(("written by", format!("{}  (writer {})", plain(&plan.host), plan.writer)));
     rows.push(("stands for", both(plan.resolved_at)));
     rows.push((
         "lost",

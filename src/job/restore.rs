@@ -69,6 +69,9 @@ pub struct Plan {
     pub act: Act,
     /// The id people type.
     pub id: String,
+    /// Who wrote the point: several hosts may have a source of this name.
+    pub host: String,
+    pub writer: String,
     /// The instant that was asked for; absent when a point was named.
     pub requested_at: Option<Timestamp>,
     /// The instant that will be reached.
@@ -139,6 +142,8 @@ pub fn plan(point: &Point, request: &Request, target: Destination, now: Timestam
         hash: hash(&act),
         steps: steps(&act),
         id: point.id().to_owned(),
+        host: point.host.clone(),
+        writer: point.writer.clone(),
         requested_at,
         resolved_at: point.consistent_at,
         loss_seconds: reference.duration_since(point.consistent_at).as_secs(),

@@ -34,6 +34,9 @@ pub struct Wanted<'a> {
     pub newest_until: Option<Timestamp>,
 }
 
+/// Objects that cannot be believed or opened, with the reason.
+type Broken = Vec<(Key, Failure)>;
+
 /// The writers there are, and what stands among them and is none: that must not hide the others.
 pub fn writers(repository: &Repository) -> Result<(Vec<WriterInfo>, Broken)> {
     let (mut all, mut broken) = (Vec::new(), Vec::new());

@@ -38,7 +38,7 @@ struct Tree {
 }
 
 impl Directory {
-    /// The directory must be there.
+    /// The directory must be there. Clears away what interrupted writers left in it.
     pub fn open(root: &Path) -> StoreResult<Self> {
         let root = std::path::absolute(root).map_err(|e| system(&e, root))?;
         match std::fs::metadata(&root) {
@@ -49,10 +49,12 @@ impl Directory {
             }
             Err(e) => return Err(system(&e, &root)),
         }
-        Ok(Directory { tree: Arc::new(Tree { root, durable: Mutex::default() }) })
+        let tree = Tree { root, durable: Mutex::default() };
+        tree.remove_stale();
+        Ok(Directory { tree: Arc::new(tree) })
     }
 
-    /// Makes the directory where there is none, and clears away what interrupted writers left in it.
+    /// Makes the directory where there is none.
     pub fn create(root: &Path) -> StoreResult<Self> {
         let root = std::path::absolute(root).map_err(|e| system(&e, root))?;
         let missing: Vec<_> = root.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
@@ -60,9 +62,7 @@ impl Directory {
         for path in missing {
             durable::sync_directory(durable::parent_of(&path)).map_err(|e| system(&e, &path))?;
         }
-        let directory = Directory::open(&root)?;
-        directory.tree.remove_stale();
-        Ok(directory)
+        Directory::open(&root)
     }
 }
 

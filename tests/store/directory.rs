@@ -3,7 +3,7 @@
 use crate::contract::{content, key};
 use bkp::error::{Failure, Kind};
 use bkp::store::directory::Directory;
-use bkp::store::{Location, Settings, Store, StoreError, create, probe, read};
+use bkp::store::{Location, Settings, Store, StoreError, create, open, probe, read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -86,7 +86,7 @@ fn left_overs_are_cleared_after_a_day() {
     }
     let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 86_400);
     std::fs::File::options().write(true).open(&old).unwrap().set_modified(two_days_ago).unwrap();
-    create(&Settings::new(Location::Directory(root))).unwrap();
+    open(&Settings::new(Location::Directory(root))).unwrap();
     assert!(!old.exists() && new.exists());
 }
 

@@ -35,11 +35,14 @@ use std::sync::Arc;
 /// takes, and the padding into the 32 bits that its frame has.
 const STREAM_OBJECT_BYTES: u64 = 128 << 30;
 
+/// Requests for a longer lock that are under way at once.
+const LOCKING: usize = 8;
+
 /// How a session writes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     pub compression: Compression,
-    /// Object lock of everything that the point refers to and this session stores.
+    /// Object lock of everything that the point refers to.
     pub retain: Option<Retain>,
     /// Data per object of a stream; 0 means the default. Tests make it small.
     pub stream_object_bytes: u64,
@@ -241,6 +244,9 @@ impl<'a> Session<'a> {
         self.cancel.check()?;
         durable::crash_point("backup:before-list");
         self.verify_stored(tree.as_ref().map(|t| &t.index))?;
+        if let Some(written) = &tree {
+            self.lock_reused(&written.index)?;
+        }
         let tree = match tree {
             Some(t) => {
                 let index = self.put_content(&t.index.to_bytes(), Audience::All, names::index)?;
@@ -315,6 +321,24 @@ impl<'a> Session<'a> {
             Ok(()) | Err(StoreError::Exists(_)) => Ok(pin),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// What earlier sessions stored is locked as long as their points were to be; now this point needs it as well.
+    fn lock_reused(&self, index: &Index) -> Result<()> {
+        let (Some(retain), Some(retention)) = (&self.options.retain, self.store().retention()) else { return Ok(()) };
+        let reused: Vec<&PackInfo> = index.packs.iter().filter(|pack| self.present.contains(pack)).collect();
+        let raise = |packs: &[&PackInfo]| -> Result<()> {
+            for pack in packs {
+                self.cancel.check()?;
+                retention.raise(&names::pack(self.writer.id(), &pack.sha256), retain)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let shares = reused.chunks(reused.len().div_ceil(LOCKING).max(1));
+            let threads: Vec<_> = shares.map(|packs| scope.spawn(move || raise(packs))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("raising a lock does not panic"))
+        })
     }
 
     /// Everything the point will refer to is in the store with its exact size, and its hash where the store keeps one.

@@ -15,24 +15,34 @@ pub(super) fn latest(repository: &Repository, writer: &Writer, source: &str) -> 
     let store = &*repository.store;
     let keys = writer.keyring();
     let signer = sign::parse_key(&writer.info.verify_key)?;
+    let mut newest: Option<(Point, [u8; 32])> = None;
     for entry in store.list(&names::points(writer.id(), Some(source)))?.into_iter().rev() {
+        // Names have whole seconds: several points may share one.
+        let instant = names::instant_of(entry.key.last());
+        if newest.as_ref().is_some_and(|(point, _)| names::instant_of(&point.point) != instant) {
+            break;
+        }
         let sealed = match store::read(store, &entry.key) {
             Ok(sealed) => sealed,
             Err(StoreError::NotFound(_)) => continue,
             Err(e) => return Err(e.into()),
         };
         let Ok(point) = Point::open(&sealed, &entry.key, &keys, &signer, repository.id()) else { continue };
-        let index = match &point.tree {
-            Some(tree) => repository
-                .pinned(&tree.index)
-                .and_then(|sealed| Index::from_bytes(&decode::open_whole(&sealed, &keys, "the index")?, "the index")),
-            None => Ok(Index::default()),
-        };
-        // A lost index costs deduplication, not the backup.
-        let index = index.ok().filter(|i| !i.packs.is_empty());
-        return Ok(Some(Base { point, sha256: names::sha256(&sealed), index }));
+        let order = |point: &Point| (point.consistent_at, point.sequence);
+        if newest.as_ref().is_none_or(|(other, _)| order(other) < order(&point)) {
+            newest = Some((point, names::sha256(&sealed)));
+        }
     }
-    Ok(None)
+    let Some((point, sha256)) = newest else { return Ok(None) };
+    let index = match &point.tree {
+        Some(tree) => repository
+            .pinned(&tree.index)
+            .and_then(|sealed| Index::from_bytes(&decode::open_whole(&sealed, &keys, "the index")?, "the index")),
+        None => Ok(Index::default()),
+    };
+    // A lost index costs deduplication, not the backup.
+    let index = index.ok().filter(|i| !i.packs.is_empty());
+    Ok(Some(Base { point, sha256, index }))
 }
 
 pub(super) fn still_there(store: &dyn Store, point: &Point) -> Result<bool> {
