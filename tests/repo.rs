@@ -492,9 +492,55 @@ fn a_second_writer_shares_the_repository_but_nothing_else() {
     write_tree(&mut session, &pieces).unwrap();
     let point = session.commit(draft("2026-03-02T00:00:00Z")).unwrap();
     assert!(point.added > 2 * MIB as u64 && point.sequence == 1 && point.epoch == 2);
-    let all = catalog::list(&fixture.repository, &fixture.keys(), &fixture.trust(), Wanted::default()).unwrap();
-    assert_eq!(all.points.len(), 2, "an operator sees both");
+    let mut trust = fixture.trust();
+    trust.pinned.extend(other.trust().pinned);
+    let all = catalog::list(&fixture.repository, &fixture.keys(), &trust, Wanted::default()).unwrap();
+    assert_eq!(all.points.len(), 2, "an operator who knows both sees both");
+    let known = catalog::list(&fixture.repository, &fixture.keys(), &fixture.trust(), Wanted::default()).unwrap();
+    assert_eq!(known.points.len(), 1, "data of a writer nobody vouches for is not offered beside that of a known one");
+    assert_eq!(known.unpinned.len(), 1);
     assert!(fixture.read_tar(&point) == pieces.concat());
+}
+
+#[test]
+fn a_lost_or_exchanged_epoch_key_does_not_keep_the_operator_out() {
+    type Loss = fn(&Fixture, &Key);
+    let losses: [Loss; 3] = [
+        |f, key| f.repository.store.delete(key).unwrap(),
+        |f, key| f.repository.store.put(key, Bytes::from_static(b"garbage"), None).unwrap(),
+        |f, key| {
+            let recipients = &f.writer.recipients;
+            let other = bkp::repo::keys::Epoch::generate(1, recipients).unwrap().sealed_bytes().unwrap();
+            f.repository.store.put(key, Bytes::from(other), None).unwrap();
+        },
+    ];
+    for lose in losses {
+        let fixture = Fixture::new();
+        let point = fixture.back_up_tree("tree", "2026-03-01T00:00:00Z", &[noise(1, MIB)]).unwrap();
+        lose(&fixture, &Key::new("keys/epoch-0001.age").unwrap());
+        let operator = Operator::read(std::slice::from_ref(&fixture.recovery_file)).unwrap();
+        let keys = operator.keyring(&*fixture.repository.store).unwrap();
+        let listed = catalog::list(&fixture.repository, &keys, &fixture.trust(), Wanted::default()).unwrap();
+        assert_eq!(listed.points.len(), 1);
+        let keys = operator.keys_for(&point, &keys);
+        let reader = bkp::repo::read::PointReader::open(&fixture.repository, &point, &keys, &fixture.cancel).unwrap();
+        let mut data = Vec::new();
+        std::io::Read::read_to_end(&mut reader.tar().unwrap(), &mut data).unwrap();
+        assert!(data == noise(1, MIB));
+    }
+}
+
+#[test]
+fn a_repository_is_not_made_over_backups() {
+    let fixture = Fixture::new();
+    fixture.back_up_stream("s", "2026-03-01T00:00:00Z", b"x");
+    fixture.repository.store.delete(&Key::new("repository.json").unwrap()).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let recipients = fixture.writer.recipients.clone();
+    let prepared =
+        init::prepare(recipients, "host", state.path(), serde_json::Value::Null, at("2026-01-01T00:00:00Z")).unwrap();
+    let refused = prepared.write(fixture.repository.store.clone()).err().unwrap();
+    assert_eq!(refused.kind(), Kind::Refused);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::event::{Cancel, Context};
 use crate::job::Places;
 use crate::policy::{self, Configuration, Paths};
 use crate::repo::keys::{Keyring, Operator};
+use crate::repo::point::Point;
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
@@ -86,8 +87,8 @@ pub struct Access {
     pub writer: Option<Writer>,
     pub keys: Keyring,
     pub trust: Trust,
-    /// Opened with an operator's identity: everything can be read, and points of all writers.
-    pub operator: bool,
+    /// Whose identity was given: then everything can be read, and points of all writers.
+    pub operator: Option<Operator>,
 }
 
 impl Globals {
@@ -102,6 +103,13 @@ impl Globals {
         self.store.region = self.store.region.or_else(|| given("AWS_REGION"));
         self.store.patience = self.store.patience.or_else(|| given("BKP_PATIENCE"));
         self
+    }
+}
+
+impl Access {
+    /// The keys for one point, also when `keys/` in the store is lost or was exchanged.
+    pub fn keys_for(&self, point: &Point) -> Keyring {
+        self.operator.as_ref().map_or_else(|| self.keys.clone(), |operator| operator.keys_for(point, &self.keys))
     }
 }
 
@@ -243,7 +251,7 @@ impl Environment {
             )
             .hint("Give the recovery key with --identity FILE (or BKP_IDENTITY)"));
         };
-        Ok(Access { keys: writer.keyring(), trust: writer.trust(), writer: Some(writer), operator: false })
+        Ok(Access { keys: writer.keyring(), trust: writer.trust(), writer: Some(writer), operator: None })
     }
 
     /// Enough to read data: an operator's identity opens the data epochs.
@@ -254,15 +262,15 @@ impl Environment {
             ));
         }
         let operator = self.operator()?;
-        let epochs = operator.epochs(&*repository.store)?;
-        let mut keys = Keyring::new(epochs.into_values());
+        operator.check_repository(repository.id())?;
+        let mut keys = operator.keyring(&*repository.store)?;
         let mut trust = Trust { pinned: operator.trusted.clone() };
         let writer = Writer::load(&self.paths()?.state, repository.id())?;
         if let Some(writer) = &writer {
             keys = keys.join(writer.keyring());
             trust.pinned.extend(writer.trust().pinned);
         }
-        Ok(Access { writer, keys, trust, operator: true })
+        Ok(Access { writer, keys, trust, operator: Some(operator) })
     }
 
     pub fn operator(&self) -> Result<Operator> {

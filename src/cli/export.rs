@@ -45,7 +45,7 @@ impl Arguments {
         let access = env.reading(&repository)?;
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point)?;
-        let reader = PointReader::open(&repository, point, &access.keys, &env.cancel)?;
+        let reader = PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?;
         let name = self.choose(&reader)?;
         let progress = env.progress();
         progress.emit(&Event::Phase { source: point.source.clone(), phase: "export" });

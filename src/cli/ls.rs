@@ -69,7 +69,7 @@ impl Arguments {
         let access = env.reading(&repository)?;
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point)?;
-        let reader = PointReader::open(&repository, point, &access.keys, &env.cancel)?;
+        let reader = PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?;
         let mut out = BufWriter::new(io::stdout().lock());
         let written =
             if point.tree.is_some() { self.tree(env, &reader, &mut out) } else { streams(env, &reader, &mut out) };

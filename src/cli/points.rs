@@ -72,12 +72,14 @@ pub fn view<'a>(point: &'a Point, proofs: &Proofs, zone: &TimeZone, now: jiff::T
 
 /// Reads the catalogue and tells what users must know of it: writers that only the store vouches for, points that are broken.
 pub fn read(env: &Environment, repository: &Repository, access: &Access, wanted: Wanted<'_>) -> Result<Catalog> {
-    let own = access.writer.as_ref().map(|w| w.id()).filter(|_| !access.operator);
+    let own = access.writer.as_ref().map(|w| w.id()).filter(|_| access.operator.is_none());
     let catalog = catalog::list(repository, &access.keys, &access.trust, Wanted { writer: own, ..wanted })?;
+    let passed_over = !access.trust.pinned.is_empty();
     for (writer, key) in &catalog.unpinned {
+        let what = if passed_over { "its points are passed over" } else { "compare its key with your notes" };
         env.output.warn(&format!(
-            "only the store vouches for writer {writer}; compare its key with your notes: {key}\n  \
-             To be spared this, add the line `# bkp-writer: {writer} {key}` to the identity file once you have compared it"
+            "only the store vouches for writer {writer}; {what}: {key}\n  \
+             If it is yours, add the line `# bkp-writer: {writer} {key}` to the identity file"
         ));
     }
     for (key, failure) in &catalog.broken {

@@ -50,7 +50,7 @@ pub struct Arguments {
     /// Replace the source itself, after a safety backup of what is there
     #[arg(long)]
     in_place: bool,
-    /// The name of the source, to confirm --in-place
+    /// The name of the source, to confirm --in-place, or that its restore command may run
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
     /// With --in-place: go on when the safety backup fails, because the source is gone or broken
@@ -170,7 +170,7 @@ impl Arguments {
             ))
             .hint(format!("Name it: --source {}={}:LOCATION", point.source, point.engine.kind)));
         }
-        let body = PointReader::open(repository, point, &access.keys, &env.cancel)?.body;
+        let body = PointReader::open(repository, point, &access.keys_for(point), &env.cancel)?.body;
         engine::of_kind(&point.engine.kind, Path::new(&body.source_location)).ok_or_else(|| {
             Failure::usage(format!("a {} cannot be restored without its configuration", point.engine.kind))
                 .hint(format!("Get the raw dump with: bkp export {}", point.id()))
@@ -202,13 +202,15 @@ impl Arguments {
     }
 
     fn confirmed(&self, plan: &Plan) -> Result<Option<Confirmed>> {
-        if !self.in_place {
+        let by_command = matches!(plan.act.target, Destination::Command);
+        if !self.in_place && !by_command {
             return Ok(None);
         }
         let typed = self.confirm.as_deref().ok_or_else(|| restore::not_confirmed(&plan.act.source))?;
-        Confirmed::by_name(&plan.act.source, typed).map(Some).ok_or_else(|| {
+        let confirmed = Confirmed::by_name(&plan.act.source, typed).ok_or_else(|| {
             Failure::new(Kind::Refused, format!("--confirm {typed} is not the name of the source, {}", plan.act.source))
-        })
+        })?;
+        Ok((!by_command).then_some(confirmed))
     }
 }
 
@@ -240,7 +242,8 @@ impl Opened<'_> {
             options,
             reread: false,
         });
-        let job = Restore { repository, keys: &access.keys, places: &places, engine, safety, without_safety };
+        let keys = access.keys_for(point);
+        let job = Restore { repository, keys: &keys, places: &places, engine, safety, without_safety };
         let progress = env.progress();
         let started = Instant::now();
         let restored = job.run(plan, point, confirmed, env.context(&progress), Timestamp::now())?;
@@ -327,7 +330,7 @@ fn report(env: &Environment, plan: &Plan, restored: &Restored, seconds: f64) -> 
     let target = match &plan.act.target {
         Destination::New(path) => path.display().to_string(),
         Destination::InPlace(location) => location.clone(),
-        Destination::Command => return Ok(()),
+        Destination::Command => plan.act.source.clone(),
     };
     env.output.data(&target)?;
     env.output.note(&format!(

@@ -50,8 +50,8 @@ impl Arguments {
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point)?;
         let proofs = proof::highest(&repository, &access.keys, &access.trust, Some(&point.source))?;
-        let body = match access.operator {
-            true => Some(PointReader::open(&repository, point, &access.keys, &env.cancel)?.body),
+        let body = match access.operator.is_some() {
+            true => Some(PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?.body),
             false => None,
         };
         let zone = env.zone()?;

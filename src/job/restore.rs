@@ -316,8 +316,8 @@ fn is_signal(failure: &Failure) -> bool {
 
 /// The refusal to replace a source that nobody named.
 pub fn not_confirmed(source: &str) -> Failure {
-    Failure::new(Kind::Refused, format!("this would replace {source}"))
-        .hint(format!("Say so with --confirm {source}; a safety backup is made first"))
+    Failure::new(Kind::Refused, format!("this may replace what {source} is now"))
+        .hint(format!("Say so with --confirm {source}; in place, a safety backup is made first"))
 }
 
 #[cfg(test)]

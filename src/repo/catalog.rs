@@ -20,7 +20,7 @@ pub struct Catalog {
     pub points: Vec<Point>,
     /// Points, and writers, that exist but cannot be believed or opened, with the reason.
     pub broken: Broken,
-    /// Writers whose key only the store vouches for: id and key.
+    /// Writers whose key only the store vouches for: id and key. Their points are here only when no key at all is pinned.
     pub unpinned: BTreeMap<String, String>,
 }
 
@@ -33,9 +33,6 @@ pub struct Wanted<'a> {
     /// Only the newest of each series that is not after this instant.
     pub newest_until: Option<Timestamp>,
 }
-
-/// Objects that cannot be believed or opened, with the reason.
-type Broken = Vec<(Key, Failure)>;
 
 /// The writers there are, and what stands among them and is none: that must not hide the others.
 pub fn writers(repository: &Repository) -> Result<(Vec<WriterInfo>, Broken)> {
@@ -63,6 +60,10 @@ pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Want
         let signer = trust.decide(&info.writer, &info.verify_key)?;
         if let Trusted::FromStore(_) = signer {
             catalog.unpinned.insert(info.writer.clone(), info.verify_key.clone());
+            // Whoever can write to the store can register a writer. Who knows one true key is not to be given another's data.
+            if !trust.pinned.is_empty() {
+                continue;
+            }
         }
         let listed = repository.store.list(&names::points(&info.writer, wanted.source))?;
         let mut series: BTreeMap<String, Vec<Key>> = BTreeMap::new();

@@ -47,6 +47,10 @@ pub fn prepare(
 impl Prepared {
     pub fn write(self, store: Arc<dyn Store>) -> Result<(Repository, Writer)> {
         let Prepared { info, mut writer } = self;
+        if !store.list("w/")?.is_empty() {
+            return Err(Failure::new(Kind::Refused, format!("{} holds backups, but no repository.json", store.describe()))
+                .hint("Somebody lost or removed that file: put it back from a copy of the store; a new repository would hide those backups"));
+        }
         for (name, text) in TRAVELLING {
             store.put(&names::fixed(name), Bytes::from_static(text.as_bytes()), None)?;
         }

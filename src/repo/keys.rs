@@ -61,6 +61,19 @@ impl Keyring {
         self.0.iter().any(|i| i.to_public().to_string() == recipient)
     }
 
+    fn opens_a_point(&self, store: &dyn Store) -> Result<bool> {
+        for writer in store.list(names::WRITERS)? {
+            let Some(id) = writer.key.last().strip_suffix(".json") else { continue };
+            if let Some(point) = store.list(&names::points(id, None))?.last() {
+                let sealed = store::read(store, &point.key)?;
+                if crate::repo::container::decode::decrypt(&sealed[..], self, point.key.as_str()).is_ok() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     pub fn join(mut self, other: Keyring) -> Self {
         self.0.extend(other.0);
         self
@@ -150,6 +163,8 @@ impl Epoch {
 /// What `--identity FILE` gives: keys of any kind, and the writers' public keys noted in the files.
 pub struct Operator {
     identities: Vec<Box<dyn age::Identity>>,
+    /// Those of them that open objects directly, without a person or a program.
+    plain: Vec<age::x25519::Identity>,
     /// Writer id → public key, from lines `# bkp-writer: W ed25519:…`.
     pub trusted: BTreeMap<String, String>,
     /// From lines `# bkp-repository: ID`; empty when the files do not say.
@@ -161,13 +176,14 @@ impl Operator {
     pub fn read(files: &[std::path::PathBuf]) -> Result<Self> {
         let mut identities = Vec::new();
         let mut trusted = BTreeMap::new();
-        let mut repositories = Vec::new();
+        let (mut repositories, mut plain) = (Vec::new(), Vec::new());
         for file in files {
             refuse_open_to_others(file)?;
             let text = std::fs::read(file)
                 .context(|| format!("cannot read the identity {}", file.display()))
                 .map_err(unreadable)?;
             let text = String::from_utf8_lossy(&text);
+            plain.extend(text.lines().filter_map(|line| line.trim().parse::<age::x25519::Identity>().ok()));
             trusted.extend(noted_writers(&text));
             repositories.extend(
                 text.lines().filter_map(|l| l.strip_prefix("# bkp-repository: ")).map(|id| id.trim().to_owned()),
@@ -185,7 +201,7 @@ impl Operator {
             }
             identities.extend(read);
         }
-        Ok(Operator { identities, trusted, repositories })
+        Ok(Operator { identities, plain, trusted, repositories })
     }
 
     fn open(&self, sealed: &[u8]) -> std::result::Result<age::x25519::Identity, age::DecryptError> {
@@ -226,6 +242,17 @@ impl Operator {
                 Err(Failure::new(Kind::NoRepository, "the repository has no keys/epoch-*.age"))
             }
             _ => Ok(opened),
+        }
+    }
+
+    /// What opens this repository: its data epochs, and those keys that open points without anybody's help.
+    pub fn keyring(&self, store: &dyn Store) -> Result<Keyring> {
+        let plain = Keyring(self.plain.clone());
+        match self.epochs(store) {
+            Ok(epochs) => Ok(Keyring::new(epochs.into_values()).join(plain)),
+            // `keys/` may be lost or exchanged; each point is sealed to the operators too, and carries its epoch.
+            Err(_) if plain.opens_a_point(store)? => Ok(plain),
+            Err(failure) => Err(failure),
         }
     }
 

@@ -81,7 +81,11 @@ impl Repository {
             Err(StoreError::NoStore(why)) => return Err(none().because(why)),
             Err(e) => return Err(e.into()),
         };
-        let damaged = |e: serde_json::Error| Failure::failed("repository.json is damaged").because(e);
+        let damaged = |e: serde_json::Error| {
+            Failure::failed("repository.json is damaged")
+                .because(e)
+                .hint("Put it back from a copy of the store; the backups themselves do not depend on it")
+        };
         let version: FormatOnly = serde_json::from_slice(&bytes).map_err(damaged)?;
         point::refuse_newer(version.format, "the repository")?;
         let info = serde_json::from_slice(&bytes).map_err(damaged)?;

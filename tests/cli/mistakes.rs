@@ -61,7 +61,7 @@ fn identities_that_do_not_fit() {
     let wrong = stranger.path("key.txt");
     host.run(&["export", "app", "--identity", wrong.to_str().unwrap()])
         .expect_code(12)
-        .says(&["does not belong to this repository"]);
+        .says(&["this identity belongs to repository", "--repo"]);
     host.run(&["export", "app", "--identity", "missing.txt"]).expect_code(12).says(&["missing.txt"]);
     host.write("nonsense.txt", "nonsense");
     std::fs::set_permissions(host.path("nonsense.txt"), std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -96,7 +96,7 @@ fn in_place_takes_a_safety_backup_and_wants_the_name() {
     let (host, instants) = three_versions();
     write_database(&host.path("app.db"), &["spoilt"]);
     let in_place = ["restore", "app", "--at", &instants[0], "--in-place", "--source", "app=sqlite:app.db"];
-    host.run_with_key(&in_place).expect_code(13).says(&["this would replace app", "--confirm app"]);
+    host.run_with_key(&in_place).expect_code(13).says(&["this may replace what app is now", "--confirm app"]);
     host.run_with_key(&[&in_place[..], &["--confirm", "apq"]].concat()).expect_code(13);
     assert_eq!(read_database(&host.path("app.db")), ["spoilt"]);
     assert_eq!(host.points("app").len(), 3);
@@ -167,7 +167,12 @@ fn a_command_takes_its_dump_back() {
     );
     host.configure("", &policy);
     host.ok(&["backup"]);
-    host.ok_with_key(&["restore", "dump"]);
+    host.run_with_key(&["restore", "dump"]).expect_code(13).says(&["--confirm dump"]);
+    assert!(
+        !host.path("taken").exists(),
+        "the restore command may replace what is alive: it runs on confirmation only"
+    );
+    host.ok_with_key(&["restore", "dump", "--confirm", "dump"]);
     assert_eq!(std::fs::read(host.path("taken")).unwrap(), b"content\n");
     host.ok_with_key(&["restore", "dump", "--to", "file"]);
     assert_eq!(std::fs::read(host.path("file")).unwrap(), b"content\n");

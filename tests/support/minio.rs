@@ -69,6 +69,7 @@ impl Minio {
     }
 
     /// Starts it on its old data at its old place.
+    #[expect(clippy::zombie_processes, reason = "the supervisor ends it")]
     pub fn start_again(&mut self) {
         let program = require("a server that comes back", &MINIO).unwrap();
         let child = Command::new(program)

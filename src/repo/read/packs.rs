@@ -55,7 +55,14 @@ impl PackSource<'_> {
 /// Opens a pack as a whole: the object is hashed while it is decrypted, so that it is in memory once.
 pub fn open_pack(repository: &Repository, pin: &Pin, keys: &Keyring) -> Result<Frames<Cursor<Vec<u8>>>> {
     let (input, passed) = Counted::open(repository, pin)?;
-    let plain = random::decrypt_whole(input, pin.size, keys, pin.key.as_str())?;
+    let plain = match random::decrypt_whole(input, pin.size, keys, pin.key.as_str()) {
+        Ok(plain) => plain,
+        // That the object is not what was written says more than where decrypting it stopped.
+        Err(failure) if failure.kind() == Kind::Verification => {
+            return repository.pinned(pin).and(Err(failure));
+        }
+        Err(failure) => return Err(failure),
+    };
     passed.must_be(pin)?;
     random::from_plain(plain, pin.key.as_str())
 }
