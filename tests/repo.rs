@@ -437,7 +437,7 @@ fn the_newest_point_until_an_instant_is_found_without_reading_the_others() {
     let until = |text: &str| {
         let wanted = Wanted { source: Some("s"), newest_until: Some(at(text)), ..Wanted::default() };
         let catalog = catalog::list(&fixture.repository, &fixture.writer.keyring(), &fixture.trust(), wanted).unwrap();
-        let found = catalog.newest("s", at(text)).map(|p| p.consistent_at);
+        let found = catalog.newest("s", None, at(text)).map(|p| p.consistent_at);
         (catalog.points.len(), found)
     };
     assert_eq!(until("2026-03-03T12:00:01Z"), (1, Some(at("2026-03-03T12:00:00.5Z"))));

@@ -120,7 +120,7 @@ impl Arguments {
             Some(When::Latest) | None => Wanted::At(Timestamp::MAX),
         };
         match &self.what {
-            Some(what) if catalog.newest(what, Timestamp::MAX).is_some() => {
+            Some(what) if catalog.newest(what, None, Timestamp::MAX).is_some() => {
                 if source.as_ref().is_some_and(|s| s != what) {
                     return Err(Failure::usage(format!("`{what}` and --source name two sources")));
                 }
@@ -138,7 +138,8 @@ impl Arguments {
             None if source.is_none() && !matches!(wanted, Wanted::Point(_)) => source = Some(only_source(&catalog)?),
             None => {}
         }
-        Ok((Request { source, wanted, path: self.path.clone() }, catalog))
+        let own_writer = access.writer.as_ref().map(|w| w.id().to_owned());
+        Ok((Request { source, own_writer, wanted, path: self.path.clone() }, catalog))
     }
 
     /// Times are meant in the zone of the source's policy.

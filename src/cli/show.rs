@@ -25,7 +25,7 @@ pub struct Arguments {
 
 /// The point that `text` names: an id, the beginning of one, `SOURCE/UTC-ID`, or a source for its newest.
 pub fn find<'c>(catalog: &'c Catalog, text: &str) -> Result<&'c Point> {
-    if let Some(point) = catalog.newest(text, Timestamp::MAX) {
+    if let Some(point) = catalog.newest(text, None, Timestamp::MAX) {
         return Ok(point);
     }
     let id = text.rsplit_once('/').map_or(text, |(_, id)| id);

@@ -45,6 +45,8 @@ pub enum Destination {
 #[derive(Clone, Debug)]
 pub struct Request {
     pub source: Option<String>,
+    /// This host as a writer: its own points go before those of other hosts with a source of the same name.
+    pub own_writer: Option<String>,
     pub wanted: Wanted,
     pub path: Option<PathBuf>,
 }
@@ -97,7 +99,8 @@ pub fn choose<'c>(catalog: &'c Catalog, request: &Request) -> Result<&'c Point> 
         }
         Wanted::At(instant) => {
             let source = request.source.as_deref().ok_or_else(|| Failure::usage("no source was named"))?;
-            catalog.newest(source, to_its_end(*instant)).ok_or_else(|| too_early(catalog, source, *instant))
+            let writer = the_writer(catalog, source, request.own_writer.as_deref())?;
+            catalog.newest(source, writer, to_its_end(*instant)).ok_or_else(|| too_early(catalog, source, *instant))
         }
     }
 }
@@ -106,6 +109,25 @@ pub fn choose<'c>(catalog: &'c Catalog, request: &Request) -> Result<&'c Point> 
 fn to_its_end(instant: Timestamp) -> Timestamp {
     let rest = if instant.subsec_nanosecond() == 0 { 999_999_999 } else { 0 };
     instant.checked_add(jiff::SignedDuration::from_nanos(rest)).unwrap_or(instant)
+}
+
+/// Whose points are meant: several hosts may have a source of the same name, and their data must not be mixed.
+fn the_writer<'c>(catalog: &'c Catalog, source: &str, own: Option<&str>) -> Result<Option<&'c str>> {
+    let mut writers: Vec<(&str, &str)> =
+        catalog.points.iter().filter(|p| p.source == source).map(|p| (p.writer.as_str(), p.host.as_str())).collect();
+    writers.sort_unstable();
+    writers.dedup_by_key(|(writer, _)| *writer);
+    match writers[..] {
+        [] | [_] => Ok(None),
+        _ => match writers.iter().find(|(writer, _)| Some(*writer) == own) {
+            Some((writer, _)) => Ok(Some(*writer)),
+            None => {
+                let hosts: Vec<_> = writers.iter().map(|(_, host)| *host).collect();
+                Err(Failure::usage(format!("several hosts have a source {source}: {}", hosts.join(", ")))
+                    .hint("Name the point instead: bkp points lists them"))
+            }
+        },
+    }
 }
 
 fn too_early(catalog: &Catalog, source: &str, instant: Timestamp) -> Failure {
@@ -364,7 +386,12 @@ mod tests {
     }
 
     fn at(instant: &str) -> Request {
-        Request { source: Some("app".into()), wanted: Wanted::At(instant.parse().unwrap()), path: None }
+        Request {
+            source: Some("app".into()),
+            own_writer: None,
+            wanted: Wanted::At(instant.parse().unwrap()),
+            path: None,
+        }
     }
 
     #[test]
@@ -380,6 +407,20 @@ mod tests {
         assert!(choose(&within_the_second, &at("2026-01-02T00:00:00.8Z")).is_err());
         let early = chosen("2025-01-01T00:00:00Z").unwrap_err();
         assert!(early.next_step().unwrap().contains("00000001"), "{early:?}");
+    }
+
+    #[test]
+    fn hosts_with_sources_of_the_same_name_are_not_mixed() {
+        let mut catalog = catalog();
+        catalog.points.push(Point {
+            writer: "v".into(),
+            host: "web-2".into(),
+            ..point("00000005", "2026-01-04T00:00:00Z")
+        });
+        let refused = choose(&catalog, &at("2027-01-01T00:00:00Z")).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Usage);
+        let own = Request { own_writer: Some("w".into()), ..at("2027-01-01T00:00:00Z") };
+        assert_eq!(choose(&catalog, &own).unwrap().id(), "00000003");
     }
 
     #[test]

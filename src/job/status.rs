@@ -72,7 +72,7 @@ pub fn fold(catalog: &Catalog, proofs: &Proofs, expected: &[Expected], now: Time
 
 fn state(name: &str, catalog: &Catalog, proofs: &Proofs, expected: &[Expected], now: Timestamp) -> SourceState {
     let configured = expected.iter().find(|e| e.source == name);
-    let newest = catalog.newest(name, Timestamp::MAX).map(|point| {
+    let newest = catalog.newest(name, None, Timestamp::MAX).map(|point| {
         let proof = proofs.get(&point.point);
         Newest {
             point: point.point.clone(),

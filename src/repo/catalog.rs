@@ -144,11 +144,11 @@ impl Catalog {
         }
     }
 
-    /// The newest point of `source` whose data stands for an instant not after `until`.
-    pub fn newest(&self, source: &str, until: Timestamp) -> Option<&Point> {
+    /// The newest point of `source` (of one writer, when there are several) whose data stands for an instant not after `until`.
+    pub fn newest(&self, source: &str, writer: Option<&str>, until: Timestamp) -> Option<&Point> {
         self.points
             .iter()
-            .filter(|p| p.source == source && p.consistent_at <= until)
+            .filter(|p| p.source == source && writer.is_none_or(|w| p.writer == w) && p.consistent_at <= until)
             .max_by_key(|p| (p.consistent_at, p.sequence))
     }
 }

@@ -21,6 +21,9 @@ const TRAVELLING: [(&str, &str); 3] = [
     ("restore/restore.py", include_str!("restore/restore.py")),
 ];
 
+/// Private halves of data epochs by number.
+type Epochs = std::collections::BTreeMap<u32, age::x25519::Identity>;
+
 /// Name and text of each; a recovery key notes their hashes, for the store could exchange them.
 pub fn travelling() -> impl Iterator<Item = (&'static str, &'static str)> {
     TRAVELLING.into_iter()
@@ -140,7 +143,8 @@ pub fn add_recipient(
     }
     let mut recipients = writer.recipients.clone();
     recipients.push(new);
-    reseal(repository, writer, recipients, operator)
+    let opened = open_all(&*repository.store, operator)?;
+    reseal(repository, writer, recipients, &opened)
 }
 
 /// Takes a person off: their key opens no new data. What they could read before, they still can.
@@ -154,24 +158,32 @@ pub fn remove_recipient(repository: &Repository, writer: &mut Writer, name: &str
         return Err(Failure::new(Kind::Refused, "that is the last recipient: nobody could restore")
             .hint("Add another one first: bkp keys add"));
     }
-    reseal(repository, writer, recipients, operator)?;
-    new_epoch(repository, writer).map(drop)
+    let opened = open_all(&*repository.store, operator)?;
+    // First what protects new data: whatever fails after this, nothing is sealed to the removed key any more.
+    writer.recipients.clone_from(&recipients);
+    new_epoch(repository, writer)?;
+    reseal(repository, writer, recipients, &opened)
 }
 
-fn reseal(
-    repository: &Repository,
-    writer: &mut Writer,
-    recipients: Vec<NamedRecipient>,
-    operator: &Operator,
-) -> Result<()> {
-    let store = &*repository.store;
+/// Every data epoch there is; a closed one would be lost to those who come.
+fn open_all(store: &dyn Store, operator: &Operator) -> Result<Epochs> {
     let opened = operator.epochs(store)?;
     let numbers: Vec<u32> = store.list("keys/")?.iter().filter_map(|e| keys::epoch_number(e.key.as_str())).collect();
     if let Some(closed) = numbers.iter().find(|n| !opened.contains_key(n)) {
         return Err(Failure::new(Kind::Key, format!("this identity does not open data epoch {closed}"))
             .hint("Give all operators' identities that are needed: --identity may be repeated"));
     }
-    for (number, identity) in &opened {
+    Ok(opened)
+}
+
+fn reseal(
+    repository: &Repository,
+    writer: &mut Writer,
+    recipients: Vec<NamedRecipient>,
+    opened: &Epochs,
+) -> Result<()> {
+    let store = &*repository.store;
+    for (number, identity) in opened {
         let epoch = Epoch::reseal(*number, identity, &recipients)?;
         store.put(&names::epoch(*number), Bytes::from(epoch.sealed_bytes()?), None)?;
         durable::crash_point("keys:epoch-written");

@@ -134,7 +134,7 @@ fn a_target_that_exists_is_left_alone() {
     assert_eq!(fs::read_dir(host.path("home")).unwrap().count(), 3);
 
     // In place only with the word that confirms it, and the right one.
-    host.read(&["restore", "app", "--in-place"]).fails(13, "replace app", "--confirm app");
+    host.read(&["restore", "app", "--in-place"]).fails(13, "replace what app is now", "--confirm app");
     host.read(&["restore", "app", "--in-place", "--confirm", "docs"]).fails_somehow();
     assert_eq!(host.points("app").len(), 1);
     assert_eq!(texts(&host.path("data/app.db")), ["kept"; 10]);
