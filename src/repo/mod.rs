@@ -50,8 +50,8 @@ pub struct Repository {
 /// What holds whatever the size of the data, unless the configuration says otherwise.
 pub const DEFAULT_MEMORY: u64 = 256 << 20;
 /// What one writing or reading thread holds: a pack and its frames. Measured, as is what is needed besides.
-const WORKER_MEMORY: u64 = 36 << 20;
-const BASE_MEMORY: u64 = 160 << 20;
+const WORKER_MEMORY: u64 = 24 << 20;
+const BASE_MEMORY: u64 = 128 << 20;
 
 impl Repository {
     pub fn new(store: Arc<dyn Store>, info: RepositoryInfo) -> Self {

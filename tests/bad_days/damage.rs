@@ -258,7 +258,7 @@ fn a_repository_file_that_is_garbage_is_told() {
     let text = fs::read(&path).unwrap();
     for garbage in ["", "{", "[]", "{\"format\": \"x\"}"] {
         fs::write(&path, garbage).unwrap();
-        host.run(&["points"]).fails(1, "repository.json of file:///", "");
+        host.run(&["points"]).fails(1, "repository.json is damaged", "from a copy");
     }
     fs::write(&path, text).unwrap();
     host.is_well();
