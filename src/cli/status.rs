@@ -9,7 +9,7 @@ use crate::error::{Kind, Result};
 use crate::job::status::{self, Expected, SourceState, Verdict};
 use crate::repo::catalog::Wanted;
 use crate::repo::proof;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -25,7 +25,7 @@ impl Arguments {
         let expected = expected(env)?;
         let repository = env.repository()?;
         let access = env.listing(&repository)?;
-        let newest = Wanted { newest_until: Some(Timestamp::MAX), ..Wanted::default() };
+        let newest = Wanted { newest_until: Some(status::horizon(env.now)), ..Wanted::default() };
         let catalog = points::read(env, &repository, &access, newest)?;
         let proofs = proof::highest(&repository, &access.keys, &access.trust, None)?;
         let states = status::fold(&catalog, &proofs, &expected, env.now);

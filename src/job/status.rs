@@ -54,6 +54,11 @@ pub struct SourceState {
 /// Clocks of hosts may differ by so much.
 const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 
+/// A point beyond this was made under a wrong clock: it says nothing about how old the data is.
+pub fn horizon(now: Timestamp) -> Timestamp {
+    now.checked_add(CLOCK_SKEW).unwrap_or(now)
+}
+
 /// Proven levels by point, as [`crate::repo::proof::highest`] gives them.
 pub type Proofs = BTreeMap<String, (Level, Timestamp)>;
 
@@ -75,9 +80,7 @@ pub fn fold(catalog: &Catalog, proofs: &Proofs, expected: &[Expected], now: Time
 
 fn state(name: &str, catalog: &Catalog, proofs: &Proofs, expected: &[Expected], now: Timestamp) -> SourceState {
     let configured = expected.iter().find(|e| e.source == name);
-    // A point of the future was made under a wrong clock: it says nothing about how old the data is.
-    let until = now.checked_add(CLOCK_SKEW).unwrap_or(now);
-    let newest = catalog.newest(name, None, until).map(|point| {
+    let newest = catalog.newest(name, None, horizon(now)).map(|point| {
         let proof = proofs.get(&point.point);
         Newest {
             point: point.point.clone(),
