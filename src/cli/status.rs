@@ -25,7 +25,7 @@ impl Arguments {
         let expected = expected(env)?;
         let repository = env.repository()?;
         let access = env.listing(&repository)?;
-        let newest = Wanted { newest_until: Some(status::horizon(env.now)), ..Wanted::default() };
+        let newest = Wanted { newest_until: Some(status::horizon(env.now)), and_later: true, ..Wanted::default() };
         let catalog = points::read(env, &repository, &access, newest)?;
         let proofs = proof::highest(&repository, &access.keys, &access.trust, None)?;
         let states = status::fold(&catalog, &proofs, &expected, env.now);

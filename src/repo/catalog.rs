@@ -32,6 +32,8 @@ pub struct Wanted<'a> {
     pub writer: Option<&'a str>,
     /// Only the newest of each series that is not after this instant.
     pub newest_until: Option<Timestamp>,
+    /// With `newest_until`: also those after it.
+    pub and_later: bool,
 }
 
 /// The writers there are, and what stands among them and is none: that must not hide the others.
@@ -72,7 +74,7 @@ pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Want
             series.entry(source).or_default().push(entry.key);
         }
         for names_of_series in series.into_values() {
-            read_series(repository, keys, &signer, names_of_series, wanted.newest_until, &mut catalog)?;
+            read_series(repository, keys, &signer, names_of_series, &wanted, &mut catalog)?;
         }
     }
     Ok(catalog)
@@ -83,16 +85,16 @@ fn read_series(
     keys: &Keyring,
     signer: &Trusted,
     names_of_series: Vec<Key>,
-    until: Option<Timestamp>,
+    wanted: &Wanted<'_>,
     catalog: &mut Catalog,
 ) -> Result<()> {
-    let Some(until) = until else {
+    let Some(until) = wanted.newest_until else {
         for key in names_of_series {
             read_one(repository, keys, signer, key, catalog)?;
         }
         return Ok(());
     };
-    let in_time = |key: &Key| names::instant_of(key.last()).is_some_and(|at| at <= until);
+    let in_time = |key: &Key| wanted.and_later || names::instant_of(key.last()).is_some_and(|at| at <= until);
     for key in names_of_series.into_iter().rev().filter(in_time) {
         let opened = read_one(repository, keys, signer, key, catalog)?;
         // Names have whole seconds; the point itself is exact.

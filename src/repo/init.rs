@@ -125,10 +125,14 @@ fn json(value: &impl serde::Serialize) -> Result<Bytes> {
 
 /// Begins a new data epoch: what is written from now on is sealed to a new key.
 pub fn new_epoch(repository: &Repository, writer: &mut Writer) -> Result<u32> {
-    writer.epoch = Epoch::generate(0, &writer.recipients)?;
-    put_new_epoch(&*repository.store, writer)?;
+    begin_epoch(&*repository.store, writer)?;
     writer.save()?;
     Ok(writer.epoch.number)
+}
+
+fn begin_epoch(store: &dyn Store, writer: &mut Writer) -> Result<()> {
+    writer.epoch = Epoch::generate(0, &writer.recipients)?;
+    put_new_epoch(store, writer)
 }
 
 /// Lets one more person read everything, old and new. An operator must open the epochs for it.
@@ -159,9 +163,9 @@ pub fn remove_recipient(repository: &Repository, writer: &mut Writer, name: &str
             .hint("Add another one first: bkp keys add"));
     }
     let opened = open_all(&*repository.store, operator)?;
-    // First what protects new data: whatever fails after this, nothing is sealed to the removed key any more.
+    // The state here is saved last: whatever fails before, the command can be given again.
     writer.recipients.clone_from(&recipients);
-    new_epoch(repository, writer)?;
+    begin_epoch(&*repository.store, writer)?;
     reseal(repository, writer, recipients, &opened)
 }
 

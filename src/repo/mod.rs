@@ -82,7 +82,7 @@ impl Repository {
             Err(e) => return Err(e.into()),
         };
         let damaged = |e: serde_json::Error| {
-            Failure::failed(format!("{} of {} is damaged", names::REPOSITORY, store.describe()))
+            Failure::failed("repository.json is damaged")
                 .because(e)
                 .hint("Put it back from a copy of the store; the backups themselves do not depend on it")
         };
