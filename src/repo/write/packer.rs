@@ -213,9 +213,11 @@ fn short(id: &[u8; 32]) -> [u8; 16] {
 
 fn work(settings: &PackSettings, queue: &Receiver<Job>, answers: &Sender<Result<(u32, PackInfo)>>) {
     let mut compressor = encode::FrameCompressor::new(settings.compression);
+    // Kept from pack to pack: the kernel has to zero fresh memory.
+    let mut buffer = Vec::new();
     for (slot, frames) in queue {
         let result = match &mut compressor {
-            Ok(compressor) => store_pack(settings, compressor, frames).map(|pack| (slot, pack)),
+            Ok(compressor) => store_pack(settings, compressor, frames, &mut buffer).map(|pack| (slot, pack)),
             Err(e) => Err(Failure::failed(e.full())),
         };
         if answers.send(result).is_err() {
@@ -228,17 +230,23 @@ fn store_pack(
     settings: &PackSettings,
     compressor: &mut encode::FrameCompressor,
     frames: Vec<Vec<u8>>,
+    buffer: &mut Vec<u8>,
 ) -> Result<PackInfo> {
     let data = frames.iter().map(|f| f.len() as u64).sum();
-    let object = encode::seal_frames(frames, compressor, &settings.recipients)?;
+    let object = encode::seal_frames(frames, compressor, &settings.recipients, std::mem::take(buffer))?;
     let sha256 = names::sha256(&object);
     let size = object.len() as u64;
-    match settings.store.put_new(&names::pack(&settings.writer, &sha256), Bytes::from(object), settings.retain.as_ref())
-    {
+    let object = Bytes::from(object);
+    match settings.store.put_new(&names::pack(&settings.writer, &sha256), object.clone(), settings.retain.as_ref()) {
         // The name is the hash of the content: what is there is the same.
         Ok(()) | Err(StoreError::Exists(_)) => {}
         Err(e) => return Err(e.into()),
     }
     durable::crash_point("backup:pack-stored");
+    // A store that still holds it keeps it.
+    if let Ok(mut object) = object.try_into_mut() {
+        object.clear();
+        *buffer = object.into();
+    }
     Ok(PackInfo { sha256, size, data })
 }
