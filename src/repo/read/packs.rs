@@ -119,6 +119,7 @@ impl<P: Read + Seek> Cutter<P> {
 
     fn join(&mut self, from: u64, length: usize) -> Result<()> {
         self.chunk.clear();
+        self.chunk.reserve(length);
         while self.chunk.len() < length {
             let range = self.enter(from + self.chunk.len() as u64)?;
             let some = range.len().min(length - self.chunk.len());
