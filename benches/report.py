@@ -55,13 +55,18 @@ def versions(names):
 
 
 def tables(records):
-    head = next(r for r in records if "machine" in r)
-    medians = collect(records)
-    date = datetime.date.today().isoformat()
-    lines = [f"Measured {date} on {head['machine']}. Medians of {head['runs']} rounds; the page cache was {'cold' if head['cold'] else 'warm'}.", ""]
-    if head["load"] > 0.5:
-        lines[0] += f" **The machine was busy with other work (load {head['load']:.1f}).**"
-    lines += ["Versions: " + "; ".join(f"{name}: {version}" for name, version in head["versions"].items()) + ".", ""]
+    heads = [r for r in records if "machine" in r]
+    head, medians = heads[0], collect(records)
+    date = head.get("date") or datetime.date.today().isoformat()
+    counts = sorted({m["rounds"] for m in medians.values()})
+    rounds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    lines = [f"Measured {date} on {head['machine']}. Medians of {rounds} rounds; the page cache was {'cold' if head['cold'] else 'warm'}."]
+    # Long measurements only: a tick of the clock is a large part of a short one.
+    others = [r["others"] for r in records if r.get("store") == "local" and r.get("seconds", 0) > 1 and "others" in r]
+    if others and statistics.median(others) > 0.1:
+        lines[0] += f" **Other programs took {statistics.median(others):.0%} of the processors meanwhile.**"
+    versions = {name: version for one in heads for name, version in one["versions"].items()}
+    lines += ["", "Versions: " + "; ".join(f"{name}: {version}" for name, version in versions.items()) + ".", ""]
     lines += goals(medians)
     for kind, title in DATA.items():
         about = next((r for r in records if r.get("data") == kind), None)
@@ -86,6 +91,7 @@ def collect(records):
         of = lambda what: statistics.median(r[what] for r in group)
         medians[key] = {what: of(what) for what in ("seconds", "cpu", "memory", "size") if what in group[0]}
         medians[key]["memory"] = max(r["memory"] for r in group)
+        medians[key]["rounds"] = len(group)
         medians[key]["spread"] = (min(r["seconds"] for r in group), max(r["seconds"] for r in group))
     return medians
 
