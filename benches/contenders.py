@@ -127,8 +127,7 @@ def install(names, stores):
         directories.append(build_go_module(name, run("scripts/go-toolchain")))
     os.environ["PATH"] = os.pathsep.join(directories + [os.environ["PATH"]])
     if "s3" in stores:
-        assignments = run("scripts/install-test-services")
-        return subprocess.check_output(["bash", "-c", f'{assignments}\nprintf %s "$BKP_TEST_MINIO"'], text=True)
+        return run("scripts/minio")
 
 
 def build_go_module(name, go):

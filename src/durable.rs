@@ -121,6 +121,12 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     sync_directory(parent_of(to))
 }
 
+/// Gives a file a second name, which must be free, so that it survives being replaced under its first. It is not opened.
+pub fn also_name(file: &Path, second: &Path) -> io::Result<()> {
+    std::fs::hard_link(file, second)?;
+    sync_directory(parent_of(second))
+}
+
 /// Exchanges two names in one step: readers see the old or the new, never neither.
 pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
@@ -207,8 +213,12 @@ pub const CRASH_POINTS: &[&str] = &[
     "restore:data-written",
     "restore:before-live",
     "restore:after-live",
+    "refill:between-moves",
+    "quiesce:recorded",
+    "quiesce:still",
     "init:repository-written",
     "keys:epoch-written",
+    "keys:list-written",
     "keys:recipients-written",
 ];
 

@@ -37,6 +37,7 @@ pub struct Failure {
     kind: Kind,
     what: String,
     hint: Option<String>,
+    passing: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -47,7 +48,7 @@ pub type Result<T> = std::result::Result<T, Failure>;
 impl Failure {
     /// `what` names the thing and what happened to it, in one sentence without a full stop: `cannot read /srv/app.db`.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Failure { kind, what: what.into(), hint: None, source: None }
+        Failure { kind, what: what.into(), hint: None, passing: false, source: None }
     }
 
     pub fn failed(what: impl Into<String>) -> Self {
@@ -62,6 +63,16 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Whoever runs the whole may begin it again at once: what was in the way is gone, or will soon be.
+    pub fn passing(mut self) -> Self {
+        self.passing = true;
+        self
+    }
+
+    pub fn is_passing(&self) -> bool {
+        self.passing
     }
 
     pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | [`error`], [`durable`] | failures with kind, hint and exit code; the one place that renames files |
 //! | 1 | [`secret`], [`event`] | secrets and references to them; what a run tells while it goes |
-//! | 2 | [`store`], [`exec`] | objects in a directory or S3; commands on the host |
+//! | 2 | [`store`], [`exec`] | objects in a directory or S3; commands on the host or inside a container |
 //! | 3 | [`repo`], [`engine`] | the on-store format; the dump plug-ins. Neither imports the other |
 //! | 4 | [`policy`] | configuration, validated |
 //! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |

@@ -5,6 +5,8 @@
 mod bucket;
 #[path = "cli/mistakes.rs"]
 mod mistakes;
+#[path = "cli/readers.rs"]
+mod readers;
 #[path = "cli/restores.rs"]
 mod restores;
 #[path = "cli/runs.rs"]
@@ -162,6 +164,8 @@ fn check_proves_and_finds_damage() {
     host.ok_with_key(&["check", "--level", "readable"]);
     assert_eq!(host.json(&["points", "--source", "documents"])["points"][0]["level"], "readable");
     host.ok(&["check", "--sample", "50%"]);
+    let quiet = host.ok(&["check", "--quiet"]);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""), "cron mails nothing when all is well");
 
     let objects = support::files(&host.repository());
     let stream = objects.iter().find(|p| p.components().any(|c| c.as_os_str() == "s")).unwrap();
@@ -171,6 +175,9 @@ fn check_proves_and_finds_damage() {
     std::fs::write(&stream, bytes).unwrap();
     let found = host.run(&["check"]).expect_code(4);
     assert!(found.stdout.contains("DAMAGED") && found.stdout.contains("affects "), "{}", found.stdout);
+    let quiet = host.run(&["check", "--quiet"]).expect_code(4);
+    assert_eq!(quiet.stdout, "");
+    quiet.says(&["warning: DAMAGED", "affects "]);
 }
 
 #[test]

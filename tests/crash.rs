@@ -25,8 +25,9 @@ fn points_of(job: &str) -> Vec<&'static str> {
 
 #[test]
 fn every_crash_point_belongs_to_a_test_here() {
-    let known = ["backup:", "restore:", "init:", "keys:"];
-    assert!(CRASH_POINTS.iter().all(|point| known.iter().any(|job| point.starts_with(job))));
+    let known = ["backup:", "restore:", "refill:", "init:", "keys:"];
+    let elsewhere = ["quiesce:"]; // tests/containers.rs
+    assert!(CRASH_POINTS.iter().all(|point| known.iter().chain(&elsewhere).any(|job| point.starts_with(job))));
 }
 
 /// Runs with the recovery key, and dies there.
@@ -151,6 +152,48 @@ fn a_restore_killed_anywhere_leaves_the_old_or_the_new_and_never_a_mixture() {
 }
 
 #[test]
+fn a_mount_point_whose_restore_is_killed_between_two_moves_loses_nothing_and_is_told() {
+    let host = Host::new();
+    let mount = host.path("data/mount");
+    fs::create_dir(&mount).unwrap();
+    let Some(_mounted) = trees::Mounted::tmpfs(&mount) else {
+        assert!(!rustix::process::geteuid().is_root() || trees::mounts_are_forbidden(), "root can mount");
+        return;
+    };
+    for name in ["a", "b", "c"] {
+        fs::write(mount.join(name), "old").unwrap();
+    }
+    host.sources(&[format!("docs: {{ volume: {{ path: \"{}\" }} }}", mount.display())]);
+    host.run(&["backup"]).ends(0);
+    fs::write(mount.join("b"), "new").unwrap();
+    let id = host.points("docs")[0]["id"].as_str().unwrap().to_owned();
+    let arguments = ["restore", &id, "--in-place", "--confirm", "docs"];
+    dies_at(&host, "refill:between-moves", &arguments);
+
+    // One entry was moved aside, the others are where they were; doctor says where to look.
+    let aside = fs::read_dir(&mount).unwrap().map(|e| e.unwrap().path());
+    let aside = aside.into_iter().find(|p| p.to_string_lossy().contains(".bkp-old-")).unwrap();
+    assert_eq!(fs::read_dir(&aside).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&mount).unwrap().count(), 4, "two entries, what was moved aside, and the restored tree");
+    let shown = aside.to_str().unwrap();
+    host.run(&["doctor"]).ends(3).says(shown).says("rm -r").says(".bkp-restore-");
+
+    // The safety backup has all of what was there, and the restore can be done again.
+    let safety = host.points("docs")[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(fs::read_to_string(restored(&host, &safety, "safety").join("b")).unwrap(), "new");
+    host.read(&arguments).ends(3).says(shown).says("left of a restore that was killed");
+    for entry in fs::read_dir(&mount).unwrap().map(|e| e.unwrap().path()) {
+        if entry.file_name().unwrap().to_str().unwrap().starts_with(".bkp-") {
+            fs::remove_dir_all(entry).unwrap();
+        }
+    }
+    for name in ["a", "b", "c"] {
+        assert_eq!(fs::read_to_string(mount.join(name)).unwrap(), "old");
+    }
+    host.run(&["backup"]).ends(0);
+}
+
+#[test]
 fn a_restore_to_a_new_place_that_is_killed_shows_nothing_under_its_name() {
     for source in ["app", "docs"] {
         for point in points_of("restore:") {
@@ -209,8 +252,10 @@ fn keys_that_are_being_changed_survive_a_kill() {
     let new_epoch = ["keys", "new-epoch"];
     for (point, arguments) in [
         ("keys:epoch-written", &add[..]),
+        ("keys:list-written", &add[..]),
         ("keys:recipients-written", &add[..]),
         ("keys:epoch-written", &remove[..]),
+        ("keys:list-written", &remove[..]),
         ("keys:recipients-written", &remove[..]),
         ("keys:epoch-written", &new_epoch[..]),
     ] {

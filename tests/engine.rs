@@ -159,8 +159,9 @@ fn a_signal_stops_a_dump_and_a_load() {
         let stopped = engine(&source).dump(&mut MemorySink::new(), &run).unwrap_err();
         assert_eq!(stopped.kind(), Kind::Terminated, "{name}");
         let target = new(&directory.path().join("restored"));
-        let stopped =
-            engine(&source).load(&origin, &target, &LoadRun { context, path: None, keep_replaced: false }).unwrap_err();
+        let stopped = engine(&source)
+            .load(&origin, &target, &LoadRun { context, part: bkp::engine::Part::Whole, keep_replaced: false })
+            .unwrap_err();
         assert_eq!(stopped.kind(), Kind::Terminated, "{name}");
         assert_eq!(names(directory.path()), ["source"], "{name} leaves something");
     }

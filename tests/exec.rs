@@ -304,3 +304,83 @@ fn a_killed_bkp_takes_its_commands_along() {
     eventually("the end of all commands", || !pids.iter().any(|pid| runs(pid)));
     assert!(!directory.path().join("whole").exists(), "the command took the death of bkp for the end of the data");
 }
+
+#[test]
+fn a_secret_comes_before_the_data_that_is_fed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("fed");
+    let input = Some(Secret::new("password=hunter2\n".into()));
+    let command = Command { input: input.clone(), ..shell(&format!("cat > {}", file.display())) };
+    let data = vec![7; 3_000_000];
+    feed(&command, &data).unwrap();
+    assert!(std::fs::read(file).unwrap() == [b"password=hunter2\n".as_slice(), &data].concat());
+    let text = feed(&Command { input, ..shell("cat >&2; exit 1") }, b"").unwrap_err().full();
+    assert!(text.contains("[hidden]") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn silence_ends_a_command_that_somebody_waits_for() {
+    let silence = Some(Duration::from_millis(300));
+    let text = failure(&Command { silence, ..shell("echo rows; exec sleep 1000") }).full();
+    assert!(text.contains("stood still for 0.3 s"), "{text}");
+    let text = feed(&Command { silence, ..shell("exec sleep 1000") }, &vec![0; 1 << 20]).unwrap_err().full();
+    assert!(text.contains("stood still for 0.3 s"), "{text}");
+    let steady =
+        Command { silence: Some(Duration::from_secs(2)), ..shell("for i in 1 2 3 4; do echo $i; sleep 0.7; done") };
+    output(&steady).1.unwrap();
+}
+
+#[test]
+fn a_client_is_spoken_to() {
+    let cancel = Cancel::default();
+    let command = Command {
+        input: Some(Secret::new("hunter2\n".into())),
+        ..shell("read -r s; while read -r x; do echo \"$x!\"; done; echo $s >&2; test $x. = last.")
+    };
+    let mut client = Host.converse(&command, &cancel).unwrap();
+    for word in ["one", "two", "drei und vier ü"] {
+        client.say(&format!("{word}\n")).unwrap();
+        assert_eq!(client.hear().unwrap(), format!("{word}!"));
+    }
+    client.say("last").unwrap();
+    client.close().unwrap();
+
+    let mut client = Host.converse(&command, &cancel).unwrap();
+    client.say("other").unwrap();
+    let text = client.close().unwrap_err().full();
+    assert!(text.contains("ended with status 1: [hidden]"), "{text}");
+    let mut client = Host.converse(&shell("echo one; echo gone >&2; exit 3"), &cancel).unwrap();
+    assert_eq!(client.hear().unwrap(), "one");
+    let text = client.hear().unwrap_err().full();
+    assert!(text.contains("ended with status 3: gone"), "{text}");
+}
+
+#[test]
+fn a_client_may_answer_while_it_is_spoken_to() {
+    let cancel = Cancel::default();
+    let mut client = Host.converse(&shell("cat"), &cancel).unwrap();
+    client.say(&"a line of text\n".repeat(300_000)).unwrap();
+    for _ in 0..300_000 {
+        assert_eq!(client.hear().unwrap(), "a line of text");
+    }
+    client.close().unwrap();
+}
+
+#[test]
+fn a_client_that_is_silent_or_dropped_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("client");
+    let cancel = Cancel::default();
+    let script = format!("echo $$ > {0}; cat; touch {0}.told; sleep 1000", file.display());
+    let silence = Some(Duration::from_millis(300));
+    let mut client = Host.converse(&Command { silence, ..shell(&script) }, &cancel).unwrap();
+    client.say("half a statement").unwrap();
+    assert!(client.hear().unwrap_err().full().contains("stood still"));
+    drop(client);
+    let mut client = Host.converse(&shell(&script), &cancel).unwrap();
+    client.say("half a statement").unwrap();
+    let number = number_in(&file);
+    drop(client);
+    eventually("its end", || !runs(&number));
+    assert!(!directory.path().join("client.told").exists(), "its end was taken for that of the input");
+}

@@ -86,7 +86,19 @@ fn examples() -> Vec<(String, String)> {
 fn the_examples_load_together() {
     let examples = examples();
     let names: Vec<_> = examples.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["bkp.yaml", "command.yaml", "documents.yaml", "flask-sqlite.yaml"]);
+    assert_eq!(
+        names,
+        [
+            "bkp.yaml",
+            "command.yaml",
+            "django-celery.yaml",
+            "documents.yaml",
+            "flask-sqlite.yaml",
+            "kubernetes.yaml",
+            "microservices-mysql.yaml",
+            "swarm-redis-sentinel.yaml",
+        ]
+    );
     let files: Vec<_> = examples.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let host = Host::with(&files);
     insta::assert_snapshot!("examples", host.shown());
@@ -248,6 +260,34 @@ fn sources_that_say_too_much_or_too_little() {
     ));
     insta::assert_snapshot!("a_policy_without_sources", problems_of("policy: a\nsources: {}\n"));
     insta::assert_snapshot!("a_policy_without_anything", problems_of("schedule: '@daily'\n"));
+}
+
+#[test]
+fn servers_that_cannot_be_found_or_are_asked_for_what_they_have_not() {
+    insta::assert_snapshot!(problems_of(
+        "policy: a\nsources:\n  nowhere: { mysql: { user: backup } }\n  twice: { postgres: { container: a, service: b, project: c } }\n  \
+         no-project: { mysql: { service: db } }\n  alone: { redis: { container: a, project: b } }\n  \
+         port: { mongo: { host: h, port: 70000 } }\n  other: { redis: { host: h, databases: [a], mongodump: true } }\n  \
+         label: { mysql: { label: backup } }\n  inline: { mysql: { container: a, password: hunter2 } }\n  \
+         sentinel: { redis: { sentinel: { addresses: [10.0.0.1] } } }\n  unknown: { postgres: { conteiner: a } }\n"
+    ));
+}
+
+#[test]
+fn servers_on_the_command_line_are_read_as_in_a_policy() {
+    let source =
+        policy::adhoc("mysql:container=shop-db,user=backup,password_file=/run/secrets/db,exclude=a+b").unwrap();
+    assert_eq!(source.name, "shop-db");
+    let written = Host::with(&[(
+        "a.yaml",
+        "policy: a\nsources:\n  shop-db:\n    mysql: { container: shop-db, user: backup, password_file: /run/secrets/db, exclude: [a, b] }\n",
+    )]);
+    assert_eq!(source, written.load().unwrap().source("shop-db").unwrap().1.clone());
+    let told = |text: &str| policy::adhoc(text).unwrap_err().to_string();
+    assert_eq!(told("redis:127.0.0.1"), "no name can be made from `redis:127.0.0.1`");
+    assert_eq!(told("cache=redis:127.0.0.1"), "`127.0.0.1`: expected KEY=VALUE");
+    assert_eq!(told("mysql:container=db,password=hunter2"), "a secret is never written here");
+    assert_eq!(told("mongo:container=db,lock_tables=true"), "`lock_tables` means nothing for mongo");
 }
 
 #[test]

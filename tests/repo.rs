@@ -12,9 +12,10 @@ use bkp::repo::container::{Codec, decode};
 use bkp::repo::keys::{Operator, Role};
 use bkp::repo::point::Point;
 use bkp::repo::proof::{self, Level};
+use bkp::repo::recipients::{self, Change};
 use bkp::repo::sign::Trust;
 use bkp::repo::write::Options;
-use bkp::repo::{Repository, init, keys};
+use bkp::repo::{Repository, init};
 use bkp::store::{self, Entry, Head, Key, LockMode, Retain, Retention, Store, StoreResult, Upload};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -451,14 +452,18 @@ fn people_come_and_go() {
     let old = fixture.back_up_stream("s", "2026-03-01T00:00:00Z", b"old");
     let (ana_file, ana, _) = operator(fixture.state.path(), "ana");
     let first = Operator::read(std::slice::from_ref(&fixture.recovery_file)).unwrap();
-    init::add_recipient(&fixture.repository, &mut fixture.writer, ana.clone(), &first).unwrap();
-    let same = init::add_recipient(&fixture.repository, &mut fixture.writer, ana, &first).unwrap_err();
+    let now = at("2026-03-01T12:00:00Z");
+    let change = |fixture: &mut Fixture, change: Change, operator: &Operator| {
+        init::change_recipients(&fixture.repository, &mut fixture.writer, &change, operator, now)
+    };
+    change(&mut fixture, Change::Add(ana.clone()), &first).unwrap();
+    let same = change(&mut fixture, Change::Add(ana), &first).unwrap_err();
     assert_eq!(same.kind(), Kind::Usage);
     let keys = fixture.operator_keys(&ana_file);
     bkp::repo::read::PointReader::open(&fixture.repository, &old, &keys, &fixture.cancel)
         .expect("the new one reads old points");
 
-    init::remove_recipient(&fixture.repository, &mut fixture.writer, "recovery", &first).unwrap();
+    change(&mut fixture, Change::Remove("recovery".into()), &first).unwrap();
     let new = fixture.back_up_stream("s", "2026-03-02T00:00:00Z", b"new");
     assert_eq!(new.epoch, 2);
     let ana_keys = fixture.operator_keys(&ana_file);
@@ -467,10 +472,10 @@ fn people_come_and_go() {
     let gone = Operator::read(std::slice::from_ref(&fixture.recovery_file)).unwrap().epochs(&*fixture.repository.store);
     assert_eq!(gone.err().unwrap().kind(), Kind::Key);
     let last = Operator::read(&[ana_file]).unwrap();
-    let refused = init::remove_recipient(&fixture.repository, &mut fixture.writer, "ana", &last).unwrap_err();
+    let refused = change(&mut fixture, Change::Remove("ana".into()), &last).unwrap_err();
     assert_eq!(refused.kind(), Kind::Refused);
-    assert_eq!(keys::list_recipients(&*fixture.repository.store).unwrap().recipients.len(), 1);
-    assert_eq!(keys::list_recipients(&*fixture.repository.store).unwrap().recipients[0].role, Role::Operator);
+    let (_, listed) = recipients::claimed(&*fixture.repository.store).unwrap();
+    assert_eq!(listed.iter().map(|r| (r.name.as_str(), r.role)).collect::<Vec<_>>(), [("ana", Role::Operator)]);
 }
 
 #[test]
@@ -500,6 +505,46 @@ fn a_second_writer_shares_the_repository_but_nothing_else() {
     assert_eq!(known.points.len(), 1, "data of a writer nobody vouches for is not offered beside that of a known one");
     assert_eq!(known.unpinned.len(), 1);
     assert!(fixture.read_tar(&point) == pieces.concat());
+}
+
+#[test]
+fn people_let_in_by_two_writers_at_the_same_moment_all_read() {
+    let fixture = Fixture::new();
+    let now = at("2026-03-01T00:00:00Z");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = init::join(&fixture.repository, "other", elsewhere.path(), now).unwrap();
+    let noted = format!("{}\n{}\n", fixture.writer.trust_line(), other.trust_line());
+    let text = std::fs::read_to_string(&fixture.recovery_file).unwrap();
+    std::fs::write(&fixture.recovery_file, noted + &text.replace("# bkp-repository: r\n", "")).unwrap();
+    let mut writers = [fixture.writer, other];
+    let mut files = Vec::new();
+    for round in 0..8 {
+        let people: Vec<_> = (0..2).map(|w| operator(fixture.state.path(), &format!("person-{round}-{w}"))).collect();
+        let gate = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for (writer, (_, person, _)) in writers.iter_mut().zip(&people) {
+                let (gate, repository, recovery) = (&gate, &fixture.repository, &fixture.recovery_file);
+                scope.spawn(move || {
+                    let change = Change::Add(person.clone());
+                    gate.wait();
+                    // Who is told to try again does.
+                    loop {
+                        let operator = Operator::read(std::slice::from_ref(recovery)).unwrap();
+                        match init::change_recipients(repository, writer, &change, &operator, now) {
+                            Ok(()) => break,
+                            Err(failure) => assert_eq!(failure.kind(), Kind::TryLater, "{failure:?}"),
+                        }
+                    }
+                });
+            }
+        });
+        files.extend(people.into_iter().map(|(file, ..)| file));
+        for file in &files {
+            let opened = Operator::read(std::slice::from_ref(file)).unwrap().epochs(&*fixture.repository.store);
+            assert_eq!(opened.unwrap().len(), 2, "{} in round {round}", file.display());
+        }
+    }
+    assert_eq!(recipients::claimed(&*fixture.repository.store).unwrap().1.len(), 17);
 }
 
 #[test]

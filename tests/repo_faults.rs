@@ -148,3 +148,68 @@ fn a_store_that_fails_at_any_operation_leaves_whole_points_only() {
         assert!(number > 10, "{fault:?}: the backup had {number} operations");
     }
 }
+
+#[test]
+fn what_was_stored_before_a_pack_failed_is_not_stored_again() {
+    let memory: Arc<dyn Store> = Arc::new(Memory::new());
+    let fixture = Fixture::on(memory.clone());
+    let pieces: Vec<_> = (0..8).map(|seed| noise(seed, 8 << 20)).collect();
+    // Numbers of operations vary with the threads; what matters is that packs are stored before it.
+    let store = Arc::new(FailsAtPack { inner: memory.clone(), at: 3, packs: AtomicU64::new(0) });
+    let broken = Repository::new(store, fixture.repository.info.clone());
+    let now = at("2026-01-01T00:00:00Z");
+    let mut session =
+        Session::begin(&broken, &fixture.writer, "tree", Options::default(), &fixture.cancel, now).unwrap();
+    let written = write_tree(&mut session, &pieces).and_then(|()| session.tree().group(b"the end").map(drop));
+    let stored_before = fixture.repository.store.list(&packs(&fixture)).unwrap().len();
+    assert!(session.abandon().is_err() || written.is_err());
+    let stored = fixture.repository.store.list(&packs(&fixture)).unwrap();
+    assert!(stored.len() >= 3 && stored.len() >= stored_before);
+
+    let point = fixture.back_up_tree("tree", "2026-03-01T00:00:00Z", &pieces).unwrap();
+    let bytes: u64 = stored.iter().map(|entry| entry.size).sum();
+    let all = pieces.iter().map(|p| p.len() as u64).sum::<u64>();
+    assert!(point.added + bytes < all + (1 << 20), "{} of {all} were stored, {} again", bytes, point.added);
+    assert!(fixture.read_tar(&point) == pieces.concat());
+}
+
+fn packs(fixture: &Fixture) -> String {
+    format!("w/{}/p/", fixture.writer.id())
+}
+
+/// Fails to store one pack.
+struct FailsAtPack {
+    inner: Arc<dyn Store>,
+    at: u64,
+    packs: AtomicU64,
+}
+
+impl Store for FailsAtPack {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn put(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
+        self.inner.put(key, bytes, retain)
+    }
+    fn put_new(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
+        if key.as_str().contains("/p/") && self.packs.fetch_add(1, SeqCst) == self.at {
+            return Err(StoreError::Other("no space left".into()));
+        }
+        self.inner.put_new(key, bytes, retain)
+    }
+    fn upload(&self, key: &Key, retain: Option<&Retain>) -> StoreResult<Box<dyn Upload>> {
+        self.inner.upload(key, retain)
+    }
+    fn get(&self, key: &Key, range: Option<Range<u64>>) -> StoreResult<Box<dyn Read + Send>> {
+        self.inner.get(key, range)
+    }
+    fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
+        self.inner.list(prefix)
+    }
+    fn head(&self, key: &Key) -> StoreResult<Head> {
+        self.inner.head(key)
+    }
+    fn delete(&self, key: &Key) -> StoreResult<()> {
+        self.inner.delete(key)
+    }
+}

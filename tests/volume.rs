@@ -8,7 +8,7 @@ mod memory_sink;
 mod trees;
 
 use bkp::engine::volume::{self, Settings, Volume};
-use bkp::engine::{ChunkRange, Confirmed, DumpRun, Dumped, Engine, LoadRun, Loaded, Sink, Target, TreeSink};
+use bkp::engine::{ChunkRange, Confirmed, DumpRun, Dumped, Engine, LoadRun, Loaded, Part, Sink, Target, TreeSink};
 use bkp::error::{Failure, Kind, Result};
 use bkp::event::{Cancel, Context, Meter, Silent};
 use memory_sink::{MemoryOrigin, MemorySink, assert_well_cut, dump_into, load_from};
@@ -58,7 +58,7 @@ fn load_part(origin: &MemoryOrigin, part: &str, source: &Path, target: &Target) 
     Volume::new(Settings::of(source)).load(
         origin,
         target,
-        &LoadRun { context, path: Some(PathBuf::from(part)), keep_replaced: false },
+        &LoadRun { context, part: Part::Path(PathBuf::from(part)), keep_replaced: false },
     )
 }
 

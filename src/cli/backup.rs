@@ -5,10 +5,10 @@ use super::environment::Environment;
 use super::format::{count, size, took};
 use super::output::plain;
 use super::points::{PointView, view};
-use crate::engine;
 use crate::error::{Failure, Kind, Result};
 use crate::job::Places;
 use crate::job::backup::{Backup, Done};
+use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
 use crate::policy;
 use crate::repo::Repository;
@@ -23,6 +23,7 @@ Examples:
   bkp backup                                     everything that is configured
   bkp backup pontificia                          the sources of one policy
   bkp backup mysql-auth documents                these sources
+  bkp backup --stack pontificia                  all sources of a stack, together
   bkp backup --repo /srv/backup --source sqlite:/srv/app.db --source documents=volume:/srv/docs")]
 pub struct Arguments {
     /// Policies or sources of the configuration [default: all of them]
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// A source that is not configured: sqlite:FILE, volume:DIRECTORY, command:'PROGRAM …'; NAME= in front to name it
     #[arg(long, value_name = "[NAME=]KIND:LOCATION")]
     source: Vec<String>,
+    /// All sources of this stack, begun at the same moment
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["names", "source"])]
+    stack: Option<String>,
     /// Read every file again, also where size and times say that nothing changed
     #[arg(long)]
     reread: bool,
@@ -64,10 +68,14 @@ struct Place<'a> {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
+        if let Some(stack) = &self.stack {
+            return self.whole_stack(env, stack);
+        }
         let sources = self.sources(env)?;
         let repository = env.repository()?;
         let writer = env.writer(&repository)?;
         let place = Place { env, repository: &repository, writer: &writer, places: env.places(&repository)? };
+        tell_what_goes_on(env, &place.places)?;
         let mut done: Vec<(Done, f64)> = Vec::new();
         let mut failed: Vec<(String, Failure)> = Vec::new();
         for source in &sources {
@@ -96,6 +104,51 @@ impl Arguments {
         ending(&done, failed, sources.len())
     }
 
+    fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
+        let sources = env.configuration()?.stack(stack)?;
+        let repository = env.repository()?;
+        let writer = env.writer(&repository)?;
+        let places = env.places(&repository)?;
+        tell_what_goes_on(env, &places)?;
+        let member =
+            |source: &policy::Source| Ok(Member { source: source.name.clone(), engine: env.engine(&source.settings)? });
+        let members = sources.iter().map(|(_, source)| member(source)).collect::<Result<Vec<_>>>()?;
+        let job = StackBackup {
+            repository: &repository,
+            writer: &writer,
+            places: &places,
+            stack,
+            options: env.write_options()?,
+            memory: env.configuration()?.memory,
+            reread: self.reread,
+        };
+        let progress = env.progress();
+        let ended = job.run(&members, env.context(&progress), Timestamp::now());
+        drop(progress);
+        let (mut done, mut failed) = (Vec::new(), Vec::new());
+        for Ended { source, result, seconds } in ended {
+            match result {
+                Ok(one) => {
+                    summarize(env, &one, seconds);
+                    done.push((one, seconds));
+                }
+                Err(failure) => {
+                    env.output.told(&named(&source, &failure));
+                    failed.push((source, failure));
+                }
+            }
+        }
+        let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
+        if env.output.json {
+            let mut document = document(env, &repository, &done, &failed)?;
+            document["stack"] = serde_json::json!({ "name": stack, "skew_seconds": skew });
+            env.output.document(&document)?;
+        } else {
+            env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
+        }
+        ending(&done, failed, members.len())
+    }
+
     fn sources(&self, env: &Environment) -> Result<Vec<policy::Source>> {
         let configuration = env.configuration()?;
         let mut sources: Vec<policy::Source> = Vec::new();
@@ -120,7 +173,7 @@ impl Arguments {
 
 impl Place<'_> {
     fn back_up(&self, source: &policy::Source, reread: bool) -> Result<Done> {
-        let engine = engine::build(&source.settings);
+        let engine = self.env.engine(&source.settings)?;
         let progress = self.env.progress();
         let backup = Backup {
             repository: self.repository,
@@ -130,9 +183,19 @@ impl Place<'_> {
             engine: &*engine,
             options: self.env.write_options()?,
             reread,
+            together: None,
+            purpose: None,
         };
         backup.run(self.env.context(&progress), Timestamp::now())
     }
+}
+
+/// Containers that a killed run left standing still go on before anything else happens.
+fn tell_what_goes_on(env: &Environment, places: &Places) -> Result<()> {
+    for container in places.let_go_on()? {
+        env.output.warn(&format!("container {container} stood still since a run that was killed; it goes on now"));
+    }
+    Ok(())
 }
 
 fn named(source: &str, failure: &Failure) -> Failure {

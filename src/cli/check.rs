@@ -8,9 +8,9 @@ use super::points;
 use super::show::find;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Event, Events};
-use crate::job::check::Check;
+use crate::job::check::{Check, Checked};
 use crate::repo::catalog::{Catalog, Wanted};
-use crate::repo::check::Report;
+use crate::repo::check::{Problem, Report};
 use crate::repo::point::Point;
 use crate::repo::proof::Level;
 use jiff::Timestamp;
@@ -64,7 +64,7 @@ impl Arguments {
             LevelArgument::Readable => (Level::Readable, env.reading(&repository)?),
         };
         let catalog = points::read(env, &repository, &access, Wanted::default())?;
-        let points = self.chosen(&catalog)?;
+        let points = self.chosen(&catalog, env.now)?;
         let started = Instant::now();
         let progress = env.progress();
         progress.emit(&Event::Phase { source: count(points.len(), "point"), phase: "check" });
@@ -72,6 +72,8 @@ impl Arguments {
         let seed = (env.now.as_second() / 86_400) as u64;
         let check = Check {
             repository: &repository,
+            catalog: &catalog,
+            places: &env.places(&repository)?,
             points: &points,
             keys: &access.keys,
             writer: access.writer.as_ref(),
@@ -79,8 +81,11 @@ impl Arguments {
             sample: self.sample,
             seed,
         };
-        let report = check.run(env.context(&progress), Timestamp::now())?;
+        let Checked { report, forgotten } = check.run(env.context(&progress), Timestamp::now())?;
         drop(progress);
+        if let Some(failure) = forgotten {
+            env.output.warn(&format!("`bkp status` will not know of what this check found: {}", failure.full()));
+        }
         let seconds = started.elapsed().as_secs_f64();
         let broken: Vec<_> = catalog
             .broken
@@ -90,10 +95,17 @@ impl Arguments {
         let document = serde_json::json!({
             "level": level, "sample": self.sample, "report": report, "broken_points": broken, "seconds": seconds,
         });
-        env.output.answer(&document, || text(&report, level, self.sample, seconds))?;
         let damaged = !report.problems.is_empty() || !catalog.broken.is_empty();
+        if env.output.quiet && !env.output.json {
+            // Nothing when all is well; what is not belongs to the warnings.
+            for line in findings(&report) {
+                env.output.warn(&line);
+            }
+        } else {
+            env.output.answer(&document, || text(&report, level, self.sample, seconds))?;
+        }
         if access.writer.is_none() {
-            env.output.note("This host is no writer of the repository, so nothing of this was recorded.");
+            env.output.note("This host is no writer of the repository, so no proof of this was recorded.");
         }
         if damaged && !env.output.json {
             env.output.note("Restore what you need from another point, then find out what happened to the store; a new backup stores missing data again.");
@@ -101,14 +113,14 @@ impl Arguments {
         Ok(damaged.then_some(Kind::Verification))
     }
 
-    fn chosen(&self, catalog: &Catalog) -> Result<Vec<Point>> {
+    fn chosen(&self, catalog: &Catalog, now: Timestamp) -> Result<Vec<Point>> {
         if self.what.is_empty() {
             return Ok(catalog.points.clone());
         }
         let mut chosen: Vec<Point> = Vec::new();
         for what in &self.what {
             let of_source: Vec<&Point> = catalog.points.iter().filter(|p| p.source == *what).collect();
-            let found = if of_source.is_empty() { vec![find(catalog, what)?] } else { of_source };
+            let found = if of_source.is_empty() { vec![find(catalog, what, now)?] } else { of_source };
             for point in found {
                 if !chosen.iter().any(|c| c.point == point.point) {
                     chosen.push(point.clone());
@@ -122,6 +134,16 @@ impl Arguments {
     }
 }
 
+/// Each problem, with the points it affects below it.
+fn findings(report: &Report) -> Vec<String> {
+    let one = |problem: &Problem| {
+        let mut text = format!("DAMAGED  {}: {}", plain(&problem.object), plain(&problem.problem));
+        text.extend(problem.points.iter().map(|point| format!("\n         affects {}", plain(point))));
+        text
+    };
+    report.problems.iter().map(one).collect()
+}
+
 fn text(report: &Report, level: Level, sample: f64, seconds: f64) -> String {
     let mut lines = vec![format!(
         "{}, {}; {} read ({}) in {}",
@@ -131,10 +153,7 @@ fn text(report: &Report, level: Level, sample: f64, seconds: f64) -> String {
         size(report.bytes_read),
         took(seconds)
     )];
-    for problem in &report.problems {
-        lines.push(format!("DAMAGED  {}: {}", plain(&problem.object), plain(&problem.problem)));
-        lines.extend(problem.points.iter().map(|point| format!("         affects {}", plain(point))));
-    }
+    lines.extend(findings(report));
     lines.push(match (report.problems.is_empty(), sample >= 1.0) {
         (true, true) => format!(
             "no problem found; {} {}",

@@ -3,10 +3,11 @@
 use super::Ran;
 use super::environment::Environment;
 use super::format::{self, count, size};
-use super::output::table;
+use super::output::{plain, table};
+use crate::engine::leftovers;
 use crate::error::{Failure, Kind, Result};
 use crate::repo::writer::{Writer, state_file};
-use crate::repo::{Repository, catalog, keys};
+use crate::repo::{Repository, catalog, keys, recipients};
 use crate::store::{self, Location, probe};
 use serde::Serialize;
 use std::os::unix::fs::PermissionsExt;
@@ -85,6 +86,7 @@ impl Arguments {
             }
             Err(failure) => findings.failure("configuration", &failure),
         }
+        leftovers(env, &mut findings);
         if let Err(failure) = places(env, &mut findings) {
             findings.failure("directories", &failure);
         }
@@ -137,6 +139,20 @@ fn versions(findings: &mut Findings) {
     );
 }
 
+/// What killed restores left at the sources that are configured here.
+fn leftovers(env: &Environment, findings: &mut Findings) {
+    let Ok(configuration) = env.configuration() else { return };
+    let sources = configuration.policies.iter().flat_map(|p| &p.sources);
+    let mut all: Vec<_> = sources.flat_map(|source| leftovers::of(&source.settings)).collect();
+    all.sort();
+    all.dedup();
+    for leftover in all {
+        let path = plain(&leftover.path.display().to_string());
+        findings.add("leftovers", Verdict::Warning, format!("{path}: {}", leftover.what));
+        findings.hint(format!("Look into it; when nothing in it is needed: rm -r -- '{path}'"));
+    }
+}
+
 /// The directories of this installation: private, writable, not full.
 fn places(env: &Environment, findings: &mut Findings) -> Result<()> {
     let paths = env.paths()?;
@@ -164,8 +180,21 @@ fn free(path: &Path) -> String {
 }
 
 fn of_repository(env: &Environment, repository: &Repository, findings: &mut Findings) -> Result<()> {
-    store_abilities(env, repository, findings);
-    clock(env, repository, findings);
+    // Where nothing is written from, a store that can only be read is as it should be.
+    let reader = env.writer(repository).is_err();
+    let mut of_store = Findings::default();
+    store_abilities(env, repository, &mut of_store);
+    clock(env, repository, &mut of_store);
+    if reader && of_store.0.iter().any(|f| f.verdict == Verdict::Failed) {
+        of_store.0.retain(|f| f.verdict != Verdict::Failed);
+        of_store.add(
+            "store",
+            Verdict::Note,
+            format!("it cannot be written to from here; {}", abilities(&repository.info.store)),
+        );
+        of_store.hint("Right for a host that only restores");
+    }
+    findings.0.extend(of_store.0);
     match env.writer(repository) {
         Ok(writer) => of_writer(env, repository, &writer, findings)?,
         Err(failure) => {
@@ -175,7 +204,7 @@ fn of_repository(env: &Environment, repository: &Repository, findings: &mut Find
     }
     let sealed =
         repository.store.list("keys/")?.iter().filter(|e| keys::epoch_number(e.key.as_str()).is_some()).count();
-    let people = keys::list_recipients(&*repository.store)?.recipients.len();
+    let people = recipients::claimed(&*repository.store)?.1.len();
     let verdict = if sealed == 0 { Verdict::Failed } else { Verdict::Ok };
     findings.add("keys", verdict, format!("{}, sealed to {}", count(sealed, "data epoch"), count(people, "recipient")));
     if env.globals.identity.is_empty() {

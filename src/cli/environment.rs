@@ -4,6 +4,7 @@
 
 use super::output::Output;
 use super::progress::{Mode, Progress};
+use crate::engine::{self, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
 use crate::job::Places;
@@ -226,6 +227,19 @@ impl Environment {
     pub fn places(&self, repository: &Repository) -> Result<Places> {
         let paths = self.paths()?;
         Ok(Places::new(&paths.state, &paths.cache, repository))
+    }
+
+    /// The engine of a source of this host. A volume leaves out the repository and the directories of bkp itself.
+    pub fn engine(&self, settings: &Settings) -> Result<Box<dyn Engine>> {
+        let mut settings = settings.clone();
+        if let Settings::Volume(volume) = &mut settings {
+            let paths = self.paths()?;
+            volume.apart = vec![paths.state.clone(), paths.cache.clone()];
+            if let Location::Directory(repository) = self.store_settings()?.location {
+                volume.apart.push(repository);
+            }
+        }
+        Ok(engine::build(&settings))
     }
 
     /// What this host writes with; a failure when it is no writer of the repository.

@@ -44,7 +44,7 @@ impl Arguments {
         let repository = env.repository()?;
         let access = env.reading(&repository)?;
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
-        let point = find(&catalog, &self.point)?;
+        let point = find(&catalog, &self.point, env.now)?;
         let reader = PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?;
         let name = self.choose(&reader)?;
         let progress = env.progress();

@@ -109,7 +109,12 @@ impl Arguments {
         let file = self.recovery_key.clone().unwrap_or_else(|| format!("bkp-recovery-key-{id}.txt").into());
         let file = std::path::absolute(&file).context(|| format!("cannot tell where {} is", file.display()))?;
         refuse_shared_directory(durable::parent_of(&file))?;
-        let text = key.text(&prepared.info.id, &store.describe(), &prepared.writer.trust_line(), env.now);
+        // Years later nobody may know which server that bucket was on.
+        let location = match env.store_settings()?.endpoint {
+            Some(endpoint) => format!("{} at {endpoint}", store.describe()),
+            None => store.describe(),
+        };
+        let text = key.text(&prepared.info.id, &location, &prepared.writer.trust_line(), env.now);
         let what = || format!("cannot write the recovery key {}", file.display());
         durable::write_new(&file, text.as_bytes(), 0o600).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {

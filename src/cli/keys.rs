@@ -6,6 +6,7 @@ use super::format;
 use super::output::{plain, table};
 use crate::error::Result;
 use crate::repo::keys::{self, Role, named_recipient};
+use crate::repo::recipients::{self, Change};
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, catalog, init};
 
@@ -73,13 +74,14 @@ impl Command {
                 let new = named_recipient(&add.name, role, &add.recipient, env.now)?;
                 let mut writer = env.writer(&repository)?;
                 let operator = operator(env)?;
-                init::add_recipient(&repository, &mut writer, new, &operator)?;
+                init::change_recipients(&repository, &mut writer, &Change::Add(new), &operator, env.now)?;
                 changed(env, &writer, "added", &format!("{} can read all backups from now on", plain(&add.name)))?;
             }
             Command::Remove(remove) => {
                 let mut writer = env.writer(&repository)?;
                 let operator = operator(env)?;
-                init::remove_recipient(&repository, &mut writer, &remove.name, &operator)?;
+                let change = Change::Remove(remove.name.clone());
+                init::change_recipients(&repository, &mut writer, &change, &operator, env.now)?;
                 let what = format!("{} opens no data that is written from now on", plain(&remove.name));
                 changed(env, &writer, "removed", &what)?;
                 env.output.note("What that key could open before, it still opens: old data is not sealed again.");
@@ -112,7 +114,7 @@ fn changed(env: &Environment, writer: &Writer, status: &str, text: &str) -> Resu
 }
 
 fn list(env: &Environment, repository: &Repository) -> Result<()> {
-    let stored = keys::list_recipients(&*repository.store)?.recipients;
+    let stored = recipients::claimed(&*repository.store)?.1;
     let writer = Writer::load(&env.paths()?.state, repository.id())?;
     let (writers, broken) = catalog::writers(repository)?;
     for (_, failure) in &broken {
@@ -122,14 +124,15 @@ fn list(env: &Environment, repository: &Repository) -> Result<()> {
         repository.store.list("keys/")?.iter().filter_map(|e| keys::epoch_number(e.key.as_str())).collect();
     if let Some(writer) = writer.as_ref().filter(|w| w.recipients != stored) {
         env.output.warn(&format!(
-            "the store names other recipients than this host seals to ({}); this host believes its own list",
+            "the store names other recipients than this host seals to ({}); this host believes its own list\n  \
+             If the change is meant, run the same `bkp keys` command here",
             writer.recipients.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ")
         ));
     }
     let own = writer.as_ref().map(|w| w.id());
-    let recipients = writer.as_ref().map_or(&stored, |w| &w.recipients);
+    let believed = writer.as_ref().map_or(&stored, |w| &w.recipients);
     let document = serde_json::json!({
-        "recipients": recipients,
+        "recipients": believed,
         "epochs": epochs,
         "epoch": writer.as_ref().map(|w| w.epoch.number),
         "writers": writers.iter().map(|w| serde_json::json!({
@@ -142,7 +145,7 @@ fn list(env: &Environment, repository: &Repository) -> Result<()> {
             Role::Operator => "operator",
             Role::Rehearser => "rehearser",
         };
-        let people = recipients
+        let people = believed
             .iter()
             .map(|r| vec![plain(&r.name), role(r.role).to_owned(), format::utc(r.added), plain(&r.recipient)]);
         let hosts = writers.iter().map(|w| {

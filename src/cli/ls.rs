@@ -68,7 +68,7 @@ impl Arguments {
         let repository = env.repository()?;
         let access = env.reading(&repository)?;
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
-        let point = find(&catalog, &self.point)?;
+        let point = find(&catalog, &self.point, env.now)?;
         let reader = PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?;
         let mut out = BufWriter::new(io::stdout().lock());
         let written =
@@ -146,8 +146,26 @@ impl Arguments {
         let at = entry.mt.and_then(|(s, ns)| Timestamp::new(s, ns).ok());
         let at = at.map_or_else(|| "-".to_owned(), |at| format::instant(at, zone));
         let kind = if entry.t == "f" { "-" } else { &entry.t };
-        format!("{kind}{:04o} {:>6} {:>6} {:>10}  {at}  {name}", entry.m, entry.u, entry.g, size(entry.s))
+        let mode = permissions(entry.m);
+        format!("{kind}{mode} {:>6} {:>6} {:>10}  {at}  {name}", entry.u, entry.g, size(entry.s))
     }
+}
+
+/// As `ls -l` writes it: `rwxr-x--x`, with s and t for the special bits.
+fn permissions(mode: u32) -> String {
+    let mut text = String::with_capacity(9);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (bits & 1 != 0, mode & special != 0) {
+            (true, true) => letter,
+            (false, true) => letter.to_ascii_uppercase(),
+            (true, false) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
 }
 
 fn json(entry: &Entry, path: &Path) -> serde_json::Value {
@@ -196,4 +214,23 @@ fn streams(env: &Environment, reader: &PointReader<'_>, out: &mut impl Write) ->
 fn is_gone(failure: &Failure) -> bool {
     let source = std::error::Error::source(failure).and_then(|e| e.downcast_ref::<io::Error>());
     source.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_written_as_ls_does() {
+        let shown = [
+            (0o644, "rw-r--r--"),
+            (0o4755, "rwsr-xr-x"),
+            (0o2640, "rw-r-S---"),
+            (0o1777, "rwxrwxrwt"),
+            (0, "---------"),
+        ];
+        for (mode, text) in shown {
+            assert_eq!(permissions(mode), text);
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod backup;
 mod check;
 mod config;
+mod discover;
 mod doctor;
 mod environment;
 mod export;
@@ -14,12 +15,14 @@ mod init;
 mod keys;
 mod ls;
 mod output;
+mod plan;
 mod points;
 mod progress;
 mod restore;
 mod shell;
 mod show;
 mod signals;
+mod stack;
 mod status;
 
 use crate::error::{Failure, Kind, Result};
@@ -74,7 +77,7 @@ enum Command {
     /// List the files in a backup
     Ls(ls::Arguments),
     /// Restore a source as it was at an instant
-    Restore(restore::Arguments),
+    Restore(Box<restore::Arguments>),
     /// Write the raw dump of a backup to standard output or a file
     Export(export::Arguments),
     /// Read the repository again and prove what can be restored
@@ -84,6 +87,8 @@ enum Command {
     Keys(keys::Command),
     /// What is protected, how well, and what is missing
     Status(status::Arguments),
+    /// Show what is on this host, and what is not protected
+    Discover(discover::Arguments),
     /// Look for what could keep backups from working
     Doctor(doctor::Arguments),
     /// Check or show the configuration
@@ -93,6 +98,9 @@ enum Command {
     Completions(shell::Completions),
     /// Write the manual pages
     Man(shell::Man),
+    /// What stands by while containers stand still, in case bkp is killed
+    #[command(hide = true, name = crate::job::quiesce::GUARD)]
+    LetContainersGoOn { record: std::path::PathBuf },
 }
 
 pub fn main() -> ExitCode {
@@ -137,10 +145,12 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Check(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
+        Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),
         Command::Config(command) => command.run(env),
         Command::Completions(arguments) => arguments.run(env),
         Command::Man(arguments) => arguments.run(env),
+        Command::LetContainersGoOn { record } => crate::job::quiesce::guard(&record).map(|()| None),
     }
 }
 
@@ -186,7 +196,7 @@ mod tests {
         fn look(command: &clap::Command, path: &str) {
             let has = command.get_after_help().is_some_and(|text| text.to_string().contains("Examples:\n  bkp"));
             assert!(has, "{path} has no examples");
-            for sub in command.get_subcommands() {
+            for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
                 look(sub, &format!("{path} {}", sub.get_name()));
             }
         }

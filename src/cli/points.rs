@@ -7,7 +7,7 @@ use super::output::table;
 use crate::error::{Kind, Result};
 use crate::job::status::Proofs;
 use crate::repo::catalog::{self, Catalog, Wanted};
-use crate::repo::point::Point;
+use crate::repo::point::{Point, SAFETY};
 use crate::repo::{Repository, names, proof};
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -43,6 +43,8 @@ pub struct PointView<'a> {
     pub entries: Option<u64>,
     pub streams: Vec<&'a str>,
     pub warnings: u64,
+    /// `safety`: what the source was just before a restore replaced it.
+    pub purpose: Option<&'a str>,
     pub level: Option<proof::Level>,
     pub proven_at: Option<jiff::Timestamp>,
 }
@@ -65,6 +67,7 @@ pub fn view<'a>(point: &'a Point, proofs: &Proofs, zone: &TimeZone, now: jiff::T
         entries: point.tree.as_ref().map(|t| t.entries),
         streams: point.streams.iter().map(|s| s.name.as_str()).collect(),
         warnings: point.warnings,
+        purpose: point.purpose.as_deref(),
         level: proven.map(|(level, _)| *level),
         proven_at: proven.map(|(_, at)| *at),
     }
@@ -88,13 +91,19 @@ pub fn read(env: &Environment, repository: &Repository, access: &Access, wanted:
     Ok(catalog)
 }
 
-/// The points among which `text` names one: those of a source of that name, or all, when it may be an id.
+/// The points among which `text` names one: those of a source of that name, or those with that id; all of them when it is
+/// neither, so that it can be told what may have been meant.
 pub fn read_for(env: &Environment, repository: &Repository, access: &Access, text: &str) -> Result<Catalog> {
     if names::check_source(text).is_ok() {
         let catalog = read(env, repository, access, Wanted { source: Some(text), ..Wanted::default() })?;
         if !catalog.points.is_empty() {
             return Ok(catalog);
         }
+    }
+    let id = text.rsplit_once('/').map_or(text, |(_, id)| id);
+    let catalog = read(env, repository, access, Wanted { id: Some(id), ..Wanted::default() })?;
+    if !catalog.points.is_empty() || !catalog.broken.is_empty() {
+        return Ok(catalog);
     }
     read(env, repository, access, Wanted::default())
 }
@@ -137,6 +146,12 @@ impl Arguments {
     }
 }
 
+fn remarks(view: &PointView<'_>) -> String {
+    let safety = (view.purpose == Some(SAFETY)).then(|| "safety backup".to_owned());
+    let warnings = (view.warnings > 0).then(|| count(view.warnings as usize, "warning"));
+    safety.into_iter().chain(warnings).collect::<Vec<_>>().join(", ")
+}
+
 fn listing(views: &[PointView<'_>]) -> String {
     if views.is_empty() {
         return String::new();
@@ -150,7 +165,7 @@ fn listing(views: &[PointView<'_>]) -> String {
             size(view.bytes),
             size(view.added_bytes),
             view.level.map_or("written", |l| l.name()).to_owned(),
-            if view.warnings > 0 { count(view.warnings as usize, "warning") } else { String::new() },
+            remarks(view),
         ]
     };
     table(&["SOURCE", "POINT", "INSTANT", "AGE>", "SIZE>", "NEW>", "PROOF", ""], views.iter().map(row))

@@ -1,40 +1,49 @@
 //! `bkp restore`: choose, show the plan, do exactly that.
 
 use super::Ran;
-use super::backup::summarize;
 use super::environment::{Access, Environment};
-use super::format::{self, instant, size, span, took};
-use super::output::{pairs, plain};
+use super::format;
+use super::plan::{describe, report};
 use super::{points, show};
-use crate::engine::{self, Confirmed, Engine, Settings};
+use crate::engine::{self, Confirmed, Engine, Naming, Part, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::job::backup::Backup;
 use crate::job::restore::{self, Destination, Plan, Request, Restore, Restored, Wanted};
 use crate::policy::{self, When};
-use crate::repo::Repository;
 use crate::repo::catalog::{self, Catalog};
-use crate::repo::point::Point;
+use crate::repo::point::{Point, SAFETY};
 use crate::repo::read::PointReader;
+use crate::repo::{Repository, names};
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 #[command(after_help = "\
-Nothing is overwritten unless --in-place says so. Without --to, the data goes to NAME_restore_INSTANT beside the source.
+Nothing is overwritten unless --in-place says so. Without --to, the data goes to NAME_restore_INSTANT beside the source;
+databases get such names in their own server. Another server must have none of the databases; users and grants come along.
 --at takes 2026-01-02T03:04:05Z, '2026-01-02 03:04' (local time), 2026-01-02, '2h ago', yesterday, latest, or a point.
 
 Examples:
   bkp restore app --identity recovery-key.txt
   bkp restore app --at '2026-11-22 14:30' --to /srv/app-yesterday.db --identity recovery-key.txt
   bkp restore documents --path contracts/2026 --to ./contracts --identity recovery-key.txt
+  bkp restore shop-db --database shop --table orders --identity recovery-key.txt
+  bkp restore shop-db --to mysql:container=scratch,user=root,password_file=/run/secrets/root --identity recovery-key.txt
   bkp restore app --at '2h ago' --dry-run --identity recovery-key.txt
   bkp restore app --at '2h ago' --plan 1f6b0c52a9de --identity recovery-key.txt
-  bkp restore app --in-place --confirm app --identity recovery-key.txt")]
+  bkp restore app --in-place --confirm app --identity recovery-key.txt
+  bkp restore --stack pontificia --at '2026-11-22 02:30' --dry-run --identity recovery-key.txt")]
 pub struct Arguments {
     /// What to restore: a source (its newest point), or a point
     #[arg(value_name = "SOURCE|POINT")]
     what: Option<String>,
+    /// All sources of this stack, each at its newest point not after --at
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["what", "source", "path", "database", "table", "to"])]
+    stack: Option<String>,
+    /// With --stack: without this source; may be repeated
+    #[arg(long, value_name = "SOURCE", requires = "stack")]
+    pub skip: Vec<String>,
     /// As it was at this instant [default: latest]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     at: Option<String>,
@@ -44,37 +53,52 @@ pub struct Arguments {
     /// Only this file or directory of a volume
     #[arg(long, value_name = "PATH")]
     path: Option<PathBuf>,
-    /// Where to: a path where nothing is yet
+    /// Only this database of a server
+    #[arg(long, value_name = "NAME", conflicts_with = "path")]
+    database: Option<String>,
+    /// Only this table (or collection) of the database
+    #[arg(long, value_name = "NAME", requires = "database")]
+    table: Option<String>,
+    /// What the database is called when it is back
+    #[arg(long = "as", value_name = "NAME", requires = "database", conflicts_with = "in_place")]
+    name: Option<String>,
+    /// Where to: a path where nothing is yet, volume:NAME for a new Docker volume, another server as KIND:KEY=VALUE,…
     #[arg(long, value_name = "TARGET", conflicts_with = "in_place")]
     to: Option<PathBuf>,
     /// Replace the source itself, after a safety backup of what is there
     #[arg(long)]
-    in_place: bool,
+    pub in_place: bool,
     /// The name of the source, to confirm --in-place, or that its restore command may run
     #[arg(long, value_name = "NAME")]
-    confirm: Option<String>,
+    pub confirm: Option<String>,
     /// With --in-place: go on when the safety backup fails, because the source is gone or broken
     #[arg(long, requires = "in_place")]
-    no_safety_backup: bool,
+    pub no_safety_backup: bool,
     /// Only show what would be done
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Do it only when it is the plan with this hash (see --dry-run)
     #[arg(long, value_name = "HASH", conflicts_with = "dry_run")]
-    plan: Option<String>,
+    pub plan: Option<String>,
+}
+
+/// A point, what will be done with it, and the engine that can.
+pub struct Prepared {
+    pub point: Point,
+    pub plan: Plan,
+    pub settings: Settings,
+    pub engine: Box<dyn Engine>,
 }
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let adhoc = self.source.as_deref().filter(|s| s.contains(':')).map(policy::adhoc).transpose()?;
         let repository = env.repository()?;
         let access = env.reading(&repository)?;
-        let (request, catalog) = self.look(env, &repository, &access, adhoc.as_ref())?;
-        let point = restore::choose(&catalog, &request)?;
-        let settings = self.settings(env, adhoc, point, &repository, &access)?;
-        let engine = engine::build(&settings);
-        let target = self.target(&settings, &*engine, point)?;
-        let plan = restore::plan(point, &request, target, env.now);
+        let opened = Opened { env, repository: &repository, access: &access };
+        if let Some(stack) = &self.stack {
+            return super::stack::restore(&self, &opened, stack);
+        }
+        let Prepared { point, plan, engine, .. } = self.prepare(&opened)?;
         plan.must_be(self.plan.as_deref())?;
         if self.dry_run {
             env.output.answer(&plan, || describe(env, &plan))?;
@@ -91,8 +115,32 @@ impl Arguments {
         if !env.output.json {
             env.output.note(&describe(env, &plan));
         }
-        let opened = Opened { env, repository: &repository, access: &access };
-        opened.act(&plan, point, &*engine, confirmed, self.no_safety_backup)
+        let started = Instant::now();
+        let restored = opened.act(&plan, &point, &*engine, confirmed, self.no_safety_backup)?;
+        report(env, &plan, &restored, started.elapsed().as_secs_f64())?;
+        Ok((!restored.warnings.is_empty()).then_some(Kind::Warnings))
+    }
+
+    /// The same for one source of a stack.
+    pub fn of_source(&self, source: &str) -> Self {
+        Arguments { what: Some(source.to_owned()), ..self.clone() }
+    }
+
+    /// Everything up to the act itself.
+    pub fn prepare(&self, opened: &Opened<'_>) -> Result<Prepared> {
+        let Opened { env, repository, access } = *opened;
+        let adhoc = self.source.as_deref().filter(|s| s.contains(':')).map(policy::adhoc).transpose()?;
+        let (request, catalog) = self.look(env, repository, access, adhoc.as_ref())?;
+        let point = restore::choose(&catalog, &request)?.clone();
+        for (newer, why) in restore::passed_over(&catalog, &request, &point) {
+            let at = format::utc(newer.consistent_at);
+            env.output.warn(&format!("point {} ({at}) is passed over: {why}; to take it, name it", newer.id()));
+        }
+        let settings = self.settings(env, adhoc, &point, repository, access)?;
+        let engine = env.engine(&settings)?;
+        let target = self.target(&settings, &*engine, &point)?;
+        let plan = restore::plan(&point, &request, target, env.now);
+        Ok(Prepared { point, plan, settings, engine })
     }
 
     /// What is wanted, and the points to choose from.
@@ -109,7 +157,11 @@ impl Arguments {
             .as_deref()
             .map(|text| When::parse(text, &env.now.to_zoned(self.zone(env, named.as_deref())?.clone())));
         let when = when.transpose()?;
-        let catalog = match named.as_ref().or(self.what.as_ref()) {
+        let by_id = match &when {
+            Some(When::Point(id)) => Some(id),
+            _ => None,
+        };
+        let catalog = match named.as_ref().or(self.what.as_ref()).or(by_id) {
             Some(name) => points::read_for(env, repository, access, name)?,
             None => points::read(env, repository, access, catalog::Wanted::default())?,
         };
@@ -117,7 +169,7 @@ impl Arguments {
         let mut wanted = match when {
             Some(When::Point(id)) => Wanted::Point(id),
             Some(When::Instant(instant)) => Wanted::At(instant),
-            Some(When::Latest) | None => Wanted::At(Timestamp::MAX),
+            Some(When::Latest) | None => Wanted::Latest(env.now),
         };
         match &self.what {
             Some(what) if catalog.newest(what, None, Timestamp::MAX).is_some() => {
@@ -127,7 +179,7 @@ impl Arguments {
                 source = Some(what.clone());
             }
             Some(what) => {
-                let point = show::find(&catalog, what)?;
+                let point = show::find(&catalog, what, env.now)?;
                 if self.at.is_some() {
                     return Err(
                         Failure::usage("a point and --at cannot be given together").hint("A point has its own instant")
@@ -139,7 +191,24 @@ impl Arguments {
             None => {}
         }
         let own_writer = access.writer.as_ref().map(|w| w.id().to_owned());
-        Ok((Request { source, own_writer, wanted, path: self.path.clone() }, catalog))
+        Ok((Request { source, own_writer, wanted, part: self.part() }, catalog))
+    }
+
+    fn part(&self) -> Part {
+        match (&self.path, &self.database, &self.table) {
+            (Some(path), _, _) => Part::Path(path.clone()),
+            (None, Some(database), Some(table)) => Part::Table { database: database.clone(), table: table.clone() },
+            (None, Some(database), None) => Part::Database(database.clone()),
+            (None, None, _) => Part::Whole,
+        }
+    }
+
+    /// The other server that --to names, for a point of a server.
+    fn other_server(&self, point: &Point) -> Result<Option<policy::Source>> {
+        let Some(to) = self.to.as_deref().and_then(Path::to_str) else { return Ok(None) };
+        let of_this_kind = to.split_once(':').is_some_and(|(kind, _)| kind == point.engine.kind);
+        let source = of_this_kind.then(|| policy::adhoc(to)).transpose()?;
+        Ok(source.filter(|source| source.settings.server().is_some()))
     }
 
     /// Times are meant in the zone of the source's policy.
@@ -158,6 +227,9 @@ impl Arguments {
         repository: &Repository,
         access: &Access,
     ) -> Result<Settings> {
+        if let Some(other) = self.other_server(point)? {
+            return Ok(other.settings);
+        }
         let configured = env.configuration()?.source(&point.source).map(|(_, source)| source.clone());
         if let Some(source) = adhoc.or(configured)
             && engine::build(&source.settings).kind() == point.engine.kind
@@ -184,6 +256,13 @@ impl Arguments {
                 return Err(Failure::usage("the output of a command has no place that could be replaced")
                     .hint("Restore through the restore command of the source, or to a file with --to"));
             }
+            if matches!(settings, Settings::Redis(_)) {
+                let text = format!("{} is a Redis, which bkp does not replace in place", point.source);
+                return Err(Failure::usage(text).hint(format!(
+                    "Restore it to a data directory, stop the server and give it that directory; with --stack add --skip {}",
+                    point.source
+                )));
+            }
             return Ok(Destination::InPlace(engine.location()));
         }
         let absolute = |path: &Path| {
@@ -192,14 +271,50 @@ impl Arguments {
         };
         let here = || absolute(Path::new("."));
         let stream = point.streams.first().map_or("dump", |s| s.name.as_str());
+        if let Some(server) = settings.server().filter(|_| !matches!(settings, Settings::Redis(_))) {
+            return self.databases(server.location(), point);
+        }
+        if self.other_server(point)?.is_some() {
+            return Ok(Destination::NewDatabases { server: engine.location(), naming: Naming::Same });
+        }
+        if let Some(volume) = self.new_volume(settings, point) {
+            return Ok(Destination::NewVolume(volume));
+        }
         match (&self.to, settings) {
             (Some(path), _) => Ok(Destination::New(absolute(path)?)),
             (None, Settings::Command(command)) if command.restore.is_some() => Ok(Destination::Command),
             (None, Settings::Command(_)) => {
                 Ok(Destination::New(restore::default_target(Path::new(stream), point, &here()?)))
             }
+            (None, Settings::Redis(_)) => {
+                Ok(Destination::New(restore::default_target(Path::new(&point.source), point, &here()?)))
+            }
             (None, _) => Ok(Destination::New(restore::default_target(Path::new(&engine.location()), point, &here()?))),
         }
+    }
+
+    /// The Docker volume to make: `--to volume:NAME`, or one named after the volume that was backed up.
+    fn new_volume(&self, settings: &Settings, point: &Point) -> Option<String> {
+        let Settings::Volume(volume) = settings else { return None };
+        match &self.to {
+            Some(to) => to.to_str()?.strip_prefix("volume:").filter(|name| !name.contains('/')).map(str::to_owned),
+            None => volume.name.as_ref().map(|name| format!("{name}_restore_{}", names::utc(point.consistent_at))),
+        }
+    }
+
+    /// Beside the databases there are, unless another server or another name was given.
+    fn databases(&self, server: String, point: &Point) -> Result<Destination> {
+        let naming = match (&self.name, &self.to) {
+            (Some(name), _) => Naming::As(name.clone()),
+            (None, None) => Naming::Suffix(format!("_restore_{}", names::utc(point.consistent_at))),
+            (None, Some(to)) if self.other_server(point)?.is_none() => {
+                return Err(Failure::usage(format!("{} is no server to restore databases into", to.display())).hint(
+                    format!("Name one as --to {}:container=NAME,user=NAME,password_file=PATH", point.engine.kind),
+                ));
+            }
+            (None, Some(_)) => Naming::Same,
+        };
+        Ok(Destination::NewDatabases { server, naming })
     }
 
     fn confirmed(&self, plan: &Plan) -> Result<Option<Confirmed>> {
@@ -216,21 +331,21 @@ impl Arguments {
 }
 
 /// What an act takes place in.
-struct Opened<'a> {
-    env: &'a Environment,
-    repository: &'a Repository,
-    access: &'a Access,
+pub struct Opened<'a> {
+    pub env: &'a Environment,
+    pub repository: &'a Repository,
+    pub access: &'a Access,
 }
 
 impl Opened<'_> {
-    fn act(
+    pub fn act(
         &self,
         plan: &Plan,
         point: &Point,
         engine: &dyn Engine,
         confirmed: Option<Confirmed>,
         without_safety: bool,
-    ) -> Ran {
+    ) -> Result<Restored> {
         let Opened { env, repository, access } = *self;
         let places = env.places(repository)?;
         let options = env.write_options()?;
@@ -242,15 +357,13 @@ impl Opened<'_> {
             engine,
             options,
             reread: false,
+            together: None,
+            purpose: Some(SAFETY),
         });
         let keys = access.keys_for(point);
         let job = Restore { repository, keys: &keys, places: &places, engine, safety, without_safety };
         let progress = env.progress();
-        let started = Instant::now();
-        let restored = job.run(plan, point, confirmed, env.context(&progress), Timestamp::now())?;
-        drop(progress);
-        report(env, plan, &restored, started.elapsed().as_secs_f64())?;
-        Ok((!restored.warnings.is_empty()).then_some(Kind::Warnings))
+        job.run(plan, point, confirmed, env.context(&progress), Timestamp::now())
     }
 }
 
@@ -265,7 +378,7 @@ fn only_source(catalog: &Catalog) -> Result<String> {
     }
 }
 
-fn refuse_what_exists(target: &Destination) -> Result<()> {
+pub fn refuse_what_exists(target: &Destination) -> Result<()> {
     match target {
         Destination::New(path) if std::fs::symlink_metadata(path).is_ok() => Err(Failure::new(
             Kind::Refused,
@@ -276,70 +389,4 @@ fn refuse_what_exists(target: &Destination) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-fn describe(env: &Environment, plan: &Plan) -> String {
-    let zone = env.zone().cloned().unwrap_or(jiff::tz::TimeZone::UTC);
-    let both = |at| format!("{}  ({})", instant(at, &zone), format::utc(at));
-    let mut rows = vec![("plan", plan.hash.clone()), ("source", plan.act.source.clone())];
-    if let Some(requested) = plan.requested_at {
-        rows.push(("asked for", both(requested)));
-    }
-    rows.push(("point", format!("{}  {}", plan.id, size(plan.bytes))));
-    rows.push(("written by", format!("{}  (writer {})", plain(&plan.host), plan.writer)));
-    rows.push(("stands for", both(plan.resolved_at)));
-    rows.push((
-        "lost",
-        match plan.loss_seconds {
-            _ if plan.requested_at.is_none() => "everything that was written after that instant".to_owned(),
-            0 => "nothing".to_owned(),
-            seconds => format!("what was written in the {} between", span(seconds)),
-        },
-    ));
-    if plan.warnings > 0 {
-        rows.push(("warnings", format!("the backup ended with {}; see: bkp show {}", plan.warnings, plan.id)));
-    }
-    rows.push((
-        "target",
-        match &plan.act.target {
-            Destination::New(path) => format!("{}  (new)", path.display()),
-            Destination::InPlace(location) => format!("{location}  (REPLACED)"),
-            Destination::Command => "the restore command of the source".to_owned(),
-        },
-    ));
-    for (number, step) in plan.steps.iter().enumerate() {
-        rows.push((if number == 0 { "steps" } else { "" }, format!("{}. {step}", number + 1)));
-    }
-    pairs(&rows)
-}
-
-fn report(env: &Environment, plan: &Plan, restored: &Restored, seconds: f64) -> Result<()> {
-    if let Some(safety) = &restored.safety {
-        summarize(env, safety, seconds);
-    }
-    let document = serde_json::json!({
-        "plan": plan,
-        "bytes": restored.loaded.bytes,
-        "items": restored.loaded.items,
-        "warning_texts": restored.warnings,
-        "safety_point": restored.safety.as_ref().map(|s| &s.point.point),
-        "seconds": seconds,
-    });
-    if env.output.json {
-        return env.output.document(&document);
-    }
-    let target = match &plan.act.target {
-        Destination::New(path) => path.display().to_string(),
-        Destination::InPlace(location) => location.clone(),
-        Destination::Command => plan.act.source.clone(),
-    };
-    env.output.data(&target)?;
-    env.output.note(&format!(
-        "{} restored from {}: {}, {}",
-        plan.act.source,
-        plan.id,
-        size(restored.loaded.bytes),
-        took(seconds)
-    ));
-    Ok(())
 }

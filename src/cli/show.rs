@@ -24,8 +24,9 @@ pub struct Arguments {
 }
 
 /// The point that `text` names: an id, the beginning of one, `SOURCE/UTC-ID`, or a source for its newest.
-pub fn find<'c>(catalog: &'c Catalog, text: &str) -> Result<&'c Point> {
-    if let Some(point) = catalog.newest(text, None, Timestamp::MAX) {
+pub fn find<'c>(catalog: &'c Catalog, text: &str, now: Timestamp) -> Result<&'c Point> {
+    let latest = catalog.latest(text, None, now);
+    if let Some(point) = latest.or_else(|| catalog.newest(text, None, Timestamp::MAX)) {
         return Ok(point);
     }
     let id = text.rsplit_once('/').map_or(text, |(_, id)| id);
@@ -48,7 +49,7 @@ impl Arguments {
         let repository = env.repository()?;
         let access = env.listing(&repository)?;
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
-        let point = find(&catalog, &self.point)?;
+        let point = find(&catalog, &self.point, env.now)?;
         let proofs = proof::highest(&repository, &access.keys, &access.trust, Some(&point.source))?;
         let body = match access.operator.is_some() {
             true => Some(PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?.body),
@@ -116,6 +117,9 @@ fn text(
         ("proof", proof),
         ("warnings", point.warnings.to_string()),
     ];
+    if point.is_safety() {
+        rows.push(("purpose", "safety backup: the source just before a restore replaced it".to_owned()));
+    }
     for stream in &point.streams {
         rows.push(("stream", format!("{}  {}", plain(&stream.name), size(stream.bytes))));
     }

@@ -3,17 +3,19 @@
 use super::Ran;
 use super::environment::Environment;
 use super::format::{age, count, size, span};
-use super::output::table;
+use super::output::{plain, table};
 use super::points;
 use crate::error::{Kind, Result};
+use crate::job::damage::{self, Found};
 use crate::job::status::{self, Expected, SourceState, Verdict};
-use crate::repo::catalog::Wanted;
+use crate::repo::catalog::{self, Wanted};
 use crate::repo::proof;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Ends with exit code 5 when a configured source has no point, or when its newest one is older than its objective (RPO).
+Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, and with 5
+when a configured source has no point, or when its newest one is older than its objective (RPO).
 
 Examples:
   bkp status
@@ -25,21 +27,25 @@ impl Arguments {
         let expected = expected(env)?;
         let repository = env.repository()?;
         let access = env.listing(&repository)?;
-        let newest = Wanted { newest_until: Some(status::horizon(env.now)), and_later: true, ..Wanted::default() };
+        let newest = Wanted { newest_until: Some(catalog::horizon(env.now)), and_later: true, ..Wanted::default() };
+        let known = damage::load(&env.places(&repository)?);
         let catalog = points::read(env, &repository, &access, newest)?;
         let proofs = proof::highest(&repository, &access.keys, &access.trust, None)?;
-        let states = status::fold(&catalog, &proofs, &expected, env.now);
+        let states = status::fold(&catalog, &proofs, &expected, &known, env.now);
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
+        let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
             "repository": repository.store.describe(),
             "repository_id": repository.id(),
             "at": env.now,
-            "ok": missed == 0 && catalog.broken.is_empty(),
+            "ok": missed == 0 && !damaged && catalog.broken.is_empty(),
             "sources": states,
+            "damage": known,
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
-        env.output.answer(&document, || screen(&repository.store.describe(), &states))?;
-        Ok(match (catalog.broken.is_empty(), missed) {
+        env.output
+            .answer(&document, || screen(&repository.store.describe(), &states) + &remembered(&known, env.now))?;
+        Ok(match (catalog.broken.is_empty() && !damaged, missed) {
             (false, _) => Some(Kind::Verification),
             (true, 0) => None,
             (true, _) => Some(Kind::Objective),
@@ -64,12 +70,16 @@ fn expected(env: &Environment) -> Result<Vec<Expected>> {
 
 fn screen(location: &str, states: &[SourceState]) -> String {
     let number = |verdict| states.iter().filter(|s| s.verdict == verdict).count();
-    let (missing, late) = (number(Verdict::Missing), number(Verdict::Late));
-    let verdict = match (states.len(), missing + late) {
+    let (missing, late, damaged) = (number(Verdict::Missing), number(Verdict::Late), number(Verdict::Damaged));
+    let verdict = match (states.len(), missing + late + damaged) {
         (0, _) => "Nothing is protected yet: bkp backup".to_owned(),
         (all, 0) => format!("All is well: {} protected", count(all, "source")),
         (all, bad) => {
-            format!("Attention: {bad} of {} ({missing} without a backup, {late} too old)", count(all, "source"))
+            let damaged = if damaged > 0 { format!(", {damaged} damaged") } else { String::new() };
+            format!(
+                "Attention: {bad} of {} ({missing} without a backup, {late} too old{damaged})",
+                count(all, "source")
+            )
         }
     };
     if states.is_empty() {
@@ -98,15 +108,28 @@ fn mark(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Protected => "ok",
         Verdict::Late => "LATE",
+        Verdict::Damaged => "DAMAGED",
         Verdict::Missing => "MISSING",
         Verdict::NotConfigured => "-",
     }
+}
+
+/// What checks found and have not seen sound since.
+fn remembered(known: &[Found], now: Timestamp) -> String {
+    let mut text = String::new();
+    for found in known {
+        let since = age(now.duration_since(found.at).as_secs());
+        text.push_str(&format!("\nDAMAGED  {}: {}  (bkp check, {since})", plain(&found.object), plain(&found.problem)));
+        text.extend(found.points.iter().map(|point| format!("\n         affects {}", plain(point))));
+    }
+    if text.is_empty() { text } else { format!("\n{text}") }
 }
 
 /// What to do or to know about a source.
 fn said(state: &SourceState) -> String {
     match (state.verdict, &state.newest) {
         (Verdict::Missing | Verdict::Late, _) => format!("bkp backup {}", state.source),
+        (Verdict::Damaged, _) => format!("bkp backup {0}; bkp check {0}", state.source),
         (Verdict::NotConfigured, _) => "not configured (any more)".into(),
         (_, Some(n)) if n.warnings > 0 => format!("{}: bkp show {}", count(n.warnings as usize, "warning"), n.id),
         _ => String::new(),

@@ -12,6 +12,7 @@ use crate::exec::host::Host;
 use crate::exec::{self, Exec};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// How the fingerprint is made: one part, `stream`, of bytes and their BLAKE3.
 const METHOD: &str = "stream-1";
@@ -22,11 +23,15 @@ pub struct Settings {
     pub stream: String,
     pub terminator: Option<String>,
     pub restore: Option<Vec<String>>,
+    /// How long `run` may take.
+    pub limit: Duration,
 }
 
 impl Settings {
     /// What the stream is called when nobody says.
     pub const STREAM: &'static str = "output";
+    /// Nobody waits longer than this for a dump that hangs, unless told to.
+    pub const LIMIT: Duration = Duration::from_secs(24 * 3600);
 }
 
 pub struct CommandEngine {
@@ -41,6 +46,7 @@ impl CommandEngine {
     fn dump_command(&self) -> Result<exec::Command> {
         let mut command = command(&self.settings.run, "run")?;
         command.terminator = self.settings.terminator.clone();
+        command.limit = Some(self.settings.limit);
         Ok(command)
     }
 }
@@ -107,6 +113,8 @@ impl Engine for CommandEngine {
             None => format!("this stream is what {} wrote to its standard output", self.location()),
         };
         Ok(Dumped {
+            position: None,
+            details: serde_json::Value::Null,
             version: program.display().to_string(),
             consistent_at,
             inventory: BTreeMap::new(),
@@ -138,8 +146,10 @@ impl Engine for CommandEngine {
                 compare(origin, &data)?;
                 Ok(loaded(&data))
             }
-            Target::Live(_) => Err(Failure::usage("bkp cannot put the output of a command back into its place")
-                .hint("Restore through the restore command of the source, or to a file with --to")),
+            Target::Live(_) | Target::NewVolume(_) | Target::NewDatabases(_) => {
+                Err(Failure::usage("bkp cannot put the output of a command back into its place")
+                    .hint("Restore through the restore command of the source, or to a file with --to"))
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::error::Result;
 use crate::event::Context;
+use crate::exec::docker::{Quiet, WritingContainer};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,9 +16,17 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 pub mod command;
+pub mod leftovers;
+pub mod mongo;
+pub mod mysql;
+pub mod postgres;
+pub mod redis;
+mod server;
 pub mod sqlite;
 mod transfer;
 pub mod volume;
+
+pub use server::Server;
 
 /// One kind of source, ready to work. Building one does no I/O.
 pub trait Engine: Send + Sync {
@@ -29,6 +38,16 @@ pub trait Engine: Send + Sync {
 
     /// Finds out, without changing anything, whether a dump could work. A failure says what to do.
     fn preflight(&self) -> Result<()>;
+
+    /// Running containers that may change this source behind the engine's back. Empty where no container engine can be asked.
+    fn writers(&self) -> Result<Vec<WritingContainer>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether, and how, [`Engine::writers`] are to stand still during a dump.
+    fn quiesce(&self) -> Option<Quiet> {
+        None
+    }
 
     /// Dumps everything into `sink`. `Ok` only when every check of this engine passed.
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped>;
@@ -66,6 +85,10 @@ pub struct Dumped {
     pub notes: Vec<String>,
     /// How to load this by hand, for a human in trouble.
     pub restore_hint: String,
+    /// Where in the source's log this dump stands, such as a GTID set: later logs begin there.
+    pub position: Option<serde_json::Value>,
+    /// What the engine itself wants to find again when it loads: the real names behind streams, versions, settings.
+    pub details: serde_json::Value,
 }
 
 /// Content in a form that can be compared after a restore.
@@ -122,6 +145,9 @@ pub trait Origin: Sync {
     fn tree(&self) -> Option<&dyn TreeOrigin>;
 
     fn fingerprint(&self) -> &Fingerprint;
+
+    /// What the engine wrote as [`Dumped::details`]; null where it wrote nothing.
+    fn details(&self) -> &serde_json::Value;
 }
 
 pub trait TreeOrigin: Sync {
@@ -136,10 +162,37 @@ pub trait TreeOrigin: Sync {
 /// What an engine may use during a load.
 pub struct LoadRun<'a> {
     pub context: Context<'a>,
-    /// Only this part of a tree.
-    pub path: Option<PathBuf>,
+    /// Only this part.
+    pub part: Part,
     /// No whole copy exists of what is replaced: it is to be put aside, not removed.
     pub keep_replaced: bool,
+}
+
+/// How much of a point is wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Part {
+    #[default]
+    Whole,
+    /// A file or directory of a tree.
+    Path(PathBuf),
+    Database(String),
+    /// A table, or what the engine has in its place.
+    Table {
+        database: String,
+        table: String,
+    },
+}
+
+/// What databases are called when they come back.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Naming {
+    /// As they were: into a server that has none of them. Users and grants come along.
+    Same,
+    /// `shop` becomes `shop` with this at its end, beside the original. Users and grants are left as they are.
+    Suffix(String),
+    /// The one database that is wanted gets this name.
+    As(String),
 }
 
 /// Where a restore goes.
@@ -147,6 +200,10 @@ pub struct LoadRun<'a> {
 pub enum Target {
     /// A path where nothing is yet.
     New(PathBuf),
+    /// A Docker volume that does not exist yet.
+    NewVolume(String),
+    /// New databases in the server that the engine is built for. A name that is taken is refused before anything is written.
+    NewDatabases(Naming),
     /// The source itself, replaced. Only [`Confirmed`] opens this door.
     Live(Confirmed),
     /// Out of bkp's hands: standard input of the engine's own restore command.
@@ -175,14 +232,35 @@ pub struct Loaded {
 /// Settings of one source; each engine defines its own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Settings {
+    Mysql(mysql::Settings),
+    Postgres(postgres::Settings),
+    Mongo(mongo::Settings),
+    Redis(redis::Settings),
     Sqlite(sqlite::Settings),
     Volume(volume::Settings),
     Command(command::Settings),
 }
 
+impl Settings {
+    /// The server, for sources that are one.
+    pub fn server(&self) -> Option<&Server> {
+        match self {
+            Settings::Mysql(settings) => Some(&settings.server),
+            Settings::Postgres(settings) => Some(&settings.server),
+            Settings::Mongo(settings) => Some(&settings.server),
+            Settings::Redis(settings) => Some(&settings.server),
+            Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => None,
+        }
+    }
+}
+
 /// The one place that knows all engines. No I/O.
 pub fn build(settings: &Settings) -> Box<dyn Engine> {
     match settings {
+        Settings::Mysql(s) => Box::new(mysql::Mysql::new(s.clone())),
+        Settings::Postgres(s) => Box::new(postgres::Postgres::new(s.clone())),
+        Settings::Mongo(s) => Box::new(mongo::Mongo::new(s.clone())),
+        Settings::Redis(s) => Box::new(redis::Redis::new(s.clone())),
         Settings::Sqlite(s) => Box::new(sqlite::Sqlite::new(s.clone())),
         Settings::Volume(s) => Box::new(volume::Volume::new(s.clone())),
         Settings::Command(s) => Box::new(command::CommandEngine::new(s.clone())),
@@ -190,9 +268,14 @@ pub fn build(settings: &Settings) -> Box<dyn Engine> {
 }
 
 /// Settings that suffice to load a point of this kind into a new target, where its source is not configured. `location` is
-/// where the source was. `None` for a kind that this version does not know.
+/// where the source was. `None` for a kind that this version does not know, and for servers: somebody must name one.
 pub fn of_kind(kind: &str, location: &std::path::Path) -> Option<Settings> {
     match kind {
+        // A data directory is made without a server.
+        "redis" => {
+            let (server, method) = (Server::default(), redis::Method::default());
+            Some(Settings::Redis(redis::Settings { server, method, sentinel: None }))
+        }
         "sqlite" => Some(Settings::Sqlite(sqlite::Settings { path: location.to_owned() })),
         "volume" => Some(Settings::Volume(volume::Settings::of(location))),
         "command" => Some(Settings::Command(command::Settings {
@@ -200,6 +283,7 @@ pub fn of_kind(kind: &str, location: &std::path::Path) -> Option<Settings> {
             stream: "output".into(),
             terminator: None,
             restore: None,
+            limit: command::Settings::LIMIT,
         })),
         _ => None,
     }

@@ -62,7 +62,7 @@ impl<R: Read> Read for Metered<'_, R> {
 
 /// The one stream of a point of an engine that makes one.
 pub fn only_stream<'a>(origin: &dyn Origin, run: &LoadRun<'a>) -> Result<Metered<'a, Box<dyn Read + Send>>> {
-    if run.path.is_some() {
+    if run.part != super::Part::Whole {
         return Err(Failure::usage("this point holds one stream and no paths: --path does not apply"));
     }
     let names = origin.streams();

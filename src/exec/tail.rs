@@ -3,6 +3,8 @@
 //! Both keep a bounded number of bytes however much is written. What is told of standard error never shows the secret
 //! that went in by standard input, nor any line or value of it, also where the beginning was cut off.
 
+use super::Command;
+use crate::error::{Failure, Result};
 use crate::secret::Secret;
 
 /// Bytes of standard error that are kept.
@@ -89,6 +91,14 @@ pub struct Ending {
 }
 
 impl Ending {
+    /// For the terminator of `command`, when it has one.
+    pub fn of(command: &Command) -> Result<Option<Self>> {
+        match &command.terminator {
+            Some(terminator) if terminator.trim_ascii().is_empty() => Err(Failure::usage("the terminator is empty")),
+            terminator => Ok(terminator.as_deref().map(Ending::new)),
+        }
+    }
+
     pub fn new(terminator: &str) -> Self {
         Ending { wanted: terminator.trim_ascii_end().as_bytes().to_vec(), end: Vec::new(), space: Vec::new() }
     }

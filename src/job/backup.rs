@@ -4,6 +4,7 @@
 //! note, because the backup exists. The engine's memory of a run is kept under the name of the point it belongs to, and
 //! handed out only to the run that builds on that point.
 
+use super::gate::Ticket;
 use super::sink::SessionSink;
 use super::{Places, private};
 use crate::durable;
@@ -11,11 +12,15 @@ use crate::engine::{DumpRun, Dumped, Engine};
 use crate::error::{Failure, Result};
 use crate::event::{Context, Event, Outcome};
 use crate::repo::Repository;
-use crate::repo::point::{Body, EngineInfo, Point};
+use crate::repo::point::{Body, EngineInfo, Point, StackRun};
 use crate::repo::write::{Draft, Options, Session};
 use crate::repo::writer::Writer;
 use jiff::Timestamp;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
+
+/// How often a dump is begun that fails of something passing.
+const ATTEMPTS: usize = 3;
 
 /// One source to back up, and where to.
 pub struct Backup<'a> {
@@ -27,6 +32,17 @@ pub struct Backup<'a> {
     pub options: Options,
     /// Read everything again even where nothing seems to have changed.
     pub reread: bool,
+    /// [`SAFETY`](crate::repo::point::SAFETY), or nothing.
+    pub purpose: Option<&'static str>,
+    /// The others that are backed up together with this source.
+    pub together: Option<Together<'a>>,
+}
+
+/// What a run shares with the others of its stack.
+pub struct Together<'a> {
+    pub stack: StackRun,
+    /// For the gate where each waits until all are ready to dump; given back also when this run ends before.
+    pub ticket: Cell<Option<Ticket<'a>>>,
 }
 
 /// A backup that exists.
@@ -48,7 +64,7 @@ impl Backup<'_> {
         let source = || self.source.to_owned();
         let started = std::time::Instant::now();
         context.events.emit(&Event::RunStarted { run: "backup", source: source(), at: now });
-        let done = self.attempt(context, now);
+        let done = self.attempts(context, now);
         let outcome = match &done {
             Ok(done) if done.warnings.is_empty() => Outcome::Done,
             Ok(_) => Outcome::DoneWithWarnings,
@@ -57,6 +73,20 @@ impl Backup<'_> {
         let seconds = started.elapsed().as_secs_f64();
         context.events.emit(&Event::RunFinished { run: "backup", source: source(), outcome, seconds });
         done
+    }
+
+    /// Begins again when what was in the way is gone by itself, such as a table that was changed while it was dumped.
+    fn attempts(&self, context: Context<'_>, now: Timestamp) -> Result<Done> {
+        for _ in 1..ATTEMPTS {
+            match self.attempt(context, now) {
+                Err(failure) if failure.is_passing() => {
+                    let text = format!("{}; the dump begins again", failure.full());
+                    context.events.emit(&Event::Warning { source: self.source.to_owned(), text });
+                }
+                other => return other,
+            }
+        }
+        self.attempt(context, now)
     }
 
     fn attempt(&self, context: Context<'_>, now: Timestamp) -> Result<Done> {
@@ -73,8 +103,12 @@ impl Backup<'_> {
             next_memory: scratch.path().join("next-memory"),
             reread: self.reread,
         };
+        if let Some(ticket) = self.together.as_ref().and_then(|together| together.ticket.take()) {
+            self.phase(context, "wait for the others");
+            ticket.pass(context.cancel)?;
+        }
         self.phase(context, "dump");
-        let mut dumped = match self.engine.dump(&mut SessionSink(&mut session), &run) {
+        let mut dumped = match self.dump(&mut SessionSink(&mut session), &run) {
             Ok(dumped) => dumped,
             Err(failure) => {
                 // The failure that matters is the first one.
@@ -87,7 +121,7 @@ impl Backup<'_> {
         dumped.warnings.extend(anomaly(expected, session.bytes()));
         let (warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
         let point = session.commit(self.draft(dumped, now)?)?;
-        if let Err(failure) = self.keep_memory(&run.next_memory, &point) {
+        if let Err(failure) = self.keep_memory(&run.next_memory, &point, previous.as_ref()) {
             notes.push(format!("the next run will read everything again: {}", failure.full()));
         }
         for text in &warnings {
@@ -100,6 +134,22 @@ impl Backup<'_> {
             added: point.added,
         });
         Ok(Done { point, warnings, notes })
+    }
+
+    /// Keeps the containers that write still where that was asked for, not longer than the reading takes.
+    fn dump(&self, sink: &mut SessionSink<'_, '_>, run: &DumpRun<'_>) -> Result<Dumped> {
+        let Some(how) = self.engine.quiesce() else { return self.engine.dump(sink, run) };
+        let writers = self.engine.writers()?;
+        if writers.is_empty() {
+            return self.engine.dump(sink, run);
+        }
+        let names: Vec<String> = writers.iter().map(|container| container.name.clone()).collect();
+        let held = self.places.hold(how, writers)?;
+        let dumped = self.engine.dump(sink, run);
+        let stood = held.release()?.as_secs_f64();
+        let mut dumped = dumped?;
+        dumped.notes.push(format!("{} for {stood:.1} s: {}", how.done(), names.join(", ")));
+        Ok(dumped)
     }
 
     fn phase(&self, context: Context<'_>, phase: &'static str) {
@@ -115,6 +165,8 @@ impl Backup<'_> {
             inventory: dumped.inventory,
             warnings: dumped.warnings,
             notes: dumped.notes,
+            position: dumped.position,
+            details: dumped.details,
             restore: dumped.restore_hint,
             ..Body::default()
         };
@@ -124,6 +176,8 @@ impl Backup<'_> {
             consistent_at: dumped.consistent_at,
             written_at: Timestamp::now(),
             host: host(),
+            stack: self.together.as_ref().map(|together| together.stack.clone()),
+            purpose: self.purpose.map(str::to_owned),
             body,
         })
     }
@@ -132,8 +186,9 @@ impl Backup<'_> {
         self.places.memory().join(format!("{}.{}", self.source, point.point))
     }
 
-    /// Puts what the engine wrote for its next run under the new point's name, and removes what belongs to older points.
-    fn keep_memory(&self, written: &Path, point: &Point) -> Result<()> {
+    /// Puts what the engine wrote for its next run under the new point's name, and removes what belongs to older points. That of
+    /// the point before stays: should this run's clock turn out wrong, the next one builds on that again.
+    fn keep_memory(&self, written: &Path, point: &Point, before: Option<&Point>) -> Result<()> {
         let directory = self.places.memory();
         private(&directory)?;
         let kept = self.memory_of(point);
@@ -141,8 +196,9 @@ impl Backup<'_> {
         if written.exists() {
             durable::replace(written, &kept).map_err(|e| Failure::from_io(e, what))?;
         }
+        let is_old = |of: &str| of != point.point && before.is_none_or(|p| of != p.point);
         let of_this_source =
-            |name: &str| name.rsplit_once('.').is_some_and(|(source, of)| source == self.source && of != point.point);
+            |name: &str| name.rsplit_once('.').is_some_and(|(source, of)| source == self.source && is_old(of));
         for entry in std::fs::read_dir(&directory).map_err(|e| Failure::from_io(e, what))?.flatten() {
             if entry.file_name().to_str().is_some_and(of_this_source) {
                 let _ = std::fs::remove_file(entry.path());

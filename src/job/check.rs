@@ -1,30 +1,46 @@
-//! Checks: reads points again to a level, and records the proof where this host may sign.
+//! Checks: reads points again to a level, looks at the chain of their series, and records what was found: proofs where this
+//! host may sign, damage in its state.
 
+use super::Places;
+use super::damage::{self, Looked};
 use crate::error::Result;
 use crate::event::Context;
 use crate::repo::Repository;
-use crate::repo::check::{self, Report, Request};
+use crate::repo::catalog::Catalog;
+use crate::repo::chain::{self, Seen, Series};
+use crate::repo::check::{self, Problem, Report, Request};
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
 use crate::repo::proof::{self, Level};
 use crate::repo::writer::Writer;
 use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub struct Check<'a> {
     pub repository: &'a Repository,
+    /// Everything there is, for the chains.
+    pub catalog: &'a Catalog,
+    /// Those to read again.
     pub points: &'a [Point],
     pub keys: &'a Keyring,
-    /// Who signs the proofs; without one nothing is recorded.
+    /// Who signs the proofs; without one nothing is recorded in the store.
     pub writer: Option<&'a Writer>,
+    pub places: &'a Places,
     pub level: Level,
     /// The part of the objects to read; 1.0 is all. Proofs need all.
     pub sample: f64,
     pub seed: u64,
 }
 
+/// What a check found, and why that could not be remembered.
+pub struct Checked {
+    pub report: Report,
+    pub forgotten: Option<crate::error::Failure>,
+}
+
 impl Check<'_> {
-    pub fn run(&self, context: Context<'_>, now: Timestamp) -> Result<Report> {
-        let report = check::run(&Request {
+    pub fn run(&self, context: Context<'_>, now: Timestamp) -> Result<Checked> {
+        let mut report = check::run(&Request {
             repository: self.repository,
             points: self.points,
             level: Some(self.level),
@@ -33,11 +49,85 @@ impl Check<'_> {
             keys: self.keys,
             context,
         })?;
-        let Some(writer) = self.writer else { return Ok(report) };
-        let proven = |point: &&Point| report.proven.contains(&format!("{}/{}", point.source, point.point));
-        for point in self.points.iter().filter(proven) {
-            proof::write(self.repository, writer, point, self.level, now)?;
+        let sources = self.sources();
+        report.problems.extend(self.chains(&sources));
+        report.problems.sort();
+        report.problems.dedup();
+        let forgotten = self.remember(&report, sources, now).err();
+        if let Some(writer) = self.writer {
+            let proven = |point: &&Point| report.proven.contains(&check::title(point));
+            for point in self.points.iter().filter(proven) {
+                proof::write(self.repository, writer, point, self.level, now)?;
+            }
         }
-        Ok(report)
+        Ok(Checked { report, forgotten })
+    }
+
+    fn is_chosen(&self, point: &Point) -> bool {
+        self.points.iter().any(|p| p.key() == point.key())
+    }
+
+    /// Sources all of whose points are looked at. With nothing left out, also those that nothing is left of.
+    fn sources(&self) -> BTreeSet<String> {
+        let all = self.catalog.points.iter();
+        let (chosen, left_out): (Vec<_>, Vec<_>) = all.partition(|p| self.is_chosen(p));
+        let mut sources: BTreeSet<String> = chosen.iter().map(|p| p.source.clone()).collect();
+        sources.retain(|source| left_out.iter().all(|p| p.source != *source));
+        if left_out.is_empty() {
+            sources.extend(self.seen().into_iter().map(|seen| seen.source));
+            sources.extend(self.broken().map(|(_, source, _)| source.to_owned()));
+        }
+        sources
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.writer.map_or_else(Vec::new, |writer| chain::remembered(&writer.series_memory()))
+    }
+
+    fn broken(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.catalog.broken.iter().filter_map(|(key, _)| chain::parts(key))
+    }
+
+    fn chains(&self, sources: &BTreeSet<String>) -> Vec<Problem> {
+        let seen = self.seen();
+        let own = self.writer.map(|w| w.id());
+        let mut series: BTreeMap<(&str, &str), Series<'_>> = BTreeMap::new();
+        fn entry<'s, 'a>(
+            series: &'s mut BTreeMap<(&'a str, &'a str), Series<'a>>,
+            writer: &'a str,
+            source: &'a str,
+        ) -> &'s mut Series<'a> {
+            let empty = || Series { writer, source, points: Vec::new(), broken: BTreeSet::new(), seen: None };
+            series.entry((writer, source)).or_insert_with(empty)
+        }
+        for point in &self.catalog.points {
+            let hash = self.catalog.hashes.get(&point.key()).copied().unwrap_or_default();
+            entry(&mut series, &point.writer, &point.source).points.push((point, hash));
+        }
+        for (writer, source, point) in self.broken() {
+            entry(&mut series, writer, source).broken.insert(point);
+        }
+        for seen in &seen {
+            entry(&mut series, own.unwrap_or_default(), &seen.source).seen = Some(seen);
+        }
+        let wanted = series.into_values().filter(|s| sources.contains(s.source));
+        wanted.flat_map(|s| s.problems()).collect()
+    }
+
+    fn remember(&self, report: &Report, sources: BTreeSet<String>, now: Timestamp) -> Result<()> {
+        let mut problems = report.problems.clone();
+        for (key, failure) in &self.catalog.broken {
+            let points = chain::parts(key).map(|(_, source, point)| format!("{source}/{point}"));
+            problems.push(Problem {
+                object: key.to_string(),
+                problem: failure.full(),
+                points: points.into_iter().collect(),
+            });
+        }
+        let mut existing: BTreeSet<String> = self.catalog.points.iter().map(check::title).collect();
+        // A point that opens again is looked at like any other from then on.
+        existing.extend(self.broken().map(|(_, source, point)| format!("{source}/{point}")));
+        let looked = Looked { problems: &problems, proven: &report.proven, level: self.level, sources, existing };
+        damage::update(self.places, &looked, now)
     }
 }

@@ -5,13 +5,19 @@
 
 pub mod backup;
 pub mod check;
+pub mod damage;
+pub mod discover;
+pub mod gate;
 mod origin;
+pub mod quiesce;
 pub mod restore;
 mod sink;
+pub mod stack;
 pub mod status;
 
 use crate::durable::{self, Lock};
 use crate::error::{Context as _, Result};
+use crate::exec::docker::{Quiet, WritingContainer};
 use crate::repo::{Repository, names};
 use std::path::{Path, PathBuf};
 
@@ -38,12 +44,27 @@ impl Places {
         Lock::take(&directory.join(format!("{source}.lock")), &format!("source {source}"))
     }
 
+    /// Lets go on what a killed run left standing still; see [`quiesce`]. Gives the names of the containers.
+    pub fn let_go_on(&self) -> Result<Vec<String>> {
+        quiesce::recover(&self.state)
+    }
+
     /// A directory for one run of a source, empty; what a killed run left in it is removed. The caller holds the lock.
     fn scratch(&self, source: &str) -> Result<Scratch> {
         let path = self.cache.join(&self.repository).join("scratch").join(source);
         remove_all(&path)?;
         private(&path)?;
         Ok(Scratch(path))
+    }
+
+    /// Makes containers stand still; see [`quiesce`].
+    pub fn hold(&self, how: Quiet, containers: Vec<WritingContainer>) -> Result<quiesce::Held> {
+        quiesce::hold(&self.state, how, containers)
+    }
+
+    /// What checks found to be damaged.
+    fn damage(&self) -> PathBuf {
+        self.state.join("repositories").join(&self.repository).join("damage.json")
     }
 
     fn memory(&self) -> PathBuf {

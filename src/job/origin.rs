@@ -35,6 +35,10 @@ impl Origin for PointOrigin<'_> {
     fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
+
+    fn details(&self) -> &serde_json::Value {
+        &self.reader.body.details
+    }
 }
 
 impl TreeOrigin for PointOrigin<'_> {

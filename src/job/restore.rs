@@ -7,9 +7,10 @@
 use super::backup::{Backup, Done};
 use super::{Places, PointOrigin};
 use crate::durable::Lock;
-use crate::engine::{Confirmed, Engine, LoadRun, Loaded, Target};
+use crate::engine::{Confirmed, Engine, LoadRun, Loaded, Naming, Part, Target};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Context, Event, Outcome};
+use crate::exec::docker::Quiet;
 use crate::policy::{path_text, serialize_path};
 use crate::repo::catalog::Catalog;
 use crate::repo::keys::Keyring;
@@ -18,11 +19,14 @@ use crate::repo::read::PointReader;
 use crate::repo::{Repository, names};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::ser::SerializeMap;
 use std::path::{Path, PathBuf};
 
 /// Which point is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
+    /// The newest backup of the source as of this instant, which is now: no safety backup, none from the future.
+    Latest(Timestamp),
     /// The newest of the source whose data stands for an instant not after this one.
     At(Timestamp),
     /// This one, by its id or the beginning of it.
@@ -35,6 +39,10 @@ pub enum Wanted {
 pub enum Destination {
     /// A path where nothing is yet.
     New(#[serde(serialize_with = "serialize_path")] PathBuf),
+    /// A Docker volume that does not exist yet.
+    NewVolume(String),
+    /// Databases in a server, under names that nobody has.
+    NewDatabases { server: String, naming: Naming },
     /// The source itself, replaced.
     InPlace(String),
     /// Standard input of the source's own restore command.
@@ -48,7 +56,7 @@ pub struct Request {
     /// This host as a writer: its own points go before those of other hosts with a source of the same name.
     pub own_writer: Option<String>,
     pub wanted: Wanted,
-    pub path: Option<PathBuf>,
+    pub part: Part,
 }
 
 /// What will be done: the part of a plan that its hash covers.
@@ -58,8 +66,8 @@ pub struct Act {
     pub source: String,
     pub point: String,
     pub engine: String,
-    #[serde(serialize_with = "serialize_part")]
-    pub path: Option<PathBuf>,
+    #[serde(flatten, serialize_with = "serialize_part")]
+    pub part: Part,
     pub target: Destination,
     pub safety_backup: bool,
 }
@@ -82,6 +90,8 @@ pub struct Plan {
     pub loss_seconds: i64,
     pub bytes: u64,
     pub warnings: u64,
+    /// The point is what the source was just before an earlier restore in place.
+    pub safety_point: bool,
     pub overwrites: bool,
     pub steps: Vec<String>,
 }
@@ -97,11 +107,39 @@ pub fn choose<'c>(catalog: &'c Catalog, request: &Request) -> Result<&'c Point> 
             }
             Ok(point)
         }
+        Wanted::Latest(now) => {
+            let (source, writer) = series(catalog, request)?;
+            catalog.latest(source, writer, *now).ok_or_else(|| nothing_usual(catalog, source, *now))
+        }
         Wanted::At(instant) => {
-            let source = request.source.as_deref().ok_or_else(|| Failure::usage("no source was named"))?;
-            let writer = the_writer(catalog, source, request.own_writer.as_deref())?;
+            let (source, writer) = series(catalog, request)?;
             catalog.newest(source, writer, to_its_end(*instant)).ok_or_else(|| too_early(catalog, source, *instant))
         }
+    }
+}
+
+fn series<'c>(catalog: &'c Catalog, request: &'c Request) -> Result<(&'c str, Option<&'c str>)> {
+    let source = request.source.as_deref().ok_or_else(|| Failure::usage("no source was named"))?;
+    Ok((source, the_writer(catalog, source, request.own_writer.as_deref())?))
+}
+
+/// Points of the same series that are newer than the one that was chosen as the latest, with the reason.
+pub fn passed_over<'c>(catalog: &'c Catalog, request: &Request, chosen: &Point) -> Vec<(&'c Point, &'static str)> {
+    let Wanted::Latest(_) = request.wanted else { return Vec::new() };
+    let newer =
+        |p: &&Point| p.source == chosen.source && p.writer == chosen.writer && p.consistent_at > chosen.consistent_at;
+    let why = |p: &Point| if p.is_safety() { "it is a safety backup" } else { "it is from the future" };
+    catalog.points.iter().filter(newer).map(|p| (p, why(p))).collect()
+}
+
+fn nothing_usual(catalog: &Catalog, source: &str, now: Timestamp) -> Failure {
+    match catalog.newest(source, None, Timestamp::MAX) {
+        Some(point) => Failure::failed(format!(
+            "every point of {source} is a safety backup, or from after {}, which is now",
+            seconds(now)
+        ))
+        .hint(format!("Look at the clock of this host; or name the point: --at {}", point.id())),
+        None => too_early(catalog, source, now),
     }
 }
 
@@ -151,12 +189,12 @@ pub fn plan(point: &Point, request: &Request, target: Destination, now: Timestam
         source: point.source.clone(),
         point: point.point.clone(),
         engine: point.engine.kind.clone(),
-        path: request.path.clone(),
+        part: request.part.clone(),
         target,
         safety_backup: in_place,
     };
     let requested_at = match request.wanted {
-        Wanted::At(instant) => Some(instant.min(now)),
+        Wanted::At(instant) | Wanted::Latest(instant) => Some(instant.min(now)),
         Wanted::Point(_) => None,
     };
     let reference = requested_at.unwrap_or(point.consistent_at);
@@ -171,6 +209,7 @@ pub fn plan(point: &Point, request: &Request, target: Destination, now: Timestam
         loss_seconds: reference.duration_since(point.consistent_at).as_secs(),
         bytes: point.bytes,
         warnings: point.warnings,
+        safety_point: point.is_safety(),
         overwrites: in_place,
         act,
     }
@@ -182,9 +221,22 @@ fn steps(act: &Act) -> Vec<String> {
     if act.safety_backup {
         steps.push(format!("back up {} as it is now (safety backup)", act.source));
     }
-    let part = act.path.as_ref().map_or_else(|| "all of it".to_owned(), |p| p.display().to_string());
+    let part = match &act.part {
+        Part::Whole => "all of it".to_owned(),
+        Part::Path(path) => path.display().to_string(),
+        Part::Database(database) => format!("database {database}"),
+        Part::Table { database, table } => format!("{table} of database {database}"),
+    };
     steps.push(match &act.target {
         Destination::New(path) => format!("write {part} into the new {}", path.display()),
+        Destination::NewVolume(name) => format!("write {part} into the new volume {name}"),
+        Destination::NewDatabases { server, naming } => match naming {
+            Naming::Same => format!("load {part} into {server}, where none of it may be yet, with users and grants"),
+            Naming::Suffix(suffix) => {
+                format!("load {part} into {server} as new databases, named with {suffix} at the end")
+            }
+            Naming::As(name) => format!("load {part} into {server} as the new database {name}"),
+        },
         Destination::InPlace(location) => format!("replace {location} with {part} of the point"),
         Destination::Command => format!("feed {part} to the restore command of {}", act.source),
     });
@@ -192,8 +244,21 @@ fn steps(act: &Act) -> Vec<String> {
     steps
 }
 
-fn serialize_part<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    path.as_deref().map(path_text).serialize(serializer)
+/// Keys of its own for each kind of part; `path` is always there.
+fn serialize_part<S: serde::Serializer>(part: &Part, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    let (mut path, mut names) = (None, Vec::new());
+    match part {
+        Part::Whole => {}
+        Part::Path(wanted) => path = Some(path_text(wanted)),
+        Part::Database(database) => names.push(("database", database)),
+        Part::Table { database, table } => names.extend([("database", database), ("table", table)]),
+    }
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("path", &path)?;
+    for (key, name) in names {
+        map.serialize_entry(key, name)?;
+    }
+    map.end()
 }
 
 /// 12 hexadecimal digits that stand for an act.
@@ -285,8 +350,11 @@ impl Restore<'_> {
         let mut warnings = Vec::new();
         let mut safety = None;
         let mut _lock: Option<Lock> = None;
+        let mut held = None;
         let target = match &plan.act.target {
             Destination::New(path) => Target::New(path.clone()),
+            Destination::NewVolume(name) => Target::NewVolume(name.clone()),
+            Destination::NewDatabases { naming, .. } => Target::NewDatabases(naming.clone()),
             Destination::Command => Target::Command,
             Destination::InPlace(_) => {
                 let confirmed = confirmed.ok_or_else(|| not_confirmed(&point.source))?;
@@ -299,16 +367,24 @@ impl Restore<'_> {
                     }
                     Err(failure) => return Err(failure),
                 }
+                let writers = self.engine.writers()?;
+                if !writers.is_empty() {
+                    phase("stop the containers that write");
+                    held = Some(self.places.hold(Quiet::Stop, writers)?);
+                }
                 Target::Live(confirmed)
             }
         };
         phase("restore");
-        if plan.act.path.is_none() {
+        if plan.act.part == Part::Whole {
             context.meter.total_bytes.store(plan.bytes, std::sync::atomic::Ordering::Relaxed);
         }
         let keep_replaced = safety.as_ref().is_none_or(|done: &Done| !done.warnings.is_empty());
-        let run = LoadRun { context, path: plan.act.path.clone(), keep_replaced };
+        let run = LoadRun { context, part: plan.act.part.clone(), keep_replaced };
         let loaded = self.engine.load(&PointOrigin::new(reader), &target, &run)?;
+        if let Some(held) = held {
+            held.release()?;
+        }
         warnings.extend(loaded.warnings.iter().cloned());
         for text in &warnings {
             context.events.emit(&Event::Warning { source: point.source.clone(), text: text.clone() });
@@ -373,6 +449,8 @@ mod tests {
             bytes: 10,
             added: 10,
             warnings: 0,
+            stack: None,
+            purpose: None,
         }
     }
 
@@ -390,7 +468,7 @@ mod tests {
             source: Some("app".into()),
             own_writer: None,
             wanted: Wanted::At(instant.parse().unwrap()),
-            path: None,
+            part: Part::Whole,
         }
     }
 
@@ -407,6 +485,22 @@ mod tests {
         assert!(choose(&within_the_second, &at("2026-01-02T00:00:00.8Z")).is_err());
         let early = chosen("2025-01-01T00:00:00Z").unwrap_err();
         assert!(early.next_step().unwrap().contains("00000001"), "{early:?}");
+    }
+
+    #[test]
+    fn the_latest_is_neither_a_safety_backup_nor_from_the_future() {
+        let mut catalog = catalog();
+        let safety = Some(crate::repo::point::SAFETY.to_owned());
+        catalog.points.push(Point { purpose: safety, ..point("00000006", "2026-01-03T12:00:00Z") });
+        catalog.points.push(point("00000007", "2030-01-01T00:00:00Z"));
+        let now = "2026-01-04T00:00:00Z".parse().unwrap();
+        let latest = Request { wanted: Wanted::Latest(now), ..at("2026-01-04T00:00:00Z") };
+        let chosen = choose(&catalog, &latest).unwrap();
+        assert_eq!(chosen.id(), "00000003");
+        let over: Vec<_> = passed_over(&catalog, &latest, chosen).into_iter().map(|(p, _)| p.id()).collect();
+        assert_eq!(over, ["00000006", "00000007"]);
+        // Whoever asks for that instant gets what the source was then.
+        assert_eq!(choose(&catalog, &at("2026-01-03T13:00:00Z")).unwrap().id(), "00000006");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is protected, how well, and what is missing: a fold of the points, their proofs, and the configuration.
 
+use super::damage::Found;
 use crate::repo::catalog::Catalog;
 use crate::repo::proof::Level;
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +23,8 @@ pub enum Verdict {
     Protected,
     /// The newest point is older than the objective allows.
     Late,
+    /// A check found that the newest point cannot be restored whole.
+    Damaged,
     /// Configured, and there is no point.
     Missing,
     /// There are points, but the configuration does not name the source (any more).
@@ -51,36 +54,41 @@ pub struct SourceState {
     pub newest: Option<Newest>,
 }
 
-/// Clocks of hosts may differ by so much.
-const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
-
-/// A point beyond this was made under a wrong clock: it says nothing about how old the data is.
-pub fn horizon(now: Timestamp) -> Timestamp {
-    now.checked_add(CLOCK_SKEW).unwrap_or(now)
-}
-
 /// Proven levels by point, as [`crate::repo::proof::highest`] gives them.
 pub type Proofs = BTreeMap<String, (Level, Timestamp)>;
 
 /// One line per source, those that want attention first. With nothing configured (`expected` empty) every source that has
 /// points counts as wanted.
-pub fn fold(catalog: &Catalog, proofs: &Proofs, expected: &[Expected], now: Timestamp) -> Vec<SourceState> {
+pub fn fold(
+    catalog: &Catalog,
+    proofs: &Proofs,
+    expected: &[Expected],
+    damage: &[Found],
+    now: Timestamp,
+) -> Vec<SourceState> {
     let known = expected.iter().map(|e| e.source.as_str());
     let names: BTreeSet<&str> = known.chain(catalog.points.iter().map(|p| p.source.as_str())).collect();
     let mut states: Vec<SourceState> =
-        names.into_iter().map(|name| state(name, catalog, proofs, expected, now)).collect();
+        names.into_iter().map(|name| state(name, catalog, proofs, (expected, damage), now)).collect();
     states.sort_by_key(|s| match s.verdict {
         Verdict::Missing => 0,
-        Verdict::Late => 1,
-        Verdict::Protected => 2,
-        Verdict::NotConfigured => 3,
+        Verdict::Damaged => 1,
+        Verdict::Late => 2,
+        Verdict::Protected => 3,
+        Verdict::NotConfigured => 4,
     });
     states
 }
 
-fn state(name: &str, catalog: &Catalog, proofs: &Proofs, expected: &[Expected], now: Timestamp) -> SourceState {
+fn state(
+    name: &str,
+    catalog: &Catalog,
+    proofs: &Proofs,
+    (expected, damage): (&[Expected], &[Found]),
+    now: Timestamp,
+) -> SourceState {
     let configured = expected.iter().find(|e| e.source == name);
-    let newest = catalog.newest(name, None, horizon(now)).map(|point| {
+    let newest = catalog.latest(name, None, now).map(|point| {
         let proof = proofs.get(&point.point);
         Newest {
             point: point.point.clone(),
@@ -98,6 +106,7 @@ fn state(name: &str, catalog: &Catalog, proofs: &Proofs, expected: &[Expected], 
     let rpo = configured.and_then(|e| e.rpo).map(|d| d.as_secs());
     let verdict = match &newest {
         None => Verdict::Missing,
+        Some(n) if damage.iter().any(|d| d.points.contains(&format!("{name}/{}", n.point))) => Verdict::Damaged,
         Some(n) if rpo.is_some_and(|limit| n.age_seconds > limit) => Verdict::Late,
         Some(_) if configured.is_none() && !expected.is_empty() => Verdict::NotConfigured,
         Some(_) => Verdict::Protected,
@@ -113,7 +122,7 @@ mod tests {
     #[test]
     fn a_configured_source_without_a_point_is_missing() {
         let expected = [Expected { source: "app".into(), policy: Some("p".into()), rpo: None }];
-        let states = fold(&Catalog::default(), &Proofs::new(), &expected, Timestamp::UNIX_EPOCH);
+        let states = fold(&Catalog::default(), &Proofs::new(), &expected, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(states.len(), 1);
         assert_eq!(states[0].verdict, Verdict::Missing);
     }

@@ -2,16 +2,15 @@
 //!
 //! Without a name, one is made from the location, the same every time, because it names the series of points.
 
-use super::convert::{default_stream, docker_volume_path};
+use super::convert::{KINDS, default_stream, docker_volume_path};
 use super::problem::did_you_mean;
 use super::{Source, values};
 use crate::engine::{Settings, command, sqlite, volume};
 use crate::error::{Context, Failure, Result};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-const KINDS: [&str; 3] = ["sqlite", "volume", "command"];
-
-/// `sqlite:/srv/app.db`, `volume:/srv/documents`, `volume:NAME` of a Docker volume, `command:pg_dump shop` (by `sh -c`).
+/// `mysql:container=shop-db,user=backup,password_file=/run/secrets/db`, `redis:host=127.0.0.1`, `sqlite:/srv/app.db`, `volume:/srv/documents`, `volume:NAME` of a Docker volume, `command:pg_dump shop` (by `sh -c`).
 pub fn adhoc(text: &str) -> Result<Source> {
     let (name, rest) = match text.split_once('=') {
         Some((name, rest)) if !name.contains([':', '/']) => (Some(name), rest),
@@ -27,6 +26,7 @@ pub fn adhoc(text: &str) -> Result<Source> {
         "sqlite" => Path::new(location).file_stem(),
         "volume" => Path::new(location).file_name(),
         "command" => location.split_whitespace().next().and_then(|program| Path::new(program).file_name()),
+        "mysql" | "postgres" | "mongo" | "redis" => server_name(location),
         other => {
             let suggestion = did_you_mean(other, KINDS);
             return Err(Failure::usage(format!("unknown kind of source `{other}`{suggestion}")).hint(FORMS));
@@ -48,21 +48,51 @@ pub fn adhoc(text: &str) -> Result<Source> {
                     Failure::usage(format!("`{location}`: {message}"))
                         .hint(format!("For a directory write volume:./{location}"))
                 })?;
-                docker_volume_path(location)
+                return Ok(Source { name, settings: Settings::Volume(volume_named(location)) });
             };
             Settings::Volume(volume::Settings::of(path))
         }
+        "mysql" | "postgres" | "mongo" | "redis" => server(kind, location)?,
         _ => Settings::Command(command::Settings {
             run: ["sh", "-c", location].map(String::from).to_vec(),
             stream: default_stream(&name),
             terminator: None,
             restore: None,
+            limit: command::Settings::LIMIT,
         }),
     };
     Ok(Source { name, settings })
 }
 
-const FORMS: &str = "Write sqlite:/srv/app.db, volume:/srv/documents, volume:NAME or command:'pg_dump shop', with NAME= in front to name it";
+const FORMS: &str = "Write mysql:container=NAME (or postgres, mongo, redis), sqlite:/srv/app.db, volume:/srv/documents, volume:NAME or command:'pg_dump shop', with NAME= in front to name it";
+
+/// What a server is named after: its container, service or host.
+fn server_name(location: &str) -> Option<&OsStr> {
+    let values = ["container", "service", "swarm_service", "host"];
+    let value = |key: &str| location.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    values.into_iter().find_map(value).map(OsStr::new)
+}
+
+/// The keys of a policy, as `KEY=VALUE,KEY=VALUE`: read exactly as a policy is, with the same checks.
+fn server(kind: &str, location: &str) -> Result<Settings> {
+    let mut yaml = format!("policy: command-line\nsources:\n  source:\n    {kind}:\n");
+    for pair in location.split(',') {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(Failure::usage(format!("`{pair}`: expected KEY=VALUE")).hint(FORMS));
+        };
+        let value = match key {
+            "databases" | "exclude" => serde_json::json!(value.split('+').collect::<Vec<_>>()).to_string(),
+            "port" | "lock_tables" | "mongodump" | "method" => value.to_owned(),
+            _ => serde_json::json!(value.replace('$', "$$")).to_string(),
+        };
+        yaml.push_str(&format!("      {key}: {value}\n"));
+    }
+    super::load::one_source(&yaml)
+}
+
+fn volume_named(name: &str) -> volume::Settings {
+    volume::Settings { name: Some(name.to_owned()), ..volume::Settings::of(docker_volume_path(name)) }
+}
 
 fn absolute(location: &str) -> Result<PathBuf> {
     std::path::absolute(location).context(|| format!("cannot tell where {location} is"))
@@ -81,7 +111,7 @@ mod tests {
             ("tasks=sqlite:/srv/app.db", "tasks", sqlite("/srv/app.db")),
             ("sqlite:/srv/a=b:c.db", "a-b-c", sqlite("/srv/a=b:c.db")),
             ("volume:/srv/Mis documentos/", "Mis-documentos", volume("/srv/Mis documentos/")),
-            ("volume:documentos_files", "documentos_files", volume("/var/lib/docker/volumes/documentos_files/_data")),
+            ("volume:documentos_files", "documentos_files", Settings::Volume(volume_named("documentos_files"))),
             ("volume:/srv/.hidden", "hidden", volume("/srv/.hidden")),
         ];
         for (text, name, settings) in table {
@@ -108,7 +138,7 @@ mod tests {
     fn what_cannot_be_understood_is_said() {
         let table = [
             ("sqlit:/srv/app.db", "unknown kind of source `sqlit`; did you mean `sqlite`?"),
-            ("mongo:/srv", "unknown kind of source `mongo`"),
+            ("mongodb:/srv", "unknown kind of source `mongodb`; did you mean `mongo`?"),
             ("/srv/app.db", "`/srv/app.db` does not say what kind of source it is"),
             ("sqlite:", "`sqlite:` does not say where the source is"),
             ("volume:/", "no name can be made from `volume:/`"),

@@ -3,17 +3,22 @@
 //! A `None` from here means that a problem was noted; the caller goes on, so that the next problem is found too.
 //! No I/O: whether a path exists is found when it is used.
 
-use super::problem::{Place, did_you_mean};
+use super::problem::Place;
 use super::raw;
 use super::reading::{Field, Named, Reader, words};
+use super::servers::ServerKind;
 use super::values;
 use super::{Addressing, Keep, ObjectLock, Objectives, RepositorySettings, Source};
 use crate::engine::{self, command, sqlite, volume};
+use crate::exec::docker::Quiet;
 use crate::secret::SecretRef;
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Kinds of sources, as they are written in a policy and on the command line.
+pub const KINDS: [&str; 7] = ["mysql", "postgres", "mongo", "redis", "sqlite", "volume", "command"];
 
 /// Where Docker keeps named volumes.
 const DOCKER_VOLUMES: &str = "/var/lib/docker/volumes";
@@ -35,18 +40,27 @@ pub struct PolicyParts {
 }
 
 impl Reader<'_> {
-    fn wrong<T>(&self, place: Place, message: impl Into<String>) -> Option<T> {
+    pub(super) fn wrong<T>(&self, place: Place, message: impl Into<String>) -> Option<T> {
         self.note(self.document.problem(place, message));
         None
     }
 
-    fn wrong_with_help<T>(&self, place: Place, message: impl Into<String>, help: impl Into<String>) -> Option<T> {
+    pub(super) fn wrong_with_help<T>(
+        &self,
+        place: Place,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Option<T> {
         self.note(self.document.problem(place, message).help(help));
         None
     }
 
     /// The text of a field, if it is there and `check` likes it.
-    fn text<T>(&self, field: &Option<Field<String>>, check: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub(super) fn text<T>(
+        &self,
+        field: &Option<Field<String>>,
+        check: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let field = field.as_ref()?;
         check(field.value.as_deref()?).or_else(|message| self.wrong(field.place, message).ok_or(())).ok()
     }
@@ -74,13 +88,13 @@ impl Reader<'_> {
                 "such as s3://BUCKET/PREFIX or file:///srv/backup",
             );
         }
-        let url = self.text(&raw.url, url);
+        let url = self.text(&raw.url, values::url);
         if url.as_deref().is_some_and(|url| url.starts_with("file://")) {
             self.only_for_s3(raw);
         }
         let settings = RepositorySettings {
             url: url.unwrap_or_default(),
-            endpoint: self.text(&raw.endpoint, endpoint),
+            endpoint: self.text(&raw.endpoint, values::endpoint),
             region: self.text(&raw.region, |text| not_empty(text, "a region")),
             access_key: self.secret("access_key", &raw.access_key, &raw.access_key_file),
             secret_key: self.secret("secret_key", &raw.secret_key, &raw.secret_key_file),
@@ -124,7 +138,12 @@ impl Reader<'_> {
     }
 
     /// A reference, or the file of the `_file` twin.
-    fn secret(&self, key: &str, reference: &Option<Field<String>>, file: &Option<Field<String>>) -> Option<SecretRef> {
+    pub(super) fn secret(
+        &self,
+        key: &str,
+        reference: &Option<Field<String>>,
+        file: &Option<Field<String>>,
+    ) -> Option<SecretRef> {
         if let (Some(_), Some(file)) = (reference, file) {
             return self.wrong(file.place, format!("`{key}` and `{key}_file` are both here; keep one of them"));
         }
@@ -175,8 +194,9 @@ impl Reader<'_> {
             self.note_missing(field.place, "this policy has no name", "begin the file with `policy: NAME`");
         }
         let name = self.text(&raw.policy, |text| values::name(text).map(|()| text.to_string()));
+        let stack = self.text(&raw.stack, |text| not_empty(text, "a stack"));
         let sources = match raw.sources.as_ref() {
-            Some(sources) => self.sources(sources),
+            Some(sources) => self.sources(sources, stack.as_deref()),
             None => {
                 self.note_missing(field.place, "this policy has no `sources`", "name at least one thing to back up");
                 Vec::new()
@@ -185,7 +205,7 @@ impl Reader<'_> {
         let objectives = raw.objectives.as_ref().and_then(|o| o.value.as_ref());
         Some(PolicyParts {
             name: name.zip(raw.policy.as_ref().map(|f| f.place)),
-            stack: self.text(&raw.stack, |text| not_empty(text, "a stack")),
+            stack,
             schedule: self.text(&raw.schedule, |text| values::schedule(text).map(|()| text.to_string())),
             timezone: self.timezone(&raw.timezone),
             objectives: Objectives {
@@ -217,7 +237,7 @@ impl Reader<'_> {
         Some(Keep { last, hourly, daily, weekly, monthly, yearly })
     }
 
-    fn sources(&self, field: &Field<Named<raw::Source>>) -> Vec<(Source, Place)> {
+    fn sources(&self, field: &Field<Named<raw::Source>>, stack: Option<&str>) -> Vec<(Source, Place)> {
         let Some(Named(entries)) = &field.value else { return Vec::new() };
         if entries.is_empty() {
             self.wrong_with_help::<()>(field.place, "this policy has no sources", "name at least one thing to back up");
@@ -228,7 +248,7 @@ impl Reader<'_> {
             if let Err(message) = values::name(name) {
                 self.wrong::<()>(key.place, message);
             }
-            if let Some(settings) = self.settings(name, value) {
+            if let Some(settings) = self.settings(name, value, stack) {
                 sources.push((Source { name: name.into(), settings }, key.place));
             }
         }
@@ -236,19 +256,40 @@ impl Reader<'_> {
     }
 
     /// The one place where settings of engines are made from the configuration.
-    fn settings(&self, name: &str, field: &Field<raw::Source>) -> Option<engine::Settings> {
+    fn settings(&self, name: &str, field: &Field<raw::Source>, stack: Option<&str>) -> Option<engine::Settings> {
         let raw = field.value.as_ref()?;
-        match (&raw.sqlite, &raw.volume, &raw.command) {
-            (Some(sqlite), None, None) => self.sqlite(sqlite).map(engine::Settings::Sqlite),
-            (None, Some(volume), None) => self.volume(volume).map(engine::Settings::Volume),
-            (None, None, Some(command)) => self.command(name, command).map(engine::Settings::Command),
-            (None, None, None) => {
-                let kinds = words(&["sqlite", "volume", "command"], "or");
+        let kinds = [
+            raw.mysql.is_some(),
+            raw.postgres.is_some(),
+            raw.mongo.is_some(),
+            raw.redis.is_some(),
+            raw.sqlite.is_some(),
+            raw.volume.is_some(),
+            raw.command.is_some(),
+        ];
+        match kinds.iter().filter(|kind| **kind).count() {
+            0 => {
+                let kinds = words(&KINDS, "or");
                 self.note_missing(field.place, "this source is of no kind", format!("give it one of {kinds}"));
-                None
+                return None;
             }
-            _ => self.wrong_with_help(field.place, "a source is of one kind only", "make a source of its own for each"),
+            1 => {}
+            _ => {
+                let help = "make a source of its own for each";
+                return self.wrong_with_help(field.place, "a source is of one kind only", help);
+            }
         }
+        let server = |kind, raw: &Option<Field<raw::Server>>| self.server(kind, raw.as_ref()?, stack);
+        let servers = [
+            server(ServerKind::Mysql, &raw.mysql),
+            server(ServerKind::Postgres, &raw.postgres),
+            server(ServerKind::Mongo, &raw.mongo),
+            server(ServerKind::Redis, &raw.redis),
+        ];
+        let sqlite = || self.sqlite(raw.sqlite.as_ref()?).map(engine::Settings::Sqlite);
+        let volume = || self.volume(raw.volume.as_ref()?).map(engine::Settings::Volume);
+        let command = || self.command(name, raw.command.as_ref()?).map(engine::Settings::Command);
+        servers.into_iter().flatten().next().or_else(sqlite).or_else(volume).or_else(command)
     }
 
     fn sqlite(&self, field: &Field<raw::Sqlite>) -> Option<sqlite::Settings> {
@@ -285,7 +326,12 @@ impl Reader<'_> {
         };
         let include = self.patterns(&raw.include);
         let exclude = self.patterns(&raw.exclude);
-        Some(volume::Settings { include, exclude, ..volume::Settings::of(path?) })
+        let name = raw.name.as_ref().and_then(|name| name.value.clone());
+        let quiesce = raw.quiesce.as_ref().and_then(|quiesce| quiesce.value).map(|quiesce| match quiesce {
+            raw::Quiesce::Pause => Quiet::Pause,
+            raw::Quiesce::Stop => Quiet::Stop,
+        });
+        Some(volume::Settings { include, exclude, name, quiesce, ..volume::Settings::of(path?) })
     }
 
     fn patterns(&self, field: &Option<Field<Vec<Field<String>>>>) -> Vec<String> {
@@ -295,7 +341,7 @@ impl Reader<'_> {
         )
     }
 
-    fn list(
+    pub(super) fn list(
         &self,
         field: &Option<Field<Vec<Field<String>>>>,
         check: impl Fn(&str) -> Result<(), String>,
@@ -329,6 +375,7 @@ impl Reader<'_> {
             stream: stream.unwrap_or_else(|| default_stream(name)),
             terminator: self.text(&raw.terminator, |text| not_empty(text, "a terminator")),
             restore: self.arguments(&raw.restore),
+            limit: self.text(&raw.limit, values::duration).unwrap_or(command::Settings::LIMIT),
         })
     }
 
@@ -350,62 +397,15 @@ pub fn default_stream(source: &str) -> String {
     format!("{}.out", source.get(..96).unwrap_or(source))
 }
 
-fn not_empty(text: &str, what: &str) -> Result<String, String> {
+pub(super) fn not_empty(text: &str, what: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err(format!("expected {what}, found nothing")) } else { Ok(text.into()) }
 }
 
-fn absolute(text: &str) -> Result<PathBuf, String> {
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     match text {
         _ if text.contains('\0') => Err("a path cannot hold a zero byte".into()),
         _ if text.starts_with('/') => Ok(text.into()),
         _ if text.starts_with("~/") => Err("`~` is not replaced here: write the whole path".into()),
         _ => Err("expected an absolute path, beginning with `/`".into()),
-    }
-}
-
-/// Checks the place of a repository and writes a bare directory as `file://`.
-fn url(text: &str) -> Result<String, String> {
-    if text.starts_with('/') {
-        return Ok(format!("file://{text}"));
-    }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err("expected s3://BUCKET/PREFIX, file:///DIRECTORY or /DIRECTORY".into());
-    };
-    if rest.split('/').next().is_some_and(|host| host.contains('@')) {
-        return Err("credentials do not belong into the URL: use `access_key` and `secret_key`".into());
-    }
-    match scheme {
-        "file" if rest.starts_with('/') && rest.len() > 1 => Ok(text.into()),
-        "file" => Err("expected file:///DIRECTORY with three slashes".into()),
-        "s3" => {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            let good = |segment: &str| {
-                !segment.is_empty()
-                    && !segment.starts_with('.')
-                    && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-".contains(&b))
-            };
-            let prefix = prefix.trim_end_matches('/');
-            if !good(bucket) || bucket.len() < 3 {
-                Err("expected s3://BUCKET/PREFIX, the bucket with at least 3 letters, digits, `.` or `-`".into())
-            } else if !prefix.is_empty() && !prefix.split('/').all(good) {
-                Err("a prefix consists of letters, digits, `.`, `_`, `=`, `-`, and `/` between its parts".into())
-            } else {
-                Ok(text.trim_end_matches('/').into())
-            }
-        }
-        other => {
-            Err(format!("unknown kind of store{}: known are s3:// and file://", did_you_mean(other, ["s3", "file"])))
-        }
-    }
-}
-
-fn endpoint(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    match rest.map(|rest| rest.trim_end_matches('/')) {
-        Some(host) if host.contains('@') => {
-            Err("credentials do not belong into the URL: use `access_key` and `secret_key`".into())
-        }
-        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', ' ']) => Ok(text.trim_end_matches('/').into()),
-        _ => Err("expected the address of a server, such as https://minio.example:9000".into()),
     }
 }

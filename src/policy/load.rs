@@ -8,6 +8,8 @@ use super::reading::{Field, Reader};
 use super::tree::{Kind, Node};
 use super::variables::Lookup;
 use super::{Configuration, Paths, Policy, raw, tree};
+use crate::engine::Settings;
+use crate::error::Failure;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,25 @@ pub fn load_with(paths: &Paths, variable: &dyn Fn(&str) -> Option<String>) -> Re
         Some(problems) => Err(problems),
         None => Ok(loading.configuration),
     }
+}
+
+/// The settings of the one source in a policy that was written for the command line; its first problem is the failure.
+pub fn one_source(text: &str) -> crate::error::Result<Settings> {
+    let document = Document { path: "the command line".into(), text: text.into() };
+    let mut problems = Vec::new();
+    let node = tree::parse(&document, &|_| None, &mut problems);
+    let reader = Reader::new(&document);
+    let parts = node.and_then(|node| reader.policy(&reader.read::<raw::Policy>(&node)));
+    problems.append(&mut reader.problems.borrow_mut());
+    if let Some(problem) = problems.into_iter().next() {
+        let failure = Failure::usage(problem.message);
+        return Err(match problem.help {
+            Some(help) => failure.hint(help),
+            None => failure,
+        });
+    }
+    let source = parts.and_then(|parts| parts.sources.into_iter().next());
+    source.map(|(source, _)| source.settings).ok_or_else(|| Failure::usage("this names no source"))
 }
 
 struct Loading<'a> {

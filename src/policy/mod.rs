@@ -21,6 +21,7 @@ mod paths;
 mod problem;
 mod raw;
 mod reading;
+mod servers;
 mod show;
 mod tree;
 mod values;
@@ -156,6 +157,25 @@ impl Configuration {
         };
         let all = self.policies.iter().flat_map(|p| p.sources.iter().map(move |s| (p, s)));
         Ok(all.filter(|(policy, source)| wanted(policy, source)).collect())
+    }
+
+    /// The sources of a stack, of all policies that belong to it.
+    pub fn stack(&self, name: &str) -> Result<Vec<(&Policy, &Source)>> {
+        let of_stack = |policy: &&Policy| policy.stack.as_deref() == Some(name);
+        let sources: Vec<_> =
+            self.policies.iter().filter(of_stack).flat_map(|p| p.sources.iter().map(move |s| (p, s))).collect();
+        if !sources.is_empty() {
+            return Ok(sources);
+        }
+        let mut known: Vec<&str> = self.policies.iter().filter_map(|p| p.stack.as_deref()).collect();
+        known.sort_unstable();
+        known.dedup();
+        let failure =
+            Failure::usage(format!("there is no stack `{name}`{}", did_you_mean(name, known.iter().copied())));
+        Err(match known.as_slice() {
+            [] => failure.hint("No policy says `stack: NAME` yet"),
+            known => failure.hint(format!("Configured are: {}", known.join(", "))),
+        })
     }
 
     fn unknown(&self, name: &str) -> Failure {

@@ -115,9 +115,79 @@ pub struct Keep {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
+    /// A MySQL or MariaDB server.
+    pub mysql: Option<Field<Server>>,
+    /// A PostgreSQL server.
+    pub postgres: Option<Field<Server>>,
+    /// A MongoDB server.
+    pub mongo: Option<Field<Server>>,
+    /// A Redis or Valkey server.
+    pub redis: Option<Field<Server>>,
     pub sqlite: Option<Field<Sqlite>>,
     pub volume: Option<Field<Volume>>,
     pub command: Option<Field<Command>>,
+}
+
+/// A database server: in a container, which is named by one of `container`, `service`, `swarm_service` and `label`; or reached by
+/// `host` or `socket` with the clients of this host.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Name of the container.
+    pub container: Option<Field<String>>,
+    /// Compose service whose container it is.
+    pub service: Option<Field<String>>,
+    /// Compose project of the service. Default: the policy's stack.
+    pub project: Option<Field<String>>,
+    /// Swarm service with a task on this node.
+    pub swarm_service: Option<Field<String>>,
+    /// Label of the container, as `KEY=VALUE`.
+    pub label: Option<Field<String>>,
+    pub host: Option<Field<String>>,
+    pub port: Option<Field<u64>>,
+    /// Path of the server's Unix socket.
+    pub socket: Option<Field<String>>,
+    pub user: Option<Field<String>>,
+    /// Reference to the password, such as `ref+file:///run/secrets/name`.
+    pub password: Option<Field<String>>,
+    /// File that holds the password.
+    pub password_file: Option<Field<String>>,
+    /// Certificate authorities to trust, in PEM; the connection is then encrypted, or refused.
+    pub ca_file: Option<Field<String>>,
+    /// Only these databases. Not for `redis`.
+    pub databases: Option<Field<Vec<Field<String>>>>,
+    /// Not these databases. Not for `redis`.
+    pub exclude: Option<Field<Vec<Field<String>>>>,
+    /// For `mysql`: lock tables that know no transactions while they are dumped.
+    pub lock_tables: Option<Field<bool>>,
+    /// For `mongo`: the database that holds the user. Default: `admin`.
+    pub auth_database: Option<Field<String>>,
+    /// For `mongo`: through `mongodump` inside the container.
+    pub mongodump: Option<Field<bool>>,
+    /// For `redis`: how the data gets out. Default: as a replica where the network allows it, else by a snapshot.
+    pub method: Option<Field<RedisMethod>>,
+    /// For `redis`: the sentinels that know which server is the master.
+    pub sentinel: Option<Field<Sentinel>>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RedisMethod {
+    Replica,
+    Snapshot,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sentinel {
+    /// `HOST:PORT` of each sentinel.
+    pub addresses: Option<Field<Vec<Field<String>>>>,
+    /// Name of the master, as the sentinels have it.
+    pub master: Option<Field<String>>,
+    /// Reference to the sentinels' password.
+    pub password: Option<Field<String>>,
+    /// File that holds the sentinels' password.
+    pub password_file: Option<Field<String>>,
 }
 
 /// A SQLite database, copied while programs write to it.
@@ -137,10 +207,20 @@ pub struct Volume {
     pub path: Option<Field<String>>,
     /// Name of a Docker volume.
     pub name: Option<Field<String>>,
+    /// Keep the containers that write into it still while it is read: `pause` (all files of one instant, as after a power cut) or
+    /// `stop`. They go on afterwards, also when bkp is killed.
+    pub quiesce: Option<Field<Quiesce>>,
     /// Only what matches one of these patterns, relative to the volume; one without a slash fits at any depth.
     pub include: Option<Field<Vec<Field<String>>>>,
     /// Not what matches one of these patterns; a directory is left out with all that is in it.
     pub exclude: Option<Field<Vec<Field<String>>>>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Quiesce {
+    Pause,
+    Stop,
 }
 
 /// What a program writes to its standard output.
@@ -155,4 +235,6 @@ pub struct Command {
     pub terminator: Option<Field<String>>,
     /// The program that takes a restore on its standard input.
     pub restore: Option<Field<Vec<Field<String>>>>,
+    /// How long `run` may take before it is killed, such as `2h`. Default: `24h`.
+    pub limit: Option<Field<String>>,
 }

@@ -6,7 +6,10 @@
 use super::mask;
 use super::values::{duration_text, size_text};
 use super::{Addressing, Configuration, Origin, Policy, RepositorySettings, Source, raw};
-use crate::engine::Settings;
+use crate::engine::redis::Method;
+use crate::engine::{Server, Settings, command};
+use crate::exec::Place;
+use crate::exec::docker::{Quiet, Selector};
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -142,21 +145,91 @@ impl Showing<'_> {
     fn source(&mut self, policy: &str, source: &Source) {
         let key = |kind, last| ["policies", policy, "sources", source.name.as_str(), kind, last];
         match &source.settings {
+            Settings::Mysql(mysql) => {
+                self.server(policy, source, "mysql", &mysql.server);
+                self.databases(policy, source, "mysql", (&mysql.databases, &mysql.exclude));
+                self.put(&key("mysql", "lock_tables"), &[], mysql.lock_tables);
+            }
+            Settings::Postgres(postgres) => {
+                self.server(policy, source, "postgres", &postgres.server);
+                self.databases(policy, source, "postgres", (&postgres.databases, &postgres.exclude));
+            }
+            Settings::Mongo(mongo) => {
+                self.server(policy, source, "mongo", &mongo.server);
+                self.put_some(&key("mongo", "auth_database"), &[], mongo.auth_database.as_deref());
+                self.databases(policy, source, "mongo", (&mongo.databases, &mongo.exclude));
+                self.put(&key("mongo", "mongodump"), &[], mongo.mongodump);
+            }
+            Settings::Redis(redis) => {
+                self.server(policy, source, "redis", &redis.server);
+                let method = match redis.method {
+                    Method::Automatic => "automatic",
+                    Method::Replica => "replica",
+                    Method::Snapshot => "snapshot",
+                };
+                self.put(&key("redis", "method"), &[], method);
+                if let Some(sentinel) = &redis.sentinel {
+                    let key = |last| ["policies", policy, "sources", &source.name, "redis", "sentinel", last];
+                    self.put(&key("addresses"), &[], json!(sentinel.addresses));
+                    self.put(&key("master"), &[], sentinel.master.as_str());
+                    let password = sentinel.password.as_ref().map(ToString::to_string);
+                    self.put_some(&key("password"), &["password_file"], password);
+                }
+            }
             Settings::Sqlite(sqlite) => self.put(&key("sqlite", "path"), &[], sqlite.path.display().to_string()),
             Settings::Volume(volume) => {
                 self.put(&key("volume", "path"), &["name"], volume.path.display().to_string());
                 let list = |list: &[String]| (!list.is_empty()).then(|| json!(list));
+                let quiesce = volume.quiesce.map(|how| match how {
+                    Quiet::Pause => "pause",
+                    Quiet::Stop => "stop",
+                });
+                self.put_some(&key("volume", "quiesce"), &[], quiesce);
                 self.put_some(&key("volume", "include"), &[], list(&volume.include));
                 self.put_some(&key("volume", "exclude"), &[], list(&volume.exclude));
             }
-            Settings::Command(command) => {
+            Settings::Command(settings) => {
                 let arguments = |run: &Vec<String>| run.iter().map(|text| mask::line(text, 0)).collect::<Vec<_>>();
-                self.put(&key("command", "run"), &[], arguments(&command.run));
-                self.put(&key("command", "stream"), &[], command.stream.as_str());
-                self.put_some(&key("command", "terminator"), &[], command.terminator.as_deref());
-                self.put_some(&key("command", "restore"), &[], command.restore.as_ref().map(arguments));
+                self.put(&key("command", "run"), &[], arguments(&settings.run));
+                self.put(&key("command", "stream"), &[], settings.stream.as_str());
+                self.put_some(&key("command", "terminator"), &[], settings.terminator.as_deref());
+                self.put_some(&key("command", "restore"), &[], settings.restore.as_ref().map(arguments));
+                let told = (settings.limit != command::Settings::LIMIT).then(|| duration_text(settings.limit));
+                self.put_some(&key("command", "limit"), &[], told);
             }
         }
+    }
+}
+
+impl Showing<'_> {
+    fn server(&mut self, policy: &str, source: &Source, kind: &'static str, server: &Server) {
+        let key = |last| ["policies", policy, "sources", source.name.as_str(), kind, last];
+        let path = |path: &std::path::PathBuf| path.display().to_string();
+        match &server.place {
+            Place::Host => {}
+            Place::Container(Selector::Name(name)) => self.put(&key("container"), &[], name.as_str()),
+            Place::Container(Selector::Compose { project, service }) => {
+                self.put(&key("project"), &[], project.as_str());
+                self.put(&key("service"), &[], service.as_str());
+            }
+            Place::Container(Selector::Swarm { service }) => self.put(&key("swarm_service"), &[], service.as_str()),
+            Place::Container(Selector::Label { key: label, value }) => {
+                self.put(&key("label"), &[], format!("{label}={value}"));
+            }
+        }
+        self.put_some(&key("host"), &[], server.host.as_deref());
+        self.put_some(&key("port"), &[], server.port);
+        self.put_some(&key("socket"), &[], server.socket.as_ref().map(path));
+        self.put_some(&key("user"), &[], server.user.as_deref());
+        self.put_some(&key("password"), &["password_file"], server.password.as_ref().map(ToString::to_string));
+        self.put_some(&key("ca_file"), &[], server.ca_file.as_ref().map(path));
+    }
+
+    fn databases(&mut self, policy: &str, source: &Source, kind: &'static str, lists: (&[String], &[String])) {
+        let key = |last| ["policies", policy, "sources", source.name.as_str(), kind, last];
+        let list = |list: &[String]| (!list.is_empty()).then(|| json!(list));
+        self.put_some(&key("databases"), &[], list(lists.0));
+        self.put_some(&key("exclude"), &[], list(lists.1));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values that are written as text: durations, sizes, schedules, names. Pure; an error is the message, without the value.
 
+use super::problem::did_you_mean;
 use globset::Glob;
 use std::time::Duration;
 
@@ -179,6 +180,53 @@ pub fn docker_volume(text: &str) -> Result<(), String> {
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if good { Ok(()) } else { Err("this is not the name of a Docker volume".into()) }
+}
+
+/// Checks the place of a repository and writes a bare directory as `file://`.
+pub fn url(text: &str) -> Result<String, String> {
+    if text.starts_with('/') {
+        return Ok(format!("file://{text}"));
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err("expected s3://BUCKET/PREFIX, file:///DIRECTORY or /DIRECTORY".into());
+    };
+    if rest.split('/').next().is_some_and(|host| host.contains('@')) {
+        return Err("credentials do not belong into the URL: use `access_key` and `secret_key`".into());
+    }
+    match scheme {
+        "file" if rest.starts_with('/') && rest.len() > 1 => Ok(text.into()),
+        "file" => Err("expected file:///DIRECTORY with three slashes".into()),
+        "s3" => {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            let good = |segment: &str| {
+                !segment.is_empty()
+                    && !segment.starts_with('.')
+                    && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-".contains(&b))
+            };
+            let prefix = prefix.trim_end_matches('/');
+            if !good(bucket) || bucket.len() < 3 {
+                Err("expected s3://BUCKET/PREFIX, the bucket with at least 3 letters, digits, `.` or `-`".into())
+            } else if !prefix.is_empty() && !prefix.split('/').all(good) {
+                Err("a prefix consists of letters, digits, `.`, `_`, `=`, `-`, and `/` between its parts".into())
+            } else {
+                Ok(text.trim_end_matches('/').into())
+            }
+        }
+        other => {
+            Err(format!("unknown kind of store{}: known are s3:// and file://", did_you_mean(other, ["s3", "file"])))
+        }
+    }
+}
+
+pub fn endpoint(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match rest.map(|rest| rest.trim_end_matches('/')) {
+        Some(host) if host.contains('@') => {
+            Err("credentials do not belong into the URL: use `access_key` and `secret_key`".into())
+        }
+        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', ' ']) => Ok(text.trim_end_matches('/').into()),
+        _ => Err("expected the address of a server, such as https://minio.example:9000".into()),
+    }
 }
 
 #[cfg(test)]

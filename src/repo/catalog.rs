@@ -7,7 +7,7 @@ use crate::repo::sign::{self, Trust, Trusted};
 use crate::repo::writer::WriterInfo;
 use crate::repo::{Repository, names};
 use crate::store::{self, Key, StoreError};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
 /// Objects that are there but cannot be believed or opened, with the reason.
@@ -22,6 +22,16 @@ pub struct Catalog {
     pub broken: Broken,
     /// Writers whose key only the store vouches for: id and key. Their points are here only when no key at all is pinned.
     pub unpinned: BTreeMap<String, String>,
+    /// SHA-256 of the objects of `points`, for the chain.
+    pub hashes: BTreeMap<Key, [u8; 32]>,
+}
+
+/// Clocks of hosts may differ by so much.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// A point beyond this was made under a wrong clock: it says nothing about how old the data is.
+pub fn horizon(now: Timestamp) -> Timestamp {
+    now.checked_add(CLOCK_SKEW).unwrap_or(now)
 }
 
 /// Which points to read. Reading fewer is faster: each costs one object.
@@ -30,9 +40,11 @@ pub struct Wanted<'a> {
     pub source: Option<&'a str>,
     /// Only those of this writer; another one's are closed to it.
     pub writer: Option<&'a str>,
-    /// Only the newest of each series that is not after this instant.
+    /// Only the newest of each series that is not after this instant, and the safety backups after that one.
     pub newest_until: Option<Timestamp>,
-    /// With `newest_until`: also those after it.
+    /// Only those with this id, or the beginning of one.
+    pub id: Option<&'a str>,
+    /// With `newest_until`: also those after that instant.
     pub and_later: bool,
 }
 
@@ -69,7 +81,7 @@ pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Want
         }
         let listed = repository.store.list(&names::points(&info.writer, wanted.source))?;
         let mut series: BTreeMap<String, Vec<Key>> = BTreeMap::new();
-        for entry in listed {
+        for entry in listed.into_iter().filter(|e| wanted.id.is_none_or(|id| has_id(e.key.last(), id))) {
             let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
             series.entry(source).or_default().push(entry.key);
         }
@@ -78,6 +90,11 @@ pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Want
         }
     }
     Ok(catalog)
+}
+
+/// Whether a point of this name (`UTC-ID`) is meant by what was typed.
+fn has_id(point: &str, typed: &str) -> bool {
+    point == typed || (typed.len() >= 4 && names::short_id(point).starts_with(typed))
 }
 
 fn read_series(
@@ -95,11 +112,17 @@ fn read_series(
         return Ok(());
     };
     let in_time = |key: &Key| wanted.and_later || names::instant_of(key.last()).is_some_and(|at| at <= until);
+    let mut found = None;
     for key in names_of_series.into_iter().rev().filter(in_time) {
-        let opened = read_one(repository, keys, signer, key, catalog)?;
-        // Names have whole seconds; the point itself is exact.
-        if opened && catalog.points.last().is_some_and(|p| p.consistent_at <= until) {
+        // Names have whole seconds: several points may share one.
+        let second = names::instant_of(key.last());
+        if found.is_some() && found != second {
             break;
+        }
+        let opened = read_one(repository, keys, signer, key, catalog)?;
+        // The point itself is exact.
+        if opened && catalog.points.last().is_some_and(|p| p.consistent_at <= until && !p.is_safety()) {
+            found = second;
         }
     }
     Ok(())
@@ -120,6 +143,7 @@ fn read_one(
     };
     match Point::open(&sealed, &key, keys, signer.key(), repository.id()) {
         Ok(point) => {
+            catalog.hashes.insert(key, names::sha256(&sealed));
             catalog.points.push(point);
             Ok(true)
         }
@@ -135,7 +159,7 @@ fn read_one(
 impl Catalog {
     /// The point with this id or the beginning of one (at least 4 digits).
     pub fn by_id(&self, id: &str) -> Result<&Point> {
-        let fits = |p: &&Point| p.point == id || (id.len() >= 4 && p.id().starts_with(id));
+        let fits = |p: &&Point| has_id(&p.point, id);
         let found: Vec<&Point> = self.points.iter().filter(fits).collect();
         match found[..] {
             [point] => Ok(point),
@@ -151,6 +175,15 @@ impl Catalog {
         self.points
             .iter()
             .filter(|p| p.source == source && writer.is_none_or(|w| p.writer == w) && p.consistent_at <= until)
+            .max_by_key(|p| (p.consistent_at, p.sequence))
+    }
+
+    /// The backup of `source` that stands for it now: the newest that is neither a safety backup nor from the future.
+    pub fn latest(&self, source: &str, writer: Option<&str>, now: Timestamp) -> Option<&Point> {
+        self.points
+            .iter()
+            .filter(|p| p.source == source && writer.is_none_or(|w| p.writer == w))
+            .filter(|p| !p.is_safety() && p.consistent_at <= horizon(now))
             .max_by_key(|p| (p.consistent_at, p.sequence))
     }
 }

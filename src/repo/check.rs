@@ -9,9 +9,9 @@ use crate::event::Context;
 use crate::repo::container::decode;
 use crate::repo::index::{ChunkInfo, Index, PackInfo};
 use crate::repo::keys::Keyring;
-use crate::repo::point::{Pin, Point};
+use crate::repo::point::{Pin, Point, Stream};
 use crate::repo::proof::Level;
-use crate::repo::read::{Cutter, PointReader, open_pack};
+use crate::repo::read::{Cutter, PointReader, StreamReader, open_pack};
 use crate::repo::{Repository, names};
 use crate::store::{Key, StoreError};
 use serde::Serialize;
@@ -64,6 +64,10 @@ struct Object {
 enum Content {
     /// Only its bytes.
     Opaque,
+    /// The first object of a stream, which is decoded from here to its end; then each object was compared with its pin.
+    Stream(Stream),
+    /// A later object of a stream: read with the first.
+    OfStream,
     /// The chunks of it that points use.
     Pack { data: u64, chunks: HashSet<ChunkKey>, id_key: [u8; 32] },
 }
@@ -96,9 +100,6 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
         request.context.meter.total_bytes.fetch_add(rest.iter().map(|o| o.pin.size).sum(), Ordering::Relaxed);
         read_objects(request, &rest, &mut report)?;
     }
-    if request.level == Some(Level::Readable) && request.sample >= 1.0 {
-        decode_streams(request, &mut report)?;
-    }
     report.problems.sort();
     let broken: HashSet<&String> = report.problems.iter().flat_map(|p| &p.points).collect();
     if request.level.is_some() && request.sample >= 1.0 {
@@ -107,7 +108,8 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
     Ok(report)
 }
 
-fn title(point: &Point) -> String {
+/// How findings name a point.
+pub fn title(point: &Point) -> String {
     format!("{}/{}", point.source, point.point)
 }
 
@@ -141,9 +143,19 @@ fn gather(request: &Request<'_>, point: &Point, objects: &mut BTreeMap<Key, Obje
     for pin in point.pins() {
         add(pin.clone(), Content::Opaque);
     }
+    let readable = request.level == Some(Level::Readable);
+    // Part of a stream cannot be decoded, so a sample only compares bytes.
+    for stream in point.streams.iter().filter(|_| readable && request.sample >= 1.0) {
+        for (number, pin) in stream.objects.iter().enumerate() {
+            add(pin.clone(), if number == 0 { Content::Stream(stream.clone()) } else { Content::OfStream });
+        }
+    }
+    let opened = match readable {
+        true => Some(PointReader::open(request.repository, point, request.keys, request.context.cancel)?),
+        false => None,
+    };
     let Some(tree) = &point.tree else { return Ok(()) };
-    let (index, id_key) = if request.level == Some(Level::Readable) {
-        let reader = PointReader::open(request.repository, point, request.keys, request.context.cancel)?;
+    let (index, id_key) = if let Some(reader) = opened {
         let id_key = *reader.id_key();
         (reader.into_index().unwrap_or_default(), id_key)
     } else {
@@ -261,8 +273,28 @@ fn read_object(request: &Request<'_>, object: &Object) -> Result<()> {
             }
             Ok(())
         }
+        // What does not decode is told by what is wrong with its bytes, when something is.
+        Content::Stream(stream) => decode_stream(request, stream).or_else(|failure| {
+            fatal(&failure)?;
+            stream.objects.iter().try_for_each(|pin| hash_only(request, pin))?;
+            Err(failure)
+        }),
+        Content::OfStream => Ok(()),
         _ => hash_only(request, &object.pin),
     }
+}
+
+fn decode_stream(request: &Request<'_>, stream: &Stream) -> Result<()> {
+    let mut data = StreamReader::new(request.repository.clone(), stream.clone(), request.keys.clone());
+    let mut buffer = vec![0; 1 << 20];
+    while data
+        .read(&mut buffer)
+        .map_err(|e| Failure::from_io(e, || format!("cannot read the stream {}", stream.name)))?
+        > 0
+    {
+        request.context.cancel.check()?;
+    }
+    Ok(())
 }
 
 /// Streams may be larger than memory.
@@ -284,41 +316,6 @@ fn hash_only(request: &Request<'_>, pin: &Pin) -> Result<()> {
     }
     if <[u8; 32]>::from(hash.finalize()) != pin.sha256 {
         return Err(damaged("its bytes are not those that were written"));
-    }
-    Ok(())
-}
-
-/// Each stream decoded to its end. Damage that the object's hash showed already is not told twice.
-fn decode_streams(request: &Request<'_>, report: &mut Report) -> Result<()> {
-    let broken: HashSet<String> = report.problems.iter().map(|p| p.object.clone()).collect();
-    for point in request.points {
-        if point.pins().any(|pin| broken.contains(pin.key.as_str())) || broken.contains(point.key().as_str()) {
-            continue;
-        }
-        if let Err(failure) = decode_point(request, point) {
-            fatal(&failure)?;
-            report.problems.push(Problem {
-                object: point.key().to_string(),
-                problem: failure.full(),
-                points: vec![title(point)],
-            });
-        }
-    }
-    Ok(())
-}
-
-fn decode_point(request: &Request<'_>, point: &Point) -> Result<()> {
-    let reader = PointReader::open(request.repository, point, request.keys, request.context.cancel)?;
-    let mut buffer = vec![0; 1 << 20];
-    for stream in &point.streams {
-        let mut data = reader.stream(&stream.name)?;
-        while data
-            .read(&mut buffer)
-            .map_err(|e| Failure::from_io(e, || format!("cannot read the stream {}", stream.name)))?
-            > 0
-        {
-            request.context.cancel.check()?;
-        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::durable;
 use crate::error::{Failure, Kind, Result};
 use crate::repo::keys::{self, Epoch, NamedRecipient, Operator, RecipientList};
 use crate::repo::point::FORMAT;
+use crate::repo::recipients::{self, Change, Version};
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, RepositoryInfo, names};
 use crate::store::{Store, StoreError};
@@ -58,7 +59,7 @@ impl Prepared {
             store.put(&names::fixed(name), Bytes::from_static(text.as_bytes()), None)?;
         }
         enter(&*store, &mut writer)?;
-        put_recipients(&*store, &writer.recipients)?;
+        first_list(&*store, &mut writer)?;
         match store.put_new(&names::fixed(names::REPOSITORY), json(&info)?, None) {
             Ok(()) => {}
             Err(StoreError::Exists(_)) => return Err(already(&*store)),
@@ -74,16 +75,43 @@ pub fn already(store: &dyn Store) -> Failure {
         .hint("To let this host write into it too: bkp init --join")
 }
 
+/// The list that a repository begins with. An `init` that was killed may have left one, of another repository.
+fn first_list(store: &dyn Store, writer: &mut Writer) -> Result<()> {
+    let version = Version {
+        format: FORMAT,
+        repository: writer.repository.clone(),
+        version: recipients::newest_number(store)? + 1,
+        writer: writer.id().to_owned(),
+        at: writer.info.created,
+        recipients: writer.recipients.clone(),
+    };
+    recipients::put(store, writer, &version)?;
+    put_recipients(store, &version.recipients)?;
+    writer.list_version = version.version;
+    writer.save()
+}
+
 /// Registers this host as one more writer of an existing repository, with the recipients the store names: show them to the user.
 pub fn join(repository: &Repository, name: &str, state: &Path, now: Timestamp) -> Result<Writer> {
-    let recipients = keys::list_recipients(&*repository.store)?.recipients;
+    let store = &*repository.store;
+    let (number, recipients) = recipients::claimed(store)?;
     if recipients.is_empty() {
-        return Err(Failure::new(Kind::Key, "the repository names no recipients")
-            .hint("Look at keys/recipients.json in the store"));
+        return Err(Failure::new(Kind::Key, "the repository names no recipients").hint("Look at keys/ in the store"));
     }
     let mut writer = Writer::generate(repository.id(), name, recipients, state, now)?;
-    enter(&*repository.store, &mut writer)?;
-    Ok(writer)
+    writer.list_version = number;
+    enter(store, &mut writer)?;
+    // Who was let in meanwhile could not know of this host's epoch.
+    for _ in 0..recipients::TRIES {
+        let (number, recipients) = recipients::claimed(store)?;
+        if number == writer.list_version {
+            return Ok(writer);
+        }
+        (writer.list_version, writer.recipients) = (number, recipients);
+        begin_epoch(store, &mut writer)?;
+        writer.save()?;
+    }
+    Err(recipients::busy())
 }
 
 /// Stores a new writer's epoch and public half, and its state here.
@@ -130,49 +158,60 @@ pub fn new_epoch(repository: &Repository, writer: &mut Writer) -> Result<u32> {
     Ok(writer.epoch.number)
 }
 
-fn begin_epoch(store: &dyn Store, writer: &mut Writer) -> Result<()> {
-    writer.epoch = Epoch::generate(0, &writer.recipients)?;
-    put_new_epoch(store, writer)
+fn begin_epoch(store: &dyn Store, writer: &mut Writer) -> Result<age::x25519::Identity> {
+    let identity = age::x25519::Identity::generate();
+    writer.epoch = Epoch::reseal(0, &identity, &writer.recipients)?;
+    put_new_epoch(store, writer)?;
+    Ok(identity)
 }
 
-/// Lets one more person read everything, old and new. An operator must open the epochs for it.
-pub fn add_recipient(
+/// Changes who reads, and seals every epoch anew. An operator must open the epochs for it.
+///
+/// The list is changed first, and the epochs are sealed until the list they were sealed to is still the newest one: whoever
+/// changes it last seals last, so changes made at the same time all come to hold. The state here is saved last: whatever
+/// fails before, the command can be given again.
+pub fn change_recipients(
     repository: &Repository,
     writer: &mut Writer,
-    new: NamedRecipient,
+    change: &Change,
     operator: &Operator,
+    now: Timestamp,
 ) -> Result<()> {
-    if let Some(same) = writer.recipients.iter().find(|r| r.recipient == new.recipient || r.name == new.name) {
-        return Err(Failure::usage(format!("`{}` ({}) is a recipient already", same.name, same.recipient)));
+    let store = &*repository.store;
+    let mut trust = writer.trust();
+    trust.pinned.extend(operator.trusted.clone());
+    let mut opened = open_all(store, operator, Epochs::new())?;
+    let mut version = recipients::commit(repository, writer, &trust, change, now)?;
+    writer.recipients.clone_from(&version.recipients);
+    // Before anything else this host stops sealing to who leaves.
+    if let Change::Remove(_) = change {
+        let identity = begin_epoch(store, writer)?;
+        opened.insert(writer.epoch.number, identity);
     }
-    let mut recipients = writer.recipients.clone();
-    recipients.push(new);
-    let opened = open_all(&*repository.store, operator)?;
-    reseal(repository, writer, recipients, &opened)
+    for _ in 0..recipients::TRIES {
+        reseal(store, writer, &version, &opened)?;
+        let newest = recipients::newest(repository, writer, &trust)?;
+        let known = opened.len();
+        opened = open_all(store, operator, opened)?;
+        if newest.version == version.version && opened.len() == known {
+            writer.recipients = version.recipients;
+            writer.list_version = version.version;
+            return writer.save();
+        }
+        version = newest;
+    }
+    Err(recipients::busy())
 }
 
-/// Takes a person off: their key opens no new data. What they could read before, they still can.
-pub fn remove_recipient(repository: &Repository, writer: &mut Writer, name: &str, operator: &Operator) -> Result<()> {
-    let recipients: Vec<_> =
-        writer.recipients.iter().filter(|r| r.name != name && r.recipient != name).cloned().collect();
-    if recipients.len() == writer.recipients.len() {
-        return Err(Failure::usage(format!("`{name}` is not a recipient")).hint("List them with: bkp keys list"));
-    }
-    if recipients.is_empty() {
-        return Err(Failure::new(Kind::Refused, "that is the last recipient: nobody could restore")
-            .hint("Add another one first: bkp keys add"));
-    }
-    let opened = open_all(&*repository.store, operator)?;
-    // The state here is saved last: whatever fails before, the command can be given again.
-    writer.recipients.clone_from(&recipients);
-    begin_epoch(&*repository.store, writer)?;
-    reseal(repository, writer, recipients, &opened)
-}
-
-/// Every data epoch there is; a closed one would be lost to those who come.
-fn open_all(store: &dyn Store, operator: &Operator) -> Result<Epochs> {
-    let opened = operator.epochs(store)?;
+/// Every data epoch there is, in addition to those that are open already; a closed one would be lost to those who come.
+fn open_all(store: &dyn Store, operator: &Operator, mut opened: Epochs) -> Result<Epochs> {
     let numbers: Vec<u32> = store.list("keys/")?.iter().filter_map(|e| keys::epoch_number(e.key.as_str())).collect();
+    if numbers.iter().all(|number| opened.contains_key(number)) && !numbers.is_empty() {
+        return Ok(opened);
+    }
+    for (number, identity) in operator.epochs(store)? {
+        opened.entry(number).or_insert(identity);
+    }
     if let Some(closed) = numbers.iter().find(|n| !opened.contains_key(n)) {
         return Err(Failure::new(Kind::Key, format!("this identity does not open data epoch {closed}"))
             .hint("Give all operators' identities that are needed: --identity may be repeated"));
@@ -180,22 +219,14 @@ fn open_all(store: &dyn Store, operator: &Operator) -> Result<Epochs> {
     Ok(opened)
 }
 
-fn reseal(
-    repository: &Repository,
-    writer: &mut Writer,
-    recipients: Vec<NamedRecipient>,
-    opened: &Epochs,
-) -> Result<()> {
-    let store = &*repository.store;
+fn reseal(store: &dyn Store, writer: &mut Writer, version: &Version, opened: &Epochs) -> Result<()> {
     for (number, identity) in opened {
-        let epoch = Epoch::reseal(*number, identity, &recipients)?;
+        let epoch = Epoch::reseal(*number, identity, &version.recipients)?;
         store.put(&names::epoch(*number), Bytes::from(epoch.sealed_bytes()?), None)?;
         durable::crash_point("keys:epoch-written");
         if *number == writer.epoch.number {
             writer.epoch = epoch;
         }
     }
-    put_recipients(store, &recipients)?;
-    writer.recipients = recipients;
-    writer.save()
+    put_recipients(store, &version.recipients)
 }

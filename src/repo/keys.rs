@@ -6,7 +6,7 @@
 
 use crate::error::{Context, Failure, Kind, Result};
 use crate::repo::names;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Store};
 use age::cli_common::{StdinGuard, read_identities, read_recipients};
 use age::secrecy::ExposeSecret;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -114,7 +114,7 @@ pub fn named_recipient(name: &str, role: Role, recipient: &str, now: Timestamp) 
     Ok(NamedRecipient { name: name.to_owned(), role, recipient, added: now })
 }
 
-/// `keys/recipients.json`: for people; a writer believes only its own copy.
+/// `keys/recipients.json`: a copy of the newest list for people; nobody believes it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RecipientList {
     pub recipients: Vec<NamedRecipient>,
@@ -341,17 +341,6 @@ impl RecoveryKey {
             script_lines,
             self.0.to_string().expose_secret()
         ))
-    }
-}
-
-/// Reads `keys/recipients.json`.
-pub fn list_recipients(store: &dyn Store) -> Result<RecipientList> {
-    match store::read(store, &names::fixed(names::RECIPIENTS)) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|e| Failure::failed("keys/recipients.json is damaged").because(e))
-        }
-        Err(StoreError::NotFound(_)) => Ok(RecipientList::default()),
-        Err(e) => Err(e.into()),
     }
 }
 

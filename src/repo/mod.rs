@@ -7,6 +7,7 @@
 //! Locks: none in the store. The caller holds a local lock per source during a session; safety never depends on it.
 
 pub mod catalog;
+pub mod chain;
 pub mod check;
 pub mod chunker;
 pub mod container;
@@ -17,6 +18,7 @@ pub mod names;
 pub mod point;
 pub mod proof;
 pub mod read;
+pub mod recipients;
 pub mod sign;
 pub mod write;
 pub mod writer;
@@ -99,30 +101,15 @@ impl Repository {
 
     /// Reads a pinned object, whole, and compares it with its pin.
     pub fn pinned(&self, pin: &Pin) -> Result<Vec<u8>> {
-        let damaged = |why: String| Failure::new(Kind::Verification, format!("{} is damaged: {why}", pin.key));
-        let object = match self.store.get(&pin.key, None) {
-            Ok(object) => object,
-            Err(StoreError::NotFound(key)) => {
-                return Err(Failure::new(Kind::Verification, format!("{key} is missing from the store")));
-            }
-            Err(e) => return Err(e.into()),
-        };
-        // What is there instead may be larger than memory.
-        let mut bytes = Vec::with_capacity(pin.size as usize);
-        let read = object.take(pin.size.saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(|e| Failure::from(StoreError::from_reader(e, &pin.key)))?;
-        if bytes.len() as u64 > pin.size {
-            return Err(damaged(format!("it has more than {} bytes", pin.size)));
-        }
-        if bytes.len() as u64 != pin.size {
-            return Err(damaged(format!("it has {} bytes instead of {}", bytes.len(), pin.size)));
-        }
-        if names::sha256(&bytes) != pin.sha256 {
-            return Err(damaged("its bytes are not those that were written".into()));
-        }
-        Ok(bytes)
+        let (mut object, passed) = read::Counted::open(self, pin)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(pin.size).unwrap_or_default().min(LARGEST_AT_ONCE));
+        object.read_to_end(&mut bytes).map_err(|e| Failure::from(StoreError::from_reader(e, &pin.key)))?;
+        passed.must_be(pin).map(|()| bytes)
     }
 }
+
+/// Memory is not taken for more than this before there is data for it.
+const LARGEST_AT_ONCE: usize = 64 << 20;
 
 #[derive(Deserialize)]
 struct FormatOnly {

@@ -22,6 +22,15 @@ pub fn epoch(number: u32) -> Key {
     key(format!("keys/epoch-{number:04}.age"))
 }
 
+/// One version of the list of recipients.
+pub fn recipients(number: u32) -> Key {
+    key(format!("keys/recipients-{number:04}.json"))
+}
+
+pub fn recipients_number(key: &str) -> Option<u32> {
+    key.strip_prefix("keys/recipients-")?.strip_suffix(".json")?.parse().ok()
+}
+
 pub fn writer(writer: &str) -> Key {
     key(format!("{WRITERS}{writer}.json"))
 }

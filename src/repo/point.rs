@@ -80,7 +80,24 @@ pub struct Point {
     pub bytes: u64,
     pub added: u64,
     pub warnings: u64,
+    /// The same in all points of a stack that were begun together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackRun>,
+    /// Absent for a backup like any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
 }
+
+/// One backup of a whole stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackRun {
+    pub name: String,
+    /// `UTC-ID` of the run.
+    pub run: String,
+}
+
+/// What a source was just before a restore replaced it: kept to go back, and never taken for the source's newest backup.
+pub const SAFETY: &str = "safety";
 
 /// What only those who restore may read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -94,6 +111,9 @@ pub struct Body {
     #[serde(default)]
     pub notes: Vec<String>,
     pub position: Option<serde_json::Value>,
+    /// What the engine itself wants to find again when it loads.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub details: serde_json::Value,
     pub restore: String,
     #[serde(default)]
     pub credentials: Vec<serde_json::Value>,
@@ -107,6 +127,10 @@ impl Point {
     /// The id that people type.
     pub fn id(&self) -> &str {
         names::short_id(&self.point)
+    }
+
+    pub fn is_safety(&self) -> bool {
+        self.purpose.as_deref() == Some(SAFETY)
     }
 
     /// Objects that this point pins itself (packs are pinned by its index).

@@ -79,6 +79,13 @@ pub fn verify(envelope: &[u8], payload_type: &str, key: &VerifyingKey, what: &st
     Err(bad("it is not signed by the writer it claims").hint("Somebody else wrote it, or it was changed; look at who can write to the store, and compare the writer's key with your recovery key file"))
 }
 
+/// What an envelope holds, without a look at who signed it: to be shown, or to learn whose key to ask for.
+pub fn unverified(envelope: &[u8], what: &str) -> Result<Vec<u8>> {
+    let damaged = || Failure::new(Kind::Verification, format!("{what} is damaged"));
+    let envelope: Envelope = serde_json::from_slice(envelope).map_err(|e| damaged().because(e))?;
+    BASE64.decode(&envelope.payload).map_err(|e| damaged().because(e))
+}
+
 /// Public keys of writers, and where they come from.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {

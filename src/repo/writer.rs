@@ -35,6 +35,9 @@ struct Stored {
     signing_key: String,
     secret: String,
     recipients: Vec<NamedRecipient>,
+    /// Absent in states of older versions.
+    #[serde(default)]
+    list_version: u32,
     epoch: Epoch,
 }
 
@@ -46,6 +49,8 @@ pub struct Writer {
     secret: Zeroizing<[u8; 32]>,
     identity: age::x25519::Identity,
     pub recipients: Vec<NamedRecipient>,
+    /// Number of the list in the repository that `recipients` is from: the store must not come with an older one.
+    pub list_version: u32,
     pub epoch: Epoch,
     path: PathBuf,
 }
@@ -95,7 +100,8 @@ impl Writer {
         };
         let epoch = Epoch::generate(1, &recipients)?;
         let path = state_file(state, repository);
-        Ok(Writer { repository: repository.to_owned(), info, signing, secret, identity, recipients, epoch, path })
+        let repository = repository.to_owned();
+        Ok(Writer { repository, info, signing, secret, identity, recipients, list_version: 0, epoch, path })
     }
 
     /// `None` when this installation is no writer of the repository.
@@ -122,6 +128,7 @@ impl Writer {
             secret: bytes(&stored.secret).ok_or_else(|| damaged("the secret"))?,
             identity: stored.identity.parse().map_err(|_| damaged("the identity"))?,
             recipients: stored.recipients,
+            list_version: stored.list_version,
             epoch: stored.epoch,
             path,
         }))
@@ -137,11 +144,17 @@ impl Writer {
             signing_key: BASE64.encode(self.signing.to_bytes()),
             secret: BASE64.encode(&self.secret[..]),
             recipients: self.recipients.clone(),
+            list_version: self.list_version,
             epoch: self.epoch.clone(),
         };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&stored).map_err(|e| Failure::failed(what()).because(e))?);
         durable::create_private_directory(durable::parent_of(&self.path)).context(what)?;
         durable::write(&self.path, &text, 0o600).context(what)
+    }
+
+    /// Where the newest points that this writer made are remembered.
+    pub fn series_memory(&self) -> PathBuf {
+        durable::parent_of(&self.path).join("series")
     }
 
     pub fn id(&self) -> &str {

@@ -161,10 +161,105 @@ fn a_damaged_point_is_named_and_an_older_one_still_restores() {
         fs::remove_dir_all(host.path("home/to")).unwrap();
         fs::write(&second, &good).unwrap();
     }
-    // A point whose object is gone does not exist; the next run builds on the one before.
+    // A point whose object is gone does not exist; the next run builds on the one before. But its place in the chain is known.
     fs::remove_file(&second).unwrap();
+    let gone = key(&host, &second);
+    host.run(&["check"]).ends(4).says(gone).says("this host wrote it as number 2");
     host.run(&["backup", "docs"]).ends(0);
+    host.read(&["check", "--level", "readable"]).ends(4).says("points are missing");
+    host.read(&["restore", "docs", "--to", "to"]).ends(0);
+    assert_eq!(fs::read_to_string(host.path("home/to/small")).unwrap(), "new");
+}
+
+/// Names of the points of `docs`, oldest first, made one second apart.
+fn chain_of_three(host: &Host) -> Vec<PathBuf> {
+    for text in ["second", "third"] {
+        host.next_second();
+        fs::write(host.path("data/docs/small"), text).unwrap();
+        host.run(&["backup", "docs"]).ends(0);
+    }
+    host.objects("points").into_iter().filter(|p| key(host, p).contains("/docs/")).collect()
+}
+
+#[test]
+fn a_point_that_was_taken_out_of_the_middle_is_named() {
+    let host = host();
+    let points = chain_of_three(&host);
+    fs::remove_file(&points[1]).unwrap();
+    let name = key(&host, &points[1]).to_owned();
+    host.run(&["check", "docs"]).ends(4).says(&name).says("it is missing");
+    // Whoever reads elsewhere sees it too.
+    let other = Host::bare();
+    let mut command = other.command(&["check", "--repo", host.store().to_str().unwrap()]);
+    command.env("BKP_IDENTITY", host.identity());
+    other.finish(other.start(command)).ends(4).says(&name);
+    // Points that are older than the oldest there is were removed on purpose.
+    fs::remove_file(&points[0]).unwrap();
+    host.run(&["check", "docs"]).ends(0);
+}
+
+#[test]
+fn a_store_that_was_rolled_back_is_told_by_the_writer_and_no_number_is_given_twice() {
+    let host = host();
+    let points = chain_of_three(&host);
+    let lost = fs::read(&points[2]).unwrap();
+    fs::remove_file(&points[2]).unwrap();
+    host.run(&["check"]).ends(4).says(key(&host, &points[2])).says("this host wrote it as number 3");
+    host.run(&["backup", "docs"]).ends(0);
+    // When it comes back all numbers are there, each once.
+    fs::write(&points[2], lost).unwrap();
     host.is_well();
+}
+
+#[test]
+fn a_fork_is_told_with_both_points() {
+    let host = host();
+    let series = fs::read_dir(host.path("state/repositories")).unwrap().next().unwrap().unwrap().path().join("series");
+    let before = fs::read(series.join("docs.json")).unwrap();
+    host.next_second();
+    host.run(&["backup", "docs"]).ends(0);
+    // As when the state is put back from an old copy, and the store does not show its newest point at that moment.
+    let points: Vec<_> = host.objects("points").into_iter().filter(|p| key(&host, p).contains("/docs/")).collect();
+    let hidden = fs::read(&points[1]).unwrap();
+    fs::remove_file(&points[1]).unwrap();
+    fs::write(series.join("docs.json"), before).unwrap();
+    host.next_second();
+    host.run(&["backup", "docs"]).ends(0);
+    fs::write(&points[1], hidden).unwrap();
+    let name = points[1].file_name().unwrap().to_str().unwrap();
+    host.run(&["check"]).ends(4).says("fork: ").says(name).says("number 2");
+}
+
+#[test]
+fn damage_stays_in_the_status_until_it_is_seen_mended() {
+    let host = host();
+    let pack = host.objects("p").pop().unwrap();
+    let good = fs::read(&pack).unwrap();
+    damage(&pack, "flipped");
+    host.run(&["status"]).ends(0);
+    host.run(&["check"]).ends(4);
+    for _ in 0..2 {
+        let status = host.run(&["status"]).ends(4).says("DAMAGED").says(key(&host, &pack)).says("affects docs/");
+        assert!(!status.out.contains("All is well"), "{status:?}");
+    }
+    let document = host.run(&["status", "--json"]).ends(4).json();
+    let of = |source: &str| document["sources"].as_array().unwrap().iter().find(|s| s["source"] == source).cloned();
+    assert_eq!(of("docs").unwrap()["verdict"], "damaged");
+    assert_eq!(of("dump").unwrap()["verdict"], "protected");
+    assert_eq!(document["ok"], false);
+    // A check of something else, or of a part, says nothing about it.
+    host.run(&["check", "dump"]).ends(0);
+    host.run(&["check", "--sample", "1%"]).says("");
+    host.run(&["status"]).ends(4);
+    // A newer point that is whole protects again; the old one stays listed.
+    fs::remove_file(&pack).unwrap();
+    fs::write(host.path("cache-is-gone"), "").unwrap();
+    host.next_second();
+    host.run(&["backup", "docs"]).ends(0);
+    host.run(&["status"]).ends(0).says("DAMAGED").says(key(&host, &pack));
+    fs::write(&pack, &good).unwrap();
+    host.run(&["check"]).ends(0);
+    host.run(&["status"]).ends(0).says_not("DAMAGED");
 }
 
 #[test]

@@ -207,3 +207,18 @@ fn the_object_store_goes_away_in_the_middle() {
     fs::write(host.path("secret"), "not-the-password").unwrap();
     run(&["backup"]).fails(12, "", "credentials");
 }
+
+#[test]
+fn doctor_works_where_the_store_can_only_be_read() {
+    let host = Host::of_nobody();
+    let store = host.text("store");
+    crate::support::run("chmod", &["-R", "a-w", &store], host.root());
+    let mut command = host.command(&["doctor"]);
+    command.env("BKP_STATE_DIR", host.path("no-state")).env("BKP_IDENTITY", host.identity());
+    let answer = host.finish(host.start(command)).ends(0);
+    answer.says("it cannot be written to from here").says("opens 1 data epoch");
+    // A host that writes cannot do its work then.
+    host.run(&["doctor"]).ends(1).says("FAILED");
+    crate::support::run("chmod", &["-R", "u+w", &store], host.root());
+    host.run(&["doctor"]).ends(0);
+}

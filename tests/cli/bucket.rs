@@ -32,6 +32,13 @@ fn options_describe_a_bucket() {
     let ok = |words: &[&str]| host.ok(&[words, &options].concat());
     let made = ok(&["init", "--recovery-key", "key.txt", "--json"]).document();
     assert_eq!(made["store"]["conditional_put"], true, "{made}");
+    let key = std::fs::read_to_string(host.path("key.txt")).unwrap();
+    assert!(
+        key.contains(&format!("# location: {url}/ at {endpoint}\n"))
+            || key.contains(&format!("# location: {url} at {endpoint}\n")),
+        "{}",
+        key.lines().take(6).collect::<String>()
+    );
     ok(&["backup", "--source", "sqlite:app.db"]);
     ok(&["restore", "app", "--to", "restored.db", "--identity", "key.txt"]);
     assert_eq!(read_database(&host.path("restored.db")), ["one"]);
@@ -70,9 +77,31 @@ fn the_configuration_describes_a_bucket_that_locks() {
         format!("some/prefix/w/{}/points/app/{}", point["writer"].as_str().unwrap(), point["point"].as_str().unwrap());
     let head = minio.ask(async |client| client.head_object().bucket(&bucket).key(&key).send().await.unwrap());
     assert_eq!(head.object_lock_mode().unwrap().as_str(), "GOVERNANCE");
+    everything_of_the_point_is_locked(minio, &bucket, point["writer"].as_str().unwrap());
     run(&["restore", "app", "--to", "restored.db", "--identity", "key.txt"]);
     assert_eq!(read_database(&host.path("restored.db")), ["one"]);
     assert!(run(&["doctor"]).stdout.contains("backups are locked"));
+}
+
+/// Points, streams and bodies are locked for nearly a day yet, and no version of them can be deleted.
+fn everything_of_the_point_is_locked(minio: &Minio, bucket: &str, writer: &str) {
+    let tomorrow = jiff::Timestamp::now().as_second() + 23 * 3600;
+    for kind in ["points", "s", "b"] {
+        let prefix = format!("some/prefix/w/{writer}/{kind}/");
+        minio.ask(async |client| {
+            let listed = client.list_object_versions().bucket(bucket).prefix(&prefix).send().await.unwrap();
+            assert_eq!(listed.versions().len(), 1, "{prefix}");
+            for version in listed.versions() {
+                let key = version.key().unwrap();
+                let head = client.head_object().bucket(bucket).key(key).send().await.unwrap();
+                assert_eq!(head.object_lock_mode().unwrap().as_str(), "GOVERNANCE", "{key}");
+                assert!(head.object_lock_retain_until_date().unwrap().secs() > tomorrow, "{key}");
+                let delete = client.delete_object().bucket(bucket).key(key);
+                let refused = delete.set_version_id(version.version_id.clone()).send().await;
+                assert!(refused.is_err(), "{key} could be deleted");
+            }
+        });
+    }
 }
 
 #[test]

@@ -18,12 +18,13 @@ pub fn engine(path: &Path) -> CommandEngine {
         stream: "rows.txt".into(),
         terminator: Some("row 199999".into()),
         restore: None,
+        limit: Settings::LIMIT,
     })
 }
 
 fn shell(script: &str) -> Settings {
     let run = vec!["sh".into(), "-c".into(), script.into()];
-    Settings { run, stream: Settings::STREAM.into(), terminator: None, restore: None }
+    Settings { run, stream: Settings::STREAM.into(), terminator: None, restore: None, limit: Settings::LIMIT }
 }
 
 #[test]
@@ -49,6 +50,28 @@ fn a_dump_without_its_terminator_makes_no_stream() {
     let failure = dump_into(&CommandEngine::new(settings), &mut sink, scratch.path()).unwrap_err();
     assert!(failure.to_string().contains("terminator"), "{failure}");
     assert!(sink.streams.is_empty());
+}
+
+#[test]
+fn a_command_that_takes_too_long_is_killed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let settings = Settings { limit: std::time::Duration::from_millis(300), ..shell("echo rows; sleep 1000") };
+    let mut sink = MemorySink::new();
+    let failure = dump_into(&CommandEngine::new(settings), &mut sink, scratch.path()).unwrap_err();
+    assert!(failure.to_string().contains("ran longer than its limit"), "{failure}");
+    assert!(sink.streams.is_empty());
+}
+
+#[test]
+fn what_a_command_leaves_behind_does_not_hold_the_dump() {
+    let scratch = tempfile::tempdir().unwrap();
+    for script in ["echo rows; sleep 1000 &", "echo rows; setsid sleep 60 &"] {
+        let mut sink = MemorySink::new();
+        let failure = dump_into(&CommandEngine::new(shell(script)), &mut sink, scratch.path()).unwrap_err();
+        assert!(failure.to_string().contains("a process it left behind kept its output open"), "{failure}");
+        assert!(failure.next_step().unwrap().contains("/dev/null"), "{failure:?}");
+        assert!(sink.streams.is_empty());
+    }
 }
 
 #[test]

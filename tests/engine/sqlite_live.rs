@@ -183,3 +183,36 @@ fn a_crash_leaves_the_old_or_the_new_database() {
         assert_eq!(fingerprint(&path).unwrap(), origin.fingerprint, "{point}");
     }
 }
+
+#[test]
+fn a_database_of_many_steps_is_copied_as_of_one_instant_while_it_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.db");
+    sql(&path, "PRAGMA journal_mode = WAL; CREATE TABLE filler(data); CREATE TABLE a(n); CREATE TABLE b(n)");
+    // Several times what one step copies.
+    sql(
+        &path,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1600) INSERT INTO filler SELECT randomblob(65536) FROM n",
+    );
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let origin = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let connection = rusqlite::Connection::open(&path).unwrap();
+            connection.busy_timeout(Duration::from_secs(10)).unwrap();
+            let mut commits = 0;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) || commits == 0 {
+                connection
+                    .execute_batch("BEGIN IMMEDIATE; INSERT INTO a VALUES (1); INSERT INTO b VALUES (1); COMMIT")
+                    .unwrap();
+                commits += 1;
+            }
+        });
+        let origin = dump(&engine(&path));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        writer.join().unwrap();
+        origin.unwrap()
+    });
+    let count = |table: &str| origin.fingerprint.parts[&format!("table {table}")].count;
+    assert_eq!(count("filler"), 1600);
+    assert_eq!(count("a"), count("b"), "the copy is not of one instant");
+}

@@ -64,7 +64,12 @@ impl MemorySink {
     }
 
     pub fn into_origin(self, dumped: &Dumped) -> MemoryOrigin {
-        MemoryOrigin { streams: self.streams, tree: self.tree, fingerprint: dumped.fingerprint.clone() }
+        MemoryOrigin {
+            streams: self.streams,
+            tree: self.tree,
+            fingerprint: dumped.fingerprint.clone(),
+            details: dumped.details.clone(),
+        }
     }
 
     fn take_bytes(&mut self, bytes: u64) -> Result<()> {
@@ -164,9 +169,14 @@ pub struct MemoryOrigin {
     pub streams: BTreeMap<String, Vec<u8>>,
     pub tree: Option<MemoryTree>,
     pub fingerprint: Fingerprint,
+    pub details: serde_json::Value,
 }
 
 impl Origin for MemoryOrigin {
+    fn details(&self) -> &serde_json::Value {
+        &self.details
+    }
+
     fn streams(&self) -> Vec<String> {
         self.streams.keys().cloned().collect()
     }
@@ -248,7 +258,7 @@ pub fn load_from(
 ) -> Result<bkp::engine::Loaded> {
     let (meter, cancel) = (bkp::event::Meter::default(), bkp::event::Cancel::default());
     let context = bkp::event::Context { events: &bkp::event::Silent, meter: &meter, cancel: &cancel };
-    engine.load(origin, target, &bkp::engine::LoadRun { context, path: None, keep_replaced: false })
+    engine.load(origin, target, &bkp::engine::LoadRun { context, part: bkp::engine::Part::Whole, keep_replaced: false })
 }
 
 /// The whole tar stream must be what the catalogue says: entry by entry without a gap, chunks cut as `docs/FORMAT.md` §7 promises.

@@ -4,10 +4,13 @@
 //! that installs what is missing; it is never passed over in silence.
 #![allow(dead_code, clippy::unwrap_used)] // each test binary uses its own part of this, and all of it is test
 
+pub mod docker;
 pub mod fake_s3;
 pub mod fault;
 pub mod host;
+pub mod host_server;
 pub mod minio;
+pub mod supervisor;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,6 +45,10 @@ fn find(server: &Server) -> Option<PathBuf> {
     if let Ok(answer) = Command::new("go").args(["env", "GOPATH"]).output() {
         directories.push(Path::new(String::from_utf8_lossy(&answer.stdout).trim()).join("bin"));
     }
+    // Servers are not on everybody's PATH.
+    directories.push("/usr/sbin".into());
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    directories.extend(versions.map(|version| version.path().join("bin")));
     directories.extend(std::env::home_dir().map(|home| home.join("go/bin")));
     directories.into_iter().map(|directory| directory.join(server.program)).find(|path| path.is_file())
 }
@@ -64,14 +71,19 @@ pub fn free_port() -> u16 {
 }
 
 /// Waits for a condition, at most `seconds`.
-pub fn wait_for<T>(what: &str, seconds: u64, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, seconds: u64, condition: impl FnMut() -> Option<T>) -> T {
+    wait_for_every(20, what, seconds, condition)
+}
+
+/// The same for a condition that is expensive to look at.
+pub fn wait_for_every<T>(pause_ms: u64, what: &str, seconds: u64, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
     loop {
         if let Some(value) = condition() {
             return value;
         }
         assert!(std::time::Instant::now() < end, "{what} did not happen within {seconds} s");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
     }
 }
 

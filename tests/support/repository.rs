@@ -62,7 +62,8 @@ impl Fixture {
     }
 
     pub fn session(&self, source: &str, options: Options) -> Result<Session<'_>> {
-        Session::begin(&self.repository, &self.writer, source, options, &self.cancel, at("2026-01-01T00:00:00Z"))
+        // After all that tests write: what is from the future is not built upon.
+        Session::begin(&self.repository, &self.writer, source, options, &self.cancel, at("2028-01-01T00:00:00Z"))
     }
 
     pub fn keys(&self) -> Keyring {
@@ -156,6 +157,8 @@ pub fn draft(consistent_at: &str) -> Draft {
         consistent_at,
         written_at: consistent_at,
         host: "host".into(),
+        stack: None,
+        purpose: None,
         body: Body { restore: "by hand".into(), ..Body::default() },
     }
 }

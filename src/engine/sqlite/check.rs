@@ -7,6 +7,7 @@
 
 use super::open;
 use crate::error::{Context, Failure, Kind, Result};
+use crate::event::Cancel;
 use rusqlite::{Connection, ToSql};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,13 +17,17 @@ const ASKED: u32 = 20;
 const TOLD: usize = 3;
 
 /// Checks the file `copy`; `shown` is what messages call it. Gives the warnings.
-pub fn sound(copy: &Path, shown: &Path) -> Result<Vec<String>> {
+pub fn sound(copy: &Path, shown: &Path, cancel: &Cancel) -> Result<Vec<String>> {
     let connection = open::still(copy).map_err(|e| renamed(e, shown))?;
     let mut warnings = Vec::new();
     whole_pages(&connection, copy, shown)?;
-    integrity(&connection, shown, &mut warnings)?;
-    foreign_keys(&connection, shown, &mut warnings)?;
-    Ok(warnings)
+    let checked = open::interruptible(&connection, cancel, || {
+        integrity(&connection, shown, &mut warnings)?;
+        foreign_keys(&connection, shown, &mut warnings)
+    });
+    // What an interrupted check complains of is the interruption.
+    cancel.check()?;
+    checked.map(|()| warnings)
 }
 
 /// The copy is a spool file nobody knows: messages speak of the database itself.

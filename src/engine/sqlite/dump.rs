@@ -1,9 +1,9 @@
-//! From a living database to a stream: copy in one step, check the copy, send it.
+//! From a living database to a stream: copy it under one read lock, check the copy, send it.
 //!
-//! One step, because a backup in small steps begins anew whenever somebody writes, and never ends. In WAL mode writers do
-//! not notice; with a rollback journal they wait until the step is over (`notes` says how long). A signal is seen before and
-//! after the step, not within it.
-//! `consistent_at` is read just before the step: all that was committed by then is in the copy.
+//! A backup in steps begins anew whenever somebody has written between two of them, and never ends, unless its connection keeps
+//! a read transaction open over all of them: then every step sees the same snapshot. In WAL mode writers do not notice; with a
+//! rollback journal they wait until the copy is made (`notes` says how long). A signal is seen between the steps.
+//! `consistent_at` is read just before the transaction: all that was committed by then is in the copy.
 
 use super::{check, fingerprint, open};
 use crate::engine::transfer::Metered;
@@ -19,6 +19,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+/// Pages between two looks at the signal: a fraction of a second of copying.
+const PAGES: i32 = 8192;
 /// Where the number of the library that wrote the file last stands in its header.
 const WRITER_AT: u64 = 96;
 
@@ -27,7 +29,7 @@ pub fn dump(path: &Path, name: &str, patience: Duration, sink: &mut dyn Sink, ru
     let copy = run.scratch.join("copy.db");
     let (consistent_at, waited) = copy_in_one_step(path, &copy, patience, run)?;
     let (warnings, fingerprint) = std::thread::scope(|scope| {
-        let checks = scope.spawn(|| check::sound(&copy, path));
+        let checks = scope.spawn(|| check::sound(&copy, path, run.context.cancel));
         let fingerprint = fingerprint::of_still(&copy, path, run.context.cancel);
         // The check comes first: of a damaged file it knows more than that it could not be read.
         let warnings = checks.join().expect("a check does not panic")?;
@@ -38,6 +40,8 @@ pub fn dump(path: &Path, name: &str, patience: Duration, sink: &mut dyn Sink, ru
     send(path, name, &copy, sink, run)?;
     std::fs::remove_file(&copy).context(|| format!("cannot remove {}", copy.display()))?;
     Ok(Dumped {
+        position: None,
+        details: serde_json::Value::Null,
         version,
         consistent_at,
         inventory,
@@ -74,12 +78,19 @@ fn copy_in_one_step(
     let step = |destination: &mut Connection| {
         let mut moment = (Timestamp::now(), Instant::now());
         let done = open::patiently(path, patience, cancel, || {
-            // A backup that found the source locked is begun anew: nothing was copied yet.
-            let backup = Backup::new(&source, destination)?;
             moment = (Timestamp::now(), Instant::now());
-            match backup.step(-1)? {
-                StepResult::Done => Ok(Some(())),
-                _ => Ok(None),
+            // The first read takes the lock, and the snapshot with it.
+            let held = source.unchecked_transaction()?;
+            held.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+            let backup = Backup::new(&source, destination)?;
+            loop {
+                match backup.step(PAGES)? {
+                    StepResult::Done => return Ok(Some(())),
+                    StepResult::More if cancel.check().is_err() => return Ok(None),
+                    StepResult::More => {}
+                    // Nothing that was copied counts: it is begun anew.
+                    _ => return Ok(None),
+                }
             }
         })?;
         done.map_err(|error| match error.sqlite_error_code() {

@@ -3,7 +3,8 @@
 //! 1. The new database is written, checked and compared beside the old one.
 //! 2. Refused while another process has the old one open. SQLite is made to settle the old one: its journal or `-wal` is
 //!    applied to it and removed (`journal_mode = DELETE`), then it is locked. A crash here leaves the old database, whole.
-//! 3. One rename replaces it, under the lock. Before: the old database alone; after: the new one alone.
+//! 3. One rename replaces it, under the lock. Before: the old database alone; after: the new one alone. Where no safety
+//!    backup has it, the old one gets a second name first.
 //!
 //! An old database too broken for step 2 is moved out of the way first, then its journals, then the new one gets the name: a crash
 //! in between leaves no database, with everything kept as `*.replaced-…`. Those are never deleted: no safety copy exists of them.
@@ -55,6 +56,9 @@ pub fn replace(origin: &dyn Origin, path: &Path, patience: Duration, run: &LoadR
     nobody_has_it(path)?;
     match settle(path, old.is_some(), patience, run)? {
         Old::Locked(connection) => {
+            if run.keep_replaced {
+                loaded.warnings.push(keep(path)?);
+            }
             durable::crash_point("restore:before-live");
             file.commit(path).context(|| format!("cannot replace {}", path.display()))?;
             durable::crash_point("restore:after-live");
@@ -66,6 +70,23 @@ pub fn replace(origin: &dyn Origin, path: &Path, patience: Duration, run: &LoadR
         }
     }
     Ok(loaded)
+}
+
+/// The old database under a second name, before the new one takes its first. It is settled: no journal belongs to it.
+fn keep(path: &Path) -> Result<String> {
+    let aside = place::beside(path, &replaced_mark());
+    durable::also_name(path, &aside).map_err(|e| {
+        Failure::from_io(e, || format!("cannot keep {} as {}; nothing was changed", path.display(), aside.display()))
+            .hint("Copy it elsewhere by hand, or make the safety backup work")
+    })?;
+    Ok(format!(
+        "what was replaced is kept as {}, for no backup may have all of it; remove it when nothing in it is needed",
+        aside.display()
+    ))
+}
+
+fn replaced_mark() -> String {
+    format!(".replaced-{}", durable::random_hex(4))
 }
 
 /// The application could not open a database of another owner, so there is none.
@@ -175,7 +196,7 @@ fn nobody_locks_it(path: &Path) -> Result<()> {
 
 /// Moves the database first, so that no journal is ever missing from under its name, then what belongs to it.
 fn move_away(path: &Path) -> Result<Vec<String>> {
-    let mark = format!(".replaced-{}", durable::random_hex(4));
+    let mark = replaced_mark();
     let mut warnings = Vec::new();
     for suffix in [""].into_iter().chain(SUFFIXES) {
         let from = place::beside(path, suffix);

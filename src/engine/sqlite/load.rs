@@ -34,7 +34,7 @@ pub fn into_new(origin: &dyn Origin, path: &Path, run: &LoadRun<'_>) -> Result<L
 pub fn receive(origin: &dyn Origin, target: &Path, run: &LoadRun<'_>) -> Result<(TempFile, Loaded)> {
     let mut data = transfer::only_stream(origin, run)?;
     let file = transfer::receive(&mut data, target)?;
-    let warnings = check::sound(file.path(), target)?;
+    let warnings = check::sound(file.path(), target, run.context.cancel)?;
     let found = fingerprint::of_still(file.path(), target, run.context.cancel)?;
     let different = fingerprint::differences(origin.fingerprint(), &found);
     if !different.is_empty() {

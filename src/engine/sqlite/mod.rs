@@ -9,6 +9,7 @@
 
 use super::{DumpRun, Dumped, Engine, LoadRun, Loaded, Origin, Sink, Target};
 use crate::error::Result;
+use crate::exec::docker::{Docker, WritingContainer};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,6 +57,13 @@ impl Engine for Sqlite {
         self.settings.path.display().to_string()
     }
 
+    fn writers(&self) -> Result<Vec<WritingContainer>> {
+        match (Docker::connect(), self.settings.path.parent()) {
+            (Ok(docker), Some(directory)) => docker.writers_of(directory),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     fn preflight(&self) -> Result<()> {
         let path = place::find(&self.settings.path)?;
         open::glance(&path)
@@ -72,8 +80,10 @@ impl Engine for Sqlite {
         match target {
             Target::New(path) => load::into_new(origin, path, run),
             Target::Live(_) => live::replace(origin, &self.settings.path, self.patience, run),
-            Target::Command => Err(crate::error::Failure::usage("a SQLite database is restored into a file")
-                .hint("Give the new file with --to")),
+            Target::Command | Target::NewVolume(_) | Target::NewDatabases(_) => {
+                Err(crate::error::Failure::usage("a SQLite database is restored into a file")
+                    .hint("Give the new file with --to"))
+            }
         }
     }
 }

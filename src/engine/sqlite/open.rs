@@ -69,6 +69,7 @@ pub fn patiently<T>(
             Err(error) if busy(&error) => {}
             Err(error) => return Ok(Err(error)),
         }
+        cancel.check()?;
         if begun.elapsed() >= patience {
             return Err(Failure::new(
                 Kind::TryLater,
@@ -78,6 +79,24 @@ pub fn patiently<T>(
         }
         std::thread::sleep(PAUSE); // SQLite does not wait where that could be a deadlock
     }
+}
+
+/// Runs long queries on `connection`, and stops them when a signal comes: they fail then.
+pub fn interruptible<T>(connection: &Connection, cancel: &Cancel, work: impl FnOnce() -> T) -> T {
+    let handle = connection.get_interrupt_handle();
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while ended.recv_timeout(PAUSE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                if cancel.check().is_err() {
+                    handle.interrupt();
+                }
+            }
+        });
+        let outcome = work();
+        drop(done);
+        outcome
+    })
 }
 
 pub fn busy(error: &rusqlite::Error) -> bool {
@@ -160,4 +179,21 @@ pub fn failure(error: rusqlite::Error, path: &Path) -> Failure {
         _ => Failure::failed(format!("SQLite cannot work with {shown}")),
     };
     failure.because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_ends_a_query_that_would_never_end() {
+        let connection = Connection::open_in_memory().unwrap();
+        let cancel = Cancel::default();
+        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| cancel.set(Kind::Terminated));
+            interruptible(&connection, &cancel, || connection.query_row(endless, [], |row| row.get::<_, i64>(0)))
+        });
+        assert_eq!(outcome.unwrap_err().sqlite_error_code(), Some(ErrorCode::OperationInterrupted));
+    }
 }

@@ -7,13 +7,15 @@
 use crate::engine::{
     DumpRun, Dumped, Engine, Fingerprint, FingerprintPart, LoadRun, Loaded, Origin, Sink, Target, TreeSink,
 };
-use crate::error::{Context, Failure, Result};
+use crate::error::{Context, Failure, Kind, Result};
 use crate::event;
+use crate::exec::docker::{Docker, Quiet, WritingContainer};
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 mod acl;
@@ -24,18 +26,27 @@ mod dump;
 mod entry;
 mod group;
 mod header;
+mod live_database;
 mod load;
 mod memory;
+mod named;
 mod sparse;
 mod store;
 mod walk;
+
+pub use walk::{ASIDE_PREFIX, STAGING_PREFIX};
 
 /// How the digest of a tree is made.
 pub const METHOD: &str = "tree-1: BLAKE3 over path, kind, link, mode, owner, device, size, mtime, content hash and xattrs hash of each entry, in order";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// The directory; for a named volume, where Docker keeps it unless Docker says otherwise.
     pub path: PathBuf,
+    /// Name of the Docker volume.
+    pub name: Option<String>,
+    /// Keep the containers that write into it still during a dump.
+    pub quiesce: Option<Quiet>,
     /// Patterns of what belongs to the volume; none: everything. They are relative to it; one without a slash fits at any depth.
     pub include: Vec<String>,
     /// Patterns of what does not; a directory is left out with all that is in it.
@@ -44,13 +55,31 @@ pub struct Settings {
     pub one_file_system: bool,
     /// Read everything in every run, for file systems whose times cannot be trusted.
     pub read_all: bool,
+    /// Directories that are never part of it, wherever they are: the repository, and those of bkp itself.
+    pub apart: Vec<PathBuf>,
 }
 
 impl Settings {
     /// Everything beneath `path`.
     pub fn of(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Settings { path, include: Vec::new(), exclude: Vec::new(), one_file_system: true, read_all: false }
+        Settings {
+            path,
+            name: None,
+            quiesce: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            one_file_system: true,
+            read_all: false,
+            apart: Vec::new(),
+        }
+    }
+
+    /// The same at the place where Docker has the volume.
+    fn located(&self) -> Result<Self> {
+        let found = self.name.as_deref().map(named::find).transpose()?.flatten();
+        let path = found.map_or_else(|| self.path.clone(), |volume| volume.mountpoint);
+        Ok(Settings { path, ..self.clone() })
     }
 
     /// Whether there may be something in the volume that no backup has.
@@ -59,7 +88,17 @@ impl Settings {
     }
 
     fn rules(&self) -> Result<walk::Rules> {
-        walk::Rules::new(&self.include, &self.exclude, self.one_file_system)
+        let rules = walk::Rules::new(&self.include, &self.exclude, self.one_file_system)?;
+        Ok(rules.without(self.apart.iter().filter_map(|path| identity(path))))
+    }
+
+    /// A directory of `apart` that is the volume, or is in it. By device and inode, for paths may lead through links.
+    fn apart_within(&self) -> Option<&PathBuf> {
+        let volume = identity(&self.path)?;
+        self.apart.iter().find(|path| {
+            let real = path.canonicalize().ok();
+            real.is_some_and(|real| real.ancestors().any(|above| identity(above) == Some(volume)))
+        })
     }
 
     /// The one place where a symbolic link may lead: to the volume itself.
@@ -75,6 +114,11 @@ impl Settings {
             }
         })
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 #[derive(Debug)]
@@ -97,9 +141,31 @@ impl Engine for Volume {
         self.settings.path.display().to_string()
     }
 
+    fn writers(&self) -> Result<Vec<WritingContainer>> {
+        match Docker::connect() {
+            Ok(docker) => docker.writers_of(&self.settings.located()?.path),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn quiesce(&self) -> Option<Quiet> {
+        self.settings.quiesce
+    }
+
     fn preflight(&self) -> Result<()> {
         self.settings.rules()?;
-        let root = self.settings.open()?;
+        let settings = self.settings.located()?;
+        let root = settings.open()?;
+        let is_itself = |path: &PathBuf| identity(path).is_some_and(|i| Some(i) == identity(&settings.path));
+        if settings.apart.iter().any(is_itself) {
+            return Err(Failure::usage(format!("{} is the repository, or a directory of bkp itself", self.location()))
+                .hint("Back up what is to be protected; copy the repository with the tools of its store"));
+        }
+        if let Some(server) = live_database::at_work(&settings.path).filter(|_| settings.quiesce.is_none()) {
+            let text = format!("{} is the data of {server}, which works on it", self.location());
+            return Err(Failure::new(Kind::Refused, format!("{text}: a copy of its files would be worth nothing"))
+                .hint("Back it up as a server (bkp discover shows how), or say `quiesce: stop` or `quiesce: pause`"));
+        }
         walk::Names::of(&root).context(|| format!("cannot list the volume {}", self.location()))?;
         // Attributes of links and devices are reached through it.
         if !Path::new("/proc/self/fd").is_dir() {
@@ -109,15 +175,19 @@ impl Engine for Volume {
     }
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
-        let root = self.settings.open()?;
+        let settings = self.settings.located()?;
+        let make = self.settings.name.as_deref().map(named::find).transpose()?.flatten().map(named::Make::from);
+        let root = settings.open()?;
         let now = Timestamp::now();
         let memory = match &run.memory {
             Some(path) if !run.reread && !self.settings.read_all => memory::Reader::open(path),
             _ => None,
         };
         let next = memory::Writer::create(&run.next_memory, (now.as_second(), now.subsec_nanosecond().unsigned_abs()))?;
-        let outcome = dump_tree(&self.settings, root, sink.tree()?, run.context, (memory, Some(next)))?;
+        let outcome = dump_tree(&settings, root, sink.tree()?, run.context, (memory, Some(next)))?;
         Ok(Dumped {
+            position: None,
+            details: make.map_or(serde_json::Value::Null, |make| serde_json::json!({ "volume": make })),
             version: format!("bkp {}", env!("CARGO_PKG_VERSION")),
             consistent_at: now,
             fingerprint: fingerprint_of(&outcome),
@@ -131,8 +201,18 @@ impl Engine for Volume {
     }
 
     fn load(&self, origin: &dyn Origin, target: &Target, run: &LoadRun<'_>) -> Result<Loaded> {
+        if let (Target::Live(_), Some(inside)) = (target, self.settings.apart_within()) {
+            let text = format!("{} is in {}, and would be replaced with it", inside.display(), self.location());
+            return Err(Failure::new(Kind::Refused, text)
+                .hint("Restore to a new place with --to and move what you need; nothing was changed"));
+        }
         let keep_replaced = run.keep_replaced || self.settings.leaves_out();
-        load::load(&self.settings.path, origin, target, &LoadRun { path: run.path.clone(), keep_replaced, ..*run })
+        let run = LoadRun { part: run.part.clone(), keep_replaced, ..*run };
+        match target {
+            Target::NewVolume(name) => named::into_new(&self.settings, origin, name, &run),
+            Target::Live(_) => load::load(&self.settings.located()?.path, origin, target, &run),
+            _ => load::load(&self.settings.path, origin, target, &run),
+        }
     }
 }
 

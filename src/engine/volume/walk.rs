@@ -94,12 +94,19 @@ pub struct Rules {
     include: Option<GlobSet>,
     exclude: GlobSet,
     one_file_system: bool,
+    /// Device and inode of directories that are never part of it.
+    apart: Vec<(u64, u64)>,
 }
 
 impl Rules {
     pub fn new(include: &[String], exclude: &[String], one_file_system: bool) -> Result<Self> {
         let include = if include.is_empty() { None } else { Some(globs(include)?) };
-        Ok(Rules { include, exclude: globs(exclude)?, one_file_system })
+        Ok(Rules { include, exclude: globs(exclude)?, one_file_system, apart: Vec::new() })
+    }
+
+    pub fn without(mut self, apart: impl Iterator<Item = (u64, u64)>) -> Self {
+        self.apart.extend(apart);
+        self
     }
 }
 
@@ -202,6 +209,10 @@ impl Walk<'_> {
         let is_directory = facts.kind == Some(Kind::Directory);
         let elsewhere = self.rules.one_file_system && facts.device != self.device;
         if !included && !is_directory {
+            return Ok(());
+        }
+        if is_directory && self.rules.apart.contains(&(facts.device, facts.inode)) {
+            visitor.passed_over(&self.path, "the repository, or a directory of bkp itself");
             return Ok(());
         }
         if facts.kind.is_none() {

@@ -45,12 +45,14 @@ impl Passed {
     /// An error unless exactly the pinned bytes went through.
     pub fn must_be(&self, pin: &Pin) -> Result<()> {
         let passed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if passed.1 == pin.size && <[u8; 32]>::from(passed.0.clone().finalize()) == pin.sha256 {
-            return Ok(());
+        let damaged = |why: String| Err(Failure::new(Kind::Verification, format!("{} is damaged: {why}", pin.key)));
+        match passed.1 {
+            bytes if bytes > pin.size => damaged(format!("it has more than {} bytes", pin.size)),
+            bytes if bytes < pin.size => damaged(format!("it has {bytes} bytes instead of {}", pin.size)),
+            _ if <[u8; 32]>::from(passed.0.clone().finalize()) != pin.sha256 => {
+                damaged("its bytes are not those that were written".into())
+            }
+            _ => Ok(()),
         }
-        Err(Failure::new(
-            Kind::Verification,
-            format!("{} is damaged: its bytes are not those that were written", pin.key),
-        ))
     }
 }

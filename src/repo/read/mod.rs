@@ -7,7 +7,9 @@ mod counted;
 mod packs;
 mod stream;
 
+pub(super) use counted::Counted;
 pub(super) use packs::{Cutter, open_pack};
+pub(super) use stream::StreamReader;
 
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;

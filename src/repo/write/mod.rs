@@ -16,9 +16,10 @@ pub use tree::TreeWriter;
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::repo::chain::{self, Seen};
 use crate::repo::container::encode::{self, Compression};
 use crate::repo::index::{Index, PackInfo};
-use crate::repo::point::{self, Body, EngineInfo, Pin, Point, Previous, Stream, Tree};
+use crate::repo::point::{self, Body, EngineInfo, Pin, Point, Previous, StackRun, Stream, Tree};
 use crate::repo::writer::{Audience, Writer};
 use crate::repo::{Repository, names};
 use crate::store::{Key, Retain, Store, StoreError};
@@ -65,6 +66,9 @@ pub struct Draft {
     pub consistent_at: Timestamp,
     pub written_at: Timestamp,
     pub host: String,
+    pub stack: Option<StackRun>,
+    /// [`point::SAFETY`], or nothing.
+    pub purpose: Option<String>,
     pub body: Body,
 }
 
@@ -83,6 +87,7 @@ pub struct Session<'a> {
     options: Options,
     cancel: &'a Cancel,
     base: Option<Base>,
+    newest_number: u64,
     /// Sessions of this series that ended without an end; closed by this one's commit.
     dead: Vec<String>,
     checkpointed: Vec<Index>,
@@ -103,7 +108,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         names::check_source(source)?;
         let store = &*repository.store;
-        let base = resume::latest(repository, writer, source)?;
+        let (base, newest_number) = resume::latest(repository, writer, source, now)?;
         let id = names::stamped(now);
         let bases = base.iter().map(|b| b.point.point.clone()).collect();
         let info = SessionInfo {
@@ -133,6 +138,7 @@ impl<'a> Session<'a> {
             options,
             cancel,
             base,
+            newest_number,
             dead,
             checkpointed,
             present: HashSet::new(),
@@ -264,6 +270,8 @@ impl<'a> Session<'a> {
         self.store().put_new(&point.key(), Bytes::from(sealed), self.options.retain.as_ref())?;
         durable::crash_point("backup:point-written");
         // The point exists: a failure from here on must not say otherwise. What is missing is made up for by the next run.
+        let seen = Seen { source: point.source.clone(), point: point.point.clone(), sequence: point.sequence };
+        let _ = chain::remember(&self.writer.series_memory(), &seen);
         let _ = self.close();
         Ok(point)
     }
@@ -292,7 +300,7 @@ impl<'a> Session<'a> {
             writer: self.writer.id().to_owned(),
             source: self.source.clone(),
             point: names::stamped(draft.consistent_at),
-            sequence: self.base.as_ref().map_or(1, |b| b.point.sequence + 1),
+            sequence: self.next_number(),
             previous,
             engine: draft.engine,
             started_at: draft.started_at,
@@ -309,7 +317,15 @@ impl<'a> Session<'a> {
             bytes,
             added: self.added,
             warnings: draft.body.warnings.len() as u64,
+            stack: draft.stack,
+            purpose: draft.purpose,
         }
+    }
+
+    /// No number is given twice: points that were passed over, or are gone, had theirs.
+    fn next_number(&self) -> u64 {
+        let seen = chain::remembered(&self.writer.series_memory()).into_iter().find(|s| s.source == self.source);
+        self.newest_number.max(seen.map_or(0, |s| s.sequence)) + 1
     }
 
     fn put_content(&mut self, data: &[u8], audience: Audience, name: fn(&str, &[u8; 32]) -> Key) -> Result<Pin> {

@@ -71,6 +71,8 @@ pub struct Packer {
     emptied: Receiver<Vec<u8>>,
     results: Receiver<Result<(u32, PackInfo)>>,
     workers: Vec<JoinHandle<()>>,
+    /// A pack could not be stored.
+    failed: bool,
     /// Bytes of the objects stored by this packer.
     pub stored: u64,
 }
@@ -99,6 +101,7 @@ impl Packer {
             emptied,
             results,
             workers,
+            failed: false,
             stored: 0,
         }
     }
@@ -154,6 +157,7 @@ impl Packer {
 
     fn collect(&mut self) -> Result<()> {
         while let Ok(result) = self.results.try_recv() {
+            self.failed |= result.is_err();
             self.note(result?);
         }
         Ok(())
@@ -173,6 +177,25 @@ impl Packer {
 
     pub fn fresh(&self) -> usize {
         self.fresh.len()
+    }
+
+    /// Waits for everything that is under way, whatever fails; what was stored is fresh then. What is open is stored too, unless
+    /// the store has failed already. The first failure comes out.
+    pub fn settle(&mut self) -> Result<()> {
+        let mut outcome = Ok(());
+        for lane in [Lane::Data, Lane::Catalogue] {
+            if !self.failed {
+                outcome = outcome.and(self.send(lane));
+            }
+        }
+        self.jobs = None;
+        while let Ok(result) = self.results.recv() {
+            match result {
+                Ok(stored) => self.note(stored),
+                Err(failure) => outcome = outcome.and(Err(failure)),
+            }
+        }
+        outcome
     }
 
     /// Stores what is open, waits for everything, and gives the packs by slot.

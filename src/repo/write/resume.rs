@@ -2,20 +2,29 @@
 
 use super::{Base, SessionInfo};
 use crate::error::{Failure, Result};
+use crate::repo::catalog::horizon;
 use crate::repo::container::decode;
 use crate::repo::index::Index;
 use crate::repo::point::Point;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, names, sign};
 use crate::store::{self, Store, StoreError};
+use jiff::Timestamp;
 
-/// The newest point of the series, with its index. A damaged one is passed over for the one before: it must not stop
-/// backups, and `bkp check` names it.
-pub(super) fn latest(repository: &Repository, writer: &Writer, source: &str) -> Result<Option<Base>> {
+/// The newest point of the series, with its index, and the highest number seen on the way. A damaged one is passed over for
+/// the one before: it must not stop backups, and `bkp check` names it. So is one from the future: after a clock that was
+/// wrong for an hour, everything would build on what was then, for ever.
+pub(super) fn latest(
+    repository: &Repository,
+    writer: &Writer,
+    source: &str,
+    now: Timestamp,
+) -> Result<(Option<Base>, u64)> {
     let store = &*repository.store;
     let keys = writer.keyring();
     let signer = sign::parse_key(&writer.info.verify_key)?;
     let mut newest: Option<(Point, [u8; 32])> = None;
+    let mut number = 0;
     for entry in store.list(&names::points(writer.id(), Some(source)))?.into_iter().rev() {
         // Names have whole seconds: several points may share one.
         let instant = names::instant_of(entry.key.last());
@@ -28,12 +37,16 @@ pub(super) fn latest(repository: &Repository, writer: &Writer, source: &str) -> 
             Err(e) => return Err(e.into()),
         };
         let Ok(point) = Point::open(&sealed, &entry.key, &keys, &signer, repository.id()) else { continue };
+        number = number.max(point.sequence);
+        if point.consistent_at > horizon(now) {
+            continue;
+        }
         let order = |point: &Point| (point.consistent_at, point.sequence);
         if newest.as_ref().is_none_or(|(other, _)| order(other) < order(&point)) {
             newest = Some((point, names::sha256(&sealed)));
         }
     }
-    let Some((point, sha256)) = newest else { return Ok(None) };
+    let Some((point, sha256)) = newest else { return Ok((None, number)) };
     let index = match &point.tree {
         Some(tree) => repository
             .pinned(&tree.index)
@@ -42,7 +55,7 @@ pub(super) fn latest(repository: &Repository, writer: &Writer, source: &str) -> 
     };
     // A lost index costs deduplication, not the backup.
     let index = index.ok().filter(|i| !i.packs.is_empty());
-    Ok(Some(Base { point, sha256, index }))
+    Ok((Some(Base { point, sha256, index }), number))
 }
 
 pub(super) fn still_there(store: &dyn Store, point: &Point) -> Result<bool> {

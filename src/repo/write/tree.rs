@@ -145,8 +145,8 @@ impl TreeWriter {
 
     /// Leaves a checkpoint of all that is stored, so that the next run need not store it again.
     pub fn abandon(mut self) -> Result<()> {
-        self.packer.finish()?;
-        self.checkpoints.write(&mut self.packer)
+        let settled = self.packer.settle();
+        self.checkpoints.write(&mut self.packer).and(settled)
     }
 }
 

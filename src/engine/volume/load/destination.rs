@@ -35,8 +35,10 @@ impl Destination {
             (Target::New(path), _) => new(path),
             (Target::Live(_), None) => live(source),
             (Target::Live(_), Some(part)) => live_part(source, part),
-            (Target::Command, _) => Err(Failure::usage("a volume is restored into a directory, not into a command")
-                .hint("Say where to with --to, or use `bkp export` for the tar stream")),
+            (Target::Command | Target::NewVolume(_) | Target::NewDatabases(_), _) => {
+                Err(Failure::usage("a volume is restored into a directory, not into a command or a server")
+                    .hint("Say where to with --to, or use `bkp export` for the tar stream"))
+            }
         }
     }
 
@@ -201,6 +203,7 @@ fn refill(mount: &Path, staging: Staging, root: Option<&Metadata>, keep: bool) -
     let aside = mount.join(format!("{ASIDE_PREFIX}{}", durable::random_hex(6)));
     rustix::fs::mkdir(&aside, Mode::RWXU).context(failed)?;
     let mut moved: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let mut left = Vec::new();
     let mut swap = || -> std::io::Result<()> {
         for (from, to) in [(mount, &aside), (&staging.tree(), &mount.to_owned())] {
             let directory =
@@ -211,9 +214,12 @@ fn refill(mount: &Path, staging: Staging, root: Option<&Metadata>, keep: bool) -
                 let bytes = name.as_bytes();
                 let ours = [STAGING_PREFIX, ASIDE_PREFIX].iter().any(|prefix| bytes.starts_with(prefix.as_bytes()));
                 if from == mount && ours {
+                    let path = mount.join(name);
+                    left.extend((path != aside && path != staging.path()).then_some(path));
                     continue;
                 }
                 durable::move_new(&from.join(name), &to.join(name))?;
+                durable::crash_point("refill:between-moves");
                 moved.push((from.join(name), to.join(name)));
             }
         }
@@ -229,6 +235,12 @@ fn refill(mount: &Path, staging: Staging, root: Option<&Metadata>, keep: bool) -
     durable::crash_point("restore:after-live");
     let mut warnings = if keep { kept(&aside) } else { told(staging::remove_tree(&aside), "the old tree") };
     warnings.extend(told(staging.remove(), "the empty directory"));
+    warnings.extend(left.iter().map(|path| {
+        format!(
+            "{} is left of a restore that was killed, and may hold what was there before it; remove it when nothing in it is needed",
+            path.display()
+        )
+    }));
     // Last, because moving changes its times.
     if let Some(metadata) = root {
         let directory = rustix::fs::open(mount, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

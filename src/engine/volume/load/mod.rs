@@ -5,7 +5,7 @@
 //! A failure, a full disk among them, leaves nothing behind; a kill leaves a directory whose name tells what it is.
 
 use crate::durable;
-use crate::engine::{LoadRun, Loaded, Origin, Target};
+use crate::engine::{LoadRun, Loaded, Origin, Part, Target};
 use crate::error::{Failure, Kind as FailureKind, Result};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,7 +29,14 @@ pub fn load(source: &Path, origin: &dyn Origin, target: &Target, run: &LoadRun<'
         Failure::new(FailureKind::Verification, "the point has no tree, so it is not one of a volume")
             .hint("Look at it with `bkp show`")
     })?;
-    let plan = Plan::read(tree, run.path.as_deref())?;
+    let path = match &run.part {
+        Part::Whole => None,
+        Part::Path(path) => Some(path.as_path()),
+        Part::Database(_) | Part::Table { .. } => {
+            return Err(Failure::usage("a volume has no databases").hint("Choose a part of it with --path"));
+        }
+    };
+    let plan = Plan::read(tree, path)?;
     let destination = Destination::find(target, source, plan.selection.part())?;
     run.context.meter.total_bytes.store(plan.bytes, Relaxed);
     run.context.meter.total_items.store(plan.entries, Relaxed);

@@ -31,6 +31,10 @@ impl Staging {
         }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What is being built.
     pub fn tree(&self) -> PathBuf {
         self.path.join(TREE)

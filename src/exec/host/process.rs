@@ -7,8 +7,8 @@
 //! What a command leaves running in its group is killed when it ends; a child that makes a session of its own escapes.
 //! The lifeline also holds the pipe that data is fed through, so that a command cannot take bkp's death for the end of it.
 
-use super::Command;
 use crate::error::{Context, Failure, Result};
+use crate::exec::Command;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::{OsStr, OsString};
 use std::io::PipeWriter;

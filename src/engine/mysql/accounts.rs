@@ -1,0 +1,232 @@
+//! Users, roles and grants as SQL, written by bkp from `SHOW CREATE USER` and `SHOW GRANTS`.
+//!
+//! Passwords are there as the server keeps them: hashed. Accounts of the server itself are left out. Loaded, an account
+//! that exists keeps the password that it has: `IF NOT EXISTS` everywhere, and no statement that could set one again.
+
+use super::client::{Client, Flavour};
+use super::script::{Scanner, Visitor};
+use super::session::{Session, name, text};
+use super::statement::{Token, tokens};
+use crate::error::Result;
+use std::collections::BTreeMap;
+
+const SYSTEM: [&str; 5] = ["mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys", "PUBLIC"];
+
+/// What there is to say about all accounts, in the order in which it is to be said.
+#[derive(Debug, Default, PartialEq)]
+pub struct Accounts {
+    /// Account → the statement that makes it.
+    pub created: BTreeMap<String, String>,
+    pub roles: Vec<String>,
+    /// Account and statement.
+    pub grants: Vec<(String, String)>,
+}
+
+/// All accounts. Grants on single tables and routines only where these are in `databases`: elsewhere they would have
+/// nothing to be granted on.
+pub fn of_databases(session: &mut Session<'_>, client: &Client<'_>, databases: &[String]) -> Result<Accounts> {
+    let mut accounts = read(session, client)?;
+    let there = |grant: &str| object_database(grant).is_none_or(|database| databases.contains(&database));
+    accounts.grants.retain(|(_, grant)| there(grant));
+    Ok(accounts)
+}
+
+pub fn read(session: &mut Session<'_>, client: &Client<'_>) -> Result<Accounts> {
+    let mut accounts = Accounts::default();
+    let mariadb = client.version.flavour == Flavour::Mariadb;
+    let role = if mariadb { "is_role" } else { "'N'" };
+    if client.version.at_least(Flavour::Mysql, (8, 0, 17)) {
+        // Hashes may hold any byte.
+        session.run("SET SESSION print_identified_with_as_hex = 1")?;
+    }
+    let rows = session.rows(&format!("SELECT user, host, {role} FROM mysql.user ORDER BY 3 DESC, 1, 2"))?;
+    for row in rows {
+        let [user, host, is_role] = <[String; 3]>::try_from(row).unwrap_or_default();
+        let own_of_mariadb = mariadb && user == "mysql" && host == "localhost";
+        if SYSTEM.contains(&user.as_str()) || own_of_mariadb {
+            continue;
+        }
+        if is_role == "Y" {
+            accounts.roles.push(name(&user));
+            accounts.created.insert(name(&user), format!("CREATE ROLE IF NOT EXISTS {}", name(&user)));
+            accounts.read_grants(session, &name(&user))?;
+        } else {
+            let account = format!("{}@{}", name(&user), name(&host));
+            let quoted = format!("{}@{}", text(&user), text(&host));
+            let create = session.one(&format!("SHOW CREATE USER {quoted}"))?;
+            accounts.created.insert(account.clone(), creation(&create));
+            accounts.read_grants(session, &account)?;
+        }
+    }
+    if client.version.at_least(Flavour::Mysql, (8, 0, 0)) {
+        accounts.read_default_roles(session)?;
+    }
+    Ok(accounts)
+}
+
+/// `CREATE USER … [DEFAULT ROLE …] …` without the roles, which may not be there yet.
+fn creation(create: &str) -> String {
+    let mut text = create.replacen("CREATE USER ", "CREATE USER IF NOT EXISTS ", 1);
+    if let Some(from) = text.find(" DEFAULT ROLE ")
+        && let Some(length) = text[from..].find(" REQUIRE ")
+    {
+        text.replace_range(from..from + length, "");
+    }
+    text
+}
+
+impl Accounts {
+    fn read_grants(&mut self, session: &mut Session<'_>, account: &str) -> Result<()> {
+        for line in session.column(&format!("SHOW GRANTS FOR {account}"))? {
+            if let Some(grant) = grant(&line, account) {
+                self.grants.push((account.to_owned(), grant));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_default_roles(&mut self, session: &mut Session<'_>) -> Result<()> {
+        let question =
+            "SELECT user, host, default_role_user, default_role_host FROM mysql.default_roles ORDER BY 1, 2, 3, 4";
+        let mut roles: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for row in session.rows(question)? {
+            let [user, host, role, of] = <[String; 4]>::try_from(row).unwrap_or_default();
+            let account = format!("{}@{}", name(&user), name(&host));
+            roles.entry(account).or_default().push(format!("{}@{}", name(&role), name(&of)));
+        }
+        for (account, roles) in roles {
+            self.grants.push((account.clone(), format!("SET DEFAULT ROLE {} TO {account}", roles.join(", "))));
+        }
+        Ok(())
+    }
+
+    pub fn sql(&self) -> String {
+        let mut sql = "-- Users, roles and their grants. Load this after dump.sql.\n".to_owned();
+        let (roles, users): (Vec<_>, Vec<_>) = self.created.iter().partition(|(a, _)| self.roles.contains(a));
+        for (_, create) in roles.into_iter().chain(users) {
+            sql.push_str(&format!("{create};\n"));
+        }
+        for (_, grant) in self.ordered_grants() {
+            sql.push_str(&format!("{grant};\n"));
+        }
+        sql
+    }
+
+    /// Default roles want their grants first.
+    pub fn ordered_grants(&self) -> impl Iterator<Item = &(String, String)> {
+        let last = |grant: &&(String, String)| grant.1.starts_with("SET DEFAULT ROLE");
+        self.grants.iter().filter(move |g| !last(g)).chain(self.grants.iter().filter(last))
+    }
+
+    pub fn parse(sql: &[u8]) -> Result<Self> {
+        let mut accounts = Accounts::default();
+        let mut scanner = Scanner::new();
+        scanner.push(sql, &mut accounts)?;
+        scanner.finish()?;
+        Ok(accounts)
+    }
+
+    /// How an account proves itself: plugin and hash, as text that compares.
+    pub fn proof(&self, account: &str) -> Option<&str> {
+        let create = self.created.get(account)?;
+        let from = create.find(" IDENTIFIED ")?;
+        let ends = [" REQUIRE ", " DEFAULT ROLE ", " PASSWORD EXPIRE", " ACCOUNT ", " WITH MAX_"];
+        let end = ends.iter().filter_map(|end| create[from..].find(end)).min().map_or(create.len(), |at| from + at);
+        Some(&create[from..end])
+    }
+}
+
+impl Visitor for Accounts {
+    fn statement(&mut self, statement: &[u8], _delimiter: &str) -> Result<()> {
+        let text = String::from_utf8_lossy(statement).into_owned();
+        let Some(account) = account_of(statement) else { return Ok(()) };
+        if text.starts_with("CREATE ROLE") {
+            self.roles.push(account.clone());
+        }
+        if text.starts_with("CREATE") {
+            self.created.insert(account, text);
+        } else {
+            self.grants.push((account, text));
+        }
+        Ok(())
+    }
+
+    fn rows(&mut self, _: &[u8], _: bool, _: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Whom a statement of this module is about.
+fn account_of(statement: &[u8]) -> Option<String> {
+    let tokens = tokens(statement);
+    let before =
+        |token: &Token| matches!(token, Token::Word(w) if ["EXISTS", "TO", "FOR", "FROM"].contains(&w.as_str()));
+    let create = tokens.iter().position(|t| matches!(t, Token::Word(w) if w == "EXISTS"));
+    let at = create.or_else(|| tokens.iter().rposition(before))?;
+    match (&tokens[at + 1..], tokens.get(at + 1)?) {
+        ([Token::Name(user), Token::Sign('@'), Token::Name(host), ..], _) => {
+            Some(format!("{}@{}", name(user), name(host)))
+        }
+        (_, Token::Name(role)) => Some(name(role)),
+        _ => None,
+    }
+}
+
+/// The database of the one table or routine that a grant is on.
+fn object_database(grant: &str) -> Option<String> {
+    let tokens = tokens(grant.as_bytes());
+    let at = tokens.iter().position(|t| matches!(t, Token::Word(w) if w == "ON"))? + 1;
+    let words = tokens[at..].iter().take_while(|t| matches!(t, Token::Word(_))).count();
+    match &tokens[at + words..] {
+        [Token::Name(database), Token::Sign('.'), Token::Name(_), ..] => Some(database.clone()),
+        _ => None,
+    }
+}
+
+/// One line of `SHOW GRANTS FOR account`, without what MariaDB adds of passwords; `None` for lines about others, and for
+/// the right to stand in for anybody that servers give to their first account.
+fn grant(line: &str, account: &str) -> Option<String> {
+    if line.starts_with("GRANT PROXY ON ''@") || line.starts_with("GRANT PROXY ON ``@") {
+        return None;
+    }
+    if line.starts_with("SET DEFAULT ROLE") || line.starts_with("REVOKE ") {
+        return line.trim_end().ends_with(account).then(|| line.to_owned());
+    }
+    let mark = format!(" TO {account}");
+    let end = line.rfind(&mark)? + mark.len();
+    let option = ["WITH GRANT OPTION", "WITH ADMIN OPTION"].into_iter().find(|option| line[end..].contains(option));
+    let option = option.map(|option| format!(" {option}")).unwrap_or_default();
+    let after = line[end..].chars().next();
+    (after.is_none() || after == Some(' ')).then(|| format!("{}{option}", &line[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_grant_sets_a_password() {
+        let app = "`app`@`%`";
+        let line = "GRANT USAGE ON *.* TO `app`@`%` IDENTIFIED BY PASSWORD '*31' REQUIRE SSL WITH GRANT OPTION";
+        assert_eq!(grant(line, app).unwrap(), "GRANT USAGE ON *.* TO `app`@`%` WITH GRANT OPTION");
+        assert_eq!(grant("GRANT SELECT ON *.* TO `r1`", app), None);
+        assert_eq!(grant("GRANT PROXY ON ``@`` TO `app`@`%` WITH GRANT OPTION", app), None);
+        assert_eq!(object_database("GRANT EXECUTE ON PROCEDURE `a`.`p` TO `app`@`%`"), Some("a".into()));
+        assert_eq!(object_database("GRANT SELECT ON `a`.* TO `app`@`%`"), None);
+        assert_eq!(grant("SET DEFAULT ROLE `r1` FOR `app`@`%`", app).unwrap(), "SET DEFAULT ROLE `r1` FOR `app`@`%`");
+    }
+
+    #[test]
+    fn accounts_come_back_from_their_text() {
+        let create =
+            "CREATE USER `app`@`%` IDENTIFIED WITH 'x' AS 0xAB DEFAULT ROLE `r`@`%` REQUIRE NONE ACCOUNT UNLOCK";
+        let mut accounts = Accounts::default();
+        accounts.created.insert("`app`@`%`".into(), creation(create));
+        accounts.created.insert("`r1`".into(), "CREATE ROLE IF NOT EXISTS `r1`".into());
+        accounts.roles.push("`r1`".into());
+        accounts.grants.push(("`app`@`%`".into(), "GRANT SELECT ON `to`.* TO `app`@`%`".into()));
+        accounts.grants.push(("`app`@`%`".into(), "SET DEFAULT ROLE `r1` FOR `app`@`%`".into()));
+        assert_eq!(Accounts::parse(accounts.sql().as_bytes()).unwrap(), accounts);
+        assert_eq!(accounts.proof("`app`@`%`"), Some(" IDENTIFIED WITH 'x' AS 0xAB"));
+    }
+}

@@ -1,0 +1,295 @@
+//! The server's own clients: which there are, how they log in, and which options they take.
+//!
+//! User and password go in by standard input only. A client that reads nothing else takes them as its options file; one
+//! that also reads statements is started by a shell, which passes the first lines on through a pipe of their own.
+//! A client of the other flavour is not used: its dumps are not complete.
+
+use super::session::{self, Session};
+use crate::engine::Server;
+use crate::error::{Context, Failure, Result};
+use crate::event::Cancel;
+use crate::exec::{Command, Exec, Output};
+use crate::secret::Secret;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io::Read;
+use std::time::Duration;
+
+/// Reads options up to an empty line, and hands them to the client through a pipe: no argument, no variable of the
+/// environment, no file. What follows is the client's standard input.
+const LOGIN: &str = "options=\nwhile IFS= read -r line && [ -n \"$line\" ]; do options=\"$options$line\n\"; done\n\
+program=$1\nshift\nexec \"$program\" --defaults-extra-file=/dev/fd/3 \"$@\" 3<<END\n$options\nEND\n";
+
+/// A client that writes nothing for so long hangs.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flavour {
+    Mysql,
+    Mariadb,
+}
+
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Flavour::Mysql => "MySQL",
+            Flavour::Mariadb => "MariaDB",
+        })
+    }
+}
+
+/// What a server or a client says that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub flavour: Flavour,
+    pub number: (u32, u32, u32),
+    pub text: String,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.flavour, self.text)
+    }
+}
+
+impl Version {
+    /// From `SELECT VERSION()`, such as `8.0.36` or `10.11.18-MariaDB-log`.
+    pub fn of_server(text: &str) -> Self {
+        let flavour = if text.contains("MariaDB") { Flavour::Mariadb } else { Flavour::Mysql };
+        // Old replication clients were told a version that begins with 5.5.5-.
+        let text = text.strip_prefix("5.5.5-").filter(|_| flavour == Flavour::Mariadb).unwrap_or(text);
+        Version { flavour, number: number(text), text: text.to_owned() }
+    }
+
+    /// From `--version`: `mysqldump  Ver 9.7.4 for Linux`, `mariadb-dump  Ver 10.19 Distrib 10.11.18-MariaDB, for …`,
+    /// `mariadb-dump from 11.8.3-MariaDB, client 10.19 for …`.
+    pub fn of_client(text: &str) -> Self {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let after = |word: &str| words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1));
+        let version = after("Distrib").or_else(|| after("from")).or_else(|| after("Ver")).copied().unwrap_or_default();
+        let flavour = if text.contains("MariaDB") { Flavour::Mariadb } else { Flavour::Mysql };
+        let version = version.trim_end_matches(',');
+        Version { flavour, number: number(version), text: version.to_owned() }
+    }
+
+    pub fn at_least(&self, flavour: Flavour, number: (u32, u32, u32)) -> bool {
+        self.flavour == flavour && self.number >= number
+    }
+}
+
+fn number(text: &str) -> (u32, u32, u32) {
+    let mut parts = text.split(['.', '-']).map(|part| {
+        let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or(0)
+    });
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next(), next())
+}
+
+/// A server, with the client that speaks to it.
+pub struct Client<'a> {
+    server: &'a Server,
+    exec: Box<dyn Exec>,
+    program: String,
+    login: Secret,
+    pub version: Version,
+}
+
+impl<'a> Client<'a> {
+    /// Finds the client, logs in once, and learns what the server is.
+    pub fn open(server: &'a Server, cancel: &Cancel) -> Result<Self> {
+        let exec = server.exec()?;
+        let wanted = ["mariadb", "mysql"];
+        let first = exec.find(&wanted)?.ok_or_else(|| missing(exec.as_ref(), &wanted))?;
+        let unknown = Version::of_server("");
+        let mut client = Client { server, exec, program: first, login: login(server)?, version: unknown };
+        let kind = client.version_of(&client.program, cancel)?;
+        let mut session = client.session(cancel)?;
+        let text = session.one("SELECT VERSION()")?;
+        session.close()?;
+        client.version = Version::of_server(&text);
+        if kind.flavour != client.version.flavour {
+            client.program = client.of_flavour(&["mysql"], cancel)?.0;
+        }
+        Ok(client)
+    }
+
+    pub fn place(&self) -> String {
+        self.exec.place()
+    }
+
+    /// The dump program of the server's flavour, and its version.
+    pub fn dump_program(&self, cancel: &Cancel) -> Result<(String, Version)> {
+        match self.version.flavour {
+            Flavour::Mariadb => self.of_flavour(&["mariadb-dump", "mysqldump"], cancel),
+            Flavour::Mysql => self.of_flavour(&["mysqldump"], cancel),
+        }
+    }
+
+    fn of_flavour(&self, programs: &[&str], cancel: &Cancel) -> Result<(String, Version)> {
+        let found = self.exec.find(programs)?.ok_or_else(|| missing(self.exec.as_ref(), programs))?;
+        let version = self.version_of(&found, cancel)?;
+        if version.flavour == self.version.flavour {
+            return Ok((found, version));
+        }
+        let text = format!(
+            "`{found}` on {} is {version}, and the server at {} is {}: the other one's client does not work well enough",
+            self.place(),
+            self.server.location(),
+            self.version
+        );
+        Err(Failure::usage(text).hint(format!("Install the client of {}, or name the container", self.version.flavour)))
+    }
+
+    fn version_of(&self, program: &str, cancel: &Cancel) -> Result<Version> {
+        let command = Command {
+            program: program.into(),
+            arguments: vec!["--version".into()],
+            limit: Some(Duration::from_secs(60)),
+            ..Command::default()
+        };
+        let mut text = String::new();
+        self.exec
+            .start(&command, cancel)?
+            .read_to_string(&mut text)
+            .context(|| format!("cannot ask {program} for its version"))?;
+        Ok(Version::of_client(&text))
+    }
+
+    /// A client that answers questions.
+    pub fn session<'c>(&self, cancel: &'c Cancel) -> Result<Session<'c>> {
+        let arguments = ["--batch", "--skip-column-names", "--unbuffered", "--default-character-set=utf8mb4"];
+        let command = self.speaking(&arguments);
+        let conversation = self.exec.converse(&command, cancel).map_err(|f| self.explain(f))?;
+        Session::begin(conversation).map_err(|f| self.explain(f))
+    }
+
+    /// Runs statements to their end.
+    pub fn feed(&self, statements: &mut dyn Read, cancel: &Cancel) -> Result<()> {
+        let arguments = ["--batch", "--binary-mode", "--comments", "--default-character-set=utf8mb4"];
+        let mut command = self.speaking(&arguments);
+        command.arguments.push("--max-allowed-packet=1G".into());
+        self.exec.feed(&command, statements, cancel).map_err(|f| self.explain(f))
+    }
+
+    fn speaking(&self, arguments: &[&str]) -> Command {
+        let mut all: Vec<std::ffi::OsString> = vec!["-c".into(), LOGIN.into(), "sh".into(), (&self.program).into()];
+        all.push("--connect-timeout=30".into());
+        all.extend(arguments.iter().map(Into::into));
+        let input = Secret::new(format!("{}\n", self.login.expose()));
+        Command { program: "sh".into(), arguments: all, input: Some(input), ..self.plain() }
+    }
+
+    /// Starts a dump, which ends with its terminator or fails.
+    pub fn dump<'c>(&self, program: &str, arguments: &[String], cancel: &'c Cancel) -> Result<Output<'c>> {
+        let mut all: Vec<std::ffi::OsString> = vec!["--defaults-extra-file=/dev/stdin".into()];
+        all.extend(arguments.iter().map(Into::into));
+        let command = Command {
+            program: program.into(),
+            arguments: all,
+            input: Some(self.login.clone()),
+            terminator: Some("-- Dump completed".into()),
+            silence: Some(SILENCE),
+            ..self.plain()
+        };
+        self.exec.start(&command, cancel).map_err(|f| self.explain(f))
+    }
+
+    /// Where a login is configured, the one in somebody's home directory must not come before it.
+    fn plain(&self) -> Command {
+        let own = self.server.user.is_some() || self.server.password.is_some();
+        let home = own.then(|| ("HOME".into(), "/nonexistent".into()));
+        Command { environment: home.into_iter().collect(), ..Command::default() }
+    }
+
+    /// Says what a refused login or connection means. Other failures pass.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        let at = self.server.location();
+        let user = self.server.user.as_deref().unwrap_or("the default user");
+        session::explain(failure, &at, user)
+    }
+}
+
+fn missing(exec: &dyn Exec, programs: &[&str]) -> Failure {
+    let names: Vec<String> = programs.iter().map(|p| format!("`{p}`")).collect();
+    Failure::usage(format!("there is no client on {}: looked for {}", exec.place(), names.join(" and "))).hint(
+        "Use an image that has the client, install it (mariadb-client, mysql-client), or run bkp where it is and give `host`",
+    )
+}
+
+/// The `[client]` group of an options file.
+fn login(server: &Server) -> Result<Secret> {
+    let mut text = "[client]\n".to_owned();
+    let mut set = |name: &str, value: &str| text.push_str(&format!("{name}={}\n", option(value)));
+    if let Some(user) = &server.user {
+        set("user", user);
+    }
+    if let Some(password) = server.password()? {
+        set("password", password.expose());
+    }
+    let here = server.place == crate::exec::Place::Host;
+    match (&server.host, &server.socket) {
+        (None, Some(socket)) => set("socket", &socket.display().to_string()),
+        (Some(host), _) => set("host", host),
+        (None, None) if here || server.port.is_some() => set("host", "127.0.0.1"),
+        (None, None) => {}
+    }
+    if server.socket.is_none() && (here || server.host.is_some() || server.port.is_some()) {
+        set("protocol", "tcp");
+    }
+    if let Some(port) = server.port {
+        set("port", &port.to_string());
+    }
+    if let Some(ca) = &server.ca_file {
+        set("ssl-ca", &ca.display().to_string());
+        set("loose-ssl-mode", "VERIFY_IDENTITY");
+        text.push_str("loose-ssl-verify-server-cert\n");
+    }
+    Ok(Secret::new(text))
+}
+
+/// A value as an options file wants it.
+fn option(value: &str) -> String {
+    let mut text = String::from('"');
+    for character in value.chars() {
+        match character {
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            other => text.push(other),
+        }
+    }
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        let cases = [
+            ("mysqldump  Ver 9.7.4-2 for Linux on x86_64 ((Debian))", Flavour::Mysql, (9, 7, 4)),
+            ("mysqldump  Ver 10.13 Distrib 5.7.44, for Linux (x86_64)", Flavour::Mysql, (5, 7, 44)),
+            ("mariadb-dump  Ver 10.19 Distrib 10.11.18-MariaDB, for debian-linux-gnu", Flavour::Mariadb, (10, 11, 18)),
+            ("mariadb-dump from 11.8.3-MariaDB, client 10.19 for linux (x86_64)", Flavour::Mariadb, (11, 8, 3)),
+        ];
+        for (text, flavour, number) in cases {
+            let version = Version::of_client(text);
+            assert_eq!((version.flavour, version.number), (flavour, number), "{text}");
+        }
+        let old = Version::of_server("5.5.5-10.4.2-MariaDB-1:10.4.2");
+        assert_eq!((old.flavour, old.number), (Flavour::Mariadb, (10, 4, 2)));
+        assert_eq!(Version::of_server("8.0.36").number, (8, 0, 36));
+    }
+
+    #[test]
+    fn options_are_quoted() {
+        assert_eq!(option("a b#c"), "\"a b#c\"");
+        assert_eq!(option("q\"b\\n\n"), "\"q\\\"b\\\\n\\n\"");
+    }
+}

@@ -1,0 +1,314 @@
+//! A restore: what could not work is refused first, then everything is made beside what is there, and it becomes visible
+//! as the last step.
+//!
+//! New databases hold a table [`UNFINISHED`] until they are whole; when a restore fails they are dropped again. A live
+//! database is made under another name and swapped in (`live.rs`). Order: tables, rows by several clients at once,
+//! counts compared, then users, routines, views, triggers, events, grants.
+
+mod definitions;
+mod live;
+mod rows;
+
+use super::accounts::{self, Accounts};
+use super::catalog;
+use super::client::Client;
+use super::privileges::Grants;
+use super::session::{Session, name, text};
+use super::statement::databases_named;
+use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, fingerprint};
+use crate::engine::{LoadRun, Loaded, Naming, Origin, Part, Target};
+use crate::error::{Context as _, Failure, Kind, Result};
+use definitions::{Database, Definitions, using};
+use rows::{Destination, Rows};
+use std::io::Read;
+
+/// Stands in a database that is not whole yet.
+pub const UNFINISHED: &str = "bkp_restore_unfinished";
+
+pub fn load(settings: &Settings, origin: &dyn Origin, target: &Target, run: &LoadRun<'_>) -> Result<Loaded> {
+    let naming = match target {
+        Target::NewDatabases(naming) => Some(naming),
+        Target::Live(_) => None,
+        Target::New(_) | Target::NewVolume(_) | Target::Command => {
+            return Err(Failure::usage("a dump of MySQL or MariaDB is restored into a server")
+                .hint("Restore into new databases or in place; to have the files, use: bkp export"));
+        }
+    };
+    let cancel = run.context.cancel;
+    let client = Client::open(&settings.server, cancel)?;
+    let mut session = client.session(cancel)?;
+    must_fit(&Details::of(origin)?, &client, &mut session)?;
+    let mut found = Definitions::default();
+    for stream in [DEFINITIONS, ROUTINES] {
+        found.read(&mut origin.stream(stream)?)?;
+    }
+    let definitions = found.only(&run.part)?;
+    let mut load = Load { client: &client, origin, run, definitions, log_off: false, made: Vec::new() };
+    let loaded = match naming {
+        Some(naming) => load.new_databases(naming, &mut session),
+        None => live::replace(&mut load, &mut session),
+    };
+    loaded.map_err(|failure| load.remove(failure))
+}
+
+/// Refuses a server that would not take the dump, or take it differently.
+fn must_fit(details: &Details, client: &Client<'_>, session: &mut Session<'_>) -> Result<()> {
+    let refused = |reason: String| Err(Failure::new(Kind::Refused, format!("{reason}; nothing was changed")));
+    let (version, place) = (&client.version, client.place());
+    if details.flavour != version.flavour {
+        return refused(format!(
+            "the point is of {} {}, and the server on {place} is {version}: dumps do not pass between the two",
+            details.flavour, details.version
+        ));
+    }
+    let source = super::client::Version::of_server(&details.version);
+    if (version.number.0, version.number.1) < (source.number.0, source.number.1) {
+        return refused(format!(
+            "the point is of {} {}, and the server on {place} is older: {}",
+            details.flavour, details.version, version.text
+        ));
+    }
+    let accepted = session.number("SELECT @@global.max_allowed_packet")?;
+    if accepted <= details.longest_statement {
+        return refused(format!(
+            "the dump has a statement of {} bytes, and the server on {place} takes {accepted} (max_allowed_packet)",
+            details.longest_statement
+        ))
+        .map_err(|f: Failure| f.hint("SET GLOBAL max_allowed_packet = 1073741824; and run the command again"));
+    }
+    Ok(())
+}
+
+/// What the accounts of a point did to a server.
+struct Came {
+    warnings: Vec<String>,
+    /// Were not there before.
+    new: Vec<String>,
+}
+
+/// One restore on its way.
+struct Load<'a> {
+    client: &'a Client<'a>,
+    origin: &'a dyn Origin,
+    run: &'a LoadRun<'a>,
+    definitions: Definitions,
+    log_off: bool,
+    /// Databases that this restore made and that are of no use until it is done.
+    made: Vec<String>,
+}
+
+impl Load<'_> {
+    fn new_databases(&mut self, naming: &Naming, session: &mut Session<'_>) -> Result<Loaded> {
+        let targets = self.names(naming)?;
+        let taken: Vec<String> = session.column("SELECT schema_name FROM information_schema.schemata")?;
+        if let Some(taken) = targets.iter().find(|target| taken.contains(target)) {
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("there is a database {taken} already; nothing was changed"),
+            )
+            .hint("Choose another name or suffix, or restore in place"));
+        }
+        let same = *naming == Naming::Same;
+        self.log_off = same && can_leave_log(session, self.client)?;
+        let mut loaded = self.tables_and_rows(&targets, session)?;
+        if same && self.run.part == Part::Whole {
+            loaded.warnings.extend(self.accounts(session)?.warnings);
+        }
+        for (database, target) in self.definitions.databases.iter().zip(&targets) {
+            self.feed(database.finish(target, !same))?;
+            loaded.warnings.extend(old_names(&self.definitions, database, target));
+            if !same && database.has_events() {
+                loaded.warnings.push(format!("the events of {target} are switched off: it is a copy"));
+            }
+        }
+        if same && self.run.part == Part::Whole {
+            self.grants(None)?;
+        }
+        for target in &targets {
+            session.run(&format!("DROP TABLE {}.{}", name(target), name(UNFINISHED)))?;
+        }
+        self.made.clear();
+        Ok(loaded)
+    }
+
+    fn names(&self, naming: &Naming) -> Result<Vec<String>> {
+        let databases = &self.definitions.databases;
+        let names: Vec<String> = match naming {
+            Naming::Same => databases.iter().map(|d| d.name.clone()).collect(),
+            Naming::Suffix(suffix) => databases.iter().map(|d| format!("{}{suffix}", d.name)).collect(),
+            Naming::As(other) if databases.len() == 1 => vec![other.clone()],
+            Naming::As(_) => {
+                return Err(Failure::usage(format!(
+                    "the point holds {} databases, and one name was given",
+                    databases.len()
+                ))
+                .hint("Name the database that is wanted, or give a suffix"));
+            }
+        };
+        match names.iter().find(|n| n.is_empty() || n.chars().count() > 64) {
+            Some(bad) => Err(Failure::usage(format!("`{bad}` cannot be the name of a database: 1 to 64 characters"))),
+            None => Ok(names),
+        }
+    }
+
+    /// Makes the databases under the names `targets`, with all tables and rows, and compares the counts.
+    fn tables_and_rows(&mut self, targets: &[String], session: &mut Session<'_>) -> Result<Loaded> {
+        let mut destinations = Vec::new();
+        let only = match &self.run.part {
+            Part::Table { table, .. } => Some(table.clone()),
+            _ => None,
+        };
+        for (at, target) in targets.iter().enumerate() {
+            let database = &self.definitions.databases[at];
+            let mut script = format!("CREATE DATABASE {}", name(target)).into_bytes();
+            script.extend_from_slice(&database.options);
+            script.extend_from_slice(b";\n");
+            self.feed(script)?;
+            self.made.push(target.clone());
+            crate::durable::crash_point("restore:target-begun");
+            let mut script = using(target);
+            script.extend_from_slice(
+                format!("CREATE TABLE {} (restore_goes_on_or_broke_off int);\n", name(UNFINISHED)).as_bytes(),
+            );
+            for table in &database.tables {
+                script.extend_from_slice(&table.script);
+            }
+            self.feed(script)?;
+            destinations.push(Destination {
+                source: database.name.clone(),
+                target: target.clone(),
+                table: only.clone(),
+            });
+        }
+        let rows =
+            Rows { client: self.client, destinations: &destinations, log_off: self.log_off, context: self.run.context };
+        let bytes = rows.load(&mut self.origin.stream(DUMP)?)?;
+        crate::durable::crash_point("restore:data-written");
+        let warnings = self.compare(targets, session)?;
+        let items = self.definitions.databases.iter().map(|d| d.tables.len() as u64).sum();
+        Ok(Loaded { bytes, items, warnings })
+    }
+
+    /// Every table must hold as many rows as were counted when it was dumped.
+    fn compare(&self, targets: &[String], session: &mut Session<'_>) -> Result<Vec<String>> {
+        let expected = self.origin.fingerprint();
+        if !fingerprint::is_bound(expected) {
+            return Ok(vec![
+                "row counts were not compared: those of the point are of another instant than its rows".into(),
+            ]);
+        }
+        let made = catalog::Catalog::read(session, self.client, targets.to_vec())?;
+        for (database, target) in self.definitions.databases.iter().zip(targets) {
+            for table in made.tables.iter().filter(|t| t.database == *target) {
+                let part = format!("{}.{}", name(&database.name), name(&table.name));
+                let Some(part) = expected.parts.get(&part) else { continue };
+                let count = fingerprint::count(session, table)?;
+                if count != part.count {
+                    let text = format!(
+                        "{} has {count} rows after the restore, and had {} in the point",
+                        table.path(),
+                        part.count
+                    );
+                    return Err(Failure::new(Kind::Verification, text));
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn feed(&self, script: Vec<u8>) -> Result<()> {
+        let mut text = if self.log_off { b"SET SESSION sql_log_bin = 0;\n".to_vec() } else { Vec::new() };
+        text.extend_from_slice(&script);
+        self.client.feed(&mut text.as_slice(), self.run.context.cancel)
+    }
+
+    fn read_accounts(&self) -> Result<Option<Accounts>> {
+        if !self.origin.streams().iter().any(|stream| stream == ACCOUNTS) {
+            return Ok(None);
+        }
+        let mut sql = Vec::new();
+        self.origin
+            .stream(ACCOUNTS)?
+            .read_to_end(&mut sql)
+            .context(|| "cannot read the accounts of the point".into())?;
+        Accounts::parse(&sql).map(Some)
+    }
+
+    /// Makes the accounts that are not there. Says which passwords come back, and which stay.
+    fn accounts(&self, session: &mut Session<'_>) -> Result<Came> {
+        let Some(then) = self.read_accounts()? else {
+            return Ok(Came { warnings: vec!["the point holds no users and grants".into()], new: Vec::new() });
+        };
+        let now = accounts::read(session, self.client)?;
+        let (kept, new): (Vec<&String>, Vec<&String>) = then.created.keys().partition(|a| now.created.contains_key(*a));
+        let script: String = new.iter().map(|account| format!("{};\n", then.created[*account])).collect();
+        self.feed(script.into_bytes())?;
+        let changed: Vec<String> = kept.into_iter().filter(|a| then.proof(a) != now.proof(a)).cloned().collect();
+        let back: Vec<String> = new.iter().filter(|a| then.proof(a).is_some()).map(|a| (*a).clone()).collect();
+        let mut warnings = Vec::new();
+        if !back.is_empty() {
+            let text = "accounts come back with the passwords that they had at the time of the point";
+            warnings.push(format!("{text}: {}", catalog::some(&back)));
+        }
+        if !changed.is_empty() {
+            let text = "accounts keep the passwords that they have, which are not those of the point";
+            warnings.push(format!("{text}: {}", catalog::some(&changed)));
+        }
+        Ok(Came { warnings, new: new.into_iter().cloned().collect() })
+    }
+
+    /// Gives the grants of the point: to everybody, or to these accounts.
+    fn grants(&self, only: Option<&[String]>) -> Result<()> {
+        let Some(then) = self.read_accounts()? else { return Ok(()) };
+        let wanted = |account: &String| only.is_none_or(|only| only.contains(account));
+        let grants = then.ordered_grants().filter(|(account, _)| wanted(account));
+        let script: String = grants.map(|(_, grant)| format!("{grant};\n")).collect();
+        self.feed(script.into_bytes())
+    }
+
+    /// Drops what a failed restore made. What cannot be dropped is named.
+    fn remove(&self, failure: Failure) -> Failure {
+        if self.made.is_empty() {
+            return failure;
+        }
+        let not_cancelled = crate::event::Cancel::default();
+        let removed = self.client.session(&not_cancelled).and_then(|mut session| {
+            self.made.iter().try_for_each(|made| session.run(&format!("DROP DATABASE IF EXISTS {}", name(made))))
+        });
+        if removed.is_ok() {
+            return failure;
+        }
+        let drops: Vec<String> = self.made.iter().map(|made| format!("DROP DATABASE {};", name(made))).collect();
+        let text = format!("{failure}; what it had made could not be removed");
+        Failure::new(failure.kind(), text).hint(drops.join(" ")).because(failure)
+    }
+}
+
+/// Views and programs that will not follow to a new name.
+fn old_names(definitions: &Definitions, database: &Database, target: &str) -> Vec<String> {
+    if database.name == target {
+        return Vec::new();
+    }
+    let names: Vec<&str> = definitions.databases.iter().map(|d| d.name.as_str()).collect();
+    let told = |object: &definitions::Object| {
+        let named = databases_named(&object.script, &names);
+        let word = object.kind.to_lowercase();
+        named.first().map(|old| format!("{word} {} of {target} still names database {old}", object.name))
+    };
+    database.texts().filter_map(told).collect()
+}
+
+/// Whether the load may stay out of the binary log: nobody follows it, and the user may.
+fn can_leave_log(session: &mut Session<'_>, client: &Client<'_>) -> Result<bool> {
+    let grants = Grants::read(session, client)?;
+    let may = ["SUPER", "SESSION_VARIABLES_ADMIN", "SYSTEM_VARIABLES_ADMIN", "BINLOG ADMIN"];
+    if !may.iter().any(|privilege| grants.may_globally(privilege)) || !grants.may_globally("PROCESS") {
+        return Ok(false);
+    }
+    let following = format!(
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE command LIKE {} OR command LIKE {}",
+        text("Binlog Dump%"),
+        text("Group replication%")
+    );
+    Ok(session.number(&following)? == 0)
+}

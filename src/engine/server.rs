@@ -1,0 +1,51 @@
+//! Database servers: where one is, and as whom bkp speaks to it. What the engines of servers have in common.
+
+use crate::error::Result;
+use crate::exec::{Exec, Place};
+use crate::secret::{Secret, SecretRef};
+use std::path::PathBuf;
+
+/// Where a server is. Clients run in `place`; inside a container they speak to the server there unless `host` says otherwise.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Server {
+    pub place: Place,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub socket: Option<PathBuf>,
+    pub user: Option<String>,
+    pub password: Option<SecretRef>,
+    /// Certificate authorities to trust, in PEM; with one, the connection must be encrypted and the certificate right.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Server {
+    /// For people: `container mysql-auth`, `127.0.0.1:3306`.
+    pub fn location(&self) -> String {
+        match (&self.place, &self.host, &self.socket) {
+            (Place::Container(_), None, _) => self.place.name(),
+            (_, _, Some(socket)) => socket.display().to_string(),
+            (_, host, None) => {
+                let host = host.as_deref().unwrap_or("127.0.0.1");
+                self.port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+            }
+        }
+    }
+
+    pub fn exec(&self) -> Result<Box<dyn Exec>> {
+        self.place.exec()
+    }
+
+    /// Reads the password, as late as possible.
+    pub fn password(&self) -> Result<Option<Secret>> {
+        self.password.as_ref().map(SecretRef::resolve).transpose()
+    }
+
+    /// Address of the server for a client inside this process.
+    pub fn address(&self, default_port: u16) -> Result<(String, u16)> {
+        let port = self.port.unwrap_or(default_port);
+        match (&self.place, &self.host) {
+            (Place::Container(selector), None) => crate::exec::docker::Docker::connect()?.find(selector)?.address(port),
+            (_, host) => Ok((host.clone().unwrap_or_else(|| "127.0.0.1".to_owned()), port)),
+        }
+    }
+}

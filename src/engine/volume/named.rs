@@ -1,0 +1,73 @@
+//! Docker volumes by name: where they are, what they are made of, and new ones like them.
+
+use super::Settings;
+use crate::engine::{LoadRun, Loaded, Origin, Target};
+use crate::error::{Context, Failure, Result};
+use crate::exec::docker::{self, Docker};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What a volume is made of besides its files; Compose knows its volumes by their labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Make {
+    pub name: String,
+    pub driver: String,
+    pub labels: BTreeMap<String, String>,
+    pub options: BTreeMap<String, String>,
+}
+
+impl From<docker::Volume> for Make {
+    fn from(volume: docker::Volume) -> Self {
+        let docker::Volume { name, driver, labels, options, .. } = volume;
+        Make { name, driver, labels, options }
+    }
+}
+
+/// The volume `name` as the engine has it; `None` where no engine can be asked.
+pub fn find(name: &str) -> Result<Option<docker::Volume>> {
+    let Ok(docker) = Docker::connect() else { return Ok(None) };
+    let volumes = docker.volumes()?;
+    let known: Vec<String> = volumes.iter().map(|volume| volume.name.clone()).collect();
+    match volumes.into_iter().find(|volume| volume.name == name) {
+        Some(volume) => Ok(Some(volume)),
+        None => {
+            let near = known.iter().map(|k| (strsim::jaro_winkler(k, name), k)).filter(|(score, _)| *score > 0.8);
+            let failure = Failure::failed(format!("there is no Docker volume {name}"));
+            Err(match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+                Some((_, near)) => failure.hint(format!("Is it {near}? docker volume ls shows all")),
+                None => failure.hint("docker volume ls shows all"),
+            })
+        }
+    }
+}
+
+/// Makes a volume like the one that was backed up and puts the data into it. When that fails, the volume is removed again.
+pub fn into_new(settings: &Settings, origin: &dyn Origin, name: &str, run: &LoadRun<'_>) -> Result<Loaded> {
+    let docker = Docker::connect()?;
+    let recorded = origin.details().get("volume").cloned().and_then(|make| serde_json::from_value::<Make>(make).ok());
+    let (driver, labels, options) = match recorded {
+        Some(make) => (make.driver, make.labels, make.options),
+        None => ("local".to_owned(), BTreeMap::new(), BTreeMap::new()),
+    };
+    if driver != "local" || !options.is_empty() {
+        return Err(Failure::usage(format!("volume {name} would be of driver {driver} with options, on a place of its own"))
+            .hint(format!("Make it yourself with `docker volume create`, then restore with --to DIRECTORY and copy; the options were: {options:?}")));
+    }
+    let volume = docker.create_volume(name, &driver, &labels, &options)?;
+    let outcome = fill(settings, origin, volume.mountpoint, run);
+    if outcome.is_err() {
+        let _ = docker.remove_volume(name);
+    }
+    outcome
+}
+
+/// The engine made an empty directory; the tree takes its place, so that a crash leaves no half of it.
+fn fill(settings: &Settings, origin: &dyn Origin, mountpoint: PathBuf, run: &LoadRun<'_>) -> Result<Loaded> {
+    std::fs::remove_dir(&mountpoint).context(|| format!("cannot take the place of {}", mountpoint.display()))?;
+    let outcome = super::load::load(&settings.path, origin, &Target::New(mountpoint.clone()), run);
+    if outcome.is_err() && !mountpoint.exists() {
+        let _ = std::fs::create_dir(&mountpoint);
+    }
+    outcome
+}

@@ -1,0 +1,82 @@
+//! A glance into a directory: empty or not, files of a database server, SQLite databases.
+//!
+//! Looks at names and first bytes of a bounded number of files, and follows no symbolic link. What cannot be read counts as not there.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// How far a glance goes.
+const DEPTH: usize = 4;
+const ENTRIES: usize = 5000;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    pub empty: bool,
+    /// Kind of the server whose data directory this is.
+    pub database: Option<&'static str>,
+    /// SQLite databases, relative to the directory.
+    pub sqlite: Vec<PathBuf>,
+}
+
+pub fn contents(directory: &Path) -> Contents {
+    let mut sqlite = Vec::new();
+    let mut budget = ENTRIES;
+    walk(directory, Path::new(""), DEPTH, &mut budget, &mut sqlite);
+    sqlite.sort();
+    let unreadable = std::fs::read_dir(directory).is_err();
+    Contents { empty: budget == ENTRIES && !unreadable, database: database(directory), sqlite }
+}
+
+fn database(directory: &Path) -> Option<&'static str> {
+    let has = |name: &str| directory.join(name).exists();
+    match () {
+        () if has("PG_VERSION") => Some("postgres"),
+        () if has("ibdata1") || has("mysql.ibd") => Some("mysql"),
+        () if has("WiredTiger") => Some("mongo"),
+        () if has("dump.rdb") || has("appendonlydir") || has("appendonly.aof") => Some("redis"),
+        () => None,
+    }
+}
+
+fn walk(root: &Path, below: &Path, depth: usize, budget: &mut usize, sqlite: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(root.join(below)) else { return };
+    for entry in entries.flatten() {
+        if *budget == 0 {
+            return;
+        }
+        *budget -= 1;
+        let path = below.join(entry.file_name());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth > 1 => walk(root, &path, depth - 1, budget, sqlite),
+            Ok(kind) if kind.is_file() && is_sqlite(&root.join(&path)) => sqlite.push(path),
+            _ => {}
+        }
+    }
+}
+
+/// A copy is opened for a moment: closing a descriptor of a database drops the locks of *this* process only, and it has none.
+fn is_sqlite(path: &Path) -> bool {
+    let mut magic = [0; 16];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"SQLite format 3\0"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_glance_tells() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        assert!(contents(directory.path()).empty);
+        std::fs::create_dir_all(at("instance")).expect("a directory");
+        std::fs::write(at("instance/app.db"), b"SQLite format 3\0 and more").expect("a file");
+        std::fs::write(at("text"), b"SQLite format").expect("a file");
+        let found = contents(directory.path());
+        assert_eq!(found, Contents { empty: false, database: None, sqlite: vec!["instance/app.db".into()] });
+        std::fs::write(at("PG_VERSION"), b"15").expect("a file");
+        assert_eq!(contents(directory.path()).database, Some("postgres"));
+        assert!(!contents(Path::new("/no/such/directory")).empty, "what cannot be read may hold anything");
+    }
+}

@@ -1,0 +1,194 @@
+//! Who reads, as a list that grows by versions (`docs/FORMAT.md` §1): the appearance of the next number is the change.
+//!
+//! A version is created and never overwritten: of two who change the list at once one finds the number taken, reads again, and
+//! applies its change to what is there by then. A version counts only when a writer that is known here signed it; else
+//! whoever can write to the store could make themselves a reader.
+
+use crate::durable;
+use crate::error::{Failure, Kind, Result};
+use crate::repo::keys::{NamedRecipient, RecipientList};
+use crate::repo::point::FORMAT;
+use crate::repo::sign::{self, Trust};
+use crate::repo::writer::{Writer, WriterInfo};
+use crate::repo::{Repository, names};
+use crate::store::{self, Store, StoreError};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+const PAYLOAD_TYPE: &str = "application/vnd.bkp.recipients+json";
+
+/// How often a change is applied to a list that others have changed meanwhile.
+pub const TRIES: u32 = 8;
+
+/// The signed content of `keys/recipients-NNNN.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    pub format: u32,
+    pub repository: String,
+    pub version: u32,
+    /// Who changed it.
+    pub writer: String,
+    pub at: Timestamp,
+    pub recipients: Vec<NamedRecipient>,
+}
+
+/// One change of the list.
+pub enum Change {
+    Add(NamedRecipient),
+    /// By name or public key.
+    Remove(String),
+}
+
+impl Change {
+    /// The list with this change; `None` when `list` has it already. `own` is what this host sealed to so far: when that has
+    /// it as well, nothing is left to be done.
+    fn apply(&self, list: &[NamedRecipient], own: &[NamedRecipient]) -> Result<Option<Vec<NamedRecipient>>> {
+        match self {
+            Change::Add(new) => {
+                let same = |r: &&NamedRecipient| r.recipient == new.recipient && r.name == new.name;
+                let near = |r: &&NamedRecipient| r.recipient == new.recipient || r.name == new.name;
+                match list.iter().find(near) {
+                    Some(found) if same(&found) && !own.iter().any(|r| same(&r)) => Ok(None),
+                    Some(found) => {
+                        Err(Failure::usage(format!("`{}` ({}) is a recipient already", found.name, found.recipient)))
+                    }
+                    None => Ok(Some(list.iter().chain([new]).cloned().collect())),
+                }
+            }
+            Change::Remove(name) => {
+                let named = |r: &NamedRecipient| r.name == *name || r.recipient == *name;
+                let rest: Vec<_> = list.iter().filter(|r| !named(r)).cloned().collect();
+                if rest.is_empty() {
+                    return Err(Failure::new(Kind::Refused, "that is the last recipient: nobody could restore")
+                        .hint("Add another one first: bkp keys add"));
+                }
+                match (rest.len() < list.len(), own.iter().any(named)) {
+                    (true, _) => Ok(Some(rest)),
+                    (false, true) => Ok(None),
+                    (false, false) => {
+                        Err(Failure::usage(format!("`{name}` is not a recipient"))
+                            .hint("List them with: bkp keys list"))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The number of the newest version; 0 when there is none.
+pub fn newest_number(store: &dyn Store) -> Result<u32> {
+    let numbers = store.list("keys/")?.into_iter().filter_map(|e| names::recipients_number(e.key.as_str()));
+    Ok(numbers.max().unwrap_or(0))
+}
+
+/// What the store says, for people to compare. Nobody vouches for it.
+pub fn claimed(store: &dyn Store) -> Result<(u32, Vec<NamedRecipient>)> {
+    let number = newest_number(store)?;
+    if number > 0 {
+        let key = names::recipients(number);
+        let payload = sign::unverified(&store::read(store, &key)?, key.as_str())?;
+        let version: Version = serde_json::from_slice(&payload).map_err(|e| damaged(key.as_str()).because(e))?;
+        return Ok((number, version.recipients));
+    }
+    match store::read(store, &names::fixed(names::RECIPIENTS)) {
+        Ok(bytes) => {
+            let list: RecipientList =
+                serde_json::from_slice(&bytes).map_err(|e| damaged(names::RECIPIENTS).because(e))?;
+            Ok((0, list.recipients))
+        }
+        Err(StoreError::NotFound(_)) => Ok((0, Vec::new())),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn damaged(key: &str) -> Failure {
+    Failure::failed(format!("{key} is damaged")).hint("Put it back from a copy of the store")
+}
+
+/// The list as it is now, signed by somebody in `trust`. Without any version it is what `writer` knows, as number 0.
+pub fn newest(repository: &Repository, writer: &Writer, trust: &Trust) -> Result<Version> {
+    let store = &*repository.store;
+    let number = newest_number(store)?;
+    if number < writer.list_version {
+        return Err(Failure::new(
+            Kind::Verification,
+            format!("the list of recipients is number {number}; this host has seen {}", writer.list_version),
+        )
+        .hint(
+            "Somebody removed the newer ones from the store: put keys/ back from a copy before you change who reads",
+        ));
+    }
+    if number == 0 {
+        return Ok(Version {
+            format: FORMAT,
+            repository: repository.id().to_owned(),
+            version: 0,
+            writer: writer.id().to_owned(),
+            at: writer.info.created,
+            recipients: writer.recipients.clone(),
+        });
+    }
+    let key = names::recipients(number);
+    let envelope = store::read(store, &key)?;
+    let parse =
+        |payload: &[u8]| serde_json::from_slice::<Version>(payload).map_err(|e| damaged(key.as_str()).because(e));
+    let claimed = parse(&sign::unverified(&envelope, key.as_str())?)?;
+    let signer = trust.pinned.get(&claimed.writer).ok_or_else(|| unknown(store, &claimed, key.as_str()))?;
+    let version = parse(&sign::verify(&envelope, PAYLOAD_TYPE, &sign::parse_key(signer)?, key.as_str())?)?;
+    if version.repository != repository.id() || version.version != number {
+        return Err(Failure::new(Kind::Verification, format!("{key} is not to be believed: it was moved")));
+    }
+    Ok(version)
+}
+
+fn unknown(store: &dyn Store, version: &Version, key: &str) -> Failure {
+    let info = store::read(store, &names::writer(&version.writer)).ok();
+    let info = info.and_then(|bytes| serde_json::from_slice::<WriterInfo>(&bytes).ok());
+    let line = info.map_or_else(String::new, |i| format!(" `# bkp-writer: {} {}`", i.writer, i.verify_key));
+    Failure::new(
+        Kind::Key,
+        format!("the list of recipients was changed by writer {}, and nobody vouches for that here", version.writer),
+    )
+    .because(key.to_owned())
+    .hint(format!("If that host is yours, add its line{line} to the identity file and run the command again"))
+}
+
+/// Makes the change the next version, whatever others do meanwhile. Gives the list that has it.
+pub fn commit(
+    repository: &Repository,
+    writer: &Writer,
+    trust: &Trust,
+    change: &Change,
+    now: Timestamp,
+) -> Result<Version> {
+    for _ in 0..TRIES {
+        let current = newest(repository, writer, trust)?;
+        let Some(recipients) = change.apply(&current.recipients, &writer.recipients)? else { return Ok(current) };
+        let next =
+            Version { version: current.version + 1, writer: writer.id().to_owned(), at: now, recipients, ..current };
+        match put(&*repository.store, writer, &next) {
+            Err(failure) if failure.kind() == Kind::TryLater => {}
+            other => return other.map(|()| next),
+        }
+    }
+    Err(busy())
+}
+
+/// Stores one version; [`Kind::TryLater`] when its number is taken.
+pub fn put(store: &dyn Store, writer: &Writer, version: &Version) -> Result<()> {
+    let payload = serde_json::to_vec(version).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
+    let envelope = sign::sign(PAYLOAD_TYPE, &payload, &writer.signing);
+    match store.put_new(&names::recipients(version.version), Bytes::from(envelope), None) {
+        Ok(()) => {}
+        Err(StoreError::Exists(_)) => return Err(busy()),
+        Err(e) => return Err(e.into()),
+    }
+    durable::crash_point("keys:list-written");
+    Ok(())
+}
+
+pub fn busy() -> Failure {
+    Failure::new(Kind::TryLater, "somebody else is changing who reads at this moment")
+        .hint("Try again: run the same command once more")
+}

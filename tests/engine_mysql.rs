@@ -1,0 +1,210 @@
+//! MySQL and MariaDB: real servers in containers and on the host, with every kind of object they have, on good days and bad.
+#![allow(clippy::unwrap_used)] // test code outside of test functions
+
+#[path = "support/memory_sink.rs"]
+mod memory_sink;
+mod support;
+
+#[path = "engine_mysql/bad_days.rs"]
+mod bad_days;
+#[path = "engine_mysql/contract.rs"]
+mod contract;
+#[path = "engine_mysql/restores.rs"]
+mod restores;
+
+use bkp::engine::mysql::{self, Mysql, Settings};
+use bkp::engine::{Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Sink, Target, TreeSink};
+use bkp::error::Result;
+use bkp::event::{Cancel, Context, Meter, Silent};
+use bkp::exec::{Place, docker::Selector};
+use bkp::secret::SecretRef;
+use memory_sink::{MemoryOrigin, MemorySink, dump_into};
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::OnceLock;
+use support::docker::{Container, Wanted};
+use support::host_server::HostServer;
+
+/// A server that a test may ask as its administrator.
+pub trait Sql: Sync {
+    fn try_sql(&self, text: &str) -> Output;
+
+    #[track_caller]
+    fn sql(&self, text: &str) -> String {
+        let output = self.try_sql(&format!("SET NAMES utf8mb4; {text}"));
+        assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+}
+
+impl Sql for Container {
+    fn try_sql(&self, text: &str) -> Output {
+        self.try_query("", text)
+    }
+}
+
+impl Sql for HostServer {
+    fn try_sql(&self, text: &str) -> Output {
+        self.try_query("", text)
+    }
+}
+
+/// One container of each for all tests of this program: a source, and a scratch server to load into.
+pub fn server(which: &'static OnceLock<Option<Container>>, wanted: fn() -> Wanted) -> Option<&'static Container> {
+    which
+        .get_or_init(|| {
+            let wanted = wanted().argument("--server-id=7").argument("--log-bin=log");
+            wanted.password("pw \"x'#1").start("MySQL and MariaDB in containers")
+        })
+        .as_ref()
+}
+
+static MYSQL: OnceLock<Option<Container>> = OnceLock::new();
+static MYSQL_SCRATCH: OnceLock<Option<Container>> = OnceLock::new();
+static MARIADB: OnceLock<Option<Container>> = OnceLock::new();
+static MARIADB_SCRATCH: OnceLock<Option<Container>> = OnceLock::new();
+
+pub fn mysql() -> Option<&'static Container> {
+    server(&MYSQL, Container::mysql)
+}
+
+pub fn mysql_scratch() -> Option<&'static Container> {
+    server(&MYSQL_SCRATCH, Container::mysql)
+}
+
+pub fn mariadb() -> Option<&'static Container> {
+    server(&MARIADB, Container::mariadb)
+}
+
+pub fn mariadb_scratch() -> Option<&'static Container> {
+    server(&MARIADB_SCRATCH, Container::mariadb)
+}
+
+/// A file with a password, for as long as this program runs.
+pub fn secret(password: &str) -> SecretRef {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| tempfile::tempdir().unwrap().keep());
+    let path = directory.join(bkp::durable::random_hex(8));
+    std::fs::write(&path, password).unwrap();
+    SecretRef::File(path)
+}
+
+/// All of a container's server but what other tests have there, through its own clients.
+pub fn inside(container: &Container, databases: &[&str]) -> Settings {
+    let place = Place::Container(Selector::Name(container.name().to_owned()));
+    let server = Server {
+        place,
+        user: Some(container.user().into()),
+        password: Some(secret(container.password())),
+        ..Server::default()
+    };
+    settings(server, databases)
+}
+
+/// The same over the network, with the clients of this host.
+pub fn over_network(container: &Container, databases: &[&str]) -> Settings {
+    let mut settings = inside(container, databases);
+    settings.server.place = Place::Host;
+    settings.server.host = Some(container.ip().to_string());
+    settings.server.port = Some(container.port());
+    settings
+}
+
+pub fn on_host(server: &HostServer, databases: &[&str]) -> Settings {
+    let server = Server {
+        port: Some(server.port()),
+        user: Some(server.user().into()),
+        password: Some(secret(server.password())),
+        ..Server::default()
+    };
+    settings(server, databases)
+}
+
+fn settings(server: Server, databases: &[&str]) -> Settings {
+    let databases = databases.iter().map(|d| (*d).to_owned()).collect();
+    Settings { server, databases, exclude: vec![], lock_tables: false }
+}
+
+pub struct Point {
+    pub dumped: bkp::engine::Dumped,
+    pub origin: MemoryOrigin,
+}
+
+pub fn dump(settings: &Settings) -> Result<Point> {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut sink = MemorySink::new();
+    let dumped = dump_into(&Mysql::new(settings.clone()), &mut sink, scratch.path())?;
+    let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
+    assert!(left.is_empty(), "spool files are left: {left:?}");
+    Ok(Point { origin: sink.into_origin(&dumped), dumped })
+}
+
+/// What a dump into `sink` says.
+pub fn dump_to(settings: &Settings, sink: &mut dyn Sink) -> Result<bkp::engine::Dumped> {
+    let scratch = tempfile::tempdir().unwrap();
+    let (meter, cancel) = (Meter::default(), Cancel::default());
+    let run = bkp::engine::DumpRun {
+        context: Context { events: &Silent, meter: &meter, cancel: &cancel },
+        scratch: scratch.path().to_owned(),
+        memory: None,
+        next_memory: scratch.path().join("memory"),
+        reread: false,
+    };
+    Mysql::new(settings.clone()).dump(sink, &run)
+}
+
+pub fn load(settings: &Settings, origin: &MemoryOrigin, target: &Target, part: Part, keep: bool) -> Result<Loaded> {
+    let (meter, cancel) = (Meter::default(), Cancel::default());
+    let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
+    Mysql::new(settings.clone()).load(origin, target, &LoadRun { context, part, keep_replaced: keep })
+}
+
+pub fn load_new(settings: &Settings, origin: &MemoryOrigin, naming: Naming) -> Result<Loaded> {
+    load(settings, origin, &Target::NewDatabases(naming), Part::Whole, false)
+}
+
+pub fn fingerprint(settings: &Settings) -> Fingerprint {
+    let (meter, cancel) = (Meter::default(), Cancel::default());
+    mysql::fingerprint(settings, Context { events: &Silent, meter: &meter, cancel: &cancel }).unwrap()
+}
+
+/// A sink that does something once this many bytes of `dump.sql` have come.
+pub struct Interrupting<'a> {
+    pub inner: MemorySink,
+    pub after: u64,
+    pub act: Box<dyn FnMut() + 'a>,
+}
+
+impl Sink for Interrupting<'_> {
+    fn stream(&mut self, name: &str, data: &mut dyn Read) -> Result<()> {
+        if name != "dump.sql" {
+            return self.inner.stream(name, data);
+        }
+        let mut watched = Watched { data, left: self.after, act: Some(&mut self.act) };
+        self.inner.stream(name, &mut watched)
+    }
+
+    fn tree(&mut self) -> Result<&mut dyn TreeSink> {
+        self.inner.tree()
+    }
+}
+
+struct Watched<'a, 'b> {
+    data: &'a mut dyn Read,
+    left: u64,
+    act: Option<&'a mut Box<dyn FnMut() + 'b>>,
+}
+
+impl Read for Watched<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.data.read(buffer)?;
+        self.left = self.left.saturating_sub(read as u64);
+        if self.left == 0
+            && let Some(act) = self.act.take()
+        {
+            act();
+        }
+        Ok(read)
+    }
+}

@@ -1,0 +1,10 @@
+create role app_owner nologin;
+create role app login connection limit 20 password 'app-secret';
+create role "Weird ""role"" 🐘" login noinherit valid until '2031-05-06 07:08:09+00';
+create role reporting nologin;
+grant reporting to app with admin option;
+grant pg_read_all_stats to reporting;
+alter role app set search_path = "$user", sales, public;
+alter role app set statement_timeout = '77s';
+alter role all set idle_in_transaction_session_timeout = '1h';
+comment on role app is 'the application''s own';

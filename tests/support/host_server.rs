@@ -1,0 +1,348 @@
+//! Real database servers on loopback without containers, each in a temporary directory, as a user without rights.
+
+use super::docker::Kind;
+use super::supervisor::Supervisor;
+use super::{Server, free_port, not_run, require, wait_for};
+use bkp::durable::random_hex;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+const MARIADB: Server =
+    Server { program: "mariadbd", variable: "BKP_TEST_MARIADB", install: "sudo apt-get install -y mariadb-server" };
+const POSTGRES: Server =
+    Server { program: "postgres", variable: "BKP_TEST_POSTGRES", install: "sudo apt-get install -y postgresql" };
+const REDIS: Server =
+    Server { program: "redis-server", variable: "BKP_TEST_REDIS", install: "sudo apt-get install -y redis-server" };
+const JAVA: Server =
+    Server { program: "java", variable: "BKP_TEST_JAVA", install: "sudo apt-get install -y default-jdk-headless" };
+
+/// Servers refuse to run as root; then they run as this user and group, which is nobody.
+const NOBODY: &str = "65534";
+
+/// The process is not the shell's child, so it cannot wait for it but by looking.
+const END: &str = r#"pid=$(cat "$1/pid")
+[ -z "$pid" ] || kill -9 "$pid"
+while [ -n "$pid" ] && kill -0 "$pid"; do sleep 0.1; done
+rm -rf "$1""#;
+
+/// A server that is wanted.
+pub struct WantedServer {
+    kind: Kind,
+    arguments: Vec<String>,
+}
+
+impl WantedServer {
+    /// An argument of the server's own.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Starts it and waits until it answers. `None`, and `part` is told as not run, when it is not installed.
+    pub fn start(self, part: &str) -> Option<HostServer> {
+        let program = match self.kind {
+            Kind::Mariadb => require(part, &MARIADB)?,
+            // Its other programs stand beside itself, not beside links to it.
+            Kind::Postgres => require(part, &POSTGRES)?.canonicalize().unwrap(),
+            Kind::Redis => require(part, &REDIS)?,
+            _ => require(part, &JAVA)?,
+        };
+        let classes = if self.kind == Kind::MongoJava { Some(mongo_java_server(part)?) } else { None };
+        // Short, for the paths of sockets have at most 107 bytes; and where nobody may look.
+        let directory = tempfile::Builder::new().prefix("bkp-").tempdir_in("/tmp").unwrap().keep();
+        fs::write(directory.join("pid"), "").unwrap();
+        super::host::mode(&directory, 0o755);
+        let supervisor = Supervisor::new(END, &[directory.as_os_str()]);
+        let server = HostServer {
+            kind: self.kind,
+            program,
+            arguments: self.arguments,
+            port: free_port(),
+            password: format!("pw-{}", random_hex(8)),
+            child: None,
+            directory,
+            supervisor,
+        };
+        Some(server.set_up(classes))
+    }
+}
+
+/// A server that runs; ended, and its files removed, when this is dropped.
+pub struct HostServer {
+    kind: Kind,
+    program: PathBuf,
+    arguments: Vec<String>,
+    port: u16,
+    password: String,
+    child: Option<Child>,
+    directory: PathBuf,
+    supervisor: Supervisor,
+}
+
+impl HostServer {
+    pub fn mariadb() -> WantedServer {
+        WantedServer { kind: Kind::Mariadb, arguments: vec![] }
+    }
+
+    pub fn postgres() -> WantedServer {
+        WantedServer { kind: Kind::Postgres, arguments: vec![] }
+    }
+
+    pub fn redis() -> WantedServer {
+        WantedServer { kind: Kind::Redis, arguments: vec![] }
+    }
+
+    /// Speaks MongoDB's protocol and has an oplog, but no users; its data is in memory.
+    pub fn mongo_java() -> WantedServer {
+        WantedServer { kind: Kind::MongoJava, arguments: vec![] }
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The administrator.
+    pub fn user(&self) -> &str {
+        match self.kind {
+            Kind::Postgres => "postgres",
+            Kind::Redis => "default",
+            _ => "root",
+        }
+    }
+
+    /// The administrator's; the only account with rights, and without the password it has none.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The socket's file; for PostgreSQL its directory, as its clients want it.
+    pub fn socket(&self) -> PathBuf {
+        if self.kind == Kind::Postgres { self.directory.clone() } else { self.directory.join("socket") }
+    }
+
+    /// Where the server keeps its files; they belong to the user that it runs as.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().unwrap())
+    }
+
+    /// Ends it in order; its data stays.
+    pub fn stop(&mut self) {
+        // PostgreSQL would wait for its clients.
+        self.end(if self.kind == Kind::Postgres { Signal::INT } else { Signal::TERM });
+    }
+
+    /// Ends it as a failure of its machine would.
+    pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Starts it on its old data at its old place.
+    pub fn start_again(&mut self) {
+        let mut command = self.as_owner(&self.program.clone());
+        let path = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let (data, socket, port) = (path(self.data()), path(self.socket()), self.port);
+        match self.kind {
+            Kind::Mariadb => {
+                command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"]);
+                command.args(["--innodb-buffer-pool-size=32M", &format!("--port={port}")]);
+                command.args([format!("--datadir={data}"), format!("--socket={socket}")]);
+                command.arg(format!("--pid-file={}", path(self.directory.join("data/server.pid"))));
+            }
+            Kind::Postgres => {
+                command.args(["-D", &data, "-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
+                command.args(["-c", &format!("unix_socket_directories={socket}"), "-c", "fsync=off"]);
+            }
+            Kind::Redis => {
+                command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir", &data]);
+                command.args(["--requirepass", &self.password, "--unixsocket", &socket, "--save", ""]);
+            }
+            _ => {
+                command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", &format!("{data}:{data}/*"), "Server"]);
+                command.arg(port.to_string());
+            }
+        }
+        let child = command.args(&self.arguments).spawn().unwrap();
+        fs::write(self.directory.join("pid"), child.id().to_string()).unwrap();
+        self.child = Some(child);
+        wait_for(&format!("the start of {:?}", self.kind), 60, || {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "{:?} ended with {ended:?}: {}", self.kind, self.log());
+            self.is_ready().then_some(())
+        });
+    }
+
+    /// Asks the server itself as its administrator; see [`Container::query`](super::docker::Container::query).
+    #[track_caller]
+    pub fn query(&self, database: &str, text: &str) -> String {
+        let output = self.try_query(database, text);
+        assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// The same where a refusal is expected.
+    pub fn try_query(&self, database: &str, text: &str) -> Output {
+        self.ask(&self.password, database, text)
+    }
+
+    fn ask(&self, password: &str, database: &str, text: &str) -> Output {
+        let port = self.port.to_string();
+        let mut command = match self.kind {
+            Kind::Mariadb => {
+                let mut command = Command::new("mariadb");
+                command.args(["--no-defaults", "--batch", "--raw", "--skip-column-names", "--user=root"]);
+                command.arg("--socket").arg(self.socket()).env("MYSQL_PWD", password);
+                command
+            }
+            Kind::Postgres => {
+                let mut command = Command::new(self.program.with_file_name("psql"));
+                command.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--field-separator=\t"]);
+                command.args(["--set=ON_ERROR_STOP=1", "--username=postgres", "--host=127.0.0.1", "--port", &port]);
+                command.arg("--dbname").env("PGPASSWORD", password);
+                command
+            }
+            Kind::Redis => {
+                let mut command = Command::new("redis-cli");
+                command.args(["-e", "-p", &port, "-n"]).env("REDISCLI_AUTH", password);
+                command
+            }
+            _ => unreachable!("it has no client: use a driver"),
+        };
+        match (self.kind, database) {
+            (Kind::Mariadb, "") => {}
+            (Kind::Postgres, "") => _ = command.arg("postgres"),
+            (_, "") => _ = command.arg("0"),
+            (_, database) => _ = command.arg(database),
+        }
+        let mut input = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut input, text.as_bytes()).unwrap();
+        std::io::Seek::rewind(&mut input).unwrap();
+        command.stdin(input).output().unwrap()
+    }
+
+    fn set_up(mut self, classes: Option<PathBuf>) -> Self {
+        let data = self.data();
+        fs::create_dir(&data).unwrap();
+        if let Some(from) = classes {
+            for entry in fs::read_dir(from).unwrap() {
+                let path = entry.unwrap().path();
+                fs::copy(&path, data.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        if rustix::process::geteuid().is_root() {
+            super::run("chown", &["-R", &format!("{NOBODY}:{NOBODY}"), "."], &self.directory);
+        }
+        match self.kind {
+            Kind::Mariadb => self.set_up_mariadb(),
+            Kind::Postgres => self.set_up_postgres(),
+            _ => self.start_again(),
+        }
+        self
+    }
+
+    fn set_up_mariadb(&mut self) {
+        let mut command = self.as_owner(Path::new("mariadb-install-db"));
+        command.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+        self.succeeds(command.arg(format!("--datadir={}", self.data().display())));
+        self.start_again();
+        // Accounts without a password are made for other names of this machine, too, and for nobody.
+        let text = format!(
+            "set sql_log_bin = 0; delete from mysql.global_priv where User = '' or Host not in ('localhost', '127.0.0.1'); \
+             flush privileges; set password for root@127.0.0.1 = password('{0}'); set password for root@localhost = password('{0}')",
+            self.password
+        );
+        let output = self.ask("", "", &text);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn set_up_postgres(&mut self) {
+        let file = self.directory.join("password");
+        fs::write(&file, &self.password).unwrap();
+        let mut command = self.as_owner(&self.program.with_file_name("initdb"));
+        command.args(["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]);
+        self.succeeds(command.arg("-D").arg(self.data()).arg(format!("--pwfile={}", file.display())));
+        fs::remove_file(&file).unwrap();
+        self.start_again();
+    }
+
+    fn is_ready(&self) -> bool {
+        let port = self.port.to_string();
+        let mut command = match self.kind {
+            Kind::Mariadb => {
+                let mut command = Command::new("mariadb-admin");
+                command.args(["--no-defaults", "--user=root", "ping", "--socket"]).arg(self.socket());
+                command
+            }
+            Kind::Postgres => {
+                let mut command = Command::new(self.program.with_file_name("pg_isready"));
+                command.args(["-q", "-h", "127.0.0.1", "-p", &port]);
+                command
+            }
+            _ => return TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
+        };
+        command.output().is_ok_and(|output| output.status.success())
+    }
+
+    /// The program as the user that the files belong to, in the server's directory and with nothing of this environment.
+    fn as_owner(&self, program: &Path) -> Command {
+        let mut command = if rustix::process::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        let log = File::options().create(true).append(true).open(self.directory.join("log")).unwrap();
+        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap());
+        command.env_clear().env("PATH", path).env("HOME", &self.directory).current_dir(&self.directory);
+        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+    }
+
+    fn succeeds(&self, command: &mut Command) {
+        let status = command.status().unwrap();
+        assert!(status.success(), "{command:?}: {}", self.log());
+    }
+
+    fn end(&mut self, signal: Signal) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            if child.try_wait().unwrap().is_none() {
+                kill_process(Pid::from_child(&child), signal).unwrap();
+            }
+            child.wait().unwrap();
+            // Its number may be another's now.
+            fs::write(self.directory.join("pid"), "").unwrap();
+        }
+    }
+}
+
+impl Drop for HostServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The directory with its classes.
+fn mongo_java_server(part: &str) -> Option<PathBuf> {
+    let directory = std::env::var_os("BKP_TEST_MONGO_JAVA").map(PathBuf::from);
+    if directory.is_none() {
+        not_run(part, "mongo-java-server is missing; build it with: eval \"$(scripts/install-test-services)\"");
+    }
+    directory
+}
