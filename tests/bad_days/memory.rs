@@ -1,6 +1,7 @@
 //! However big or many the data, the program keeps within its memory.
 //!
-//! With `BKP_TEST_FULL_SIZE=1` it is 20 GiB and a million files instead, which takes 45 GB of disk below `TMPDIR`.
+//! With `BKP_TEST_FULL_SIZE=1` it is 20 GiB and a million files instead, which takes 45 GB of disk below `TMPDIR`, or 10 GB
+//! where the file system there compresses (btrfs with `compress-force=zstd`).
 
 use crate::support::host::{Answer, Host, Running, noise};
 use std::fs::{self, File};
