@@ -115,7 +115,7 @@ def fill_mysql(client):
             name = f"orders_{number}"
             yield f'{sql} bench -e "CREATE TABLE {name} ({table}, {indexes})"'
             yield f"{sql} --local-infile=1 bench -e \"LOAD DATA LOCAL INFILE '/dev/stdin' INTO TABLE {name}\" < {home}/{name}"
-            yield f'{sql} bench -e "ANALYZE TABLE {name}"'
+            yield f'{sql} bench -e "ANALYZE TABLE {name}" > /dev/null'
 
     return commands
 
@@ -216,7 +216,9 @@ def bkp(kind, restored=True):
 def mysql(client, dump):
     sql, dump = (SQL.replace("{client}", program) for program in (client, dump))
     options = "--single-transaction --quick --routines --events --triggers --hex-blob"
-    create = f'{sql} -e "CREATE DATABASE restored"'
+    if client == "mysql":
+        options += " --set-gtid-purged=OFF"
+    create = f'{sql} -e "DROP DATABASE IF EXISTS restored; CREATE DATABASE restored"'
     checksum = f"{sql} -BNe 'CHECKSUM TABLE " + ", ".join(f"%.orders_{n}" for n in range(1, TABLES + 1)) + "' | cut -f2"
     own = {
         "forget": f'{sql} -e "DROP DATABASE IF EXISTS restored"',
@@ -247,7 +249,7 @@ def postgres():
         "compare": f'cmp <({PSQL} bench -c "{digest}") <({PSQL} restored -c "{digest}")',
     }
     dump, restore = "docker exec $CONTAINER pg_dump -U postgres -Fc -Z0 bench", "pg_restore -U postgres -d restored --exit-on-error"
-    create = f'{PSQL} -c "CREATE DATABASE restored"'
+    create = f'{PSQL} -c "DROP DATABASE IF EXISTS restored" -c "CREATE DATABASE restored"'
     return {
         "bkp": {**bkp("postgres"), **own},
         "pg_dump + zstd -T2 + age": {
