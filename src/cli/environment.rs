@@ -3,7 +3,7 @@
 //! Everything is opened when a command asks for it, so that `bkp --help` or `bkp config check` need no repository.
 
 use super::output::Output;
-use super::progress::{Mode, Progress};
+use super::progress::{Mode, Progress, SharedBar, StoreNews};
 use crate::engine::{self, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
@@ -15,7 +15,7 @@ use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
 use crate::secret::SecretRef;
-use crate::store::{self, Addressing, Location, Retain};
+use crate::store::{self, Addressing, Location, Retain, Watch};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::cell::OnceCell;
@@ -79,6 +79,8 @@ pub struct Environment {
     pub cancel: Arc<Cancel>,
     /// The instant the command began.
     pub now: Timestamp,
+    /// The bar that is drawn now.
+    bar: SharedBar,
     paths: OnceCell<Paths>,
     configuration: OnceCell<Configuration>,
 }
@@ -117,7 +119,15 @@ impl Access {
 impl Environment {
     pub fn new(globals: Globals, output: Output, cancel: Arc<Cancel>) -> Self {
         let now = Timestamp::now();
-        Environment { globals, output, cancel, now, paths: OnceCell::new(), configuration: OnceCell::new() }
+        Environment {
+            globals,
+            output,
+            cancel,
+            now,
+            bar: SharedBar::default(),
+            paths: OnceCell::new(),
+            configuration: OnceCell::new(),
+        }
     }
 
     pub fn paths(&self) -> Result<&Paths> {
@@ -144,7 +154,13 @@ impl Environment {
     }
 
     pub fn progress(&self) -> Progress {
-        Progress::new(self.globals.progress, self.output)
+        Progress::new(self.globals.progress, self.output, &self.bar)
+    }
+
+    /// For stores: signals end their waiting, and what they have to tell goes above the bar that is drawn.
+    pub fn watch(&self) -> Result<Watch> {
+        let news = StoreNews::new(self.globals.progress, self.output, self.zone()?.clone(), self.bar.clone());
+        Ok(Watch { cancel: self.cancel.clone(), events: Arc::new(news) })
     }
 
     pub fn context<'a>(&'a self, progress: &'a Progress) -> Context<'a> {
@@ -213,11 +229,11 @@ impl Environment {
     pub fn repository(&self) -> Result<Repository> {
         let memory = self.configuration()?.memory;
         let mut settings = self.store_settings()?;
-        let repository = Repository::open(store::open_cancellable(&settings, self.cancel.clone())?)?;
+        let repository = Repository::open(store::open_watched(&settings, self.watch()?)?)?;
         settings.capabilities = serde_json::from_value(repository.info.store.clone()).ok();
         match (&settings.location, settings.capabilities) {
             (Location::Bucket { .. }, Some(_)) => {
-                let store = store::open_cancellable(&settings, self.cancel.clone())?;
+                let store = store::open_watched(&settings, self.watch()?)?;
                 Ok(Repository::new(store, repository.info).with_memory(memory))
             }
             _ => Ok(repository.with_memory(memory)),
