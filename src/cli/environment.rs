@@ -8,7 +8,9 @@ use crate::engine::{self, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
 use crate::job::Places;
-use crate::policy::{self, Configuration, Paths};
+use crate::job::discover::labels::{self, Remark, Taken};
+use crate::job::discover::look::Around;
+use crate::policy::{self, Configuration, Paths, Policy};
 use crate::repo::keys::{Keyring, Operator};
 use crate::repo::point::Point;
 use crate::repo::sign::Trust;
@@ -83,6 +85,14 @@ pub struct Environment {
     bar: SharedBar,
     paths: OnceCell<Paths>,
     configuration: OnceCell<Configuration>,
+    live: OnceCell<Live>,
+}
+
+/// The configuration with the sources that labels of containers and volumes bring.
+pub struct Live {
+    pub configuration: Configuration,
+    /// Labels that have no effect.
+    pub remarks: Vec<Remark>,
 }
 
 /// Keys that open points, and whose signatures to believe.
@@ -127,6 +137,7 @@ impl Environment {
             bar: SharedBar::default(),
             paths: OnceCell::new(),
             configuration: OnceCell::new(),
+            live: OnceCell::new(),
         }
     }
 
@@ -147,6 +158,28 @@ impl Environment {
             self.output.warn(warning);
         }
         Ok(self.configuration.get_or_init(|| loaded))
+    }
+
+    /// Asks the container engine, where a policy takes in what is labelled.
+    pub fn live(&self) -> Result<&Live> {
+        if let Some(live) = self.live.get() {
+            return Ok(live);
+        }
+        let configuration = self.configuration()?;
+        let taken = match configuration.policies.iter().any(|policy| policy.labels.is_some()) {
+            true => Around::look()?.show(|host| labels::take_in(host, configuration)),
+            false => Taken::default(),
+        };
+        let configuration = configuration.with_sources(taken.sources);
+        Ok(self.live.get_or_init(|| Live { configuration, remarks: taken.remarks }))
+    }
+
+    /// A source and its policy: one that is configured, else one that a label brings.
+    pub fn source(&self, name: &str) -> Result<Option<(&Policy, &policy::Source)>> {
+        match self.configuration()?.source(name) {
+            Some(found) => Ok(Some(found)),
+            None => Ok(self.live()?.configuration.source(name)),
+        }
     }
 
     pub fn zone(&self) -> Result<&TimeZone> {

@@ -214,7 +214,7 @@ impl Arguments {
     /// Times are meant in the zone of the source's policy.
     fn zone<'e>(&self, env: &'e Environment, source: Option<&str>) -> Result<&'e jiff::tz::TimeZone> {
         let source = source.or(self.what.as_deref());
-        let policy = source.map(|name| env.configuration().map(|c| c.source(name))).transpose()?.flatten();
+        let policy = source.map(|name| env.source(name)).transpose()?.flatten();
         policy.map_or_else(|| env.zone(), |(policy, _)| Ok(&policy.timezone))
     }
 
@@ -230,7 +230,7 @@ impl Arguments {
         if let Some(other) = self.other_server(point)? {
             return Ok(other.settings);
         }
-        let configured = env.configuration()?.source(&point.source).map(|(_, source)| source.clone());
+        let configured = env.source(&point.source)?.map(|(_, source)| source.clone());
         if let Some(source) = adhoc.or(configured)
             && engine::build(&source.settings).kind() == point.engine.kind
         {

@@ -78,7 +78,7 @@ fn programs(stack: &str, prepared: &[Prepared]) -> Result<Vec<WritingContainer>>
 }
 
 fn prepare(arguments: &Arguments, opened: &Opened<'_>, stack: &str) -> Result<Vec<Prepared>> {
-    let sources = opened.env.configuration()?.stack(stack)?;
+    let sources = opened.env.live()?.configuration.stack(stack)?;
     if let Some(unknown) = arguments.skip.iter().find(|skip| sources.iter().all(|(_, s)| s.name != **skip)) {
         return Err(Failure::usage(format!("stack {stack} has no source {unknown}")));
     }
