@@ -79,7 +79,6 @@ impl Arguments {
         let writer = env.writer(&repository)?;
         let place = Place { env, repository: &repository, writer: &writer, places: env.places(&repository)? };
         tell_what_goes_on(env, &place.places)?;
-        wanted.remarks.iter().for_each(|remark| env.output.warn(remark));
         let mut done: Vec<(Done, f64)> = Vec::new();
         let mut failed: Vec<(String, Failure)> = wanted.unseen.map(|f| ("labels".to_owned(), f)).into_iter().collect();
         for source in &sources {
@@ -177,6 +176,7 @@ impl Arguments {
                 wanted.remarks.extend(labels::without_effect(configuration));
             }
         }
+        wanted.remarks.iter().for_each(|remark| env.output.warn(remark));
         let sources = &mut wanted.sources;
         for text in &self.source {
             let source = policy::adhoc(text)?;
@@ -224,7 +224,7 @@ impl Place<'_> {
 }
 
 /// Containers that a killed run left standing still go on before anything else happens.
-fn tell_what_goes_on(env: &Environment, places: &Places) -> Result<()> {
+pub fn tell_what_goes_on(env: &Environment, places: &Places) -> Result<()> {
     for container in places.let_go_on()? {
         env.output.warn(&format!("container {container} stood still since a run that was killed; it goes on now"));
     }

@@ -1,6 +1,7 @@
 //! `bkp restore`: choose, show the plan, do exactly that.
 
 use super::Ran;
+use super::backup::tell_what_goes_on;
 use super::environment::{Access, Environment};
 use super::format;
 use super::plan::{describe, report};
@@ -95,6 +96,8 @@ impl Arguments {
         let repository = env.repository()?;
         let access = env.reading(&repository)?;
         let opened = Opened { env, repository: &repository, access: &access };
+        // What a killed restore stopped belongs to the plan again.
+        tell_what_goes_on(env, &env.places(&repository)?)?;
         if let Some(stack) = &self.stack {
             return super::stack::restore(&self, &opened, stack);
         }
