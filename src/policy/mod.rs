@@ -7,6 +7,7 @@
 
 use crate::engine;
 use crate::error::{Failure, Result};
+use crate::exec::docker::Quiet;
 use crate::secret::SecretRef;
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
@@ -29,6 +30,7 @@ mod variables;
 mod when;
 
 pub use adhoc::adhoc;
+pub use convert::docker_volume_path;
 pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
@@ -90,8 +92,19 @@ pub struct Policy {
     pub timezone: TimeZone,
     pub objectives: Objectives,
     pub keep: Option<Keep>,
-    /// At least one.
+    /// Absent: no label brings anything in.
+    pub labels: Option<Labels>,
+    /// At least one, unless labels bring them.
     pub sources: Vec<Source>,
+}
+
+/// How a policy backs up what labels bring.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Labels {
+    pub own_accounts: bool,
+    /// At most one of each engine, without its place.
+    pub servers: Vec<engine::Settings>,
+    pub quiesce: Option<Quiet>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,6 +189,16 @@ impl Configuration {
             [] => failure.hint("No policy says `stack: NAME` yet"),
             known => failure.hint(format!("Configured are: {}", known.join(", "))),
         })
+    }
+
+    /// The same with more sources, each for the policy of that name.
+    pub fn with_sources(&self, sources: Vec<(String, Source)>) -> Self {
+        let mut all = self.clone();
+        for (name, source) in sources {
+            let policy = all.policies.iter_mut().find(|policy| policy.name == name);
+            policy.into_iter().for_each(|policy| policy.sources.push(source.clone()));
+        }
+        all
     }
 
     fn unknown(&self, name: &str) -> Failure {
