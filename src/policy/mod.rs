@@ -7,6 +7,7 @@
 
 use crate::engine;
 use crate::error::{Failure, Result};
+use crate::repo::point::Layout;
 use crate::secret::SecretRef;
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
@@ -118,6 +119,8 @@ pub struct Keep {
 pub struct Source {
     pub name: String,
     pub settings: engine::Settings,
+    /// How its dumps are stored. Of no meaning for volumes.
+    pub layout: Layout,
 }
 
 impl Default for Configuration {
