@@ -93,6 +93,30 @@ fn a_backup_killed_anywhere_leaves_a_whole_point_or_none() {
 }
 
 #[test]
+fn a_backup_into_chunks_killed_anywhere_leaves_a_whole_point_or_none() {
+    for point in points_of("backup:").into_iter().filter(|p| *p != "backup:checkpoint-written") {
+        let host = Host::new();
+        host.sources(&[format!("app: {{ sqlite: {{ path: \"{}\" }}, layout: dedup }}", host.text("data/app.db"))]);
+        database(&host.path("data/app.db"), 9_000, "old");
+        host.run(&["backup"]).ends(0);
+        let old = host.points("app").pop().unwrap();
+        host.next_second();
+        database(&host.path("data/app.db"), 10_000, "new");
+        dies_at(&host, point, &["backup"]);
+        let after = host.points("app").len();
+        let committed = ["backup:point-written", "backup:before-session-end"].contains(&point);
+        assert_eq!(after, if committed { 2 } else { 1 }, "{point}");
+
+        host.next_second();
+        host.run(&["backup"]).ends(0);
+        assert_eq!(host.points("app").len(), after + 1, "{point}");
+        host.is_well();
+        assert_eq!(texts(&restored(&host, "app", "new.db")), vec!["new"; 10_000], "{point}");
+        assert_eq!(texts(&restored(&host, old["id"].as_str().unwrap(), "old.db")), vec!["old"; 9_000], "{point}");
+    }
+}
+
+#[test]
 fn a_backup_killed_after_a_checkpoint_is_gone_on_with() {
     let host = Host::new();
     fs::create_dir(host.path("data/docs")).unwrap();

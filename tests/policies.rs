@@ -4,6 +4,7 @@
 
 use bkp::error::{Failure, Kind};
 use bkp::policy::{self, Configuration, Paths, Problems};
+use bkp::repo::point::Layout;
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -261,6 +262,30 @@ fn sources_that_say_too_much_or_too_little() {
     ));
     insta::assert_snapshot!("a_policy_without_sources", problems_of("policy: a\nsources: {}\n"));
     insta::assert_snapshot!("a_policy_without_anything", problems_of("schedule: '@daily'\n"));
+}
+
+#[test]
+fn layouts_that_are_none_or_not_for_this_source() {
+    insta::assert_snapshot!(problems_of(
+        "policy: a\nlayout: chunks\nsources:\n  files: { volume: { path: /srv/files }, layout: dedup }\n  \
+         app: { sqlite: { path: /srv/app.db }, layout: dedupe }\n  db: { mysql: { container: db, layout: dedup } }\n  \
+         typo: { sqlite: { path: /srv/b.db }, layuot: dedup }\n"
+    ));
+}
+
+#[test]
+fn the_layout_of_a_source_goes_before_that_of_its_policy() {
+    let host = Host::with(&[(
+        "a.yaml",
+        "policy: a\nlayout: dedup\nsources:\n  one: { sqlite: { path: /srv/a.db } }\n  \
+         two: { command: { run: [dump] }, layout: stream }\n  files: { volume: { path: /srv/files } }\n",
+    )]);
+    let layout = |name: &str| host.load().unwrap().source(name).unwrap().1.layout;
+    assert_eq!([layout("one"), layout("two")], [Layout::Dedup, Layout::Stream]);
+    let shown = host.shown();
+    let of = |layout: &str| shown.lines().filter(|line| line.contains(&format!("layout: {layout}"))).count();
+    assert_eq!((of("dedup"), of("stream")), (1, 1), "a volume has none:\n{shown}");
+    assert!(shown.contains("a.yaml:2"), "where the default is from:\n{shown}");
 }
 
 #[test]

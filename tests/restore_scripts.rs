@@ -165,14 +165,19 @@ fn list_names_every_point_and_what_is_in_it() {
         let said = repository.run(script, "recovery.key", &["list"]);
         let text = String::from_utf8(said.stdout).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!((said.code, lines.len()), (0, 5), "{script}: {text}{}", said.stderr);
+        assert_eq!((said.code, lines.len()), (0, 7), "{script}: {text}{}", said.stderr);
         assert_eq!(lines[0], format!("{FIRST}  {WRITER}/app  no. 1  5000 bytes  app.db"), "{script}");
         assert_eq!(
-            lines[3],
+            lines[4],
             format!("{SECOND}  {WRITER}/app  no. 2  3468403 bytes  app.db roles.sql empty"),
             "{script}"
         );
-        assert_eq!(lines[4], format!("{SECOND}  {WRITER}/docs  no. 2  304640 bytes  (tree)"), "{script}");
+        assert_eq!(lines[5], format!("{SECOND}  {WRITER}/docs  no. 2  304640 bytes  (tree)"), "{script}");
+        assert_eq!(
+            lines[6],
+            format!("{SECOND}  {WRITER}/ledger  no. 2  255000 bytes  ledger.sql roles.sql empty"),
+            "{script}"
+        );
     }
 }
 
@@ -201,6 +206,44 @@ fn every_stream_comes_back() {
         }
         let first = repository.run(script, "recovery.key", &["stream", &format!("{WRITER}/app"), FIRST]);
         assert_eq!((first.code, first.stdout.len()), (0, 5000), "the only stream needs no name: {}", first.stderr);
+    }
+}
+
+#[test]
+fn deduplicated_streams_come_back() {
+    let Some(repository) = Repository::new() else { return };
+    for script in SCRIPTS {
+        for (words, name) in [
+            (&["stream", "ledger", FIRST][..], "ledger-1.sql"),
+            (&["stream", "ledger", SECOND, "ledger.sql"], "ledger.sql"),
+            (&["stream", "ledger", "latest", "roles.sql"], "ledger-roles.sql"),
+            (&["stream", "ledger", "latest", "empty"], "empty"),
+        ] {
+            let said = repository.gives(script, "recovery.key", words, name);
+            assert!(
+                said.stderr.contains("Complete and verified") && !said.stderr.contains("WARNING"),
+                "{}",
+                said.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn a_damaged_pack_of_a_stream_names_all_points_that_need_it() {
+    let pack = String::from_utf8(expected("ledger-pack")).unwrap();
+    for (damage, text) in DAMAGES {
+        let Some(repository) = Repository::new() else { return };
+        damage(&repository.path(&pack));
+        for script in SCRIPTS {
+            let target = tempfile::tempdir().unwrap();
+            let out = target.path().join("ledger.sql");
+            let words = ["-o", out.to_str().unwrap(), "stream", "ledger", FIRST];
+            let said = repository.refuses(script, "recovery.key", &words, 4, &[text, &pack]);
+            let affected: Vec<&str> = said.stderr.lines().filter(|line| line.starts_with("  2026")).collect();
+            assert_eq!(affected, [format!("  {FIRST}  {WRITER}/ledger"), format!("  {SECOND}  {WRITER}/ledger")]);
+            assert!(names(target.path()).is_empty());
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The golden vectors of the format: containers that must be read for ever, and bad ones with the error each must give.
 //!
-//! `tests/vectors/containers.txt` lists them. A reader in another language can be tested with the same files.
+//! `tests/vectors/containers.txt` lists them, `dedup.txt` points with deduplicated streams. A reader in another language can be tested with the same files.
 //! `BKP_WRITE_VECTORS=1 cargo test --test vectors` makes missing ones; existing ones are never written again.
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in #[test] functions only
@@ -59,6 +59,34 @@ fn every_vector_gives_its_data_or_its_error() {
                 assert!(matches!(failure.kind(), Kind::Verification | Kind::Key), "{file}: {:?}", failure.kind());
             }
             (Ok(_), _) => panic!("{file} was read, but should give: {expected}"),
+        }
+    }
+}
+
+/// A repository with deduplicated streams, good and bad, that another implementation wrote (`support/make_repository.py`).
+#[test]
+fn deduplicated_streams_give_their_data_or_their_error() {
+    let copy = tempfile::tempdir().unwrap();
+    let key = copy.path().join("recovery.key");
+    std::fs::copy(directory().join("dedup/recovery.key"), &key).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let list = std::fs::read_to_string(directory().join("dedup.txt")).unwrap();
+    let lines: Vec<_> = list.lines().filter(|l| !l.starts_with('#')).collect();
+    assert!(lines.len() >= 9);
+    for line in lines {
+        let [point, stream, expected] = line.split(" | ").map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bkp"));
+        command.args(["export", point, stream, "--repo"]).arg(directory().join("dedup/repository"));
+        command.env("BKP_STATE_DIR", copy.path()).env("HOME", copy.path()).arg("--identity").arg(&key);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        if let Some(sha256) = expected.strip_prefix("sha256:") {
+            assert!(output.status.success(), "{line}: {said}");
+            assert_eq!(hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&output.stdout)), sha256, "{line}");
+        } else {
+            assert!(!output.status.success() && said.contains(expected), "{line}: {said}");
         }
     }
 }

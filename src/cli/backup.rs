@@ -14,6 +14,7 @@ use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
 use crate::policy;
 use crate::repo::Repository;
+use crate::repo::point::Layout;
 use crate::repo::writer::Writer;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -117,15 +118,17 @@ impl Arguments {
         let writer = env.writer(&repository)?;
         let places = env.places(&repository)?;
         tell_what_goes_on(env, &places)?;
-        let member =
-            |source: &policy::Source| Ok(Member { source: source.name.clone(), engine: env.engine(&source.settings)? });
+        let member = |source: &policy::Source| {
+            let engine = env.engine(&source.settings)?;
+            Ok(Member { source: source.name.clone(), engine, layout: source.layout })
+        };
         let members = sources.iter().map(|(_, source)| member(source)).collect::<Result<Vec<_>>>()?;
         let job = StackBackup {
             repository: &repository,
             writer: &writer,
             places: &places,
             stack,
-            options: env.write_options()?,
+            options: env.write_options(Layout::default())?,
             memory: env.configuration()?.memory,
             reread: self.reread,
         };
@@ -214,7 +217,7 @@ impl Place<'_> {
             places: &self.places,
             source: &source.name,
             engine: &*engine,
-            options: self.env.write_options()?,
+            options: self.env.write_options(source.layout)?,
             reread,
             together: None,
             purpose: None,

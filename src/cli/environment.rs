@@ -12,7 +12,7 @@ use crate::job::discover::labels::{self, Remark, Taken};
 use crate::job::discover::look::Around;
 use crate::policy::{self, Configuration, Paths, Policy};
 use crate::repo::keys::{Keyring, Operator};
-use crate::repo::point::Point;
+use crate::repo::point::{Layout, Point};
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
@@ -341,12 +341,12 @@ impl Environment {
     }
 
     /// How backups are written: object lock as far as the configuration asks for it.
-    pub fn write_options(&self) -> Result<write::Options> {
+    pub fn write_options(&self, layout: Layout) -> Result<write::Options> {
         let lock = self.configuration()?.repository.as_ref().and_then(|r| r.object_lock);
         let retain = lock.map(|lock| Retain {
             mode: lock.mode,
             until: self.now + SignedDuration::from_hours(24 * i64::from(lock.days)),
         });
-        Ok(write::Options { retain, ..write::Options::default() })
+        Ok(write::Options { retain, layout, ..write::Options::default() })
     }
 }

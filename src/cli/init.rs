@@ -11,6 +11,7 @@ use crate::job::backup::host;
 use crate::repo::Repository;
 use crate::repo::init::{self, Prepared};
 use crate::repo::keys::{NamedRecipient, RecoveryKey, Role, named_recipient};
+use crate::repo::point::Layout;
 use crate::repo::writer::Writer;
 use crate::store::{self, Store, probe};
 use std::os::unix::fs::PermissionsExt;
@@ -58,7 +59,7 @@ impl Arguments {
             Err(failure) => return Err(failure),
         }
         let found = probe::probe(&settings, now)?;
-        if env.write_options()?.retain.is_some() && !found.object_lock {
+        if env.write_options(Layout::default())?.retain.is_some() && !found.object_lock {
             return Err(Failure::usage(format!(
                 "{} cannot lock objects, and the configuration asks for it",
                 store.describe()

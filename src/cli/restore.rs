@@ -12,7 +12,7 @@ use crate::job::backup::Backup;
 use crate::job::restore::{self, Destination, Plan, Request, Restore, Restored, Wanted};
 use crate::policy::{self, When};
 use crate::repo::catalog::{self, Catalog};
-use crate::repo::point::{Point, SAFETY};
+use crate::repo::point::{Layout, Point, SAFETY};
 use crate::repo::read::PointReader;
 use crate::repo::{Repository, names};
 use jiff::Timestamp;
@@ -351,7 +351,8 @@ impl Opened<'_> {
     ) -> Result<Restored> {
         let Opened { env, repository, access } = *self;
         let places = env.places(repository)?;
-        let options = env.write_options()?;
+        let configured = env.configuration()?.source(&point.source);
+        let options = env.write_options(configured.map_or_else(Layout::default, |(_, source)| source.layout))?;
         let safety = access.writer.as_ref().map(|writer| Backup {
             repository,
             writer,

@@ -5,10 +5,12 @@ use super::environment::{Access, Environment};
 use super::format::{age, instant, size};
 use super::output::{pairs, plain};
 use super::points::{self, view};
+use super::status::said_of;
 use super::{Ran, format};
 use crate::error::{Failure, Result};
+use crate::job::status::Storage;
 use crate::repo::catalog::Catalog;
-use crate::repo::point::{Body, Point};
+use crate::repo::point::{Body, Point, Stream};
 use crate::repo::read::PointReader;
 use crate::repo::{Repository, proof};
 use jiff::Timestamp;
@@ -66,6 +68,7 @@ impl Arguments {
             "bkp": point.bkp,
             "epoch": point.epoch,
             "image": point.engine.image,
+            "storage": Storage::of(point),
             "stream_list": point.streams,
             "tree": point.tree,
             "body": body.as_ref().map(body_document),
@@ -87,6 +90,10 @@ fn body_document(body: &Body) -> serde_json::Value {
         "notes": body.notes,
         "restore": body.restore,
     })
+}
+
+fn in_chunks(stream: &Stream) -> &'static str {
+    if stream.index.is_some() { ", deduplicated" } else { "" }
 }
 
 fn text(
@@ -124,8 +131,11 @@ fn text(
     if point.is_safety() {
         rows.push(("purpose", "safety backup: the source just before a restore replaced it".to_owned()));
     }
+    if let Some(storage) = Storage::of(point) {
+        rows.push(("storage", said_of(&storage)));
+    }
     for stream in &point.streams {
-        rows.push(("stream", format!("{}  {}", plain(&stream.name), size(stream.bytes))));
+        rows.push(("stream", format!("{}  {}{}", plain(&stream.name), size(stream.bytes), in_chunks(stream))));
     }
     if let Some(tree) = &point.tree {
         rows.push(("tree", format!("{} entries, {}", tree.entries, size(tree.bytes))));

@@ -3,12 +3,13 @@
 use super::Ran;
 use super::environment::Environment;
 use super::format::{age, count, size, span};
-use super::output::{plain, table};
+use super::output::{pairs, plain, table};
 use super::points;
 use crate::error::{Kind, Result};
 use crate::job::damage::{self, Found};
-use crate::job::status::{self, Expected, SourceState, Verdict};
+use crate::job::status::{self, Expected, SourceState, Storage, Verdict};
 use crate::repo::catalog::{self, Wanted};
+use crate::repo::point::Cost;
 use crate::repo::proof;
 use jiff::{SignedDuration, Timestamp};
 
@@ -43,8 +44,9 @@ impl Arguments {
             "damage": known,
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
-        env.output
-            .answer(&document, || screen(&repository.store.describe(), &states) + &remembered(&known, env.now))?;
+        env.output.answer(&document, || {
+            screen(&repository.store.describe(), &states) + &storage(&states) + &remembered(&known, env.now)
+        })?;
         Ok(match (catalog.broken.is_empty() && !damaged, missed) {
             (false, _) => Some(Kind::Verification),
             (true, 0) => None,
@@ -102,6 +104,30 @@ fn screen(location: &str, states: &[SourceState]) -> String {
     });
     let titles = ["", "SOURCE", "POLICY", "NEWEST>", "RPO>", "POINT", "SIZE>", "PROOF", ""];
     format!("{verdict}\n{location}\n\n{}", table(&titles, rows))
+}
+
+/// What the layouts cost, for the sources whose dumps could be compared.
+fn storage(states: &[SourceState]) -> String {
+    let rows = states.iter().filter_map(|state| Some((state.source.as_str(), said_of(state.storage.as_ref()?))));
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() { String::new() } else { format!("\n\n{}", pairs(&rows)) }
+}
+
+/// `layout stream: 1.2 GiB a point; dedup would add about 90 MiB`
+pub fn said_of(storage: &Storage) -> String {
+    let cost = Cost { stream: storage.stream_bytes, dedup: storage.dedup_bytes };
+    let (own, other) = (storage.layout, storage.layout.other());
+    let mut text = format!(
+        "layout {}: {} a point; {} would add about {}",
+        own.name(),
+        size(cost.of(own)),
+        other.name(),
+        size(cost.of(other))
+    );
+    if let Some(better) = storage.better {
+        text.push_str(&format!("  -> set `layout: {}`", better.name()));
+    }
+    text
 }
 
 fn mark(verdict: Verdict) -> &'static str {

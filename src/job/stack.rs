@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Context, Event, Events};
 use crate::exec::docker::Description;
-use crate::repo::point::StackRun;
+use crate::repo::point::{Layout, StackRun};
 use crate::repo::write::Options;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, names};
@@ -33,6 +33,7 @@ const MEMORY_OF_ONE: u64 = 48 << 20;
 pub struct Member {
     pub source: String,
     pub engine: Box<dyn Engine>,
+    pub layout: Layout,
 }
 
 /// How the backup of one source ended, and how many seconds it took.
@@ -101,7 +102,7 @@ impl StackBackup<'_> {
             places: self.places,
             source: &member.source,
             engine: &*member.engine,
-            options: self.options,
+            options: Options { layout: member.layout, ..self.options },
             reread: self.reread,
             together: Some(together),
             purpose: None,

@@ -2,6 +2,7 @@
 
 use super::damage::Found;
 use crate::repo::catalog::Catalog;
+use crate::repo::point::{Cost, Layout, Point};
 use crate::repo::proof::Level;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -52,6 +53,38 @@ pub struct SourceState {
     pub verdict: Verdict,
     pub rpo_seconds: Option<i64>,
     pub newest: Option<Newest>,
+    /// Nothing where no two dumps could be compared yet, and for volumes.
+    pub storage: Option<Storage>,
+}
+
+/// What a point of a source puts into the store in either layout, on average over its last points.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Storage {
+    pub layout: Layout,
+    /// How many points it is the average of.
+    pub points: u64,
+    pub stream_bytes: u64,
+    pub dedup_bytes: u64,
+    /// The other layout, where it would clearly take less.
+    pub better: Option<Layout>,
+}
+
+/// From here on the other layout is worth a word: half of the bytes, and not only a few of them.
+const CLEARLY_LESS: u64 = 10 << 20;
+/// One comparison may have met an unusual day.
+const FEW_POINTS: usize = 2;
+
+impl Storage {
+    pub fn of(point: &Point) -> Option<Self> {
+        let layout = point.layout()?;
+        let points = point.costs.len() as u64;
+        let average = |of: fn(&Cost) -> u64| point.costs.iter().map(of).sum::<u64>().checked_div(points);
+        let mean = Cost { stream: average(|c| c.stream)?, dedup: average(|c| c.dedup)? };
+        let (own, other) = (mean.of(layout), mean.of(layout.other()));
+        let clearly = point.costs.len() >= FEW_POINTS && other <= own / 2 && own - other >= CLEARLY_LESS;
+        let better = clearly.then(|| layout.other());
+        Some(Storage { layout, points, stream_bytes: mean.stream, dedup_bytes: mean.dedup, better })
+    }
 }
 
 /// Proven levels by point, as [`crate::repo::proof::highest`] gives them.
@@ -88,7 +121,9 @@ fn state(
     now: Timestamp,
 ) -> SourceState {
     let configured = expected.iter().find(|e| e.source == name);
-    let newest = catalog.latest(name, None, now).map(|point| {
+    let latest = catalog.latest(name, None, now);
+    let storage = latest.and_then(Storage::of);
+    let newest = latest.map(|point| {
         let proof = proofs.get(&point.point);
         Newest {
             point: point.point.clone(),
@@ -112,7 +147,7 @@ fn state(
         Some(_) => Verdict::Protected,
     };
     let policy = configured.and_then(|e| e.policy.clone());
-    SourceState { source: name.to_owned(), policy, verdict, rpo_seconds: rpo, newest }
+    SourceState { source: name.to_owned(), policy, verdict, rpo_seconds: rpo, newest, storage }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::problem::did_you_mean;
 use super::{Source, values};
 use crate::engine::{Settings, command, sqlite, volume};
 use crate::error::{Context, Failure, Result};
+use crate::repo::point::Layout;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +49,7 @@ pub fn adhoc(text: &str) -> Result<Source> {
                     Failure::usage(format!("`{location}`: {message}"))
                         .hint(format!("For a directory write volume:./{location}"))
                 })?;
-                return Ok(Source { name, settings: Settings::Volume(volume_named(location)) });
+                return Ok(named(name, Settings::Volume(volume_named(location))));
             };
             Settings::Volume(volume::Settings::of(path))
         }
@@ -61,7 +62,11 @@ pub fn adhoc(text: &str) -> Result<Source> {
             limit: command::Settings::LIMIT,
         }),
     };
-    Ok(Source { name, settings })
+    Ok(named(name, settings))
+}
+
+fn named(name: String, settings: Settings) -> Source {
+    Source { name, settings, layout: Layout::default() }
 }
 
 const FORMS: &str = "Write mysql:container=NAME (or postgres, mongo, redis), sqlite:/srv/app.db, volume:/srv/documents, volume:NAME or command:'pg_dump shop', with NAME= in front to name it";
@@ -115,7 +120,7 @@ mod tests {
             ("volume:/srv/.hidden", "hidden", volume("/srv/.hidden")),
         ];
         for (text, name, settings) in table {
-            assert_eq!(adhoc(text).unwrap(), Source { name: name.into(), settings }, "{text}");
+            assert_eq!(adhoc(text).unwrap(), named(name.into(), settings), "{text}");
         }
     }
 

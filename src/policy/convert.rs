@@ -11,6 +11,7 @@ use super::values;
 use super::{Addressing, Keep, Labels, ObjectLock, Objectives, RepositorySettings, Source};
 use crate::engine::{self, command, sqlite, volume};
 use crate::exec::docker::Quiet;
+use crate::repo::point::Layout;
 use crate::secret::SecretRef;
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
@@ -196,9 +197,11 @@ impl Reader<'_> {
         }
         let name = self.text(&raw.policy, |text| values::name(text).map(|()| text.to_string()));
         let stack = self.text(&raw.stack, |text| not_empty(text, "a stack"));
+        let layout = layout(&raw.layout);
         let labels = raw.labels.as_ref().and_then(|labels| self.labels(labels));
+        let labels = labels.map(|labels| Labels { layout: layout.unwrap_or_default(), ..labels });
         let sources = match raw.sources.as_ref() {
-            Some(sources) => self.sources(sources, stack.as_deref()),
+            Some(sources) => self.sources(sources, stack.as_deref(), layout),
             None if raw.labels.is_some() => Vec::new(),
             None => {
                 self.note_missing(field.place, "this policy has no `sources`", "name at least one thing to back up");
@@ -241,7 +244,12 @@ impl Reader<'_> {
         Some(Keep { last, hourly, daily, weekly, monthly, yearly })
     }
 
-    fn sources(&self, field: &Field<Named<raw::Source>>, stack: Option<&str>) -> Vec<(Source, Place)> {
+    fn sources(
+        &self,
+        field: &Field<Named<raw::Source>>,
+        stack: Option<&str>,
+        default: Option<Layout>,
+    ) -> Vec<(Source, Place)> {
         let Some(Named(entries)) = &field.value else { return Vec::new() };
         if entries.is_empty() {
             self.wrong_with_help::<()>(field.place, "this policy has no sources", "name at least one thing to back up");
@@ -253,10 +261,24 @@ impl Reader<'_> {
                 self.wrong::<()>(key.place, message);
             }
             if let Some(settings) = self.settings(name, value, stack) {
-                sources.push((Source { name: name.into(), settings }, key.place));
+                let layout = self.layout(value).or(default.filter(|_| !is_volume(value))).unwrap_or_default();
+                sources.push((Source { name: name.into(), settings, layout }, key.place));
             }
         }
         sources
+    }
+
+    /// A volume's files are chunks always: there is nothing to choose.
+    fn layout(&self, field: &Field<raw::Source>) -> Option<Layout> {
+        let raw = field.value.as_ref()?;
+        match &raw.layout {
+            Some(layout) if is_volume(field) => self.wrong_with_help(
+                layout.place,
+                "`layout` is not for a volume",
+                "leave it out: files are always deduplicated; it is for what databases and commands dump",
+            ),
+            given => layout(given),
+        }
     }
 
     /// The one place where settings of engines are made from the configuration.
@@ -399,6 +421,17 @@ impl Reader<'_> {
         });
         (!list.is_empty()).then_some(list)
     }
+}
+
+fn is_volume(source: &Field<raw::Source>) -> bool {
+    source.value.as_ref().is_some_and(|raw| raw.volume.is_some())
+}
+
+fn layout(field: &Option<Field<raw::Layout>>) -> Option<Layout> {
+    field.as_ref()?.value.map(|layout| match layout {
+        raw::Layout::Stream => Layout::Stream,
+        raw::Layout::Dedup => Layout::Dedup,
+    })
 }
 
 /// Name of a command's stream when none is given.

@@ -8,6 +8,7 @@
 use crate::engine;
 use crate::error::{Failure, Result};
 use crate::exec::docker::Quiet;
+use crate::repo::point::Layout;
 use crate::secret::SecretRef;
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
@@ -105,6 +106,8 @@ pub struct Labels {
     /// At most one of each engine, without its place.
     pub servers: Vec<engine::Settings>,
     pub quiesce: Option<Quiet>,
+    /// That of the policy.
+    pub layout: Layout,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,6 +134,8 @@ pub struct Keep {
 pub struct Source {
     pub name: String,
     pub settings: engine::Settings,
+    /// How its dumps are stored. Of no meaning for volumes.
+    pub layout: Layout,
 }
 
 impl Default for Configuration {

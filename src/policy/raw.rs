@@ -87,6 +87,8 @@ pub struct Policy {
     pub keep: Option<Field<Keep>>,
     /// Takes in containers and volumes with the label `bkp.policy=NAME`; absent, none. Accounts come from here, never from a label.
     pub labels: Option<Field<Labels>>,
+    /// How dumps are stored, where a source does not say otherwise. Default: `stream`.
+    pub layout: Option<Field<Layout>>,
     /// What is backed up, by name. Names are unique over all policies.
     pub sources: Option<Field<Named<Source>>>,
 }
@@ -128,7 +130,17 @@ pub struct Keep {
     pub yearly: Option<Field<u64>>,
 }
 
-/// One thing to protect: exactly one of these.
+/// How the dumps of a source are stored; `bkp status` tells what either costs.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// Each by itself: restored with one pipe, and damaged alone.
+    Stream,
+    /// As small chunks; those that the point before had are not stored again.
+    Dedup,
+}
+
+/// One thing to protect: exactly one kind of these.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -143,6 +155,8 @@ pub struct Source {
     pub sqlite: Option<Field<Sqlite>>,
     pub volume: Option<Field<Volume>>,
     pub command: Option<Field<Command>>,
+    /// How dumps are stored. Not for `volume`, whose files are deduplicated always.
+    pub layout: Option<Field<Layout>>,
 }
 
 /// A database server: in a container, which is named by one of `container`, `service`, `swarm_service` and `label`; or reached by

@@ -8,6 +8,7 @@ use super::{Labels, raw};
 use crate::engine::{self, Server, mongo, mysql, postgres, redis};
 use crate::exec::Place;
 use crate::exec::docker::Selector;
+use crate::repo::point::Layout;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum ServerKind {
@@ -54,7 +55,7 @@ impl Reader<'_> {
             servers.extend(self.server_at(kind, raw, Place::Host));
         }
         let own_accounts = raw.own_accounts.as_ref().and_then(|field| field.value).unwrap_or(false);
-        Some(Labels { own_accounts, servers, quiesce: self.quiesce(&raw.quiesce) })
+        Some(Labels { own_accounts, servers, quiesce: self.quiesce(&raw.quiesce), layout: Layout::default() })
     }
 
     fn no_place(&self, raw: &raw::Server) {

@@ -164,6 +164,17 @@ impl Showing<'_> {
     }
 
     fn source(&mut self, policy: &str, source: &Source) {
+        self.of_kind(policy, source);
+        if !matches!(source.settings, Settings::Volume(_)) {
+            let key = ["policies", policy, "sources", &source.name, "layout"];
+            let of_policy = self.configuration.origin(&["policies", policy, "layout"]).cloned();
+            self.put(&key, &[], source.layout.name());
+            let shown = self.settings.last_mut().expect("it was just put");
+            shown.origin = shown.origin.take().or(of_policy);
+        }
+    }
+
+    fn of_kind(&mut self, policy: &str, source: &Source) {
         let key = |kind, last| ["policies", policy, "sources", source.name.as_str(), kind, last];
         match &source.settings {
             Settings::Mysql(mysql) => {

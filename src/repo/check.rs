@@ -11,7 +11,7 @@ use crate::repo::index::{ChunkInfo, Index, PackInfo};
 use crate::repo::keys::Keyring;
 use crate::repo::point::{Pin, Point, Stream};
 use crate::repo::proof::Level;
-use crate::repo::read::{Cutter, PointReader, StreamReader, open_pack};
+use crate::repo::read::{Cutter, PackSource, PointReader, SpooledIndex, StreamReader, open_pack};
 use crate::repo::{Repository, names};
 use crate::store::{Key, StoreError};
 use serde::Serialize;
@@ -68,16 +68,16 @@ enum Content {
     Stream(Stream),
     /// A later object of a stream: read with the first.
     OfStream,
-    /// The chunks of it that points use.
-    Pack { data: u64, chunks: HashSet<ChunkKey>, id_key: [u8; 32] },
+    /// The chunks of it that points use, when they are to be looked at.
+    Pack { data: u64, chunks: Vec<ChunkKey>, id_key: [u8; 32] },
 }
 
 /// A chunk in its pack.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct ChunkKey {
-    id: [u8; 32],
     offset: u32,
     length: u32,
+    id: [u8; 32],
 }
 
 pub fn run(request: &Request<'_>) -> Result<Report> {
@@ -135,7 +135,10 @@ fn gather(request: &Request<'_>, point: &Point, objects: &mut BTreeMap<Key, Obje
             object.users.push(title.clone());
         }
         match (&mut object.content, content) {
-            (Content::Pack { chunks, .. }, Content::Pack { chunks: more, .. }) => chunks.extend(more),
+            (Content::Pack { chunks, .. }, Content::Pack { chunks: more, .. }) => {
+                chunks.extend(more);
+                each_once(chunks);
+            }
             (Content::Opaque, content) => object.content = content,
             _ => {}
         }
@@ -145,46 +148,79 @@ fn gather(request: &Request<'_>, point: &Point, objects: &mut BTreeMap<Key, Obje
     }
     let readable = request.level == Some(Level::Readable);
     // Part of a stream cannot be decoded, so a sample only compares bytes.
-    for stream in point.streams.iter().filter(|_| readable && request.sample >= 1.0) {
+    for stream in point.streams.iter().filter(|s| readable && request.sample >= 1.0 && s.index.is_none()) {
         for (number, pin) in stream.objects.iter().enumerate() {
             add(pin.clone(), if number == 0 { Content::Stream(stream.clone()) } else { Content::OfStream });
         }
     }
-    let opened = match readable {
-        true => Some(PointReader::open(request.repository, point, request.keys, request.context.cancel)?),
-        false => None,
-    };
-    let Some(tree) = &point.tree else { return Ok(()) };
-    let (index, id_key) = if let Some(reader) = opened {
-        let id_key = *reader.id_key();
-        (reader.into_index().unwrap_or_default(), id_key)
-    } else {
-        let what = tree.index.key.as_str();
-        (
-            Index::from_bytes(
-                &decode::open_whole(&request.repository.pinned(&tree.index)?, request.keys, what)?,
-                what,
-            )?,
-            [0; 32],
-        )
-    };
-    for (pack, chunks) in index.packs.iter().zip(by_pack(&index)) {
-        let content = Content::Pack { data: pack.data, chunks, id_key };
-        add(pack_pin(point, pack), content);
+    for (pin, content) in packs_of(request, point, readable)? {
+        add(pin, content);
     }
     Ok(())
+}
+
+/// The packs that a tree and deduplicated streams consist of, with their chunks when those are `wanted`.
+fn packs_of(request: &Request<'_>, point: &Point, wanted: bool) -> Result<Vec<(Pin, Content)>> {
+    let (mut id_key, mut tree) = ([0; 32], None);
+    if wanted {
+        let reader = PointReader::open(request.repository, point, request.keys, request.context.cancel)?;
+        id_key = *reader.id_key();
+        tree = reader.into_index();
+    } else if let Some(of) = &point.tree {
+        let what = of.index.key.as_str();
+        let data = decode::open_whole(&request.repository.pinned(&of.index)?, request.keys, what)?;
+        tree = Some(Index::from_bytes(&data, what)?);
+    }
+    let mut all = Vec::new();
+    let mut add = |packs: Vec<PackInfo>, chunks: Vec<Vec<ChunkKey>>| {
+        let with_chunks = packs.iter().zip(chunks);
+        all.extend(
+            with_chunks
+                .map(|(pack, chunks)| (pack_pin(point, pack), Content::Pack { data: pack.data, chunks, id_key })),
+        );
+    };
+    if let Some(Index { packs, tar, catalogue }) = tree {
+        let chunks = by_pack(packs.len(), wanted, tar.into_iter().chain(catalogue).map(Ok))?;
+        add(packs, chunks);
+    }
+    for stream in &point.streams {
+        let Some(pin) = &stream.index else { continue };
+        let mut index = SpooledIndex::open(request.repository, pin)?;
+        let reader = index.read(request.keys)?;
+        let (packs, mut bytes) = (reader.packs.clone(), 0);
+        let counted = reader.inspect(|chunk| bytes += chunk.as_ref().map_or(0, |c| u64::from(c.length)));
+        let chunks = by_pack(packs.len(), wanted, counted)?;
+        if bytes != stream.bytes {
+            let what = format!("{} is damaged: its chunks are {bytes} bytes instead of {}", pin.key, stream.bytes);
+            return Err(Failure::new(Kind::Verification, what));
+        }
+        add(packs, chunks);
+    }
+    Ok(all)
 }
 
 fn pack_pin(point: &Point, pack: &PackInfo) -> Pin {
     Pin { key: names::pack(&point.writer, &pack.sha256), sha256: pack.sha256, size: pack.size }
 }
 
-fn by_pack(index: &Index) -> Vec<HashSet<ChunkKey>> {
-    let mut all = vec![HashSet::new(); index.packs.len()];
-    for ChunkInfo { id, pack, offset, length } in index.tar.iter().chain(&index.catalogue) {
-        all[*pack as usize].insert(ChunkKey { id: *id, offset: *offset, length: *length });
+/// The chunks in each pack; only how many packs there are when the chunks are not `wanted`.
+fn by_pack(packs: usize, wanted: bool, chunks: impl Iterator<Item = Result<ChunkInfo>>) -> Result<Vec<Vec<ChunkKey>>> {
+    let mut all = vec![Vec::new(); packs];
+    for chunk in chunks {
+        let ChunkInfo { id, pack, offset, length } = chunk?;
+        if wanted {
+            all[pack as usize].push(ChunkKey { offset, length, id });
+        }
     }
-    all
+    all.iter_mut().for_each(each_once);
+    Ok(all)
+}
+
+/// In the order in which they lie in the pack; there may be millions, so no room is left unused.
+fn each_once(chunks: &mut Vec<ChunkKey>) {
+    chunks.sort_unstable();
+    chunks.dedup();
+    chunks.shrink_to_fit();
 }
 
 /// Compares with the store's listing; gives the objects that are there.
@@ -266,9 +302,7 @@ fn read_object(request: &Request<'_>, object: &Object) -> Result<()> {
                 ));
             }
             let mut cutter = Cutter::new(frames);
-            let mut chunks: Vec<_> = chunks.iter().copied().collect();
-            chunks.sort_by_key(|c| c.offset);
-            for ChunkKey { id, offset, length } in chunks {
+            for &ChunkKey { id, offset, length } in chunks {
                 cutter.chunk(&ChunkInfo { id, pack: 0, offset, length }, id_key, &|| name.clone())?;
             }
             Ok(())
@@ -285,7 +319,10 @@ fn read_object(request: &Request<'_>, object: &Object) -> Result<()> {
 }
 
 fn decode_stream(request: &Request<'_>, stream: &Stream) -> Result<()> {
-    let mut data = StreamReader::new(request.repository.clone(), stream.clone(), request.keys.clone());
+    let (repository, keys) = (request.repository.clone(), request.keys.clone());
+    // Streams in chunks are not decoded here: their packs are.
+    let source = PackSource { repository, writer: String::new(), keys, id_key: [0; 32] };
+    let mut data = StreamReader::new(source, stream.clone());
     let mut buffer = vec![0; 1 << 20];
     while data
         .read(&mut buffer)

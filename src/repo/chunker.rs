@@ -5,12 +5,21 @@
 
 use std::io::{self, Read};
 
-const MINIMUM: usize = 256 << 10;
-const AVERAGE_BITS: u32 = 20;
-pub const MAXIMUM: usize = 4 << 20;
-/// Normalisation level 1: one bit harder below the average, one bit easier above.
-const HARD: u64 = mask(AVERAGE_BITS + 1);
-const EASY: u64 = mask(AVERAGE_BITS - 1);
+/// How long chunks are.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    minimum: usize,
+    average_bits: u32,
+    pub maximum: usize,
+}
+
+/// For trees: 256 KiB, 1 MiB, 4 MiB.
+pub const OF_TREES: Sizes = Sizes { minimum: 256 << 10, average_bits: 20, maximum: 4 << 20 };
+/// For dumps, where rows change all over: 16 KiB, 64 KiB, 256 KiB.
+pub const OF_STREAMS: Sizes = Sizes { minimum: 16 << 10, average_bits: 16, maximum: 256 << 10 };
+
+/// What is read at a time, at least: so that little is moved for small chunks.
+const READ: usize = 1 << 20;
 
 /// The high bits: they depend on the last 64 bytes, the low ones on fewer.
 const fn mask(bits: u32) -> u64 {
@@ -19,12 +28,13 @@ const fn mask(bits: u32) -> u64 {
 
 pub struct Chunker {
     gear: Box<[u64; 256]>,
+    sizes: Sizes,
 }
 
 impl Chunker {
     /// The table is 2048 bytes of BLAKE3's output keyed with the writer's secret, so that nobody else can tell from sizes
     /// where a known file would be cut.
-    pub fn new(secret: &[u8; 32]) -> Self {
+    pub fn new(secret: &[u8; 32], sizes: Sizes) -> Self {
         let mut gear = Box::new([0u64; 256]);
         let mut output = blake3::Hasher::new_keyed(secret).update(b"bkp gear table v1").finalize_xof();
         for value in gear.iter_mut() {
@@ -32,22 +42,24 @@ impl Chunker {
             output.fill(&mut bytes);
             *value = u64::from_le_bytes(bytes);
         }
-        Chunker { gear }
+        Chunker { gear, sizes }
     }
 
-    /// Length of the first chunk of `data`, which must hold [`MAXIMUM`] bytes or all that is left.
+    /// Length of the first chunk of `data`, which must hold the largest chunk there can be, or all that is left.
     pub fn cut(&self, data: &[u8]) -> usize {
-        if data.len() <= MINIMUM {
+        let Sizes { minimum, average_bits, maximum } = self.sizes;
+        if data.len() <= minimum {
             return data.len();
         }
-        let end = data.len().min(MAXIMUM);
-        let normal = end.min(1 << AVERAGE_BITS);
+        let end = data.len().min(maximum);
+        let normal = end.min(1 << average_bits).max(minimum);
         let mut hash = 0u64;
-        if let Some(at) = self.scan(&data[MINIMUM..normal.max(MINIMUM)], &mut hash, HARD) {
-            return MINIMUM + at;
+        // Normalisation level 1: one bit harder below the average, one bit easier above.
+        if let Some(at) = self.scan(&data[minimum..normal], &mut hash, mask(average_bits + 1)) {
+            return minimum + at;
         }
-        match self.scan(&data[normal.max(MINIMUM)..end], &mut hash, EASY) {
-            Some(at) => normal.max(MINIMUM) + at,
+        match self.scan(&data[normal..end], &mut hash, mask(average_bits - 1)) {
+            Some(at) => normal + at,
             None => end,
         }
     }
@@ -72,14 +84,14 @@ impl Chunker {
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         buffer.clear();
-        let mut start = 0;
+        let (maximum, mut start) = (self.sizes.maximum, 0);
         loop {
             buffer.drain(..start);
-            let wanted = 2 * MAXIMUM - buffer.len();
+            let wanted = maximum + maximum.max(READ) - buffer.len();
             let got = data.take(wanted as u64).read_to_end(buffer)?;
             let ended = got < wanted;
             start = 0;
-            while start < buffer.len() && (ended || buffer.len() - start >= MAXIMUM) {
+            while start < buffer.len() && (ended || buffer.len() - start >= maximum) {
                 let length = self.cut(&buffer[start..]);
                 take(&buffer[start..start + length])?;
                 start += length;
@@ -102,6 +114,9 @@ mod tests {
         bytes
     }
 
+    const MINIMUM: usize = OF_TREES.minimum;
+    const MAXIMUM: usize = OF_TREES.maximum;
+
     fn lengths(chunker: &Chunker, data: &[u8]) -> Vec<usize> {
         let mut all = Vec::new();
         chunker
@@ -119,14 +134,21 @@ mod tests {
             640446, 979057, 1684761, 1424591, 1504728, 362712, 923593, 1092351, 1004439, 307480, 1813852, 2009176,
             1098596, 1030330, 901104,
         ];
-        assert_eq!(lengths(&Chunker::new(&[1; 32]), &noise(16 << 20)), golden);
+        assert_eq!(lengths(&Chunker::new(&[1; 32], OF_TREES), &noise(16 << 20)), golden);
+    }
+
+    #[test]
+    fn boundaries_in_streams_never_move() {
+        let all = lengths(&Chunker::new(&[1; 32], OF_STREAMS), &noise(1 << 20));
+        let golden: [usize; 0] = [];
+        assert_eq!(all, golden);
     }
 
     #[test]
     fn chunks_cover_the_data_within_bounds() {
         for length in [0, 1, MINIMUM, MINIMUM + 1, MAXIMUM, 3 * MAXIMUM + 17] {
             for data in [noise(length), vec![0; length]] {
-                let all = lengths(&Chunker::new(&[9; 32]), &data);
+                let all = lengths(&Chunker::new(&[9; 32], OF_TREES), &data);
                 assert_eq!(all.iter().sum::<usize>(), length);
                 assert!(all.iter().all(|l| *l <= MAXIMUM) && all.iter().rev().skip(1).all(|l| *l >= MINIMUM));
             }
@@ -135,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_insertion_changes_few_chunks() {
-        let chunker = Chunker::new(&[3; 32]);
+        let chunker = Chunker::new(&[3; 32], OF_TREES);
         let data = noise(24 << 20);
         let mut changed = data.clone();
         changed.splice(5_000_000..5_000_000, *b"inserted");
@@ -148,6 +170,9 @@ mod tests {
     #[test]
     fn another_secret_cuts_elsewhere() {
         let data = noise(16 << 20);
-        assert_ne!(lengths(&Chunker::new(&[1; 32]), &data), lengths(&Chunker::new(&[2; 32]), &data));
+        assert_ne!(
+            lengths(&Chunker::new(&[1; 32], OF_TREES), &data),
+            lengths(&Chunker::new(&[2; 32], OF_TREES), &data)
+        );
     }
 }

@@ -1,10 +1,11 @@
-//! The index: which packs and chunks a tree consists of (`docs/FORMAT.md` §5).
+//! The index: which packs and chunks a tree, or a deduplicated stream, consists of (`docs/FORMAT.md` §5).
 
 use crate::error::{Failure, Kind, Result};
+use std::io::{self, Read};
 
 const MAGIC: &[u8; 8] = b"BKPIDX1\n";
 const PACK_BYTES: usize = 48;
-const CHUNK_BYTES: usize = 44;
+pub const CHUNK_BYTES: usize = 44;
 /// A larger pack is refused before it is decoded.
 const LARGEST_PACK: u64 = 64 << 20;
 
@@ -35,92 +36,141 @@ pub struct Index {
     pub catalogue: Vec<ChunkInfo>,
 }
 
+impl ChunkInfo {
+    pub fn to_bytes(self) -> [u8; CHUNK_BYTES] {
+        let mut out = [0; CHUNK_BYTES];
+        out[..32].copy_from_slice(&self.id);
+        for (at, number) in [(32, self.pack), (36, self.offset), (40, self.length)] {
+            out[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        out
+    }
+
+    pub fn from_bytes(bytes: &[u8; CHUNK_BYTES]) -> Self {
+        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let mut id = [0; 32];
+        id.copy_from_slice(&bytes[..32]);
+        ChunkInfo { id, pack: number(32), offset: number(36), length: number(40) }
+    }
+}
+
+/// All of an index that stands before its chunks.
+pub fn head(packs: &[PackInfo], tar: u64, catalogue: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(28 + packs.len() * PACK_BYTES);
+    out.extend(MAGIC);
+    out.extend((packs.len() as u32).to_le_bytes());
+    for pack in packs {
+        out.extend(pack.sha256);
+        out.extend(pack.size.to_le_bytes());
+        out.extend(pack.data.to_le_bytes());
+    }
+    out.extend(tar.to_le_bytes());
+    out.extend(catalogue.to_le_bytes());
+    out
+}
+
 impl Index {
     pub fn to_bytes(&self) -> Vec<u8> {
-        let chunks = self.tar.len() + self.catalogue.len();
-        let mut out = Vec::with_capacity(28 + self.packs.len() * PACK_BYTES + chunks * CHUNK_BYTES);
-        out.extend(MAGIC);
-        out.extend((self.packs.len() as u32).to_le_bytes());
-        for pack in &self.packs {
-            out.extend(pack.sha256);
-            out.extend(pack.size.to_le_bytes());
-            out.extend(pack.data.to_le_bytes());
-        }
-        out.extend((self.tar.len() as u64).to_le_bytes());
-        out.extend((self.catalogue.len() as u64).to_le_bytes());
+        let mut out = head(&self.packs, self.tar.len() as u64, self.catalogue.len() as u64);
+        out.reserve((self.tar.len() + self.catalogue.len()) * CHUNK_BYTES);
         for chunk in self.tar.iter().chain(&self.catalogue) {
-            out.extend(chunk.id);
-            out.extend(chunk.pack.to_le_bytes());
-            out.extend(chunk.offset.to_le_bytes());
-            out.extend(chunk.length.to_le_bytes());
+            out.extend(chunk.to_bytes());
         }
         out
     }
 
     pub fn from_bytes(bytes: &[u8], what: &str) -> Result<Self> {
-        read(bytes).ok_or_else(|| Failure::new(Kind::Verification, format!("{what} is damaged: it is not an index")))
+        let mut reader = IndexReader::new(bytes, what)?;
+        let tar = usize::try_from(reader.tar).unwrap_or(usize::MAX);
+        let mut chunks = reader.by_ref().collect::<Result<Vec<_>>>()?;
+        let catalogue = chunks.split_off(tar);
+        Ok(Index { packs: reader.packs, tar: chunks, catalogue })
     }
 }
 
-struct Cursor<'a>(&'a [u8]);
+/// An index from front to back, for who does not want to hold it: an iterator over its chunks. What its counts say is believed
+/// only as far as there is data for it.
+pub struct IndexReader<R> {
+    input: R,
+    what: String,
+    pub packs: Vec<PackInfo>,
+    /// How many chunks of the tar stream, or of a stream, come first.
+    pub tar: u64,
+    /// How many are left.
+    left: u64,
+    ended: bool,
+}
 
-impl<'a> Cursor<'a> {
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(n)?;
-        self.0 = tail;
-        Some(head)
+impl<R: Read> IndexReader<R> {
+    pub fn new(input: R, what: &str) -> Result<Self> {
+        let (what, packs) = (what.to_owned(), Vec::new());
+        let mut reader = IndexReader { input, what, packs, tar: 0, left: 0, ended: false };
+        if reader.array::<8>()? != *MAGIC {
+            return Err(reader.damaged());
+        }
+        for _ in 0..u32::from_le_bytes(reader.array()?) {
+            let (sha256, size, data) = (reader.array()?, reader.number()?, reader.number()?);
+            if data > LARGEST_PACK || size > 2 * LARGEST_PACK {
+                return Err(reader.damaged());
+            }
+            reader.packs.push(PackInfo { sha256, size, data });
+        }
+        reader.tar = reader.number()?;
+        reader.left = reader.tar.checked_add(reader.number()?).ok_or_else(|| reader.damaged())?;
+        Ok(reader)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
+    fn damaged(&self) -> Failure {
+        Failure::new(Kind::Verification, format!("{} is damaged: it is not an index", self.what))
     }
 
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        match self.input.read_exact(&mut bytes) {
+            Ok(()) => Ok(bytes),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(self.damaged()),
+            Err(e) => Err(Failure::from_io(e, || format!("cannot read {}", self.what))),
+        }
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    fn number(&mut self) -> Result<u64> {
         self.array().map(u64::from_le_bytes)
     }
+
+    fn chunk(&mut self) -> Result<ChunkInfo> {
+        let chunk = ChunkInfo::from_bytes(&self.array()?);
+        let pack = self.packs.get(chunk.pack as usize).ok_or_else(|| self.damaged())?;
+        if u64::from(chunk.offset) + u64::from(chunk.length) > pack.data {
+            return Err(self.damaged());
+        }
+        self.left -= 1;
+        Ok(chunk)
+    }
+
+    /// Nothing follows the last chunk.
+    fn end(&mut self) -> Result<()> {
+        self.ended = true;
+        match self.input.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(self.damaged()),
+            Err(e) => Err(Failure::from_io(e, || format!("cannot read {}", self.what))),
+        }
+    }
 }
 
-fn read(bytes: &[u8]) -> Option<Index> {
-    let mut cursor = Cursor(bytes);
-    if cursor.take(8)? != MAGIC {
-        return None;
+impl<R: Read> Iterator for IndexReader<R> {
+    type Item = Result<ChunkInfo>;
+
+    fn next(&mut self) -> Option<Result<ChunkInfo>> {
+        if self.left == 0 {
+            return if self.ended { None } else { self.end().err().map(Err) };
+        }
+        let chunk = self.chunk();
+        if chunk.is_err() {
+            (self.left, self.ended) = (0, true);
+        }
+        Some(chunk)
     }
-    let packs = cursor.u32()? as usize;
-    // Counts are checked against what is there before anything is allocated for them.
-    if packs.checked_mul(PACK_BYTES)? > cursor.0.len() {
-        return None;
-    }
-    let packs: Vec<PackInfo> = (0..packs)
-        .map(|_| Some(PackInfo { sha256: cursor.array()?, size: cursor.u64()?, data: cursor.u64()? }))
-        .collect::<Option<_>>()?;
-    if packs.iter().any(|p: &PackInfo| p.data > LARGEST_PACK || p.size > 2 * LARGEST_PACK) {
-        return None;
-    }
-    let (tar, catalogue) = (usize::try_from(cursor.u64()?).ok()?, usize::try_from(cursor.u64()?).ok()?);
-    if tar.checked_add(catalogue)?.checked_mul(CHUNK_BYTES)? != cursor.0.len() {
-        return None;
-    }
-    let mut chunks = |n: usize| -> Option<Vec<ChunkInfo>> {
-        (0..n)
-            .map(|_| {
-                let chunk = ChunkInfo {
-                    id: cursor.array()?,
-                    pack: cursor.u32()?,
-                    offset: cursor.u32()?,
-                    length: cursor.u32()?,
-                };
-                let pack = packs.get(chunk.pack as usize)?;
-                (u64::from(chunk.offset) + u64::from(chunk.length) <= pack.data).then_some(chunk)
-            })
-            .collect()
-    };
-    let tar = chunks(tar)?;
-    let catalogue = chunks(catalogue)?;
-    Some(Index { packs, tar, catalogue })
 }
 
 #[cfg(test)]
@@ -137,6 +187,13 @@ mod tests {
     #[test]
     fn it_reads_back() {
         assert_eq!(Index::from_bytes(&sample().to_bytes(), "x").unwrap(), sample());
+    }
+
+    #[test]
+    fn what_follows_the_last_chunk_is_refused() {
+        let mut bytes = sample().to_bytes();
+        bytes.push(0);
+        assert!(Index::from_bytes(&bytes, "x").is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod proof;
 pub mod read;
 pub mod recipients;
 pub mod sign;
+mod sketch;
 pub mod write;
 pub mod writer;
 

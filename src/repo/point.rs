@@ -29,7 +29,54 @@ pub struct Stream {
     pub bytes: u64,
     #[serde(with = "hex::serde")]
     pub sha256: [u8; 32],
+    /// Empty when it is deduplicated.
     pub objects: Vec<Pin>,
+    /// Of a deduplicated stream: which chunks it consists of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Pin>,
+}
+
+/// How streams are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// Each by itself, in an object of its own.
+    #[default]
+    Stream,
+    /// As chunks, of which those of the point before are not stored again.
+    Dedup,
+}
+
+impl Layout {
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Stream => "stream",
+            Layout::Dedup => "dedup",
+        }
+    }
+
+    pub fn other(self) -> Layout {
+        match self {
+            Layout::Stream => Layout::Dedup,
+            Layout::Dedup => Layout::Stream,
+        }
+    }
+}
+
+/// Bytes that the streams of a point put into the store in either layout: measured in its own, estimated in the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    pub stream: u64,
+    pub dedup: u64,
+}
+
+impl Cost {
+    pub fn of(&self, layout: Layout) -> u64 {
+        match layout {
+            Layout::Stream => self.stream,
+            Layout::Dedup => self.dedup,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +144,9 @@ pub struct Point {
     /// Absent for a backup like any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
+    /// Of this point, and then of those before it, as far back as costs are averaged over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<Cost>,
 }
 
 /// One backup of a whole stack.
@@ -146,8 +196,14 @@ impl Point {
 
     /// Objects that this point pins itself (packs are pinned by its index).
     pub fn pins(&self) -> impl Iterator<Item = &Pin> {
-        let streams = self.streams.iter().flat_map(|s| &s.objects);
+        let streams = self.streams.iter().flat_map(|s| s.objects.iter().chain(&s.index));
         streams.chain(self.tree.iter().map(|t| &t.index)).chain([&self.body])
+    }
+
+    /// How its streams are stored; nothing when it has none.
+    pub fn layout(&self) -> Option<Layout> {
+        let stream = self.streams.first()?;
+        Some(if stream.index.is_some() { Layout::Dedup } else { Layout::Stream })
     }
 
     pub fn seal(&self, key: &SigningKey, recipients: &Recipients) -> Result<Vec<u8>> {
@@ -180,6 +236,9 @@ impl Point {
         let twice = streams.windows(2).any(|pair| pair[0] == pair[1]);
         if twice || streams.iter().any(|name| names::check_source(name).is_err()) {
             return Err(bad("the names of its streams are not allowed"));
+        }
+        if point.streams.iter().any(|stream| stream.index.is_some() && !stream.objects.is_empty()) {
+            return Err(bad("a stream of it is stored in two ways"));
         }
         Ok(point)
     }

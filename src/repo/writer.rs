@@ -157,6 +157,11 @@ impl Writer {
         durable::parent_of(&self.path).join("series")
     }
 
+    /// Where samples of the last dumps are kept, by source.
+    pub fn sketches(&self) -> PathBuf {
+        durable::parent_of(&self.path).join("sketches")
+    }
+
     pub fn id(&self) -> &str {
         &self.info.writer
     }

@@ -2,11 +2,14 @@
 """Makes a small, valid repository from docs/FORMAT.md alone, with the age, zstd and openssl programs: an implementation that
 shares nothing with the Rust code, for the tests of the restore scripts.
 
-    python3 make_repository.py DIR
+    python3 make_repository.py DIR [vectors]
 
 makes DIR/repository, DIR/recovery.key (with the writer's public key), DIR/plain.key (without), DIR/stranger.key, and DIR/expected/:
 what must come back, byte for byte. Points, of writer W (see DIR/writer): `app` 1 and 2 (zstd, the second of three objects, a gzip
-stream and an empty one), `docs` 1 and 2 (trees that share a pack), `misnamed` 1 (a tree with a wrong chunk id), and `app` 3, signed by a stranger, in DIR/forged, to be copied in by a test."""
+stream and an empty one), `ledger` 1 and 2 (deduplicated streams), `docs` 1 and 2 (trees that share a pack), `misnamed` 1 (a tree with a wrong chunk id), and `app` 3, signed by a stranger, in DIR/forged, to be copied in by a test.
+
+With `vectors`, only `ledger` is made, with bad points besides (3: chunks swapped, 4: another id, 5: beyond its pack, 6: objects
+besides the index, 7: a chunk is missing): so tests/vectors/dedup was made."""
 import base64, gzip, hashlib, io, json, os, random, struct, subprocess, sys, tarfile, zlib
 
 WRITER, REPOSITORY, MIB = "00112233aabbccdd", "0123456789abcdef" * 2, 1 << 20
@@ -239,8 +242,45 @@ def make_streams(repository):
     os.rename(os.path.join(repository.root, name), os.path.join(repository.base, "forged", forged["point"]))
 
 
+def make_deduplicated(repository, bad):
+    key, rows, roles = bytes(range(1, 33)), text(200_000), text(5_000)
+    pieces = [rows[at:at + 50_000] for at in range(0, len(rows), 50_000)]
+    changed = pieces[1].replace(b"name", b"Name", 1)
+    first_pack, second_pack = repository.pack(b"unused" + b"".join(pieces) + roles), repository.pack(changed)
+    # Of each chunk: its bytes, its pack, and where it lies in that.
+    old = [(piece, 0, 6 + 50_000 * number) for number, piece in enumerate(pieces)]
+    new, in_first = (changed, 1, 0), (roles, 0, 6 + len(rows))
+
+    def stream(name, packs, chunks, misnamed=b"", objects=(), swap=False, beyond=0):
+        data = b"".join(chunk for chunk, _, _ in chunks)
+        rows = [(blake3(misnamed or chunk, key), pack, at, len(chunk) + beyond) for chunk, pack, at in chunks]
+        index = repository.index(packs, rows[::-1] if swap else rows, [])
+        return dict(name=name, codec="zstd", bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), objects=list(objects), index=index)
+
+    point = lambda number, *streams, **members: repository.point("ledger", number, streams, chunk_id_key=key, **members)
+    first = point(1, stream("ledger.sql", [first_pack], old))
+    # A chunk may come back; packs of earlier points are referred to; no data is no chunk.
+    again = [old[0], new, old[2], old[3], old[0]]
+    both = [first_pack, second_pack]
+    wanted = [stream("ledger.sql", both, again), stream("roles.sql", [first_pack], [in_first]), stream("empty", [], [])]
+    second = point(2, *wanted, previous=first)
+    for name, data in (("ledger-1.sql", rows), ("ledger.sql", b"".join(chunk for chunk, _, _ in again)), ("ledger-roles.sql", roles), ("ledger-pack", first_pack["key"].encode())):
+        repository.expect(name, data)
+    if bad:
+        whole = repository.stream("ledger.sql", "zstd", rows)
+        point(3, stream("ledger.sql", [first_pack], old, swap=True), previous=second)
+        point(4, stream("ledger.sql", [first_pack], old, misnamed=b"something else"), previous=second)
+        point(5, stream("ledger.sql", [first_pack], old, beyond=200_000), previous=second)
+        point(6, stream("ledger.sql", [first_pack], old, objects=whole["objects"]), previous=second)
+        point(7, {**stream("ledger.sql", [first_pack], old[:3]), "bytes": len(rows)}, previous=second)
+
+
 if __name__ == "__main__":
     made = Repository(sys.argv[1])
+    if sys.argv[2:] == ["vectors"]:
+        make_deduplicated(made, bad=True)
+        sys.exit()
     make_streams(made)
     make_trees(made)
+    make_deduplicated(made, bad=False)
     made.put("../writer", WRITER.encode())

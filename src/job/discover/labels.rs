@@ -10,6 +10,7 @@ use crate::engine::{Server, Settings, mongo, mysql, postgres, redis, sqlite, vol
 use crate::exec::Place;
 use crate::exec::docker::{Description, Docker, Selector, State, Volume};
 use crate::policy::{self, Configuration, Labels, Policy, Source};
+use crate::repo::point::Layout;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -134,7 +135,8 @@ impl<'a> Taking<'a> {
         let default = label(SERVICE).or(label(SWARM)).unwrap_or(name);
         let Some(source) = self.name(thing, name, &container.labels, default) else { return };
         let runs = container.state == State::Running;
-        self.candidates.push(Candidate { policy, source: Source { name: source, settings }, thing, name, runs });
+        let source = Source { name: source, settings, layout: allowed.layout };
+        self.candidates.push(Candidate { policy, source, thing, name, runs });
     }
 
     /// SQLite databases in it become sources of their own: a copy of their files could be torn.
@@ -155,12 +157,14 @@ impl<'a> Taking<'a> {
             exclude,
             ..volume::Settings::of(&path)
         };
-        let mut sources = vec![Source { name: base.clone(), settings: Settings::Volume(whole) }];
+        let mut sources =
+            vec![Source { name: base.clone(), settings: Settings::Volume(whole), layout: Layout::default() }];
         for file in databases {
             let source = format!("{base}-{}", suggest::stem(&file, &base));
             let on_volume = sqlite::OnVolume { name: name.to_owned(), path: file.clone() };
             let settings = sqlite::Settings { path: path.join(&file), volume: Some(on_volume) };
-            sources.push(Source { name: source, settings: Settings::Sqlite(settings) });
+            let settings = Settings::Sqlite(settings);
+            sources.push(Source { name: source, settings, layout: allowed.layout });
         }
         let candidate = |source| Candidate { policy, source, thing, name, runs: true };
         self.candidates.extend(sources.into_iter().map(candidate));

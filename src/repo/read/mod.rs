@@ -5,10 +5,12 @@
 
 mod counted;
 mod packs;
+mod spooled;
 mod stream;
 
 pub(super) use counted::Counted;
-pub(super) use packs::{Cutter, open_pack};
+pub(super) use packs::{Cutter, PackSource, open_pack};
+pub(super) use spooled::{IN_MEMORY, SpooledIndex};
 pub(super) use stream::StreamReader;
 
 use crate::error::{Failure, Kind, Result};
@@ -48,7 +50,8 @@ impl<'a> PointReader<'a> {
         };
         let id_key =
             body.chunk_id_key.as_deref().and_then(|text| BASE64.decode(text).ok()).and_then(|b| b.try_into().ok());
-        if index.is_some() && id_key.is_none() {
+        let in_chunks = index.is_some() || point.streams.iter().any(|s| s.index.is_some());
+        if in_chunks && id_key.is_none() {
             return Err(Failure::new(Kind::Verification, format!("{what} lacks the key of its chunks")));
         }
         Ok(PointReader {
@@ -77,32 +80,38 @@ impl<'a> PointReader<'a> {
             Failure::usage(format!("point {} has no stream `{name}`", self.point.id()))
                 .hint(format!("It has: {}", names.join(", ")))
         })?;
-        Ok(Box::new(stream::StreamReader::new(self.repository.clone(), stream.clone(), self.keys.clone())))
+        Ok(Box::new(StreamReader::new(self.packs(), stream.clone())))
     }
 
     fn tree(&self) -> Result<&Index> {
         self.index.as_ref().ok_or_else(|| Failure::usage(format!("point {} has no tree", self.point.id())))
     }
 
-    fn packs(&self) -> packs::PackSource<'_> {
-        packs::PackSource {
-            repository: self.repository,
-            writer: &self.point.writer,
-            keys: &self.keys,
-            id_key: &self.id_key,
+    fn packs(&self) -> PackSource {
+        PackSource {
+            repository: self.repository.clone(),
+            writer: self.point.writer.clone(),
+            keys: self.keys.clone(),
+            id_key: self.id_key,
         }
+    }
+
+    fn in_order<'s>(&'s self, index: &Index, chunks: &'s [ChunkInfo]) -> Result<impl Read + Send + use<'s>> {
+        let chunks = || chunks.iter().map(|chunk| Ok(*chunk));
+        let needed = packs::needed(index.packs.len(), chunks())?;
+        Ok(packs::Sequence::new(self.packs(), index.packs.clone(), needed, chunks()))
     }
 
     /// The catalogue, line by line.
     pub fn catalogue(&self) -> Result<Box<dyn BufRead + Send + '_>> {
         let index = self.tree()?;
-        Ok(Box::new(BufReader::with_capacity(256 << 10, packs::Sequence::new(self.packs(), index, &index.catalogue))))
+        Ok(Box::new(BufReader::with_capacity(256 << 10, self.in_order(index, &index.catalogue)?)))
     }
 
     /// The whole tar stream, in order.
     pub fn tar(&self) -> Result<Box<dyn Read + Send + '_>> {
         let index = self.tree()?;
-        Ok(Box::new(packs::Sequence::new(self.packs(), index, &index.tar)))
+        Ok(Box::new(self.in_order(index, &index.tar)?))
     }
 
     /// Hands over the chunks that touch `ranges` of the tar stream (all of it when `None`), each with its offset, from several

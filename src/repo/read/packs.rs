@@ -1,4 +1,7 @@
 //! Reading chunks out of packs: in order ([`Sequence`]), or all that are wanted, in parallel ([`for_each`]).
+//!
+//! What was deduplicated over many points lies in many packs, and who reads it in order comes back to each of them again and
+//! again: a sequence keeps as many open as memory allows, and never fetches one whole twice.
 
 use super::counted::Counted;
 use crate::error::{Failure, Kind, Result};
@@ -19,22 +22,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PARTIAL: u64 = 4;
 const BLOCK_BYTES: u64 = 256 << 10;
 
-#[derive(Clone, Copy)]
-pub struct PackSource<'a> {
-    pub repository: &'a Repository,
-    pub writer: &'a str,
-    pub keys: &'a Keyring,
-    pub id_key: &'a [u8; 32],
+/// What open packs of one sequence may take. Most of a pack is compressed; of one that is open in part, little is held.
+const OPEN_BYTES: u64 = 80 << 20;
+const OPEN_PARTIAL: u64 = 3 << 19;
+
+/// Where the packs of a point are, and what opens them.
+#[derive(Clone)]
+pub struct PackSource {
+    pub repository: Repository,
+    pub writer: String,
+    pub keys: Keyring,
+    pub id_key: [u8; 32],
 }
 
-impl PackSource<'_> {
+impl PackSource {
     fn pin(&self, pack: &PackInfo) -> Pin {
-        Pin { key: names::pack(self.writer, &pack.sha256), sha256: pack.sha256, size: pack.size }
+        Pin { key: names::pack(&self.writer, &pack.sha256), sha256: pack.sha256, size: pack.size }
     }
 
     /// A pack whose whole object was compared with its hash.
     pub fn whole(&self, pack: &PackInfo, buffer: Vec<u8>) -> Result<Frames<Cursor<Vec<u8>>>> {
-        open_pack(self.repository, &self.pin(pack), self.keys, buffer)
+        open_pack(&self.repository, &self.pin(pack), &self.keys, buffer)
     }
 
     /// A pack of which only parts are fetched: their authenticity is that of the chunk ids.
@@ -48,7 +56,7 @@ impl PackSource<'_> {
             block: Vec::new(),
             key: pin.key.clone(),
         };
-        random::from_seekable(ranged, self.keys, pin.key.as_str())
+        random::from_seekable(ranged, &self.keys, pin.key.as_str())
     }
 }
 
@@ -137,7 +145,7 @@ impl Cutter<Cursor<Vec<u8>>> {
 
 /// Hands over `wanted` (offset in the stream, chunk), pack by pack, from `workers` threads.
 pub fn for_each(
-    source: &PackSource<'_>,
+    source: &PackSource,
     index: &Index,
     wanted: &[(u64, ChunkInfo)],
     workers: usize,
@@ -189,7 +197,7 @@ fn by_pack(wanted: &[(u64, ChunkInfo)]) -> Vec<(u32, Vec<(u64, ChunkInfo)>)> {
 type Take<'a> = &'a (dyn Fn(u64, &[u8]) -> Result<()> + Sync);
 
 fn one_pack(
-    source: &PackSource<'_>,
+    source: &PackSource,
     pack: &PackInfo,
     chunks: &[(u64, ChunkInfo)],
     buffer: &mut Vec<u8>,
@@ -206,7 +214,7 @@ fn one_pack(
 }
 
 fn cut<P: Read + Seek>(
-    source: &PackSource<'_>,
+    source: &PackSource,
     cutter: &mut Cutter<P>,
     pack: &PackInfo,
     chunks: &[(u64, ChunkInfo)],
@@ -216,44 +224,89 @@ fn cut<P: Read + Seek>(
         if stop.load(Ordering::Relaxed) {
             return Ok(());
         }
-        take(*at, cutter.chunk(chunk, source.id_key, &|| source.pin(pack).key)?)?;
+        take(*at, cutter.chunk(chunk, &source.id_key, &|| source.pin(pack).key)?)?;
     }
     Ok(())
 }
 
-/// Chunks one after the other, as one reader. Keeps one pack open.
-pub struct Sequence<'a> {
-    source: PackSource<'a>,
-    index: &'a Index,
-    chunks: std::slice::Iter<'a, ChunkInfo>,
-    open: Option<(u32, Cutter<Cursor<Vec<u8>>>)>,
+/// A pack of which chunks can be had, whole or in part.
+trait Chunks: Send {
+    fn chunk(&mut self, chunk: &ChunkInfo, id_key: &[u8; 32], pack: &dyn Fn() -> Key) -> Result<&[u8]>;
+}
+
+impl<P: Read + Seek + Send> Chunks for Cutter<P> {
+    fn chunk(&mut self, chunk: &ChunkInfo, id_key: &[u8; 32], pack: &dyn Fn() -> Key) -> Result<&[u8]> {
+        Cutter::chunk(self, chunk, id_key, pack)
+    }
+}
+
+struct OpenPack {
+    number: u32,
+    weight: u64,
+    chunks: Box<dyn Chunks>,
+}
+
+/// Chunks one after the other, as one reader.
+pub struct Sequence<I> {
+    source: PackSource,
+    packs: Vec<PackInfo>,
+    /// Bytes that are wanted of each pack; 0 from when it was fetched whole: if it is needed again, then in part.
+    needed: Vec<u64>,
+    chunks: I,
+    /// The one used last stands first.
+    open: Vec<OpenPack>,
     data: Vec<u8>,
     position: usize,
 }
 
-impl<'a> Sequence<'a> {
-    pub fn new(source: PackSource<'a>, index: &'a Index, chunks: &'a [ChunkInfo]) -> Self {
-        Sequence { source, index, chunks: chunks.iter(), open: None, data: Vec::new(), position: 0 }
+/// How many bytes of each of so many packs these chunks are.
+pub fn needed(packs: usize, chunks: impl Iterator<Item = Result<ChunkInfo>>) -> Result<Vec<u64>> {
+    let mut needed = vec![0; packs];
+    for chunk in chunks {
+        let chunk = chunk?;
+        needed[chunk.pack as usize] += u64::from(chunk.length);
+    }
+    Ok(needed)
+}
+
+impl<I: Iterator<Item = Result<ChunkInfo>>> Sequence<I> {
+    pub fn new(source: PackSource, packs: Vec<PackInfo>, needed: Vec<u64>, chunks: I) -> Self {
+        Sequence { source, packs, needed, chunks, open: Vec::new(), data: Vec::new(), position: 0 }
     }
 
     fn advance(&mut self) -> Result<bool> {
-        let Some(chunk) = self.chunks.next() else { return Ok(false) };
-        let pack = &self.index.packs[chunk.pack as usize];
-        let cutter = match &mut self.open {
-            Some((number, cutter)) if *number == chunk.pack => cutter,
-            slot => {
-                let buffer = slot.take().map(|(_, cutter)| cutter.into_buffer()).unwrap_or_default();
-                &mut slot.insert((chunk.pack, Cutter::new(self.source.whole(pack, buffer)?))).1
-            }
+        let Some(chunk) = self.chunks.next().transpose()? else { return Ok(false) };
+        let at = self.open.iter().position(|open| open.number == chunk.pack);
+        let used = match at {
+            Some(at) => self.open.remove(at),
+            None => self.open_pack(chunk.pack)?,
         };
+        self.open.insert(0, used);
+        let (source, pack) = (&self.source, &self.packs[chunk.pack as usize]);
+        let bytes = self.open[0].chunks.chunk(&chunk, &source.id_key, &|| source.pin(pack).key)?;
         self.data.clear();
-        self.data.extend_from_slice(cutter.chunk(chunk, self.source.id_key, &|| self.source.pin(pack).key)?);
+        self.data.extend_from_slice(bytes);
         self.position = 0;
         Ok(true)
     }
+
+    fn open_pack(&mut self, number: u32) -> Result<OpenPack> {
+        let pack = &self.packs[number as usize];
+        let needed = std::mem::take(&mut self.needed[number as usize]);
+        let whole = needed * PARTIAL >= pack.data;
+        let weight = OPEN_PARTIAL + if whole { pack.size } else { 0 };
+        while !self.open.is_empty() && self.open.iter().map(|open| open.weight).sum::<u64>() + weight > OPEN_BYTES {
+            self.open.pop();
+        }
+        let chunks: Box<dyn Chunks> = match whole {
+            true => Box::new(Cutter::new(self.source.whole(pack, Vec::new())?)),
+            false => Box::new(Cutter::new(self.source.partial(pack)?)),
+        };
+        Ok(OpenPack { number, weight, chunks })
+    }
 }
 
-impl Read for Sequence<'_> {
+impl<I: Iterator<Item = Result<ChunkInfo>>> Read for Sequence<I> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.position == self.data.len() {
             if !self.advance()? {

@@ -11,8 +11,9 @@ Exit: 0 done, 1 failed, 2 usage, 4 damaged or forged, 10 no repository, 12 wrong
 import argparse, base64, glob, hashlib, json, os, re, shutil, signal, struct, subprocess, sys, tempfile
 from collections import Counter, OrderedDict
 from contextlib import contextmanager
+from subprocess import PIPE
 
-BLOCK, OPEN_PACKS, SAID = 1 << 20, 16, set()
+BLOCK, OPEN_PACKS, SAID = 1 << 20, 64, set()  # what was deduplicated over many points comes from many packs in turn
 DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error)
 
 class Problem(Exception):
@@ -29,12 +30,8 @@ def read(*path):
     with open(os.path.join(*path), "rb") as file:
         return file.read()
 
-def sha256_of(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+def blocks_of(file):
+    return iter(lambda: file.read(BLOCK), b"")
 
 def succeed(process, what, output=None):
     if process.returncode:
@@ -82,7 +79,7 @@ class Repository:
     def age(self, path, alone=False):
         """Starts age. The epoch identities go through a pipe: they are never on disk nor in a process list."""
         epochs = [] if alone or not self.epochs else ["-i", "-"]
-        process = subprocess.Popen(["age", "-d", *epochs, "-i", self.key_file, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(["age", "-d", *epochs, "-i", self.key_file, path], stdin=PIPE, stdout=PIPE, stderr=PIPE)
         if epochs:
             process.stdin.write(b"\n".join(self.epochs.values()))  # at most a few kilobytes: the pipe holds them
         process.stdin.close()
@@ -94,24 +91,28 @@ class Repository:
         plain, process.stderr = process.communicate()
         return succeed(process, f"decrypt {os.path.relpath(path, self.root)} with {self.key_file}", plain)
 
-    def data(self, key, output=subprocess.PIPE):
+    def data(self, key, output=PIPE):
         plain = self.decrypt(os.path.join(self.root, key))
         if plain[-4:] != struct.pack("<I", 0x8F92EAB1):
             raise Problem(f"{key} is cut: it has no seek table")
-        done = subprocess.run(["zstd", "-dcq"], input=plain, stdout=output, stderr=subprocess.PIPE)
+        done = subprocess.run(["zstd", "-dcq"], input=plain, stdout=output, stderr=PIPE)
         return succeed(done, f"decode {key}", done.stdout)
 
     def check(self, pin, whole=True):
         """The name of the pinned object, after a look at its size and, if `whole`, at its bytes."""
-        key, path = pin["key"], os.path.join(self.root, pin["key"])
+        key, path, digest = pin["key"], os.path.join(self.root, pin["key"]), hashlib.sha256()
         if not key.startswith("w/") or ".." in key.split("/"):
             raise Problem(f"{key!r} is not the name of an object")
         if not os.path.isfile(path):
             raise Problem(f"{key} is missing")
         if os.path.getsize(path) != pin["size"]:
             raise Problem(f"{key} has {os.path.getsize(path)} bytes instead of {pin['size']}")
-        if whole and sha256_of(path) != pin["sha256"]:
-            raise Problem(f"{key} is damaged: its SHA-256 is not the one that is pinned")
+        if whole:
+            with open(path, "rb") as file:
+                for block in blocks_of(file):
+                    digest.update(block)
+            if digest.hexdigest() != pin["sha256"]:
+                raise Problem(f"{key} is damaged: its SHA-256 is not the one that is pinned")
         return key
 
     def trusted_key(self, writer):
@@ -166,9 +167,9 @@ class Repository:
             raise Problem(f"{key}: {error if isinstance(error, Problem) else 'not what a point should be: ' + repr(error)}")
         return point
 
-    def index(self, point):
-        """Pins of the packs, and chunks of the tar stream as (id, pack, offset, length)."""
-        key = self.check(point["tree"]["index"])
+    def index(self, point, pin):
+        """Pins of the packs, and chunks of the tar stream, or of a stream, as (id, pack, offset, length)."""
+        key = self.check(pin)
         data = self.data(key)
         try:
             packs, = struct.unpack_from("<8xI", data)
@@ -186,25 +187,23 @@ class Repository:
         return pins, chunks
 
     def pins(self, point):
-        tree = [point["tree"]["index"], *self.index(point)[0]] if point["tree"] else []
-        return [point["body"], *(pin for stream in point["streams"] for pin in stream["objects"]), *tree]
-
-    def affected(self, problem, key):
-        """The problem, with the names of all points that need the same object."""
-        text = f"{problem}. These points cannot be restored completely without it:"
-        for name in self.points:
-            try:
-                needed = any(pin["key"] == key for pin in self.pins(self.point(*name)))
-            except Problem as other:
-                needed = f"  (perhaps: {other})"
-            text += f"\n  {name[2]}  {name[0]}/{name[1]}{needed if isinstance(needed, str) else ''}" if needed else ""
-        return Problem(text, problem.code)
+        indexes = [stream["index"] for stream in point["streams"] if "index" in stream] + ([point["tree"]["index"]] if point["tree"] else [])
+        packs = [pin for index in indexes for pin in self.index(point, index)[0]]
+        return [point["body"], *(pin for stream in point["streams"] for pin in stream["objects"]), *indexes, *packs]
 
     def check_or_tell(self, pin, whole):
+        """Like check; the problem names all points that need the same object."""
         try:
             return self.check(pin, whole)
         except Problem as problem:
-            raise self.affected(problem, pin["key"])
+            text = f"{problem}. These points cannot be restored completely without it:"
+        for name in self.points:
+            try:
+                needed = "" if any(other["key"] == pin["key"] for other in self.pins(self.point(*name))) else None
+            except Problem as other:
+                needed = f"  (perhaps: {other})"
+            text += "" if needed is None else f"\n  {name[2]}  {name[0]}/{name[1]}{needed}"
+        raise Problem(text)
 
     def select(self, source, name):
         found = [point for point in self.points if source in (point[1], f"{point[0]}/{point[1]}")]
@@ -257,28 +256,17 @@ def show_list(repository):
         print(f"{name[2]}  {name[0]}/{name[1]}  {text}".translate({code: "?" for code in range(32)}))
     return status
 
-def stream(repository, point, name, out):
-    names = [stream["name"] for stream in point["streams"]]
-    if not names:
-        raise Problem("this point has no streams" + (": use the command tree" if point["tree"] else ""), 1)
-    if name not in names and (name or len(names) > 1):
-        raise Problem(f"which stream? This point has: {' '.join(names)}", 2)
-    wanted = point["streams"][names.index(name) if name else 0]
-    decoder = {"zstd": ["zstd", "-dcq"], "gzip": ["gzip", "-dc"]}[wanted["codec"]]
-    keys = [repository.check_or_tell(pin, True) for pin in wanted["objects"]]
-    digest, count = hashlib.sha256(), 0
-    for key in keys:
+def of_objects(repository, stream):
+    """The data of a stream that is stored in objects of its own, all of which are checked first."""
+    decoder = {"zstd": ["zstd", "-dcq"], "gzip": ["gzip", "-dc"]}[stream["codec"]]
+    for key in [repository.check_or_tell(pin, True) for pin in stream["objects"]]:
         age = repository.age(os.path.join(repository.root, key))
-        decode = subprocess.Popen(decoder, stdin=age.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        decode = subprocess.Popen(decoder, stdin=age.stdout, stdout=PIPE, stderr=PIPE)
         age.stdout.close()
-        while block := decode.stdout.read(BLOCK):
-            digest.update(block)
-            count += out.write(block)
+        yield from blocks_of(decode.stdout)
         for process in decode, age:
             process.wait()
             succeed(process, f"decode {key}")
-    if (digest.hexdigest(), count) != (wanted["sha256"], wanted["bytes"]):
-        raise Problem("the data is not what the point says")
 
 def check_chunk(digest, chunk, key):
     with tempfile.NamedTemporaryFile() as file:
@@ -288,15 +276,15 @@ def check_chunk(digest, chunk, key):
     if succeed(done, "run b3sum", done.stdout).decode().strip() != digest.hex():
         raise Problem(f"chunk {digest.hex()} is not what its id says")
 
-def tree(repository, point, out):
-    if not point["tree"]:
-        raise Problem("this point has no tree: use the command stream", 1)
-    (pins, chunks), body = repository.index(point), json.loads(repository.data(repository.check(point["body"])))
-    key, packs, total = base64.b64decode(body["chunk_id_key"]), OrderedDict(), 0
+def of_chunks(repository, point, index, whole_hash=None):
+    """The data of a tree, or of a deduplicated stream, whose own hash says more than the ids of its many chunks. Each pack is
+    decoded when it is needed, and kept while it may be needed again."""
+    (pins, chunks), body = repository.index(point, index), json.loads(repository.data(repository.check(point["body"])))
+    key, packs, checker = base64.b64decode(body["chunk_id_key"]), OrderedDict(), not whole_hash and shutil.which("b3sum")
     uses = Counter(pack for _, pack, _, _ in chunks)
     for pack in uses:
         repository.check_or_tell(pins[pack], False)
-    if not shutil.which("b3sum"):
+    if not checker and not whole_hash:
         say("Without b3sum the ids of single chunks are not checked; the hash of each pack, which a signed point pins, is.")
     for digest, pack, offset, length in chunks:
         if pack not in packs:
@@ -306,15 +294,29 @@ def tree(repository, point, out):
                 raise Problem(f"the data of {pins[pack]['key']} has not the length that the index says")
         packs[pack].seek(offset)
         chunk = packs[pack].read(length)
-        if shutil.which("b3sum"):
+        if checker:
             check_chunk(digest, chunk, key)
-        total += out.write(chunk)
+        yield chunk
         uses[pack] -= 1
         packs.move_to_end(pack)
         if not uses[pack] or len(packs) > OPEN_PACKS:
             packs.pop(pack if not uses[pack] else next(iter(packs))).close()
-    if total != point["tree"]["bytes"]:
-        raise Problem(f"the tar stream has {total} bytes instead of {point['tree']['bytes']}")
+
+def choose(repository, point, command, name):
+    """The data that is wanted, and what the point says about it."""
+    names = [stream["name"] for stream in point["streams"]]
+    if command == "tree":
+        if not point["tree"]:
+            raise Problem("this point has no tree: use the command stream", 1)
+        return of_chunks(repository, point, point["tree"]["index"]), point["tree"]
+    if not names:
+        raise Problem("this point has no streams" + (": use the command tree" if point["tree"] else ""), 1)
+    if name not in names and (name or len(names) > 1):
+        raise Problem(f"which stream? This point has: {' '.join(names)}", 2)
+    stream = point["streams"][names.index(name) if name else 0]
+    if "index" in stream:
+        return of_chunks(repository, point, stream["index"], stream["sha256"]), stream
+    return of_objects(repository, stream), stream
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -348,7 +350,12 @@ def main():
         print(json.dumps(point, indent=2))
         return 0
     with output(wanted.out) as out:
-        stream(repository, point, wanted.stream, out) if wanted.command == "stream" else tree(repository, point, out)
+        (data, said), digest, count = choose(repository, point, wanted.command, wanted.stream), hashlib.sha256(), 0
+        for block in data:
+            digest.update(block)
+            count += out.write(block)
+        if (count, digest.hexdigest()) != (said["bytes"], said.get("sha256", digest.hexdigest())):
+            raise Problem(f"the data is not what the point says: {count} bytes, SHA-256 {digest.hexdigest()}")
     say("Complete, but NOT VERIFIED: see the warnings above" if repository.doubt else "Complete and verified.")
     return 0
 

@@ -213,9 +213,10 @@ check_pin() { # PATH-OF-PIN [whole]
   [ "$(sha256 <"$REPO/$key")" = "$(get "$TMP/point" "$1.sha256")" ] || { REASON="$key is damaged: its SHA-256 is not the one the point pins"; return 1; }
 }
 
-pins() { awk -F '\t' '$1 ~ /^\.(streams\.[0-9]+\.objects\.[0-9]+|tree\.index|body)\.key$/ { sub(/\.key$/, "", $1); print $1 }' "$TMP/point"; }
+pins() { awk -F '\t' '$1 ~ /^\.(streams\.[0-9]+\.(objects\.[0-9]+|index)|tree\.index|body)\.key$/ { sub(/\.key$/, "", $1); print $1 }' "$TMP/point"; }
 stream_names() { awk -F '\t' '$1 ~ /^\.streams\.[0-9]+\.name$/ { printf "%s%s", gap, $2; gap = " " }' "$TMP/point"; }
 has_tree() { grep -q '^\.tree\.' "$TMP/point"; }
+in_packs() { grep -q -e '^\.tree\.index\.' -e '^\.streams\.[0-9]*\.index\.' "$TMP/point"; }
 
 list() {
   status=0 trees=''
@@ -226,13 +227,14 @@ list() {
       continue
     fi
     state='' content=$(stream_names)
-    if has_tree; then content="$content${content:+ }(tree)" trees=yes; fi
+    if has_tree; then content="$content${content:+ }(tree)"; fi
+    if in_packs; then trees=yes; fi
     for pin in $(pins); do
       check_pin "$pin" || { state="  DAMAGED: $REASON" status=4; break; }
     done
     printf '%s  %s/%s  no. %s  %s bytes  %s%s\n' "$id" "$w" "$source" "$(get "$TMP/point" .sequence)" "$(get "$TMP/point" .bytes)" "${content:-empty}" "$state"
   done <"$TMP/points"
-  [ -z "$trees" ] || say 'The packs of trees were not looked at; restore.py list does that.'
+  [ -z "$trees" ] || say 'The packs of trees and of deduplicated streams were not looked at; restore.py list does that.'
   return $status
 }
 
@@ -281,6 +283,9 @@ stream() {
   [ -n "$STREAM" ] || [ "$count" -eq 1 ] || die 2 "which stream? This point has: $names"
   number=$(awk -F '\t' -v n="$STREAM" '$1 ~ /^\.streams\.[0-9]+\.name$/ && (n == "" || $2 == n) { split($1, part, "."); print part[3]; exit }' "$TMP/point")
   [ -n "$number" ] || die 1 "this point has no stream $STREAM; it has: $names"
+  if [ -n "$(get "$TMP/point" ".streams.$number.index.key")" ]; then
+    by_python 'a deduplicated stream' stream "$(get "$TMP/point" ".streams.$number.name")"
+  fi
   for pin in $(pins | grep "^\.streams\.$number\."); do
     check_pin "$pin" whole || { others; die 4 "$REASON. Nothing was written. This makes stream $(get "$TMP/point" ".streams.$number.name") of point $POINT useless"; }
   done
@@ -312,11 +317,12 @@ stream() {
   fi
 }
 
-tree() {
-  command -v python3 >/dev/null 2>&1 || die 1 'a tree needs python3 (3.8 or newer); on Debian: apt-get install python3'
+by_python() { # WHAT COMMAND [STREAM]
+  command -v python3 >/dev/null 2>&1 || die 1 "$1 needs python3 (3.8 or newer); on Debian: apt-get install python3"
+  shift
   for script in "$HERE/restore.py" "$REPO/restore/restore.py"; do
     [ -r "$script" ] || continue
-    python3 "$script" -i "$KEY" -r "$REPO" ${WRITER_KEY:+-k "ed25519:$WRITER_KEY"} ${OUT:+-o "$OUT"} tree "$SOURCE" "$POINT"
+    python3 "$script" -i "$KEY" -r "$REPO" ${WRITER_KEY:+-k "ed25519:$WRITER_KEY"} ${OUT:+-o "$OUT"} "$1" "$SOURCE" "$POINT" ${2:+"$2"}
     exit $?
   done
   die 1 'restore.py is missing: it belongs beside this script'
@@ -332,7 +338,7 @@ show() {
   echo
 }
 
-[ "$COMMAND" != tree ] || tree
+[ "$COMMAND" != tree ] || by_python 'a tree' tree
 open_repository
 list_points >"$TMP/points"
 [ -s "$TMP/points" ] || die 1 "there are no points in $REPO: no backup was ever completed, or this copy is not complete"

@@ -10,6 +10,7 @@ use crate::repo::names;
 use crate::store::Store;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const EVERY_PACKS: usize = 64;
@@ -20,20 +21,20 @@ pub struct Checkpoints {
     pub writer: String,
     pub session: String,
     pub recipients: Recipients,
-    number: u32,
+    /// Shared by all that write checkpoints of the session.
+    numbers: Arc<AtomicU32>,
     last: Instant,
 }
 
 impl Checkpoints {
-    pub fn new(store: Arc<dyn Store>, writer: &str, session: &str, recipients: Recipients) -> Self {
-        Checkpoints {
-            store,
-            writer: writer.to_owned(),
-            session: session.to_owned(),
-            recipients,
-            number: 0,
-            last: Instant::now(),
-        }
+    pub fn new(
+        store: Arc<dyn Store>,
+        (writer, session): (&str, &str),
+        recipients: Recipients,
+        numbers: Arc<AtomicU32>,
+    ) -> Self {
+        let (writer, session) = (writer.to_owned(), session.to_owned());
+        Checkpoints { store, writer, session, recipients, numbers, last: Instant::now() }
     }
 
     pub fn write_if_due(&mut self, packer: &mut Packer) -> Result<()> {
@@ -53,8 +54,8 @@ impl Checkpoints {
             return Ok(());
         }
         let object = encode::seal(&index.to_bytes(), &self.recipients)?;
-        self.store.put(&names::checkpoint(&self.writer, &self.session, self.number), Bytes::from(object), None)?;
-        self.number += 1;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.store.put(&names::checkpoint(&self.writer, &self.session, number), Bytes::from(object), None)?;
         durable::crash_point("backup:checkpoint-written");
         Ok(())
     }

@@ -6,9 +6,11 @@
 //! The caller holds the lock of the source; the session itself locks nothing.
 
 mod checkpoint;
+mod chunked;
 mod object;
 mod packer;
 mod resume;
+mod stream;
 mod tree;
 
 pub use tree::TreeWriter;
@@ -19,22 +21,21 @@ use crate::event::Cancel;
 use crate::repo::chain::{self, Seen};
 use crate::repo::container::encode::{self, Compression};
 use crate::repo::index::{Index, PackInfo};
-use crate::repo::point::{self, Body, EngineInfo, Pin, Point, Previous, StackRun, Stream, Tree};
+use crate::repo::point::{self, Body, EngineInfo, Layout, Pin, Point, Previous, StackRun, Stream, Tree};
+use crate::repo::sketch::Sampler;
 use crate::repo::writer::{Audience, Writer};
 use crate::repo::{Repository, names};
 use crate::store::{Key, Retain, Store, StoreError};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
+use checkpoint::Checkpoints;
+use chunked::ChunkedStreams;
 use jiff::Timestamp;
+use packer::Packer;
 use serde::{Deserialize, Serialize};
-use sha2::Digest;
 use std::collections::HashSet;
-use std::io::{self, Read};
 use std::sync::Arc;
-
-/// Data per object of a stream; more goes into a second object. With its padding it fits into the 10,000 parts that S3
-/// takes, and the padding into the 32 bits that its frame has.
-const STREAM_OBJECT_BYTES: u64 = 128 << 30;
+use std::sync::atomic::AtomicU32;
 
 /// Requests for a longer lock that are under way at once.
 const LOCKING: usize = 8;
@@ -43,6 +44,8 @@ const LOCKING: usize = 8;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     pub compression: Compression,
+    /// Of streams. Deduplicated ones are compressed by zstd, whatever else is said.
+    pub layout: Layout,
     /// Object lock of everything that the point refers to.
     pub retain: Option<Retain>,
     /// Data per object of a stream; 0 means the default. Tests make it small.
@@ -93,8 +96,30 @@ pub struct Session<'a> {
     checkpointed: Vec<Index>,
     present: HashSet<PackInfo>,
     streams: Vec<Stream>,
+    /// The same streams, where they are deduplicated.
+    chunked: Option<ChunkedStreams>,
+    sampler: Sampler,
+    /// What deduplication stores is all that was new since the point before.
+    measured_whole: bool,
     tree: Option<TreeWriter>,
+    checkpoints: Arc<AtomicU32>,
     added: u64,
+}
+
+/// What deduplicated streams consist of, once it is stored.
+#[derive(Default)]
+struct StoredChunks {
+    packs: Vec<PackInfo>,
+    /// Bytes of the packs that were not there before.
+    stored: u64,
+}
+
+impl StoredChunks {
+    /// What a byte of data takes when it is compressed.
+    fn compression(&self) -> f64 {
+        let sum = |of: fn(&PackInfo) -> u64| self.packs.iter().map(of).sum::<u64>() as f64;
+        sum(|pack| pack.size) / sum(|pack| pack.data).max(1.0)
+    }
 }
 
 impl<'a> Session<'a> {
@@ -126,7 +151,12 @@ impl<'a> Session<'a> {
             Some(base) if !resume::still_there(store, &base.point)? => None,
             other => other,
         };
-        let compression = Compression { workers: repository.workers(), ..options.compression };
+        // What is known of chunks takes the fourth part of the memory.
+        let workers = match options.layout {
+            Layout::Stream => repository.workers(),
+            Layout::Dedup => repository.clone().with_memory(repository.memory / 4 * 3).workers(),
+        };
+        let compression = Compression { workers, ..options.compression };
         let options = Options { compression, ..options };
         let dead = resume::dead_sessions(repository, writer, source, &id)?;
         let checkpointed = resume::checkpoints(repository, writer, &dead)?;
@@ -143,7 +173,11 @@ impl<'a> Session<'a> {
             checkpointed,
             present: HashSet::new(),
             streams: Vec::new(),
+            chunked: None,
+            sampler: Sampler::new(&writer.chunker_secret(), writer.chunk_id_key()),
+            measured_whole: false,
             tree: None,
+            checkpoints: Arc::default(),
             added: 0,
         };
         session.present = session.packs_present()?;
@@ -171,40 +205,8 @@ impl<'a> Session<'a> {
             return Ok(HashSet::new());
         }
         let listed = sizes(self.store(), &names::packs(self.writer.id()))?;
-        let there = |pack: &PackInfo| listed.contains(&(names::pack(self.writer.id(), &pack.sha256), pack.size));
-        Ok(indexes().flat_map(|i| &i.packs).filter(|p| there(p)).copied().collect())
-    }
-
-    /// Stores one stream to its end. Characters that names may not have become `_`.
-    pub fn stream(&mut self, name: &str, data: &mut dyn Read) -> Result<u64> {
-        let name = names::stream_name(name);
-        if self.streams.iter().any(|s| s.name == name) {
-            return Err(Failure::failed(format!("the dump has two streams named `{name}`")));
-        }
-        let recipients = self.writer.audience(Audience::Restorers);
-        let limit =
-            if self.options.stream_object_bytes == 0 { STREAM_OBJECT_BYTES } else { self.options.stream_object_bytes };
-        let mut hash = sha2::Sha256::new();
-        let mut objects: Vec<Pin> = Vec::new();
-        let mut bytes = 0;
-        let mut data = Cancellable { data, cancel: self.cancel };
-        loop {
-            let store: Arc<dyn Store> = self.repository.store.clone();
-            let output = object::ObjectWriter::new(store, names::new_stream(self.writer.id()), self.options.retain);
-            let (encoded, output) =
-                encode::encode(&mut data, output, self.options.compression, &recipients, &mut hash, limit)?;
-            let pin = output.finish()?;
-            durable::crash_point("backup:stream-stored");
-            bytes += encoded.bytes;
-            self.added += pin.size;
-            objects.push(pin);
-            if encoded.complete {
-                break;
-            }
-        }
-        let codec = self.options.compression.codec;
-        self.streams.push(Stream { name, codec, bytes, sha256: hash.finalize().into(), objects });
-        Ok(bytes)
+        let packs: Vec<PackInfo> = indexes().flat_map(|i| &i.packs).copied().collect();
+        Ok(resume::present(&packs, self.writer.id(), &listed).collect())
     }
 
     /// The tree of this session, begun at the first call.
@@ -215,18 +217,23 @@ impl<'a> Session<'a> {
         self.tree.as_mut().expect("it was just made")
     }
 
-    fn new_tree(&self) -> TreeWriter {
+    /// What stores chunks; what it knows of them takes at most so many bytes.
+    fn packing(&self, known_bytes: u64) -> (Packer, Checkpoints) {
         let settings = packer::PackSettings {
             store: self.repository.store.clone(),
             writer: self.writer.id().to_owned(),
             recipients: self.writer.audience(Audience::Epoch),
             compression: Compression { codec: super::container::Codec::Zstd, ..self.options.compression },
             retain: self.options.retain,
+            known_bytes,
         };
-        let packer = packer::Packer::new(&settings, self.writer.chunk_id_key());
-        let recipients = self.writer.audience(Audience::All);
-        let checkpoints =
-            checkpoint::Checkpoints::new(self.repository.store.clone(), self.writer.id(), &self.id, recipients);
+        let packer = Packer::new(&settings, self.writer.chunk_id_key());
+        let (store, recipients) = (self.repository.store.clone(), self.writer.audience(Audience::All));
+        (packer, Checkpoints::new(store, (self.writer.id(), self.id.as_str()), recipients, self.checkpoints.clone()))
+    }
+
+    fn new_tree(&self) -> TreeWriter {
+        let (packer, checkpoints) = self.packing(u64::MAX);
         let mut tree = TreeWriter::new(packer, &self.writer.chunker_secret(), checkpoints);
         if let Some(index) = self.base.as_ref().and_then(|b| b.index.as_ref()) {
             tree.add_base(index, &self.present, true);
@@ -244,14 +251,24 @@ impl<'a> Session<'a> {
         if let Some(writer) = self.tree.take() {
             let written = writer.finish()?;
             self.added += written.stored;
-            draft.body.chunk_id_key = Some(BASE64.encode(self.writer.chunk_id_key()));
             tree = Some(written);
+        }
+        let chunked = self.chunked.take().map(ChunkedStreams::finish).transpose()?;
+        let chunks = match &chunked {
+            Some(written) => StoredChunks { packs: written.packs()?, stored: written.stored },
+            None => StoredChunks::default(),
+        };
+        self.added += chunks.stored;
+        if tree.is_some() || chunked.is_some() {
+            draft.body.chunk_id_key = Some(BASE64.encode(self.writer.chunk_id_key()));
         }
         self.cancel.check()?;
         durable::crash_point("backup:before-list");
-        self.verify_stored(tree.as_ref().map(|t| &t.index))?;
-        if let Some(written) = &tree {
-            self.lock_reused(&written.index)?;
+        let packs: Vec<&PackInfo> = tree.iter().flat_map(|t| &t.index.packs).chain(&chunks.packs).collect();
+        self.verify_stored(&packs)?;
+        self.lock_reused(&packs)?;
+        if let Some(written) = chunked {
+            self.put_stream_indexes(written)?;
         }
         let tree = match tree {
             Some(t) => {
@@ -263,7 +280,7 @@ impl<'a> Session<'a> {
         };
         let body = self.put_content(&to_json(&draft.body)?, Audience::Restorers, names::body)?;
         durable::crash_point("backup:body-stored");
-        let point = self.point(draft, tree, body);
+        let point = self.point(draft, tree, body, &chunks);
         let sealed = point.seal(&self.writer.signing, &self.writer.audience(Audience::All))?;
         self.cancel.check()?;
         durable::crash_point("backup:before-point");
@@ -272,6 +289,7 @@ impl<'a> Session<'a> {
         // The point exists: a failure from here on must not say otherwise. What is missing is made up for by the next run.
         let seen = Seen { source: point.source.clone(), point: point.point.clone(), sequence: point.sequence };
         let _ = chain::remember(&self.writer.series_memory(), &seen);
+        self.remember_sketch(&point.point);
         let _ = self.close();
         Ok(point)
     }
@@ -287,11 +305,12 @@ impl<'a> Session<'a> {
 
     /// Ends the session without a point, keeping what the next one can use.
     pub fn abandon(self) -> Result<()> {
-        self.tree.map_or(Ok(()), TreeWriter::abandon)
+        let tree = self.tree.map_or(Ok(()), TreeWriter::abandon);
+        self.chunked.map_or(Ok(()), ChunkedStreams::abandon).and(tree)
     }
 
-    fn point(&self, draft: Draft, tree: Option<Tree>, body: Pin) -> Point {
-        let streams = self.streams.clone();
+    fn point(&self, draft: Draft, tree: Option<Tree>, body: Pin, chunks: &StoredChunks) -> Point {
+        let (streams, costs) = (self.streams.clone(), self.costs(chunks));
         let bytes = streams.iter().map(|s| s.bytes).sum::<u64>() + tree.as_ref().map_or(0, |t| t.bytes);
         let previous = self.base.as_ref().map(|b| Previous { point: b.point.point.clone(), sha256: b.sha256 });
         Point {
@@ -319,6 +338,7 @@ impl<'a> Session<'a> {
             warnings: draft.body.warnings.len() as u64,
             stack: draft.stack,
             purpose: draft.purpose,
+            costs,
         }
     }
 
@@ -340,9 +360,9 @@ impl<'a> Session<'a> {
     }
 
     /// What earlier sessions stored is locked as long as their points were to be; now this point needs it as well.
-    fn lock_reused(&self, index: &Index) -> Result<()> {
+    fn lock_reused(&self, packs: &[&PackInfo]) -> Result<()> {
         let (Some(retain), Some(retention)) = (&self.options.retain, self.store().retention()) else { return Ok(()) };
-        let reused: Vec<&PackInfo> = index.packs.iter().filter(|pack| self.present.contains(pack)).collect();
+        let reused: Vec<&PackInfo> = packs.iter().copied().filter(|pack| self.present.contains(pack)).collect();
         let raise = |packs: &[&PackInfo]| -> Result<()> {
             for pack in packs {
                 self.cancel.check()?;
@@ -358,7 +378,7 @@ impl<'a> Session<'a> {
     }
 
     /// Everything the point will refer to is in the store with its exact size, and its hash where the store keeps one.
-    fn verify_stored(&self, index: Option<&Index>) -> Result<()> {
+    fn verify_stored(&self, packs: &[&PackInfo]) -> Result<()> {
         let lost = |key: &Key| {
             Failure::new(Kind::Verification, format!("{key} was stored, but the store does not have it whole"))
                 .hint("Nothing was committed. Run the backup again; if it happens again, do not trust this store")
@@ -369,9 +389,9 @@ impl<'a> Session<'a> {
                 return Err(lost(&pin.key));
             }
         }
-        if let Some(index) = index {
+        if !packs.is_empty() {
             let listed = sizes(self.store(), &names::packs(self.writer.id()))?;
-            for pack in &index.packs {
+            for pack in packs {
                 let key = names::pack(self.writer.id(), &pack.sha256);
                 if !listed.contains(&(key.clone(), pack.size)) {
                     return Err(lost(&key));
@@ -388,17 +408,4 @@ fn sizes(store: &dyn Store, prefix: &str) -> Result<HashSet<(Key, u64)>> {
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|e| Failure::failed("cannot write JSON").because(e))
-}
-
-/// A reader that stops when the run is cancelled.
-struct Cancellable<'a> {
-    data: &'a mut dyn Read,
-    cancel: &'a Cancel,
-}
-
-impl Read for Cancellable<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.cancel.check()?;
-        self.data.read(buffer)
-    }
 }

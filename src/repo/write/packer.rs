@@ -1,6 +1,6 @@
 //! Chunks into packs: deduplicates, fills packs, and has them compressed, sealed and stored by a pool of threads.
 //!
-//! Memory is bounded: one open pack for data, one for the catalogue, and one in each worker. A chunk is known by its
+//! Memory is bounded: one open pack for data, one for the catalogue, one in each worker, and what is known of chunks. A chunk is known by its
 //! keyed id; what is known comes from the bases and checkpoints of this series only, never from other writers.
 
 use crate::durable;
@@ -12,7 +12,7 @@ use crate::repo::names;
 use crate::store::{Retain, Store, StoreError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -30,6 +30,17 @@ pub struct PackSettings {
     pub recipients: Recipients,
     pub compression: encode::Compression,
     pub retain: Option<Retain>,
+    /// What is known of chunks takes at most so much memory; what comes beyond that is stored without being known.
+    pub known_bytes: u64,
+}
+
+/// What a place in the table of known chunks takes; tables double, and are at most seven eighths full.
+const KNOWN_BYTES: u64 = 29;
+
+/// How many chunks can be known in so much memory.
+fn most_known(bytes: u64) -> usize {
+    let places = (bytes / KNOWN_BYTES).checked_ilog2().map_or(0, |bits| 1u64 << bits);
+    usize::try_from(places / 8 * 7).unwrap_or(usize::MAX)
 }
 
 /// A pack being filled.
@@ -60,6 +71,7 @@ struct Place {
 pub struct Packer {
     id_key: [u8; 32],
     known: HashMap<[u8; 16], Place>,
+    most_known: usize,
     /// By slot; `None` while the pack is not stored yet.
     packs: Vec<Option<PackInfo>>,
     open: [Option<OpenPack>; 2],
@@ -93,6 +105,7 @@ impl Packer {
         Packer {
             id_key,
             known: HashMap::new(),
+            most_known: most_known(settings.known_bytes),
             packs: Vec::new(),
             open: [None, None],
             in_flight: HashMap::new(),
@@ -106,16 +119,30 @@ impl Packer {
         }
     }
 
-    /// A pack that is in the store already; gives its slot.
-    pub fn add_stored_pack(&mut self, pack: PackInfo) -> u32 {
-        self.packs.push(Some(pack));
-        self.packs.len() as u32 - 1
+    /// Slots of packs of an earlier session, as far as they are in the store.
+    pub fn add_stored_packs(&mut self, packs: &[PackInfo], present: &HashSet<PackInfo>) -> Vec<Option<u32>> {
+        let mut slot = |pack: &PackInfo| {
+            self.packs.push(Some(*pack));
+            self.packs.len() as u32 - 1
+        };
+        packs.iter().map(|pack| present.contains(pack).then(|| slot(pack))).collect()
+    }
+
+    /// There is no memory for what is known of more chunks.
+    pub fn is_overfull(&self) -> bool {
+        self.known.len() >= self.most_known
+    }
+
+    fn know(&mut self, id: &[u8; 32], place: Place) {
+        if !self.is_overfull() {
+            self.known.entry(short(id)).or_insert(place);
+        }
     }
 
     /// Makes a stored chunk available for deduplication. `chunk.pack` is a slot.
     pub fn add_known(&mut self, chunk: &ChunkInfo) {
         let place = Place { pack: chunk.pack, offset: chunk.offset, length: chunk.length };
-        self.known.entry(short(&chunk.id)).or_insert(place);
+        self.know(&chunk.id, place);
     }
 
     /// Stores a chunk, unless it is known. In the result, `pack` is a slot.
@@ -136,7 +163,7 @@ impl Packer {
         open.append(bytes, &self.emptied);
         open.chunks.push(chunk);
         let full = open.bytes >= if lane == Lane::Data { PACK_BYTES } else { CATALOGUE_PACK_BYTES };
-        self.known.insert(short(&id), Place { pack: chunk.pack, offset: chunk.offset, length: chunk.length });
+        self.know(&id, Place { pack: chunk.pack, offset: chunk.offset, length: chunk.length });
         if full {
             self.send(lane)?;
         }
@@ -287,4 +314,17 @@ fn store_pack(
         *buffer = object.into();
     }
     Ok(PackInfo { sha256, size, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_fits_into_its_memory() {
+        assert_eq!(most_known(64 << 20), (2 << 20) / 8 * 7);
+        assert_eq!(most_known(0), 0);
+        assert!(most_known(u64::MAX) > 1 << 50);
+        assert!(size_of::<([u8; 16], Place)>() as u64 + 1 <= KNOWN_BYTES);
+    }
 }

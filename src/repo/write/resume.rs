@@ -4,12 +4,13 @@ use super::{Base, SessionInfo};
 use crate::error::{Failure, Result};
 use crate::repo::catalog::horizon;
 use crate::repo::container::decode;
-use crate::repo::index::Index;
+use crate::repo::index::{Index, PackInfo};
 use crate::repo::point::Point;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, names, sign};
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Key, Store, StoreError};
 use jiff::Timestamp;
+use std::collections::HashSet;
 
 /// The newest point of the series, with its index, and the highest number seen on the way. A damaged one is passed over for
 /// the one before: it must not stop backups, and `bkp check` names it. So is one from the future: after a clock that was
@@ -56,6 +57,15 @@ pub(super) fn latest(
     // A lost index costs deduplication, not the backup.
     let index = index.ok().filter(|i| !i.packs.is_empty());
     Ok((Some(Base { point, sha256, index }), number))
+}
+
+/// Which of these packs are listed, with their sizes.
+pub(super) fn present(
+    packs: &[PackInfo],
+    writer: &str,
+    listed: &HashSet<(Key, u64)>,
+) -> impl Iterator<Item = PackInfo> {
+    packs.iter().filter(move |pack| listed.contains(&(names::pack(writer, &pack.sha256), pack.size))).copied()
 }
 
 pub(super) fn still_there(store: &dyn Store, point: &Point) -> Result<bool> {

@@ -5,7 +5,7 @@
 use super::checkpoint::Checkpoints;
 use super::packer::{Lane, Packer};
 use crate::error::{Failure, Result};
-use crate::repo::chunker::{Chunker, MAXIMUM};
+use crate::repo::chunker::{Chunker, OF_TREES};
 use crate::repo::index::{ChunkInfo, Index, PackInfo};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
@@ -37,7 +37,7 @@ impl TreeWriter {
     pub fn new(packer: Packer, chunker_secret: &[u8; 32], checkpoints: Checkpoints) -> Self {
         TreeWriter {
             packer,
-            chunker: Chunker::new(chunker_secret),
+            chunker: Chunker::new(chunker_secret, OF_TREES),
             checkpoints,
             tar: Vec::new(),
             catalogue: Vec::new(),
@@ -51,8 +51,7 @@ impl TreeWriter {
     /// Makes the chunks of a stored index available, as far as `present` has their packs. With `is_previous` it is also the
     /// one that [`reuse`](Self::reuse) counts in.
     pub fn add_base(&mut self, index: &Index, present: &HashSet<PackInfo>, is_previous: bool) {
-        let slots: Vec<Option<u32>> =
-            index.packs.iter().map(|p| present.contains(p).then(|| self.packer.add_stored_pack(*p))).collect();
+        let slots = self.packer.add_stored_packs(&index.packs, present);
         let with_slot = |chunk: &ChunkInfo| slots[chunk.pack as usize].map(|slot| ChunkInfo { pack: slot, ..*chunk });
         for chunk in index.tar.iter().chain(&index.catalogue).filter_map(with_slot) {
             self.packer.add_known(&chunk);
@@ -114,8 +113,8 @@ impl TreeWriter {
     pub fn catalogue(&mut self, line: &[u8]) -> Result<()> {
         self.entries += 1;
         self.catalogue_buffer.extend_from_slice(line);
-        if self.catalogue_buffer.len() >= 2 * MAXIMUM {
-            self.cut_catalogue(MAXIMUM)?;
+        if self.catalogue_buffer.len() >= 2 * OF_TREES.maximum {
+            self.cut_catalogue(OF_TREES.maximum)?;
         }
         Ok(())
     }
