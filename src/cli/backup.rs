@@ -81,7 +81,15 @@ impl Arguments {
         let place = Place { env, repository: &repository, writer: &writer, places: env.places(&repository)? };
         tell_what_goes_on(env, &place.places)?;
         let mut done: Vec<(Done, f64)> = Vec::new();
-        let mut failed: Vec<(String, Failure)> = wanted.unseen.map(|f| ("labels".to_owned(), f)).into_iter().collect();
+        let mut failed: Vec<(String, Failure)> = Vec::new();
+        if let Some(unseen) = wanted.unseen.take() {
+            // What is labelled should be backed up, and nobody knows what that is.
+            if !sources.is_empty() {
+                env.output.told(&named("labels", &unseen));
+            }
+            failed.push(("labels".to_owned(), unseen));
+        }
+        let all = sources.len() + failed.len();
         for source in &sources {
             if let Err(interrupted) = env.cancel.check() {
                 failed.push((source.name.clone(), interrupted));
@@ -107,7 +115,7 @@ impl Arguments {
             document["label_remarks"] = wanted.remarks.clone().into();
             env.output.document(&document)?;
         }
-        ending(&done, failed, sources.len(), !wanted.remarks.is_empty())
+        ending(&done, failed, all, !wanted.remarks.is_empty())
     }
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {

@@ -146,8 +146,9 @@ fn free_name(wanted: &str, taken: &[String]) -> String {
 
 fn advice(open: &[&Found], secrets: &Path) -> String {
     let mut text = format!(
-        "\n{} not protected. To protect it, write into policies.d, or let `bkp discover --write` do it:\n",
-        super::format::count(open.len(), "thing")
+        "\n{} not protected. To protect {}, write into policies.d, or let `bkp discover --write` do it:\n",
+        super::format::count(open.len(), "thing"),
+        if open.len() == 1 { "it" } else { "them" }
     );
     for yaml in policies(open, secrets).values() {
         let _ = write!(text, "\n{yaml}");

@@ -58,7 +58,14 @@ impl Arguments {
 /// What the configuration promises.
 fn expected(env: &Environment) -> Result<Vec<Expected>> {
     let mut all = Vec::new();
-    for policy in &env.live()?.configuration.policies {
+    let configuration = match env.live() {
+        Ok(live) => &live.configuration,
+        Err(failure) => {
+            env.output.warn(&format!("what labels bring is left out: {}", failure.full()));
+            env.configuration()?
+        }
+    };
+    for policy in &configuration.policies {
         let rpo = policy.objectives.rpo.and_then(|d| SignedDuration::try_from(d).ok());
         let of_policy = |source: &crate::policy::Source| Expected {
             source: source.name.clone(),

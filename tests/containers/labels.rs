@@ -1,6 +1,6 @@
 //! What labels bring into a policy, what they cannot, and what is said of those without effect.
 
-use crate::cli::{Bkp, read_database, write_database};
+use crate::cli::{Bkp, Ran, read_database, write_database};
 use crate::support::docker::engine::docker;
 use crate::support::docker::{Container, Kind, image};
 use crate::support::supervisor::Supervisor;
@@ -119,4 +119,22 @@ fn a_server_without_an_account_in_the_policy_is_told_and_not_tried() {
         "runs sleep, not redis-server",
     ]);
     assert_eq!(ran.code, 2, "nothing is left to back up");
+}
+
+#[test]
+fn without_an_engine_what_is_configured_is_backed_up_and_the_run_fails() {
+    let host = Bkp::with_repository();
+    let app = host.path("app.db");
+    write_database(&app, &["one"]);
+    let sources = format!("sources: {{ app: {{ sqlite: {{ path: {} }} }} }}", app.display());
+    host.configure("", &format!("policy: taking\nlabels: {{ own_accounts: true }}\n{sources}\n"));
+    let run = |words: &[&str]| {
+        let mut command = host.command(words);
+        command.env("DOCKER_HOST", "unix:///no/such/socket");
+        Ran::of(command.output().unwrap())
+    };
+    run(&["backup"]).expect_code(1).says(&["labels: there is no container engine", "1 of 2 sources"]);
+    assert_eq!(host.points("app").len(), 1);
+    run(&["status"]).expect_code(0).says(&["what labels bring is left out"]);
+    run(&["backup", "app"]).expect_code(0);
 }

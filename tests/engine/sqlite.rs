@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 pub fn engine(path: &Path) -> Sqlite {
-    Sqlite::new(Settings { path: path.to_owned() })
+    Sqlite::new(Settings::of(path))
 }
 
 /// A database with something of everything.
