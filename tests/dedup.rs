@@ -209,7 +209,7 @@ fn status_tells_what_each_layout_costs() {
     let twin = self::host("dedup");
     let mut really = Vec::new();
     for round in 0..3u64 {
-        let data = dump(300_000, |row| round > 0 && row % 40_000 == round);
+        let data = dump(600_000, |row| round > 0 && row % 8_000 == round);
         write(&host, &data);
         write(&twin, &data);
         added(&host, "ledger");
@@ -224,7 +224,8 @@ fn status_tells_what_each_layout_costs() {
     let of_points = host.points("ledger")[0]["added_bytes"].as_u64().unwrap();
     assert!(stream.abs_diff(of_points) < of_points / 100, "{stream}, {of_points}");
     let mean = (really[1] + really[2]) / 2;
-    assert!(dedup.abs_diff(mean) < mean / 4, "told {dedup}, really {mean}");
+    // Each host cuts by a secret of its own, so the chunks that change are not the same.
+    assert!(dedup.abs_diff(mean) < mean / 3, "told {dedup}, really {mean}");
     assert_eq!(told["better"], "dedup");
     host.run(&["status"]).says("dedup would add about").says("-> set `layout: dedup`");
     host.run(&["show", "ledger"]).ends(0).says("dedup would add about");
