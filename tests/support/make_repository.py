@@ -153,13 +153,13 @@ class Repository:
         return self.seal("x", zstd_plaintext(data), self.writer, self.operator, self.epoch)
 
     def point(self, source, number, streams=(), tree=None, chunk_id_key=None, previous=None, signing_key=None):
-        body = dict(fingerprint=None, inventory=None, warnings=[], source_location="/srv", position=None, restore="Load it.", credentials=[])
+        body = dict(fingerprint={}, inventory={}, warnings=[], source_location="/srv", position=None, restore="Load it.", credentials=[])
         body.update(dict(chunk_id_key=base64.b64encode(chunk_id_key).decode()) if chunk_id_key else {})
         name, instant = f"2026010{number}T030000Z-0000000{number}", f"2026-01-0{number}T03:00:00Z"
         payload = self.json(
             format=1, repository=REPOSITORY, writer=WRITER, source=source, point=name, sequence=number, previous=previous,
             engine=dict(kind="sqlite", version="3", note='a "quoted", {odd}: [text] \\ with ünïcode'), started_at=instant, consistent_at=instant,
-            written_at=instant, host="host", bkp="0.1.0", epoch=1, epoch_key=base64.b64encode(self.epoch_key).decode(), streams=list(streams),
+            written_at=instant, host="host", bkp="0.1.0", epoch=1, epoch_recipient=self.epoch, epoch_key=base64.b64encode(self.epoch_key).decode(), streams=list(streams),
             tree=tree, body=self.seal("b", zstd_plaintext(self.json(**body)), self.operator, self.epoch),
             bytes=sum(stream["bytes"] for stream in streams) + (tree["bytes"] if tree else 0), added=1, warnings=0, later_member=[1, {"x": None}])
         kind = "application/vnd.bkp.point+json"
