@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::exec::{Exec, Place};
-use crate::secret::{Secret, SecretRef};
+use crate::secret::{Secret, SecretRef, Secrets};
 use std::path::PathBuf;
 
 /// Where a server is. Clients run in `place`; inside a container they speak to the server there unless `host` says otherwise.
@@ -16,6 +16,8 @@ pub struct Server {
     pub password: Option<SecretRef>,
     /// Certificate authorities to trust, in PEM; with one, the connection must be encrypted and the certificate right.
     pub ca_file: Option<PathBuf>,
+    /// Who reads the password.
+    pub secrets: Secrets,
 }
 
 impl Server {
@@ -37,7 +39,12 @@ impl Server {
 
     /// Reads the password, as late as possible.
     pub fn password(&self) -> Result<Option<Secret>> {
-        self.password.as_ref().map(SecretRef::resolve).transpose()
+        self.password.as_ref().map(|reference| self.secrets.read(reference)).transpose()
+    }
+
+    /// Secrets that are used as they were some time ago, for people.
+    pub fn degraded(&self) -> Vec<String> {
+        self.secrets.degraded_of(&self.password)
     }
 
     /// Address of the server for a client inside this process.

@@ -119,6 +119,7 @@ impl Backup<'_> {
         self.phase(context, "commit");
         let expected = previous.as_ref().map(|p| p.bytes);
         dumped.warnings.extend(anomaly(expected, session.bytes()));
+        dumped.warnings.extend(self.engine.degraded());
         let (warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
         let point = session.commit(self.draft(dumped, now)?)?;
         if let Err(failure) = self.keep_memory(&run.next_memory, &point, previous.as_ref()) {

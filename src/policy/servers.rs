@@ -8,6 +8,7 @@ use super::reading::{Field, Reader};
 use crate::engine::{self, Server, mongo, mysql, postgres, redis};
 use crate::exec::Place;
 use crate::exec::docker::Selector;
+use crate::secret::Secrets;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum ServerKind {
@@ -46,6 +47,7 @@ impl Reader<'_> {
             user: self.text(&raw.user, |text| not_empty(text, "a user")),
             password: self.secret("password", &raw.password, &raw.password_file),
             ca_file: self.text(&raw.ca_file, absolute),
+            secrets: Secrets::default(),
         };
         let databases = self.databases(&raw.databases);
         let exclude = self.databases(&raw.exclude);

@@ -72,6 +72,10 @@ impl Engine for Mongo {
         self.settings.server.location()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        self.settings.server.degraded()
+    }
+
     fn preflight(&self) -> Result<()> {
         if self.settings.mongodump {
             return tool::preflight(&self.settings);

@@ -109,6 +109,10 @@ impl Engine for Mysql {
         self.settings.server.location()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        self.settings.server.degraded()
+    }
+
     fn preflight(&self) -> Result<()> {
         dump::preflight(&self.settings)
     }

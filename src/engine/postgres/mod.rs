@@ -58,6 +58,10 @@ impl Engine for Postgres {
         self.settings.server.location()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        self.settings.server.degraded()
+    }
+
     fn preflight(&self) -> Result<()> {
         dump::preflight(self, &Cancel::default())
     }
