@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "vault/documents.rs"]
+mod documents;
 #[path = "vault/login.rs"]
 mod login;
 #[path = "vault/outage.rs"]
@@ -12,6 +14,7 @@ mod outage;
 mod program;
 #[path = "vault/reading.rs"]
 mod reading;
+#[allow(dead_code)] // its part of this
 #[path = "support/repository.rs"]
 mod repository;
 

@@ -54,12 +54,17 @@ impl Vault {
 
     /// A server of one test's own.
     pub fn alone(part: &str) -> Option<Vault> {
+        Vault::start(part, false).map(Vault::furnished)
+    }
+
+    /// One that was just set up, without engines and logins.
+    pub fn bare(part: &str) -> Option<Vault> {
         Vault::start(part, false)
     }
 
     /// With TLS, and a certificate of an authority that only [`Vault::file`] `ca.pem` knows; it wants one of its clients, too.
     pub fn with_tls(part: &str) -> Option<Vault> {
-        Vault::start(part, true)
+        Vault::start(part, true).map(Vault::furnished)
     }
 
     fn start(part: &str, tls: bool) -> Option<Vault> {
@@ -106,14 +111,18 @@ impl Vault {
         vault.unseal_key = keys["keys"][0].as_str().unwrap().into();
         vault.root = keys["root_token"].as_str().unwrap().into();
         vault.unseal();
-        vault.put("sys/mounts/kv", json!({ "type": "kv", "options": { "version": "2" } }));
-        vault.put("sys/mounts/old", json!({ "type": "kv", "options": { "version": "1" } }));
-        // A mount of version 2 is not ready at once.
-        wait_for("the key-value engine", 30, || vault.try_put("kv/data/probe", json!({ "data": { "a": "b" } })).then_some(()));
-        for method in ["approle", "userpass", "jwt", "kubernetes"] {
-            vault.put(&format!("sys/auth/{method}"), json!({ "type": method }));
-        }
         Some(vault)
+    }
+
+    fn furnished(self) -> Vault {
+        self.put("sys/mounts/kv", json!({ "type": "kv", "options": { "version": "2" } }));
+        self.put("sys/mounts/old", json!({ "type": "kv", "options": { "version": "1" } }));
+        // A mount of version 2 is not ready at once.
+        wait_for("the key-value engine", 30, || self.try_put("kv/data/probe", json!({ "data": { "a": "b" } })).then_some(()));
+        for method in ["approle", "userpass", "jwt", "kubernetes"] {
+            self.put(&format!("sys/auth/{method}"), json!({ "type": method }));
+        }
+        self
     }
 
     pub fn address(&self) -> String {

@@ -54,7 +54,7 @@ impl Vault {
         let _lock = self.only_one()?;
         match self.kept()? {
             Some(kept) => Ok(kept),
-            None => self.unwrap(connection, mount, (reference, &local::read(reference)?), patience),
+            None => self.unpack(connection, mount, (reference, &local::read(reference)?), patience),
         }
     }
 
@@ -72,13 +72,13 @@ impl Vault {
         }
         match local::read(reference) {
             Ok(token) if fingerprint(&token) != old.from => {
-                self.unwrap(connection, mount, (reference, &token), patience).map(Some)
+                self.unpack(connection, mount, (reference, &token), patience).map(Some)
             }
             _ => Ok(None),
         }
     }
 
-    fn unwrap(
+    fn unpack(
         &self,
         connection: &Connection,
         mount: &str,
