@@ -84,7 +84,12 @@ impl Client {
 }
 
 pub fn approle(role_id: &str, secret_id: SecretRef, wrapped: bool) -> Login {
-    Login::AppRole { mount: "approle".into(), role_id: Given::Here(role_id.into()), secret_id: Some(secret_id), wrapped }
+    Login::AppRole {
+        mount: "approle".into(),
+        role_id: Given::Here(role_id.into()),
+        secret_id: Some(secret_id),
+        wrapped,
+    }
 }
 
 /// The password that is at `kv/NAME`.

@@ -119,7 +119,15 @@ impl Access {
 impl Environment {
     pub fn new(globals: Globals, output: Output, cancel: Arc<Cancel>) -> Self {
         let now = Timestamp::now();
-        Environment { globals, output, cancel, now, paths: OnceCell::new(), configuration: OnceCell::new(), secrets: OnceCell::new() }
+        Environment {
+            globals,
+            output,
+            cancel,
+            now,
+            paths: OnceCell::new(),
+            configuration: OnceCell::new(),
+            secrets: OnceCell::new(),
+        }
     }
 
     pub fn paths(&self) -> Result<&Paths> {

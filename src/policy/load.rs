@@ -21,8 +21,13 @@ pub fn load(paths: &Paths) -> Result<Configuration, Problems> {
 
 /// The same with variables from elsewhere.
 pub fn load_with(paths: &Paths, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, Problems> {
-    let mut loading =
-        Loading { lookup: variable, configuration: Configuration::default(), has_vault: false, problems: Vec::new(), seen: Vec::new() };
+    let mut loading = Loading {
+        lookup: variable,
+        configuration: Configuration::default(),
+        has_vault: false,
+        problems: Vec::new(),
+        seen: Vec::new(),
+    };
     loading.main_file(paths);
     for path in loading.policy_files(&paths.policies()) {
         loading.policy_file(&path);
@@ -123,7 +128,8 @@ impl Loading<'_> {
     /// Notes the first reference of a file to a Vault that nobody named.
     fn miss_vault(&self, reader: &Reader<'_>) {
         if let Some(place) = reader.wants_vault.take().filter(|_| !self.has_vault) {
-            let help = "write `vault: { address: https://vault.example:8200, … }` into the main file; see docs/VAULT.md";
+            let help =
+                "write `vault: { address: https://vault.example:8200, … }` into the main file; see docs/VAULT.md";
             reader.wrong_with_help::<()>(place, "nothing says where Vault is", help);
         }
     }

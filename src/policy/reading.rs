@@ -35,7 +35,12 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(document: &'a Document) -> Self {
-        Reader { document, problems: RefCell::default(), misspelled: RefCell::default(), wants_vault: RefCell::default() }
+        Reader {
+            document,
+            problems: RefCell::default(),
+            misspelled: RefCell::default(),
+            wants_vault: RefCell::default(),
+        }
     }
 
     /// Notes that a mapping lacks a key, unless a key was noted there that may be meant to be it.

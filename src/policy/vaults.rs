@@ -129,7 +129,11 @@ impl Reader<'_> {
         match self.secret(key, reference, file)? {
             SecretRef::Vault(_) => {
                 let place = reference.as_ref()?.place;
-                self.wrong_with_help(place, "what leads into Vault cannot be in Vault", "keep it in a file, or let systemd hand it over: ref+cred://NAME")
+                self.wrong_with_help(
+                    place,
+                    "what leads into Vault cannot be in Vault",
+                    "keep it in a file, or let systemd hand it over: ref+cred://NAME",
+                )
             }
             other => Some(other),
         }

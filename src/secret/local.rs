@@ -14,8 +14,10 @@ pub(super) fn read(reference: &SecretRef) -> Result<Secret> {
     match reference {
         SecretRef::Env(name) => match std::env::var(name) {
             Ok(value) => Ok(Secret::new(value)),
-            Err(_) => Err(Failure::new(Kind::Key, format!("the environment variable {name} is not set (for {reference})"))
-                .hint("Set it where bkp is started, or give the secret in a file")),
+            Err(_) => {
+                Err(Failure::new(Kind::Key, format!("the environment variable {name} is not set (for {reference})"))
+                    .hint("Set it where bkp is started, or give the secret in a file"))
+            }
         },
         SecretRef::File(path) => file(path, reference),
         SecretRef::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {

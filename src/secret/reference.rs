@@ -131,12 +131,16 @@ mod tests {
     #[test]
     fn the_parts_of_a_path_in_vault() {
         let Ok(SecretRef::Vault(path)) = "ref+vault://kv/bkp/s3?version=3#/a~1b/c".parse() else { panic!("no path") };
-        assert_eq!(path, VaultPath { path: "kv/bkp/s3".into(), version: Some(3), field: vec!["a/b".into(), "c".into()] });
+        assert_eq!(
+            path,
+            VaultPath { path: "kv/bkp/s3".into(), version: Some(3), field: vec!["a/b".into(), "c".into()] }
+        );
     }
 
     #[test]
     fn an_inline_value_is_refused_without_being_repeated() {
-        for text in ["hunter2", "ref+file://hunter2", "ref+env://hunter 2", "ref+vault://hunter2", "ref+vault:///hunter2#/x"]
+        for text in
+            ["hunter2", "ref+file://hunter2", "ref+env://hunter 2", "ref+vault://hunter2", "ref+vault:///hunter2#/x"]
         {
             let message = text.parse::<SecretRef>().unwrap_err();
             assert!(message.contains("reference") || message.contains("ref+"), "{message}");

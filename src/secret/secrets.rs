@@ -7,7 +7,7 @@
 use super::local::{self, no_vault};
 use super::vault::{self, Vault};
 use super::{Secret, SecretRef, VaultPath};
-use crate::error::Result;
+use crate::error::{Failure, Kind, Result};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -38,7 +38,9 @@ struct Given {
 /// Vault cannot be asked.
 struct Away {
     until: Instant,
+    kind: Kind,
     why: String,
+    hint: String,
 }
 
 /// A secret that is used as Vault gave it some time ago.
@@ -121,8 +123,8 @@ impl Secrets {
 
 impl Keeper {
     fn read(&self, path: &VaultPath) -> Result<Secret> {
-        if let Some(secret) = self.while_away(path) {
-            return Ok(secret);
+        if let Some(known) = self.while_away(path) {
+            return known;
         }
         let copy = lock(&self.given).contains_key(path);
         let patience = self.vault.settings().budget;
@@ -137,7 +139,9 @@ impl Keeper {
             }
             Err(refusal) if refusal.unasked => {
                 let why = refusal.failure.full();
-                *lock(&self.away) = Some(Away { until: Instant::now() + 3 * began.elapsed(), why: why.clone() });
+                let hint = refusal.failure.next_step().unwrap_or_default().to_owned();
+                let until = Instant::now() + 3 * began.elapsed();
+                *lock(&self.away) = Some(Away { until, kind: refusal.failure.kind(), why: why.clone(), hint });
                 self.copy(path, &why).ok_or(refusal.failure)
             }
             Err(refusal) => {
@@ -147,11 +151,12 @@ impl Keeper {
         }
     }
 
-    /// What is there of a Vault that is known to be away.
-    fn while_away(&self, path: &VaultPath) -> Option<Secret> {
+    /// What is there of a Vault that is known to be away, or why there is nothing.
+    fn while_away(&self, path: &VaultPath) -> Option<Result<Secret>> {
         let away = lock(&self.away);
         let away = away.as_ref().filter(|away| Instant::now() < away.until)?;
-        self.copy(path, &away.why)
+        let nothing = || Failure::new(away.kind, away.why.clone()).hint(&away.hint);
+        Some(self.copy(path, &away.why).ok_or_else(nothing))
     }
 
     fn copy(&self, path: &VaultPath, why: &str) -> Option<Secret> {
@@ -181,11 +186,9 @@ mod tests {
     #[test]
     fn what_is_degraded_says_since_when_and_why() {
         let reference: SecretRef = "ref+vault://kv/x#/y".parse().unwrap();
-        let told = |age| Degraded { reference: reference.clone(), age: Duration::from_secs(age), why: "it is sealed".into() };
-        assert_eq!(
-            told(59).to_string(),
-            "degraded: it is sealed; ref+vault://kv/x#/y is used as it was read 59 s ago"
-        );
+        let told =
+            |age| Degraded { reference: reference.clone(), age: Duration::from_secs(age), why: "it is sealed".into() };
+        assert_eq!(told(59).to_string(), "degraded: it is sealed; ref+vault://kv/x#/y is used as it was read 59 s ago");
         assert!(told(7199).to_string().ends_with("119 min ago"));
         assert!(told(3 * 86_400).to_string().ends_with("72 h ago"));
     }

@@ -29,7 +29,7 @@ printf 'subjectAltName=IP:127.0.0.1' > extensions
 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out request -subj /CN=vault 2>/dev/null
 openssl x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile extensions -out server.pem 2>/dev/null
 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout client.key -out request -subj /CN=bkp 2>/dev/null
-openssl x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -out client.pem 2>/dev/null
+openssl x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile extensions -out client.pem 2>/dev/null
 chmod 644 *.key";
 
 /// Ended, and its files removed, when this is dropped.
@@ -118,7 +118,9 @@ impl Vault {
         self.put("sys/mounts/kv", json!({ "type": "kv", "options": { "version": "2" } }));
         self.put("sys/mounts/old", json!({ "type": "kv", "options": { "version": "1" } }));
         // A mount of version 2 is not ready at once.
-        wait_for("the key-value engine", 30, || self.try_put("kv/data/probe", json!({ "data": { "a": "b" } })).then_some(()));
+        wait_for("the key-value engine", 30, || {
+            self.try_put("kv/data/probe", json!({ "data": { "a": "b" } })).then_some(())
+        });
         for method in ["approle", "userpass", "jwt", "kubernetes"] {
             self.put(&format!("sys/auth/{method}"), json!({ "type": method }));
         }
@@ -262,7 +264,8 @@ impl Vault {
         let (_, list) = self.ask("LIST", "auth/token/accessors", None, &[]);
         let accessors = list["data"]["keys"].as_array().unwrap().iter().cloned();
         let told = accessors.map(|accessor| {
-            let (status, told) = self.ask("POST", "auth/token/lookup-accessor", Some(json!({ "accessor": accessor })), &[]);
+            let (status, told) =
+                self.ask("POST", "auth/token/lookup-accessor", Some(json!({ "accessor": accessor })), &[]);
             (status == 200).then(|| told["data"].clone()).unwrap_or_default()
         });
         told.filter(|token| token["meta"]["role_name"] == role).collect()
@@ -365,7 +368,8 @@ fn serve(mut line: TcpStream, upstream: u16, plan: &Mutex<Plan>) -> Option<()> {
         }
         Act::Answer(status, body) => {
             let length = body.len();
-            let answer = format!("HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            let answer =
+                format!("HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
             line.write_all(answer.as_bytes()).ok()?;
         }
         Act::Pass => {

@@ -29,7 +29,9 @@ fn the_commands_that_let_bkp_in_do_so() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let file = |name: &str| SecretRef::File(client.state().join(name));
-    let Login::AppRole { mount, secret_id, wrapped, .. } = approle("", file("vault-secret-id"), true) else { unreachable!() };
+    let Login::AppRole { mount, secret_id, wrapped, .. } = approle("", file("vault-secret-id"), true) else {
+        unreachable!()
+    };
     let role_id = Given::Kept(file("vault-role-id"));
     client.settings.login = Login::AppRole { mount, role_id, secret_id, wrapped };
     let password = client.begin().read(&reference("kv/shop/database#/password")).unwrap();

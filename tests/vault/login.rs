@@ -57,7 +57,8 @@ fn a_new_wrapped_secret_id_takes_the_place_of_one_that_ended() {
     let mut client = Client::new(&vault.address(), Login::Token(SecretRef::Env("NONE".into())));
     client.settings.login = approle(&role_id, client.keep("wrapped", &vault.wrapped("POST", path)), true);
     assert!(read(&client.begin(), "role-again").is_ok());
-    let kept: Value = serde_json::from_slice(&std::fs::read(client.state().join("vault/secret-id.json")).unwrap()).unwrap();
+    let kept: Value =
+        serde_json::from_slice(&std::fs::read(client.state().join("vault/secret-id.json")).unwrap()).unwrap();
     vault.put(&format!("{path}/destroy"), json!({ "secret_id": kept["secret_id"] }));
     let message = read(&client.begin(), "role-again").unwrap_err();
     assert!(message.contains("refuses the login by AppRole") && message.contains("make a new secret id"), "{message}");
@@ -94,7 +95,10 @@ fn user_and_password() {
     assert_eq!(read(&client.begin(), "of-user"), Ok(password("of-user")));
     client.keep("password", "hunter2 wrong");
     let message = read(&client.begin(), "of-user").unwrap_err();
-    assert!(message.contains("refuses the login by user and password at auth/userpass: invalid username or password"), "{message}");
+    assert!(
+        message.contains("refuses the login by user and password at auth/userpass: invalid username or password"),
+        "{message}"
+    );
     let Login::Userpass { mount, .. } = &mut client.settings.login else { unreachable!() };
     *mount = "elsewhere".into();
     let message = read(&client.begin(), "of-user").unwrap_err();
@@ -174,7 +178,8 @@ fn a_token_of_an_identity_provider() {
     let mut client = Client::new(&vault.address(), Login::Token(SecretRef::Env("NONE".into())));
     let public = key_pair(client.state());
     vault.put("auth/jwt/config", json!({ "jwt_validation_pubkeys": [public] }));
-    let role = json!({ "role_type": "jwt", "bound_audiences": ["vault"], "user_claim": "sub", "token_policies": "of-jwt" });
+    let role =
+        json!({ "role_type": "jwt", "bound_audiences": ["vault"], "user_claim": "sub", "token_policies": "of-jwt" });
     vault.put("auth/jwt/role/bkp", role);
     let token = |audience: &str| {
         signed(client.state(), &json!({ "sub": "host-7", "aud": audience, "iat": now(), "exp": now() + 300 }))
@@ -182,7 +187,8 @@ fn a_token_of_an_identity_provider() {
     let jwt = client.keep("jwt", &token("vault"));
     client.settings.login = Login::Jwt { mount: "jwt".into(), role: Some("bkp".into()), jwt };
     assert_eq!(read(&client.begin(), "of-jwt"), Ok(password("of-jwt")));
-    let foreign = signed(client.state(), &json!({ "sub": "host-7", "aud": "others", "iat": now(), "exp": now() + 300 }));
+    let foreign =
+        signed(client.state(), &json!({ "sub": "host-7", "aud": "others", "iat": now(), "exp": now() + 300 }));
     client.keep("jwt", &foreign);
     let message = read(&client.begin(), "of-jwt").unwrap_err();
     assert!(message.contains("refuses the login by JWT at auth/jwt") && !message.contains(&foreign), "{message}");
@@ -201,7 +207,7 @@ fn token_review() -> String {
             let user = json!({ "username": "system:serviceaccount:backup:bkp", "uid": "u-1", "groups": ["system:serviceaccounts"] });
             let answer = json!({
                 "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": asked["spec"],
-                "status": { "authenticated": true, "user": user },
+                "status": { "authenticated": true, "user": user, "audiences": asked["spec"]["audiences"] },
             });
             let answer = answer.to_string();
             let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length:";
@@ -218,7 +224,8 @@ fn a_pod_logs_in_with_the_token_of_its_service_account() {
     vault.write("of-pod", json!({ "password": password("of-pod") }));
     let mut client = Client::new(&vault.address(), Login::Token(SecretRef::Env("NONE".into())));
     key_pair(client.state());
-    let settings = json!({ "kubernetes_host": token_review(), "disable_local_ca_jwt": true, "token_reviewer_jwt": "reviewer" });
+    let settings =
+        json!({ "kubernetes_host": token_review(), "disable_local_ca_jwt": true, "token_reviewer_jwt": "reviewer" });
     vault.put("auth/kubernetes/config", settings);
     let role = |namespace: &str| {
         let bound = json!({ "bound_service_account_names": "bkp", "bound_service_account_namespaces": namespace,

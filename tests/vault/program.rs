@@ -44,7 +44,10 @@ fn host(vault: &Vault, address: &str, name: &str, server: &HostServer) -> Host {
         host.text("wrapped")
     ));
     host.run(&["init", "--recovery-key", &host.text("recovery-key.txt")]).ends(0);
-    let source = format!("{{ host: 127.0.0.1, port: {}, user: root, password: \"ref+vault://kv/{name}#/password\", databases: [shop] }}", server.port());
+    let source = format!(
+        "{{ host: 127.0.0.1, port: {}, user: root, password: \"ref+vault://kv/{name}#/password\", databases: [shop] }}",
+        server.port()
+    );
     host.sources(&[format!("shop: {{ mysql: {source} }}")]);
     host
 }
@@ -74,7 +77,10 @@ fn a_database_is_backed_up_and_restored_with_its_password_in_vault() {
     let answer = host.read(&["restore", "shop"]).ends(0);
     shut(&host, &format!("{answer:?}"));
     let restored = server.query("", "show databases like 'shop\\_restore%'");
-    assert_eq!(server.query("", &format!("select group_concat(text order by id) from `{restored}`.orders")), "first,second");
+    assert_eq!(
+        server.query("", &format!("select group_concat(text order by id) from `{restored}`.orders")),
+        "first,second"
+    );
     server.query("", &format!("drop database `{restored}`"));
 }
 
@@ -130,7 +136,7 @@ fn a_daemon_goes_on_through_an_outage() {
     vault.stop();
     let done = back_up("2026-01-03T00:00:00Z");
     assert!(done.warnings.len() == 1 && done.warnings[0].starts_with("degraded: Vault at"), "{:?}", done.warnings);
-    assert_eq!(done.point.bytes > 0, true);
+    assert!(done.point.bytes > 0);
 }
 
 #[test]
@@ -141,7 +147,11 @@ fn the_doctor_looks_at_vault_and_at_every_reference() {
     let host = host(vault, &proxy.address(), "patient-7", server);
     let answer = host.run(&["doctor", "--patience", "1s"]);
     shut(&host, &format!("{answer:?}"));
-    answer.says("version 1.").says("unsealed").says("the token has the policies default, patient-7").says("1 reference can be read");
+    answer
+        .says("version 1.")
+        .says("unsealed")
+        .says("the token has the policies default, patient-7")
+        .says("1 reference can be read");
     let line = |field: &str| format!("x: {{ redis: {{ host: localhost, password: \"ref+vault://kv/{field}\" }} }}");
     host.sources(&[line("patient-7#/pasword"), line("other-7#/password").replacen('x', "y", 1)]);
     let answer = host.run(&["doctor", "--patience", "1s"]).ends(1);

@@ -3,8 +3,8 @@
 use super::support::vault::{Proxy, Vault};
 use super::{Client, password, read, reference, told};
 use bkp::error::Kind;
-use bkp::secret::{SecretRef, Secrets};
 use bkp::secret::vault::Login;
+use bkp::secret::{SecretRef, Secrets};
 use serde_json::json;
 
 /// Somebody who may do everything.
@@ -25,7 +25,8 @@ fn both_versions_of_the_engine_and_both_forms_of_a_path() {
     vault.write("forms/db", json!({ "password": "hunter2 one", "port": 3306, "deep": { "a/b": "hunter2 deep" } }));
     vault.put("old/forms/db", json!({ "password": "hunter2 old" }));
     vault.put("old/data/forms", json!({ "password": "hunter2 old data" }));
-    let secrets = administrator(vault).begin();
+    let client = administrator(vault);
+    let secrets = client.begin();
     for (text, expected) in [
         ("kv/forms/db#/password", "hunter2 one"),
         ("kv/data/forms/db#/password", "hunter2 one"),
@@ -43,7 +44,8 @@ fn a_version_can_be_pinned_until_it_is_deleted() {
     let Some(vault) = Vault::shared("versions") else { return };
     vault.write("versions", json!({ "password": "hunter2 one" }));
     vault.write("versions", json!({ "password": "hunter2 two" }));
-    let secrets = administrator(vault).begin();
+    let client = administrator(vault);
+    let secrets = client.begin();
     assert_eq!(at(&secrets, "kv/versions#/password").as_deref(), Ok("hunter2 two"));
     assert_eq!(at(&secrets, "kv/versions?version=1#/password").as_deref(), Ok("hunter2 one"));
     assert_eq!(at(&secrets, "kv/data/versions?version=1#/password").as_deref(), Ok("hunter2 one"));
@@ -64,7 +66,8 @@ fn a_version_can_be_pinned_until_it_is_deleted() {
 fn what_is_not_there_is_told_with_what_is() {
     let Some(vault) = Vault::shared("missing secrets") else { return };
     vault.write("fields", json!({ "password": "hunter2", "user": "hunter2 user" }));
-    let secrets = administrator(vault).begin();
+    let client = administrator(vault);
+    let secrets = client.begin();
     for (text, expected) in [
         ("kv/fields#/pasword", "has no field `pasword` → Correct what stands after #/; it has: password, user"),
         ("kv/nothing#/password", "Vault has no secret at kv/data/nothing (for ref+vault://kv/nothing#/password)"),

@@ -219,8 +219,13 @@ impl Trouble {
     pub fn words(&self) -> String {
         match self {
             Trouble::Refused { status, errors, .. } => {
-                let words: Vec<String> = errors.iter().map(|e| e.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-                if words.is_empty() { format!("status {status}") } else { format!("{} (status {status})", words.join("; ")) }
+                let words: Vec<String> =
+                    errors.iter().map(|e| e.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+                if words.is_empty() {
+                    format!("status {status}")
+                } else {
+                    format!("{} (status {status})", words.join("; "))
+                }
             }
             Trouble::NoAnswer(why) | Trouble::Certificate(why) | Trouble::NotUnderstood(why) => why.clone(),
         }
@@ -246,7 +251,8 @@ impl From<CallError> for Trouble {
                 let since = body["data"]["metadata"]["deletion_time"].as_str().map(str::to_owned);
                 Trouble::Refused { status: code, errors: Vec::new(), deleted: since }
             }
-            CallError::RequestError { source, .. } | CallError::ResponseError { source } => match certificate(&*source) {
+            CallError::RequestError { source, .. } | CallError::ResponseError { source } => match certificate(&*source)
+            {
                 Some(reason) => Trouble::Certificate(reason),
                 None => Trouble::NoAnswer(innermost(&*source)),
             },

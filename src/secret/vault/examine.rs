@@ -1,8 +1,8 @@
 //! What `bkp doctor` wants to know of Vault. Each question is asked once, with the time-out of a call, or few times.
 
 use super::connection::{Call, Connection, Trouble};
-use super::told::{self, policy_line};
 use super::token::Session;
+use super::told::{self, policy_line};
 use super::{Vault, VaultPath};
 use crate::error::{Failure, Kind, Result};
 use serde_json::{Value, json};
@@ -71,13 +71,14 @@ impl Vault {
     }
 
     fn capabilities(&self, path: &VaultPath) -> Result<()> {
-        let (answer, session) = self.in_session(&self.settings.budget, |connection: &Connection, session: &Session| {
-            self.mount(connection, session, &path.path)?;
-            let speaker = session.speaker.clone();
-            let body = Some(json!({ "paths": [self.api_path(path)] }));
-            let call = Call { path: "sys/capabilities-self".into(), query: None, body };
-            connection.ask(async move { api::exec_with_result(speaker.client(), call).await })
-        })?;
+        let (answer, session) =
+            self.in_session(&self.settings.budget, |connection: &Connection, session: &Session| {
+                self.mount(connection, session, &path.path)?;
+                let speaker = session.speaker.clone();
+                let body = Some(json!({ "paths": [self.api_path(path)] }));
+                let call = Call { path: "sys/capabilities-self".into(), query: None, body };
+                connection.ask(async move { api::exec_with_result(speaker.client(), call).await })
+            })?;
         let answer: Value = match answer {
             Ok(answer) => answer,
             // A token without the policy `default` may not ask; then reading alone decides.
@@ -91,8 +92,11 @@ impl Vault {
             return Ok(());
         }
         let have = session.policies.join(", ");
-        Err(Failure::new(Kind::Key, format!("the token (policies {have}) may not read {api_path} (for ref+vault://{path})"))
-            .hint(format!("Add to one of its policies: {}", policy_line(&api_path))))
+        Err(Failure::new(
+            Kind::Key,
+            format!("the token (policies {have}) may not read {api_path} (for ref+vault://{path})"),
+        )
+        .hint(format!("Add to one of its policies: {}", policy_line(&api_path))))
     }
 }
 

@@ -173,12 +173,15 @@ pub(super) fn pick(fields: Fields, path: &VaultPath) -> Result<Secret> {
     let values = match &fields.0 {
         Answer::Values(values) => values,
         Answer::Leased => {
-            return Err(Failure::new(Kind::Key, format!("{secret} is another one each time it is read"))
-                .hint("bkp reads secrets of key-value engines and static roles (database/static-creds/NAME), no dynamic ones"));
+            return Err(Failure::new(Kind::Key, format!("{secret} is another one each time it is read")).hint(
+                "bkp reads secrets of key-value engines and static roles (database/static-creds/NAME), no dynamic ones",
+            ));
         }
         Answer::Unversioned => {
-            return Err(Failure::usage(format!("{secret} is in a key-value engine of version 1, which keeps no versions"))
-                .hint("Leave out ?version=, or upgrade the mount: vault kv enable-versioning MOUNT"));
+            return Err(Failure::usage(format!(
+                "{secret} is in a key-value engine of version 1, which keeps no versions"
+            ))
+            .hint("Leave out ?version=, or upgrade the mount: vault kv enable-versioning MOUNT"));
         }
     };
     let mut value = values;
@@ -188,7 +191,9 @@ pub(super) fn pick(fields: Fields, path: &VaultPath) -> Result<Secret> {
             None => {
                 let there = names(value).map_or_else(
                     || "it has no fields at this place".to_owned(),
-                    |names| if names.is_empty() { "it is empty".into() } else { format!("it has: {}", names.join(", ")) },
+                    |names| {
+                        if names.is_empty() { "it is empty".into() } else { format!("it has: {}", names.join(", ")) }
+                    },
                 );
                 return Err(Failure::new(Kind::Key, format!("{secret} has no field `{key}`"))
                     .hint(format!("Correct what stands after #/; {there}")));

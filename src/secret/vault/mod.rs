@@ -18,8 +18,8 @@ mod connection;
 mod examine;
 mod kv;
 mod login;
-mod told;
 mod token;
+mod told;
 mod wrapped;
 
 pub use examine::{Health, TokenFacts};
@@ -244,7 +244,9 @@ mod tests {
         for good in ["https://vault.example:8200", "http://127.0.0.1:8200/", "https://[::1]:8200"] {
             assert_eq!(check_address(good), Ok(()), "{good}");
         }
-        for bad in ["", "vault.example", "vault.example:8200", "ftp://h", "https://", "https://h/vault", "https://h?x=1"] {
+        for bad in
+            ["", "vault.example", "vault.example:8200", "ftp://h", "https://", "https://h/vault", "https://h?x=1"]
+        {
             assert!(check_address(bad).is_err(), "{bad}");
         }
         assert!(!check_address("https://me:hunter2@h").unwrap_err().contains("hunter2"));

@@ -106,6 +106,11 @@ async fn tend(session: Weak<Session>) {
         tokio::time::sleep(time).await;
         let Some(alive) = session.upgrade() else { return };
         wait = match alive.speaker.client().renew(None).await.map_err(Trouble::from) {
+            // At the end of the time that it may live at all.
+            Ok(auth) if auth.lease_duration == 0 => {
+                alive.is_over();
+                None
+            }
             Ok(auth) => {
                 *lock(&alive.lease) = Lease::new(auth.lease_duration, auth.renewable);
                 due(&session)

@@ -70,7 +70,8 @@ pub(super) fn login(settings: &Settings, trouble: &Trouble) -> Failure {
         }
     };
     let place = in_namespace(settings);
-    let what = format!("Vault at {} refuses the login by {way} at auth/{mount}{place}: {}", settings.address, trouble.words());
+    let what =
+        format!("Vault at {} refuses the login by {way} at auth/{mount}{place}: {}", settings.address, trouble.words());
     let nothing_there = trouble.says("no handler for route") || trouble.status() == Some(404);
     Failure::new(Kind::Key, what).hint(match nothing_there {
         true => format!("Nothing is mounted there: correct `mount`{}", or_namespace(settings)),
@@ -96,8 +97,11 @@ pub(super) fn refused(
     match trouble {
         Trouble::Refused { status: 403, .. } => {
             let have = if policies.is_empty() { "none".into() } else { policies.join(", ") };
-            Failure::new(Kind::Key, format!("Vault denies reading {secret}: {}; the token has the policies {have}", trouble.words()))
-                .hint(format!("Add to one of its policies: {}", policy_line(api_path)))
+            Failure::new(
+                Kind::Key,
+                format!("Vault denies reading {secret}: {}; the token has the policies {have}", trouble.words()),
+            )
+            .hint(format!("Add to one of its policies: {}", policy_line(api_path)))
         }
         Trouble::Refused { status: 404, .. } if trouble.says("no handler for route") => {
             Failure::new(Kind::Key, format!("Vault has no secrets engine for {secret}"))
@@ -146,7 +150,8 @@ mod tests {
 
     fn told(trouble: &Trouble, namespace: Option<&str>) -> (String, String) {
         let path = "kv/shop/db#/password".parse().unwrap();
-        let failure = refused(&settings(namespace), &path, "kv/data/shop/db", &["default".into(), "bkp".into()], trouble);
+        let failure =
+            refused(&settings(namespace), &path, "kv/data/shop/db", &["default".into(), "bkp".into()], trouble);
         assert_eq!(failure.kind(), Kind::Key);
         (failure.full(), failure.next_step().unwrap().to_owned())
     }
@@ -164,7 +169,8 @@ mod tests {
 
     #[test]
     fn a_wrong_place_is_told_from_an_empty_one() {
-        let nowhere = told(&refused_with(404, "no handler for route \"kv/data/shop/db\". route entry not found."), None);
+        let nowhere =
+            told(&refused_with(404, "no handler for route \"kv/data/shop/db\". route entry not found."), None);
         assert!(nowhere.0.contains("no secrets engine") && nowhere.1.contains("namespace"), "{nowhere:?}");
         let empty = told(&Trouble::Refused { status: 404, errors: vec![], deleted: None }, None);
         assert!(empty.0.contains("no secret at kv/data/shop/db"), "{empty:?}");

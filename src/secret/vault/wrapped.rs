@@ -91,8 +91,10 @@ impl Vault {
             true => told::outage(&self.settings, &trouble),
             false => used_up(reference, &trouble),
         };
+        // Asked for by nobody in particular: as the asker, the token would be used up.
+        let nobody = connection.speaker(None)?;
         let origin = self.insist(patience, || {
-            let (speaker, token) = (speaker.clone(), token.clone());
+            let (speaker, token) = (nobody.clone(), token.clone());
             connection.ask(async move { wrapping::lookup(speaker.client(), token.expose()).await })
         });
         let path = origin.map_err(used)?.creation_path;
@@ -136,7 +138,10 @@ impl Vault {
         let text = text.map_err(|e| Failure::failed("cannot write down the secret id for Vault").because(e))?;
         let path = self.file();
         durable::write(&path, &text, 0o600).context(|| {
-            format!("cannot keep the secret id for Vault in {}; the wrapping token is used up, so make a new one", path.display())
+            format!(
+                "cannot keep the secret id for Vault in {}; the wrapping token is used up, so make a new one",
+                path.display()
+            )
         })
     }
 
