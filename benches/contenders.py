@@ -11,6 +11,8 @@ in bash with `pipefail`, and find in their environment:
 import os
 import subprocess
 
+import servers
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CACHE = os.environ.get("BKP_CACHE") or os.path.join(
     os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bkp-ci"
@@ -105,7 +107,7 @@ DATABASES = {
     },
 }
 
-CONTENDERS = {"mixed": TREES, "small": TREES, "sqlite": DATABASES}
+CONTENDERS = {"mixed": TREES, "small": TREES, "sqlite": DATABASES, **servers.CONTENDERS}
 
 # Neither can be installed with `go install PATH@VERSION`: their go.mod replaces modules.
 GO_MODULES = {
@@ -114,8 +116,8 @@ GO_MODULES = {
 }
 
 
-def install(names, stores):
-    """Puts the programs of these contenders in front of PATH; answers where MinIO is."""
+def install(names, stores, kinds):
+    """Puts the programs of these contenders in front of PATH; answers where MinIO is, and the tag of the servers' images."""
     run = lambda *command: subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
     needed = ["tar", "zstd", "age", "sqlite3"] + (["borg"] if "borg" in names else [])
     run("scripts/require-commands", *needed)
@@ -126,8 +128,11 @@ def install(names, stores):
     for name in sorted(names & GO_MODULES.keys()):
         directories.append(build_go_module(name, run("scripts/go-toolchain")))
     os.environ["PATH"] = os.pathsep.join(directories + [os.environ["PATH"]])
-    if "s3" in stores:
-        return run("scripts/minio")
+    minio = run("scripts/minio") if "s3" in stores else None
+    if not servers.SERVERS.keys() & kinds:
+        return minio, None
+    run("scripts/docker-engine")
+    return minio, run("scripts/test-images").splitlines()[0]
 
 
 def build_go_module(name, go):

@@ -17,22 +17,32 @@ class Failed(Exception):
 
 
 def run(command, environment, log):
-    """Seconds of wall time and of CPU, and the greatest resident size of any one process of the command, in bytes."""
+    """Seconds of wall time and of CPU, the greatest resident size of any one process of the command in bytes, and the part
+    of all processors that others took meanwhile (the kernel's own threads among them, and MinIO)."""
     with open(log, "ab") as output:
         output.write(f"\n$ {command}\n".encode())
         output.flush()
-        begin = time.monotonic()
+        begin, busy = time.monotonic(), busy_seconds()
         process = subprocess.Popen(
             ["bash", "-o", "pipefail", "-ec", command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
         )
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - begin
+        seconds, busy = time.monotonic() - begin, busy_seconds() - busy
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         with open(log, errors="replace") as output:
             tail = "".join(output.readlines()[-15:])
         raise Failed(f"exit status {process.returncode}: {command}\n{tail}")
-    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024}
+    cpu = usage.ru_utime + usage.ru_stime
+    others = max(0.0, busy - cpu) / seconds / os.cpu_count()
+    return {"seconds": seconds, "cpu": cpu, "memory": usage.ru_maxrss * 1024, "others": others}
+
+
+def busy_seconds():
+    """What all processors together have worked since the machine was started."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def settle(cold):

@@ -216,6 +216,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "refill:between-moves",
     "quiesce:recorded",
     "quiesce:still",
+    "stack:one-restored",
     "init:repository-written",
     "keys:epoch-written",
     "keys:list-written",

@@ -32,6 +32,17 @@ pub enum Event {
         bytes: u64,
         added: u64,
     },
+    /// The store does not answer; it is asked again until then. Told once, however many requests wait.
+    StoreSilent {
+        store: String,
+        error: String,
+        until: Timestamp,
+    },
+    /// It does again.
+    StoreAnswers {
+        store: String,
+        seconds: f64,
+    },
     RunFinished {
         run: &'static str,
         source: String,

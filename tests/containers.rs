@@ -3,7 +3,13 @@
 
 #[path = "support/cli.rs"]
 mod cli;
+#[path = "containers/in_place.rs"]
+mod in_place;
+#[path = "containers/labels.rs"]
+mod labels;
 mod support;
+#[path = "containers/swarm.rs"]
+mod swarm;
 
 use cli::{Bkp, eventually, read_database, write_database};
 use std::path::{Path, PathBuf};
@@ -246,4 +252,31 @@ fn a_container_that_is_not_there_is_told_with_what_is_near() {
     let host = host_with(&format!("  cache: {{ redis: {{ container: {}x }} }}\n", container.name()));
     host.run(&["backup"]).says(&[container.name()]);
     assert!(host.points("cache").is_empty());
+}
+
+#[test]
+fn a_volume_that_is_a_directory_elsewhere_is_found_whether_a_container_uses_it_or_not() {
+    let Some(()) = support::docker::require(PART, support::docker::Kind::Redis) else { return };
+    let elsewhere = tempfile::tempdir().unwrap();
+    write_database(&elsewhere.path().join("app.db"), &["one"]);
+    let name = unique("bound");
+    let _volume = Leftover(name.clone());
+    let device = format!("device={}", elsewhere.path().display());
+    docker(&["volume", "create", "--opt", "type=none", "--opt", "o=bind", "--opt", &device, &name]);
+    let host = host_with(&format!(
+        "  tasks: {{ sqlite: {{ volume: {name}, path: app.db }} }}\n  files: {{ volume: {{ name: {name}, include: [letter.txt] }} }}\n"
+    ));
+    std::fs::write(elsewhere.path().join("letter.txt"), "dear").unwrap();
+    host.ok(&["backup"]);
+
+    let container = Container::redis().volume(&format!("{name}:/srv")).start(PART).unwrap();
+    write_database(&elsewhere.path().join("app.db"), &["one", "two"]);
+    host.ok(&["backup"]);
+    assert_eq!(host.points("tasks").len(), 2);
+    host.ok_with_key(&["restore", "files", "--to", "files"]);
+    assert_eq!(std::fs::read_to_string(host.path("files/letter.txt")).unwrap(), "dear");
+    write_database(&elsewhere.path().join("app.db"), &["damaged"]);
+    host.ok_with_key(&["restore", "tasks", "--in-place", "--confirm", "tasks"]);
+    assert_eq!(read_database(&elsewhere.path().join("app.db")), ["one", "two"]);
+    assert_eq!(state(&container), "running");
 }

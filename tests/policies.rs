@@ -95,6 +95,7 @@ fn the_examples_load_together() {
             "documents.yaml",
             "flask-sqlite.yaml",
             "kubernetes.yaml",
+            "labelled.yaml",
             "microservices-mysql.yaml",
             "swarm-redis-sentinel.yaml",
             "vault.yaml",
@@ -523,4 +524,21 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn labels_bring_accounts_and_nothing_that_says_where() {
+    let told = problems_of(
+        "policy: a\nlabels:\n  mysql: { container: db, user: backup }\n  redis: { databases: [a] }\n  run: [rm]\n",
+    );
+    for expected in
+        ["the label tells which container it is", "`databases` means nothing for redis", "unknown key `run`"]
+    {
+        assert!(told.contains(expected), "`{expected}` is missing:\n{told}");
+    }
+    let host = Host::with(&[("a.yaml", "policy: a\nlabels: { own_accounts: true }\n")]);
+    let configuration = host.load().unwrap();
+    assert!(configuration.policies[0].sources.is_empty() && configuration.policies[0].labels.is_some());
+    let without = Host::with(&[("a.yaml", "policy: a\nsources: { v: { volume: { path: /srv } } }\n")]).load().unwrap();
+    assert_eq!(without.policies[0].labels, None, "off unless somebody says so");
 }

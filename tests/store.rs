@@ -16,7 +16,7 @@ mod s3_locks;
 mod s3_odd;
 mod support;
 
-use bkp::store::{Location, Settings, create, memory::Memory, open};
+use bkp::store::{Location, Settings, Watch, create, memory::Memory, open};
 use support::minio::Minio;
 
 const MANY: usize = 1205;
@@ -30,7 +30,7 @@ fn memory_keeps_the_contract() {
 fn a_directory_keeps_the_contract() {
     let scratch = tempfile::tempdir().unwrap();
     let settings = Settings::new(Location::Directory(scratch.path().join("store")));
-    create(&settings).unwrap();
+    create(&settings, Watch::default()).unwrap();
     contract::holds(&*open(&settings).unwrap(), MANY);
 }
 

@@ -1,6 +1,7 @@
 //! `bkp backup`: one source after the other; a failure of one does not keep the others from being backed up.
 
 use super::Ran;
+use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
 use super::output::plain;
@@ -8,6 +9,7 @@ use super::points::{PointView, view};
 use crate::error::{Failure, Kind, Result};
 use crate::job::Places;
 use crate::job::backup::{Backup, Done};
+use crate::job::discover::labels;
 use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
 use crate::policy;
@@ -71,13 +73,14 @@ impl Arguments {
         if let Some(stack) = &self.stack {
             return self.whole_stack(env, stack);
         }
-        let sources = self.sources(env)?;
+        let mut wanted = self.wanted(env)?;
+        let sources = std::mem::take(&mut wanted.sources);
         let repository = env.repository()?;
         let writer = env.writer(&repository)?;
         let place = Place { env, repository: &repository, writer: &writer, places: env.places(&repository)? };
         tell_what_goes_on(env, &place.places)?;
         let mut done: Vec<(Done, f64)> = Vec::new();
-        let mut failed: Vec<(String, Failure)> = Vec::new();
+        let mut failed: Vec<(String, Failure)> = wanted.unseen.map(|f| ("labels".to_owned(), f)).into_iter().collect();
         for source in &sources {
             if let Err(interrupted) = env.cancel.check() {
                 failed.push((source.name.clone(), interrupted));
@@ -99,13 +102,17 @@ impl Arguments {
             }
         }
         if env.output.json {
-            env.output.document(&document(env, &repository, &done, &failed)?)?;
+            let mut document = document(env, &repository, &done, &failed)?;
+            document["label_remarks"] = wanted.remarks.clone().into();
+            env.output.document(&document)?;
         }
-        ending(&done, failed, sources.len())
+        ending(&done, failed, sources.len(), !wanted.remarks.is_empty())
     }
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
-        let sources = env.configuration()?.stack(stack)?;
+        let live = env.live()?;
+        let sources = live.configuration.stack(stack)?;
+        live.remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
         let repository = env.repository()?;
         let writer = env.writer(&repository)?;
         let places = env.places(&repository)?;
@@ -146,15 +153,31 @@ impl Arguments {
         } else {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
-        ending(&done, failed, members.len())
+        ending(&done, failed, members.len(), !live.remarks.is_empty())
     }
 
-    fn sources(&self, env: &Environment) -> Result<Vec<policy::Source>> {
+    /// What is to be backed up. Labels matter unless only sources were named that are configured.
+    fn wanted(&self, env: &Environment) -> Result<Wanted> {
         let configuration = env.configuration()?;
-        let mut sources: Vec<policy::Source> = Vec::new();
+        let mut wanted = Wanted::default();
         if self.source.is_empty() || !self.names.is_empty() {
-            sources.extend(configuration.select(&self.names)?.into_iter().map(|(_, source)| source.clone()));
+            let policies = self.names.is_empty() || self.names.iter().any(|n| configuration.source(n).is_none());
+            let live = match policies.then(|| env.live()).transpose() {
+                Ok(live) => live,
+                Err(failure) => {
+                    wanted.unseen = Some(failure);
+                    None
+                }
+            };
+            let all = live.map_or(configuration, |live| &live.configuration);
+            wanted.sources.extend(all.select(&self.names)?.into_iter().map(|(_, source)| source.clone()));
+            wanted.remarks.extend(live.iter().flat_map(|live| &live.remarks).map(told));
+            if policies && configuration.policies.iter().all(|policy| policy.labels.is_none()) {
+                wanted.remarks.extend(labels::without_effect(configuration));
+            }
         }
+        wanted.remarks.iter().for_each(|remark| env.output.warn(remark));
+        let sources = &mut wanted.sources;
         for text in &self.source {
             let source = policy::adhoc(text)?;
             if sources.iter().any(|s| s.name == source.name) {
@@ -163,12 +186,22 @@ impl Arguments {
             }
             sources.push(source);
         }
-        if sources.is_empty() {
+        if sources.is_empty() && wanted.unseen.is_none() {
             return Err(Failure::usage("there is nothing to back up: no source is configured, and none was named")
                 .hint("Name one, as in --source sqlite:/srv/app.db, or write a policy into policies.d"));
         }
-        Ok(sources)
+        Ok(wanted)
     }
+}
+
+/// What one run is to do.
+#[derive(Default)]
+struct Wanted {
+    sources: Vec<policy::Source>,
+    /// Labels that have no effect.
+    remarks: Vec<String>,
+    /// Why it is not known what is labelled.
+    unseen: Option<Failure>,
 }
 
 impl Place<'_> {
@@ -191,7 +224,7 @@ impl Place<'_> {
 }
 
 /// Containers that a killed run left standing still go on before anything else happens.
-fn tell_what_goes_on(env: &Environment, places: &Places) -> Result<()> {
+pub fn tell_what_goes_on(env: &Environment, places: &Places) -> Result<()> {
     for container in places.let_go_on()? {
         env.output.warn(&format!("container {container} stood still since a run that was killed; it goes on now"));
     }
@@ -262,13 +295,13 @@ fn document(
 }
 
 /// The first failure gives the exit code, unless a signal ended it all.
-fn ending(done: &[(Done, f64)], mut failed: Vec<(String, Failure)>, sources: usize) -> Ran {
+fn ending(done: &[(Done, f64)], mut failed: Vec<(String, Failure)>, sources: usize, remarks: bool) -> Ran {
     let is_signal = |f: &Failure| matches!(f.kind(), Kind::Interrupted | Kind::Terminated);
     if let Some(at) = failed.iter().position(|(_, failure)| is_signal(failure)) {
         return Err(failed.swap_remove(at).1);
     }
     if failed.is_empty() {
-        let warned = done.iter().any(|(one, _)| !one.warnings.is_empty());
+        let warned = remarks || done.iter().any(|(one, _)| !one.warnings.is_empty());
         return Ok(warned.then_some(Kind::Warnings));
     }
     if sources == 1 {

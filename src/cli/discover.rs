@@ -5,15 +5,16 @@ use super::environment::Environment;
 use super::output::{plain, table};
 use crate::durable;
 use crate::error::{Context, Failure, Kind, Result};
-use crate::exec::docker::Docker;
-use crate::job::discover::{self, Coverage, Found, Host, Suggestion, Thing, look};
+use crate::job::discover::labels::{self, Remark};
+use crate::job::discover::look::Around;
+use crate::job::discover::{self, Coverage, Found, Suggestion, Thing};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Ends with exit code 5 when something is not protected.
+Ends with exit code 5 when something is not protected, and with 3 when a label has no effect.
 
 Examples:
   bkp discover
@@ -30,21 +31,42 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let docker = Docker::connect()?;
-        let (containers, volumes) = (docker.containers()?, docker.volumes()?);
-        let host = Host { containers: &containers, volumes: &volumes, contents: &look::contents };
-        let found = discover::fold(&host, env.configuration()?, self.project.as_deref());
+        let configuration = env.configuration()?;
+        let (found, mut remarks) = Around::look()?.show(|host| {
+            let taken = labels::take_in(host, configuration);
+            let configuration = configuration.with_sources(taken.sources);
+            (discover::fold(host, &configuration, self.project.as_deref()), taken.remarks)
+        });
+        remarks.retain(|remark| found.iter().any(|one| one.thing == remark.thing && one.name == remark.name));
         let open: Vec<&Found> = found.iter().filter(|one| one.coverage == Coverage::NotProtected).collect();
         if self.write {
             let secrets = secrets(env)?;
             return write(env, &open, &secrets).map(|()| None);
         }
-        let document = serde_json::json!({ "found": found, "not_protected": open.len() });
+        let document = serde_json::json!({ "found": found, "not_protected": open.len(), "label_remarks": remarks });
         env.output.answer(&document, || listing(&found))?;
+        remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
         if !env.output.json && !open.is_empty() {
             env.output.note(&advice(&open, &secrets(env)?));
         }
-        Ok((!open.is_empty()).then_some(Kind::Objective))
+        Ok(match (open.is_empty(), remarks.is_empty()) {
+            (false, _) => Some(Kind::Objective),
+            (true, false) => Some(Kind::Warnings),
+            (true, true) => None,
+        })
+    }
+}
+
+/// A remark on a label, for people.
+pub fn told(remark: &Remark) -> String {
+    plain(&format!("{} {}: {}", word(remark.thing), shortened(&remark.name), remark.text))
+}
+
+fn word(thing: Thing) -> &'static str {
+    match thing {
+        Thing::Container => "container",
+        Thing::Volume => "volume",
+        Thing::Directory => "directory",
     }
 }
 
@@ -55,14 +77,9 @@ fn secrets(env: &Environment) -> Result<PathBuf> {
 
 fn listing(found: &[Found]) -> String {
     let rows = found.iter().map(|one| {
-        let thing = match one.thing {
-            Thing::Container => "container",
-            Thing::Volume => "volume",
-            Thing::Directory => "directory",
-        };
         vec![
             one.project.clone().unwrap_or_else(|| "-".into()),
-            thing.to_owned(),
+            word(one.thing).to_owned(),
             shortened(&plain(&one.name)),
             one.engine.unwrap_or("-").to_owned(),
             protection(&one.coverage),

@@ -3,19 +3,21 @@
 //! Everything is opened when a command asks for it, so that `bkp --help` or `bkp config check` need no repository.
 
 use super::output::Output;
-use super::progress::{Mode, Progress};
+use super::progress::{Mode, Progress, SharedBar, StoreNews};
 use crate::engine::{self, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
 use crate::job::Places;
-use crate::policy::{self, Configuration, Paths};
+use crate::job::discover::labels::{self, Remark, Taken};
+use crate::job::discover::look::Around;
+use crate::policy::{self, Configuration, Paths, Policy};
 use crate::repo::keys::{Keyring, Operator};
 use crate::repo::point::Point;
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
 use crate::secret::{SecretRef, Secrets};
-use crate::store::{self, Addressing, Location, Retain};
+use crate::store::{self, Addressing, Location, Retain, Watch};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::cell::OnceCell;
@@ -80,9 +82,19 @@ pub struct Environment {
     pub cancel: Arc<Cancel>,
     /// The instant the command began.
     pub now: Timestamp,
+    /// The bar that is drawn now.
+    bar: SharedBar,
     paths: OnceCell<Paths>,
     configuration: OnceCell<Configuration>,
     secrets: OnceCell<Secrets>,
+    live: OnceCell<Live>,
+}
+
+/// The configuration with the sources that labels of containers and volumes bring.
+pub struct Live {
+    pub configuration: Configuration,
+    /// Labels that have no effect.
+    pub remarks: Vec<Remark>,
 }
 
 /// Keys that open points, and whose signatures to believe.
@@ -124,9 +136,11 @@ impl Environment {
             output,
             cancel,
             now,
+            bar: SharedBar::default(),
             paths: OnceCell::new(),
             configuration: OnceCell::new(),
             secrets: OnceCell::new(),
+            live: OnceCell::new(),
         }
     }
 
@@ -173,12 +187,40 @@ impl Environment {
         policy::duration(text).map(Some).map_err(wrong)
     }
 
+    /// Asks the container engine, where a policy takes in what is labelled.
+    pub fn live(&self) -> Result<&Live> {
+        if let Some(live) = self.live.get() {
+            return Ok(live);
+        }
+        let configuration = self.configuration()?;
+        let taken = match configuration.policies.iter().any(|policy| policy.labels.is_some()) {
+            true => Around::look()?.show(|host| labels::take_in(host, configuration)),
+            false => Taken::default(),
+        };
+        let configuration = configuration.with_sources(taken.sources);
+        Ok(self.live.get_or_init(|| Live { configuration, remarks: taken.remarks }))
+    }
+
+    /// A source and its policy: one that is configured, else one that a label brings.
+    pub fn source(&self, name: &str) -> Result<Option<(&Policy, &policy::Source)>> {
+        match self.configuration()?.source(name) {
+            Some(found) => Ok(Some(found)),
+            None => Ok(self.live()?.configuration.source(name)),
+        }
+    }
+
     pub fn zone(&self) -> Result<&TimeZone> {
         Ok(&self.configuration()?.timezone)
     }
 
     pub fn progress(&self) -> Progress {
-        Progress::new(self.globals.progress, self.output)
+        Progress::new(self.globals.progress, self.output, &self.bar)
+    }
+
+    /// For stores: signals end their waiting, and what they have to tell goes above the bar that is drawn.
+    pub fn watch(&self) -> Result<Watch> {
+        let news = StoreNews::new(self.globals.progress, self.output, self.zone()?.clone(), self.bar.clone());
+        Ok(Watch { cancel: self.cancel.clone(), events: Arc::new(news) })
     }
 
     pub fn context<'a>(&'a self, progress: &'a Progress) -> Context<'a> {
@@ -246,11 +288,11 @@ impl Environment {
     pub fn repository(&self) -> Result<Repository> {
         let memory = self.configuration()?.memory;
         let mut settings = self.store_settings()?;
-        let repository = Repository::open(store::open_cancellable(&settings, self.cancel.clone())?)?;
+        let repository = Repository::open(store::open_watched(&settings, self.watch()?)?)?;
         settings.capabilities = serde_json::from_value(repository.info.store.clone()).ok();
         match (&settings.location, settings.capabilities) {
             (Location::Bucket { .. }, Some(_)) => {
-                let store = store::open_cancellable(&settings, self.cancel.clone())?;
+                let store = store::open_watched(&settings, self.watch()?)?;
                 Ok(Repository::new(store, repository.info).with_memory(memory))
             }
             _ => Ok(repository.with_memory(memory)),

@@ -51,7 +51,7 @@ impl Arguments {
         let settings = env.store_settings()?;
         let now = env.now;
         let given = self.recipients(now)?;
-        let store = store::create(&settings)?;
+        let store = store::create(&settings, env.watch()?)?;
         match Repository::open(store.clone()) {
             Ok(_) => return Err(init::already(&*store)),
             Err(failure) if failure.kind() == Kind::NoRepository => {}

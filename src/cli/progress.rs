@@ -3,6 +3,7 @@
 use super::output::Output;
 use crate::event::{Event, Events, Meter};
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::tz::TimeZone;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -34,6 +35,49 @@ struct Shared {
     json: bool,
 }
 
+/// Where others find the bar, to write above it.
+pub type SharedBar = Arc<Mutex<Option<ProgressBar>>>;
+
+/// What a store tells of itself, whatever runs.
+pub struct StoreNews {
+    json: bool,
+    output: Output,
+    zone: TimeZone,
+    bar: SharedBar,
+}
+
+impl StoreNews {
+    pub fn new(mode: Mode, output: Output, zone: TimeZone, bar: SharedBar) -> Self {
+        StoreNews { json: mode == Mode::Json, output, zone, bar }
+    }
+
+    fn say(&self, event: &Event) {
+        match event {
+            Event::StoreSilent { store, error, until } => {
+                let until = until.to_zoned(self.zone.clone()).strftime("%H:%M:%S");
+                let text = format!("store {store} does not answer, trying again until {until}: {error}");
+                self.output.warn(&super::output::plain(&text));
+            }
+            Event::StoreAnswers { store, seconds } => {
+                let text = format!("store {store} answers again, after {}", super::format::took(*seconds));
+                self.output.note(&super::output::plain(&text));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Events for StoreNews {
+    fn emit(&self, event: &Event) {
+        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        match bar.as_ref() {
+            _ if self.json => json_line(event),
+            Some(bar) => bar.suspend(|| self.say(event)),
+            None => self.say(event),
+        }
+    }
+}
+
 pub struct Progress {
     shared: Arc<Shared>,
     output: Output,
@@ -41,11 +85,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new(mode: Mode, output: Output) -> Self {
+    pub fn new(mode: Mode, output: Output, shown: &SharedBar) -> Self {
         let terminal = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
         let bar = mode == Mode::Bar || (mode == Mode::Auto && terminal && !output.quiet);
         let json = mode == Mode::Json;
         let bar = bar.then(ProgressBar::new_spinner);
+        *shown.lock().unwrap_or_else(PoisonError::into_inner) = bar.clone();
         let shared = Arc::new(Shared { meter: Meter::default(), now: Mutex::default(), bar, json });
         let drawing = (shared.json || shared.bar.is_some()).then(|| draw(shared.clone()));
         Progress { shared, output, drawing }

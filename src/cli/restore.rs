@@ -1,6 +1,7 @@
 //! `bkp restore`: choose, show the plan, do exactly that.
 
 use super::Ran;
+use super::backup::tell_what_goes_on;
 use super::environment::{Access, Environment};
 use super::format;
 use super::plan::{describe, report};
@@ -95,6 +96,8 @@ impl Arguments {
         let repository = env.repository()?;
         let access = env.reading(&repository)?;
         let opened = Opened { env, repository: &repository, access: &access };
+        // What a killed restore stopped belongs to the plan again.
+        tell_what_goes_on(env, &env.places(&repository)?)?;
         if let Some(stack) = &self.stack {
             return super::stack::restore(&self, &opened, stack);
         }
@@ -214,7 +217,7 @@ impl Arguments {
     /// Times are meant in the zone of the source's policy.
     fn zone<'e>(&self, env: &'e Environment, source: Option<&str>) -> Result<&'e jiff::tz::TimeZone> {
         let source = source.or(self.what.as_deref());
-        let policy = source.map(|name| env.configuration().map(|c| c.source(name))).transpose()?.flatten();
+        let policy = source.map(|name| env.source(name)).transpose()?.flatten();
         policy.map_or_else(|| env.zone(), |(policy, _)| Ok(&policy.timezone))
     }
 
@@ -230,7 +233,7 @@ impl Arguments {
         if let Some(other) = self.other_server(point)? {
             return Ok(other.settings);
         }
-        let configured = env.configuration()?.source(&point.source).map(|(_, source)| source.clone());
+        let configured = env.source(&point.source)?.map(|(_, source)| source.clone());
         if let Some(source) = adhoc.or(configured)
             && engine::build(&source.settings).kind() == point.engine.kind
         {

@@ -65,6 +65,7 @@ impl Arguments {
             "written_at": point.written_at,
             "bkp": point.bkp,
             "epoch": point.epoch,
+            "image": point.engine.image,
             "stream_list": point.streams,
             "tree": point.tree,
             "body": body.as_ref().map(body_document),
@@ -117,6 +118,9 @@ fn text(
         ("proof", proof),
         ("warnings", point.warnings.to_string()),
     ];
+    if let Some(image) = &point.engine.image {
+        rows.push(("image", format!("{}  {}", plain(&image.name), plain(&image.digest))));
+    }
     if point.is_safety() {
         rows.push(("purpose", "safety backup: the source just before a restore replaced it".to_owned()));
     }

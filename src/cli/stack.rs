@@ -74,11 +74,14 @@ fn programs(stack: &str, prepared: &[Prepared]) -> Result<Vec<WritingContainer>>
     let of_project = |c: &docker::Description| c.labels.get("com.docker.compose.project").is_some_and(|p| p == stack);
     let all = docker.containers()?.into_iter();
     let running = all.filter(|c| c.state == State::Running && of_project(c) && !servers.contains(&c.id));
-    Ok(running.map(|c| WritingContainer { id: c.id, name: c.name }).collect())
+    Ok(stack::dependents_first(running.collect())
+        .into_iter()
+        .map(|c| WritingContainer { id: c.id, name: c.name })
+        .collect())
 }
 
 fn prepare(arguments: &Arguments, opened: &Opened<'_>, stack: &str) -> Result<Vec<Prepared>> {
-    let sources = opened.env.configuration()?.stack(stack)?;
+    let sources = opened.env.live()?.configuration.stack(stack)?;
     if let Some(unknown) = arguments.skip.iter().find(|skip| sources.iter().all(|(_, s)| s.name != **skip)) {
         return Err(Failure::usage(format!("stack {stack} has no source {unknown}")));
     }

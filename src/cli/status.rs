@@ -56,7 +56,7 @@ impl Arguments {
 /// What the configuration promises.
 fn expected(env: &Environment) -> Result<Vec<Expected>> {
     let mut all = Vec::new();
-    for policy in &env.configuration()?.policies {
+    for policy in &env.live()?.configuration.policies {
         let rpo = policy.objectives.rpo.and_then(|d| SignedDuration::try_from(d).ok());
         let of_policy = |source: &crate::policy::Source| Expected {
             source: source.name.clone(),

@@ -16,9 +16,13 @@ pub struct Leftover {
 /// Of a source of this host. A directory that cannot be listed has none.
 pub fn of(settings: &Settings) -> Vec<Leftover> {
     let mut found = match settings {
-        Settings::Sqlite(sqlite) => within(durable::parent_of(&sqlite.path)),
+        Settings::Sqlite(sqlite) => {
+            let path = sqlite.located().unwrap_or_else(|_| sqlite.path.clone());
+            within(durable::parent_of(&path))
+        }
         Settings::Volume(volume) => {
-            let real = volume.path.canonicalize().unwrap_or_else(|_| volume.path.clone());
+            let path = volume.located().map_or_else(|_| volume.path.clone(), |volume| volume.path);
+            let real = path.canonicalize().unwrap_or(path);
             within(durable::parent_of(&real)).into_iter().chain(within(&real)).collect()
         }
         _ => Vec::new(),

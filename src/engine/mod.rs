@@ -7,7 +7,7 @@
 
 use crate::error::Result;
 use crate::event::Context;
-use crate::exec::docker::{Quiet, WritingContainer};
+use crate::exec::docker::{Image, Quiet, WritingContainer};
 use crate::secret::{SecretRef, Secrets};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,11 @@ pub trait Engine: Send + Sync {
 
     /// Finds out, without changing anything, whether a dump could work. A failure says what to do.
     fn preflight(&self) -> Result<()>;
+
+    /// The image of the container that the source is in; `None` for what is in none.
+    fn image(&self) -> Result<Option<Image>> {
+        Ok(None)
+    }
 
     /// Running containers that may change this source behind the engine's back. Empty where no container engine can be asked.
     fn writers(&self) -> Result<Vec<WritingContainer>> {
@@ -251,14 +256,9 @@ pub enum Settings {
 impl Settings {
     /// Who reads the passwords from now on.
     pub fn read_secrets_with(&mut self, secrets: &Secrets) {
-        let server = match self {
-            Settings::Mysql(settings) => &mut settings.server,
-            Settings::Postgres(settings) => &mut settings.server,
-            Settings::Mongo(settings) => &mut settings.server,
-            Settings::Redis(settings) => &mut settings.server,
-            Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => return,
-        };
-        server.secrets = secrets.clone();
+        if let Some(server) = self.server_mut() {
+            server.secrets = secrets.clone();
+        }
     }
 
     /// The references to secrets that it needs.
@@ -268,6 +268,30 @@ impl Settings {
             _ => None,
         };
         self.server().and_then(|server| server.password.as_ref()).into_iter().chain(of_sentinel).collect()
+    }
+
+    /// The same server settings, to be changed.
+    pub fn server_mut(&mut self) -> Option<&mut Server> {
+        match self {
+            Settings::Mysql(settings) => Some(&mut settings.server),
+            Settings::Postgres(settings) => Some(&mut settings.server),
+            Settings::Mongo(settings) => Some(&mut settings.server),
+            Settings::Redis(settings) => Some(&mut settings.server),
+            Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => None,
+        }
+    }
+
+    /// The word for it in a policy.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Settings::Mysql(_) => "mysql",
+            Settings::Postgres(_) => "postgres",
+            Settings::Mongo(_) => "mongo",
+            Settings::Redis(_) => "redis",
+            Settings::Sqlite(_) => "sqlite",
+            Settings::Volume(_) => "volume",
+            Settings::Command(_) => "command",
+        }
     }
 
     /// The server, for sources that are one.
@@ -304,7 +328,7 @@ pub fn of_kind(kind: &str, location: &std::path::Path) -> Option<Settings> {
             let (server, method) = (Server::default(), redis::Method::default());
             Some(Settings::Redis(redis::Settings { server, method, sentinel: None }))
         }
-        "sqlite" => Some(Settings::Sqlite(sqlite::Settings { path: location.to_owned() })),
+        "sqlite" => Some(Settings::Sqlite(sqlite::Settings::of(location))),
         "volume" => Some(Settings::Volume(volume::Settings::of(location))),
         "command" => Some(Settings::Command(command::Settings {
             run: vec![location.display().to_string()],

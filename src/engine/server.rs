@@ -1,6 +1,7 @@
 //! Database servers: where one is, and as whom bkp speaks to it. What the engines of servers have in common.
 
 use crate::error::Result;
+use crate::exec::docker::{Docker, Image};
 use crate::exec::{Exec, Place};
 use crate::secret::{Secret, SecretRef, Secrets};
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ pub struct Server {
     pub socket: Option<PathBuf>,
     pub user: Option<String>,
     pub password: Option<SecretRef>,
+    /// Without a password of bkp's own: under which names the container was told one; see [`crate::exec::docker::Description::told`].
+    pub own_password: &'static [&'static str],
     /// Certificate authorities to trust, in PEM; with one, the connection must be encrypted and the certificate right.
     pub ca_file: Option<PathBuf>,
     /// Who reads the password.
@@ -37,9 +40,23 @@ impl Server {
         self.place.exec()
     }
 
+    /// What the server's container was made of.
+    pub fn image(&self) -> Result<Option<Image>> {
+        match &self.place {
+            Place::Host => Ok(None),
+            Place::Container(selector) => Ok(Some(Docker::connect()?.find(selector)?.image)),
+        }
+    }
+
     /// Reads the password, as late as possible.
     pub fn password(&self) -> Result<Option<Secret>> {
-        self.password.as_ref().map(|reference| self.secrets.read(reference)).transpose()
+        match (&self.password, &self.place) {
+            (Some(reference), _) => self.secrets.read(reference).map(Some),
+            (None, Place::Container(selector)) if !self.own_password.is_empty() => {
+                Docker::connect()?.find(selector)?.secret(self.own_password)
+            }
+            (None, _) => Ok(None),
+        }
     }
 
     /// Secrets that are used as they were some time ago, for people.
@@ -51,7 +68,7 @@ impl Server {
     pub fn address(&self, default_port: u16) -> Result<(String, u16)> {
         let port = self.port.unwrap_or(default_port);
         match (&self.place, &self.host) {
-            (Place::Container(selector), None) => crate::exec::docker::Docker::connect()?.find(selector)?.address(port),
+            (Place::Container(selector), None) => Docker::connect()?.find(selector)?.address(port),
             (_, host) => Ok((host.clone().unwrap_or_else(|| "127.0.0.1".to_owned()), port)),
         }
     }

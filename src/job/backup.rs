@@ -11,8 +11,9 @@ use crate::durable;
 use crate::engine::{DumpRun, Dumped, Engine};
 use crate::error::{Failure, Result};
 use crate::event::{Context, Event, Outcome};
+use crate::exec::docker;
 use crate::repo::Repository;
-use crate::repo::point::{Body, EngineInfo, Point, StackRun};
+use crate::repo::point::{Body, EngineInfo, Image, Point, StackRun};
 use crate::repo::write::{Draft, Options, Session};
 use crate::repo::writer::Writer;
 use jiff::Timestamp;
@@ -92,6 +93,7 @@ impl Backup<'_> {
     fn attempt(&self, context: Context<'_>, now: Timestamp) -> Result<Done> {
         self.phase(context, "preflight");
         self.engine.preflight()?;
+        let image = self.engine.image()?.map(|docker::Image { name, digest }| Image { name, digest });
         context.cancel.check()?;
         let scratch = self.places.scratch(self.source)?;
         let mut session = Session::begin(self.repository, self.writer, self.source, self.options, context.cancel, now)?;
@@ -121,7 +123,7 @@ impl Backup<'_> {
         dumped.warnings.extend(anomaly(expected, session.bytes()));
         dumped.warnings.extend(self.engine.degraded());
         let (warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
-        let point = session.commit(self.draft(dumped, now)?)?;
+        let point = session.commit(self.draft(dumped, image, now)?)?;
         if let Err(failure) = self.keep_memory(&run.next_memory, &point, previous.as_ref()) {
             notes.push(format!("the next run will read everything again: {}", failure.full()));
         }
@@ -157,7 +159,7 @@ impl Backup<'_> {
         context.events.emit(&Event::Phase { source: self.source.to_owned(), phase });
     }
 
-    fn draft(&self, dumped: Dumped, started_at: Timestamp) -> Result<Draft> {
+    fn draft(&self, dumped: Dumped, image: Option<Image>, started_at: Timestamp) -> Result<Draft> {
         let fingerprint = serde_json::to_value(&dumped.fingerprint)
             .map_err(|e| Failure::failed("cannot write the fingerprint").because(e))?;
         let body = Body {
@@ -172,7 +174,7 @@ impl Backup<'_> {
             ..Body::default()
         };
         Ok(Draft {
-            engine: EngineInfo { kind: self.engine.kind().to_owned(), version: dumped.version },
+            engine: EngineInfo { kind: self.engine.kind().to_owned(), version: dumped.version, image },
             started_at,
             consistent_at: dumped.consistent_at,
             written_at: Timestamp::now(),

@@ -434,7 +434,7 @@ mod tests {
             point: format!("{}-{id}", names::utc(at)),
             sequence: 1,
             previous: None,
-            engine: EngineInfo { kind: "sqlite".into(), version: "3".into() },
+            engine: EngineInfo { kind: "sqlite".into(), version: "3".into(), image: None },
             started_at: at,
             consistent_at: at,
             written_at: at,

@@ -13,6 +13,7 @@ use crate::durable;
 use crate::engine::Engine;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Context, Event, Events};
+use crate::exec::docker::Description;
 use crate::repo::point::StackRun;
 use crate::repo::write::Options;
 use crate::repo::writer::Writer;
@@ -141,6 +142,32 @@ pub struct StackPlan {
     pub stopped: Vec<String>,
 }
 
+/// Those first that need others (`depends_on` of Compose): the order in which they stop, and from back to front in which they start.
+pub fn dependents_first(mut containers: Vec<Description>) -> Vec<Description> {
+    let services: BTreeMap<String, Vec<String>> = containers
+        .iter()
+        .filter_map(|c| Some((c.labels.get("com.docker.compose.service")?.clone(), needs(c))))
+        .collect();
+    let depth = |c: &Description| {
+        c.labels.get("com.docker.compose.service").map_or(0, |service| depth_of(service, &services, services.len()))
+    };
+    containers.sort_by_key(|c| (std::cmp::Reverse(depth(c)), c.name.clone()));
+    containers
+}
+
+/// `db:service_healthy:false,cache:service_started:true` are db and cache.
+fn needs(container: &Description) -> Vec<String> {
+    let label = container.labels.get("com.docker.compose.depends_on").map(String::as_str).unwrap_or_default();
+    let names = label.split(',').filter_map(|one| one.split(':').next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// How many stand below it; `left` ends what turns in a circle.
+fn depth_of(service: &str, services: &BTreeMap<String, Vec<String>>, left: usize) -> usize {
+    let below = services.get(service).into_iter().flatten().filter(|_| left > 0);
+    below.map(|need| 1 + depth_of(need, services, left - 1)).max().unwrap_or(0)
+}
+
 /// Puts the plans together: servers first, then files, because programs need the former to start. No effects.
 pub fn plan(stack: &str, mut members: Vec<Plan>, stopped: Vec<String>) -> StackPlan {
     members.sort_by(|a, b| {
@@ -203,7 +230,9 @@ impl Advance {
         let bytes =
             serde_json::to_vec(&self.done).map_err(|e| Failure::failed("cannot write down what is done").because(e))?;
         durable::write(&self.path, &bytes, 0o600)
-            .map_err(|e| Failure::from_io(e, || format!("cannot write {}", self.path.display())))
+            .map_err(|e| Failure::from_io(e, || format!("cannot write {}", self.path.display())))?;
+        durable::crash_point("stack:one-restored");
+        Ok(())
     }
 
     /// Everything is done: nothing is left to go on with.

@@ -39,7 +39,7 @@ pub fn adhoc(text: &str) -> Result<Source> {
         })?,
     };
     let settings = match kind {
-        "sqlite" => Settings::Sqlite(sqlite::Settings { path: absolute(location)? }),
+        "sqlite" => Settings::Sqlite(sqlite::Settings::of(absolute(location)?)),
         "volume" => {
             let path = if location.contains('/') || location == "." || location == ".." {
                 absolute(location)?
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn sources_from_one_word() {
-        let sqlite = |path: &str| Settings::Sqlite(sqlite::Settings { path: path.into() });
+        let sqlite = |path: &str| Settings::Sqlite(sqlite::Settings::of(path));
         let volume = |path: &str| Settings::Volume(volume::Settings::of(path));
         let table = [
             ("sqlite:/srv/app.db", "app", sqlite("/srv/app.db")),

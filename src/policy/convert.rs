@@ -8,7 +8,7 @@ use super::raw;
 use super::reading::{Field, Named, Reader, words};
 use super::servers::ServerKind;
 use super::values;
-use super::{Addressing, Keep, ObjectLock, Objectives, RepositorySettings, Source};
+use super::{Addressing, Keep, Labels, ObjectLock, Objectives, RepositorySettings, Source};
 use crate::engine::{self, command, sqlite, volume};
 use crate::exec::docker::Quiet;
 use crate::secret::SecretRef;
@@ -36,6 +36,7 @@ pub struct PolicyParts {
     pub timezone: Option<TimeZone>,
     pub objectives: Objectives,
     pub keep: Option<Keep>,
+    pub labels: Option<Labels>,
     pub sources: Vec<(Source, Place)>,
 }
 
@@ -200,8 +201,10 @@ impl Reader<'_> {
         }
         let name = self.text(&raw.policy, |text| values::name(text).map(|()| text.to_string()));
         let stack = self.text(&raw.stack, |text| not_empty(text, "a stack"));
+        let labels = raw.labels.as_ref().and_then(|labels| self.labels(labels));
         let sources = match raw.sources.as_ref() {
             Some(sources) => self.sources(sources, stack.as_deref()),
+            None if raw.labels.is_some() => Vec::new(),
             None => {
                 self.note_missing(field.place, "this policy has no `sources`", "name at least one thing to back up");
                 Vec::new()
@@ -218,6 +221,7 @@ impl Reader<'_> {
                 rto: objectives.and_then(|o| self.duration(&o.rto)),
             },
             keep: raw.keep.as_ref().and_then(|keep| self.keep(keep)),
+            labels,
             sources,
         })
     }
@@ -304,15 +308,16 @@ impl Reader<'_> {
             return None;
         };
         if raw.volume.is_none() {
-            return self.text(&raw.path, absolute).map(|path| sqlite::Settings { path });
+            return self.text(&raw.path, absolute).map(sqlite::Settings::of);
         }
-        let volume = self.text(&raw.volume, |name| values::docker_volume(name).map(|()| docker_volume_path(name)))?;
+        let name = self.text(&raw.volume, |name| values::docker_volume(name).map(|()| name.to_owned()))?;
         let inside = Path::new(path_field.value.as_deref()?);
         let plain = inside.components().all(|part| matches!(part, std::path::Component::Normal(_)));
         if inside.as_os_str().is_empty() || !plain {
             return self.wrong(path_field.place, "expected a path relative to the volume, without `..`");
         }
-        Some(sqlite::Settings { path: volume.join(inside) })
+        let volume = sqlite::OnVolume { name: name.clone(), path: inside.to_owned() };
+        Some(sqlite::Settings { path: docker_volume_path(&name).join(inside), volume: Some(volume) })
     }
 
     fn volume(&self, field: &Field<raw::Volume>) -> Option<volume::Settings> {
@@ -332,11 +337,15 @@ impl Reader<'_> {
         let include = self.patterns(&raw.include);
         let exclude = self.patterns(&raw.exclude);
         let name = raw.name.as_ref().and_then(|name| name.value.clone());
-        let quiesce = raw.quiesce.as_ref().and_then(|quiesce| quiesce.value).map(|quiesce| match quiesce {
+        let quiesce = self.quiesce(&raw.quiesce);
+        Some(volume::Settings { include, exclude, name, quiesce, ..volume::Settings::of(path?) })
+    }
+
+    pub(super) fn quiesce(&self, field: &Option<Field<raw::Quiesce>>) -> Option<Quiet> {
+        field.as_ref()?.value.map(|quiesce| match quiesce {
             raw::Quiesce::Pause => Quiet::Pause,
             raw::Quiesce::Stop => Quiet::Stop,
-        });
-        Some(volume::Settings { include, exclude, name, quiesce, ..volume::Settings::of(path?) })
+        })
     }
 
     fn patterns(&self, field: &Option<Field<Vec<Field<String>>>>) -> Vec<String> {

@@ -121,6 +121,7 @@ impl Loading<'_> {
             timezone: parts.timezone.unwrap_or_else(|| self.configuration.timezone.clone()),
             objectives: parts.objectives,
             keep: parts.keep,
+            labels: parts.labels,
             sources: parts.sources.into_iter().map(|(source, _)| source).collect(),
         });
     }

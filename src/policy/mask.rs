@@ -28,7 +28,8 @@ fn belongs_to_a_secret(before: &[&str], line: &str) -> bool {
     let mut above = before.iter().rev().filter(|l| !l.trim().is_empty());
     let Some(nearest) = above.clone().next() else { return false };
     let bare = nearest.trim().trim_end_matches([':', '"', '\'']);
-    let key_alone = nearest.trim_end().ends_with(':') || !bare.contains(char::is_whitespace);
+    let value_follows = nearest.trim_end().ends_with(':') || line.trim_start().starts_with(':');
+    let key_alone = value_follows || !bare.contains(char::is_whitespace);
     if key_alone && sounds_secret(key_before(bare)) || !line.contains(':') && hide_values(nearest) != **nearest {
         return true;
     }
@@ -105,6 +106,7 @@ mod tests {
         }
         assert_eq!(line("password: |\n  hunter2\n  hunter3", 2), "  *******");
         assert_eq!(line("  secret_key\n: hunter2", 1), "* *******");
+        assert_eq!(line("{ url: s3://b, secret_key\n: hunter2 }", 1), "* ******* *");
         assert_eq!(line("secret_key: hun\nter2", 1), "****");
         assert_eq!(line("password: \"first\n  hunter3\"", 1), "  ********");
     }

@@ -7,6 +7,7 @@
 
 use crate::engine;
 use crate::error::{Failure, Result};
+use crate::exec::docker::Quiet;
 use crate::secret::{SecretRef, vault};
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
@@ -30,6 +31,7 @@ mod vaults;
 mod when;
 
 pub use adhoc::adhoc;
+pub use convert::docker_volume_path;
 pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
@@ -93,8 +95,19 @@ pub struct Policy {
     pub timezone: TimeZone,
     pub objectives: Objectives,
     pub keep: Option<Keep>,
-    /// At least one.
+    /// Absent: no label brings anything in.
+    pub labels: Option<Labels>,
+    /// At least one, unless labels bring them.
     pub sources: Vec<Source>,
+}
+
+/// How a policy backs up what labels bring.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Labels {
+    pub own_accounts: bool,
+    /// At most one of each engine, without its place.
+    pub servers: Vec<engine::Settings>,
+    pub quiesce: Option<Quiet>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,8 +186,12 @@ impl Configuration {
         let of_sources = sources.flat_map(|source| {
             source.settings.secrets().into_iter().map(|reference| (reference.clone(), source.name.clone()))
         });
+        let of_labels = self.policies.iter().flat_map(|policy| {
+            let servers = policy.labels.iter().flat_map(|labels| &labels.servers);
+            servers.flat_map(|settings| settings.secrets()).map(|reference| (reference.clone(), policy.name.clone()))
+        });
         let mut all: Vec<(SecretRef, String)> = Vec::new();
-        for (reference, user) in of_repository.chain(of_sources) {
+        for (reference, user) in of_repository.chain(of_sources).chain(of_labels) {
             match all.iter_mut().find(|(known, _)| *known == reference) {
                 Some((_, users)) => *users = format!("{users}, {user}"),
                 None => all.push((reference, user)),
@@ -200,6 +217,16 @@ impl Configuration {
             [] => failure.hint("No policy says `stack: NAME` yet"),
             known => failure.hint(format!("Configured are: {}", known.join(", "))),
         })
+    }
+
+    /// The same with more sources, each for the policy of that name.
+    pub fn with_sources(&self, sources: Vec<(String, Source)>) -> Self {
+        let mut all = self.clone();
+        for (name, source) in sources {
+            let policy = all.policies.iter_mut().find(|policy| policy.name == name);
+            policy.into_iter().for_each(|policy| policy.sources.push(source.clone()));
+        }
+        all
     }
 
     fn unknown(&self, name: &str) -> Failure {

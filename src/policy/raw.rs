@@ -164,8 +164,25 @@ pub struct Policy {
     pub timezone: Option<Field<String>>,
     pub objectives: Option<Field<Objectives>>,
     pub keep: Option<Field<Keep>>,
+    /// Takes in containers and volumes with the label `bkp.policy=NAME`; absent, none. Accounts come from here, never from a label.
+    pub labels: Option<Field<Labels>>,
     /// What is backed up, by name. Names are unique over all policies.
     pub sources: Option<Field<Named<Source>>>,
+}
+
+/// How servers and volumes are backed up that labels bring. A server's keys are those of a source, without where it is.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Labels {
+    /// Where nothing is said here of an engine: the account that the server's container was set up with (`MYSQL_ROOT_PASSWORD_FILE`
+    /// and the like).
+    pub own_accounts: Option<Field<bool>>,
+    pub mysql: Option<Field<Server>>,
+    pub postgres: Option<Field<Server>>,
+    pub mongo: Option<Field<Server>>,
+    pub redis: Option<Field<Server>>,
+    /// Keep the containers that write into a volume still while it is read.
+    pub quiesce: Option<Field<Quiesce>>,
 }
 
 /// What is promised.

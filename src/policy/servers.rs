@@ -3,8 +3,8 @@
 //! All four kinds share one shape, because they share nearly all keys; a key that means nothing for a kind is refused here.
 
 use super::convert::{absolute, not_empty};
-use super::raw;
 use super::reading::{Field, Reader};
+use super::{Labels, raw};
 use crate::engine::{self, Server, mongo, mysql, postgres, redis};
 use crate::exec::Place;
 use crate::exec::docker::Selector;
@@ -36,16 +36,58 @@ impl Reader<'_> {
         field: &Field<raw::Server>,
         stack: Option<&str>,
     ) -> Option<engine::Settings> {
+        self.server_at(kind, field.value.as_ref()?, self.place(field, stack)?)
+    }
+
+    /// How the servers of labels are backed up. Where they are is not said here, and no label says how.
+    pub(super) fn labels(&self, field: &Field<raw::Labels>) -> Option<Labels> {
         let raw = field.value.as_ref()?;
+        let kinds = [
+            (ServerKind::Mysql, &raw.mysql),
+            (ServerKind::Postgres, &raw.postgres),
+            (ServerKind::Mongo, &raw.mongo),
+            (ServerKind::Redis, &raw.redis),
+        ];
+        let mut servers = Vec::new();
+        for (kind, field) in kinds {
+            let Some(raw) = field.as_ref().and_then(|field| field.value.as_ref()) else { continue };
+            self.no_place(raw);
+            servers.extend(self.server_at(kind, raw, Place::Host));
+        }
+        let own_accounts = raw.own_accounts.as_ref().and_then(|field| field.value).unwrap_or(false);
+        Some(Labels { own_accounts, servers, quiesce: self.quiesce(&raw.quiesce) })
+    }
+
+    fn no_place(&self, raw: &raw::Server) {
+        let texts = [
+            ("container", &raw.container),
+            ("service", &raw.service),
+            ("project", &raw.project),
+            ("swarm_service", &raw.swarm_service),
+            ("label", &raw.label),
+            ("host", &raw.host),
+            ("socket", &raw.socket),
+        ];
+        let texts = texts.into_iter().map(|(key, field)| (key, field.as_ref().map(|field| field.place)));
+        let sentinel = ("sentinel", raw.sentinel.as_ref().map(|field| field.place));
+        for (key, place) in texts.chain([sentinel]) {
+            if let Some(place) = place {
+                self.wrong::<()>(place, format!("`{key}` means nothing here: the label tells which container it is"));
+            }
+        }
+    }
+
+    fn server_at(&self, kind: ServerKind, raw: &raw::Server, place: Place) -> Option<engine::Settings> {
         self.only_what_fits(kind, raw);
         let sentinel = raw.sentinel.as_ref().and_then(|sentinel| self.sentinel(sentinel));
         let server = Server {
-            place: self.place(field, stack)?,
+            place,
             host: self.text(&raw.host, |text| not_empty(text, "a host")),
             port: self.port(&raw.port),
             socket: self.text(&raw.socket, absolute),
             user: self.text(&raw.user, |text| not_empty(text, "a user")),
             password: self.secret("password", &raw.password, &raw.password_file),
+            own_password: &[],
             ca_file: self.text(&raw.ca_file, absolute),
             secrets: Secrets::default(),
         };

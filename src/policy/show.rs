@@ -5,7 +5,7 @@
 
 use super::mask;
 use super::values::{duration_text, size_text};
-use super::{Addressing, Configuration, Origin, Policy, RepositorySettings, Source, raw};
+use super::{Addressing, Configuration, Labels, Origin, Policy, RepositorySettings, Source, raw};
 use crate::engine::redis::Method;
 use crate::engine::{Server, Settings, command};
 use crate::exec::Place;
@@ -59,6 +59,13 @@ pub fn schema() -> Value {
         "else": main,
         "$defs": generator.take_definitions(true),
     })
+}
+
+fn quiesce(how: Quiet) -> &'static str {
+    match how {
+        Quiet::Pause => "pause",
+        Quiet::Stop => "stop",
+    }
 }
 
 fn zone_text(zone: &TimeZone) -> String {
@@ -184,7 +191,21 @@ impl Showing<'_> {
                 self.put_some(&["policies", name, "keep", period], &[], number);
             }
         }
+        if let Some(labels) = &policy.labels {
+            self.labels(name, labels);
+        }
         policy.sources.iter().for_each(|source| self.source(name, source));
+    }
+
+    fn labels(&mut self, policy: &str, labels: &Labels) {
+        self.put(&["policies", policy, "labels", "own_accounts"], &[], labels.own_accounts);
+        for settings in &labels.servers {
+            let Some(server) = settings.server() else { continue };
+            let key = |last| ["policies", policy, "labels", settings.kind(), last];
+            self.put_some(&key("user"), &[], server.user.as_deref());
+            self.put_some(&key("password"), &["password_file"], server.password.as_ref().map(ToString::to_string));
+        }
+        self.put_some(&["policies", policy, "labels", "quiesce"], &[], labels.quiesce.map(quiesce));
     }
 
     fn source(&mut self, policy: &str, source: &Source) {
@@ -225,10 +246,7 @@ impl Showing<'_> {
             Settings::Volume(volume) => {
                 self.put(&key("volume", "path"), &["name"], volume.path.display().to_string());
                 let list = |list: &[String]| (!list.is_empty()).then(|| json!(list));
-                let quiesce = volume.quiesce.map(|how| match how {
-                    Quiet::Pause => "pause",
-                    Quiet::Stop => "stop",
-                });
+                let quiesce = volume.quiesce.map(quiesce);
                 self.put_some(&key("volume", "quiesce"), &[], quiesce);
                 self.put_some(&key("volume", "include"), &[], list(&volume.include));
                 self.put_some(&key("volume", "exclude"), &[], list(&volume.exclude));

@@ -258,7 +258,7 @@ fn read_object(request: &Request<'_>, object: &Object) -> Result<()> {
     match &object.content {
         Content::Pack { data, chunks, id_key } if request.level == Some(Level::Readable) => {
             let name = object.pin.key.clone();
-            let frames = open_pack(request.repository, &object.pin, request.keys)?;
+            let frames = open_pack(request.repository, &object.pin, request.keys, Vec::new())?;
             if frames.data_bytes() != *data {
                 return Err(Failure::new(
                     Kind::Verification,

@@ -64,11 +64,12 @@ impl Repository {
         Repository { memory, ..self }
     }
 
-    /// Threads that may hold a pack at the same time: as many as there are processors and memory for.
+    /// Threads that may hold a pack at the same time: one for each processor and one that waits for the store, as far as there
+    /// is memory for them.
     pub fn workers(&self) -> usize {
         let fitting = self.memory.saturating_sub(BASE_MEMORY) / WORKER_MEMORY;
         let processors = std::thread::available_parallelism().map_or(2, |n| n.get());
-        processors.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
+        (processors + 1).min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
     }
 
     /// Opens what is there; [`Kind::NoRepository`] when there is none.

@@ -51,6 +51,17 @@ pub struct Previous {
 pub struct EngineInfo {
     pub kind: String,
     pub version: String,
+    /// Of the container the server ran in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// As it was asked for: `mysql:8`.
+    pub name: String,
+    /// In the registry it came from, as `mysql@sha256:…`; else the image's id, as `sha256:…`.
+    pub digest: String,
 }
 
 /// The signed header of a point. The writer can read it; names of files and contents are not in it.

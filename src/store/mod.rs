@@ -13,12 +13,14 @@ use std::ops::Range;
 mod body;
 pub mod directory;
 pub mod memory;
+mod outage;
 pub mod probe;
 pub mod retry;
 pub mod s3;
 mod settings;
 
-pub use settings::{Addressing, Location, Settings, create, open, open_bare, open_cancellable};
+pub use outage::Watch;
+pub use settings::{Addressing, Location, Settings, create, open, open_bare, open_watched};
 
 /// Name of an object: segments of `A-Z a-z 0-9 . _ = -`, each of at most 255 bytes (the limit of file systems), none of
 /// them beginning with `.`, joined by `/`; at most 900 bytes. Where `a/b` is an object `a` cannot be one: a directory is no file.

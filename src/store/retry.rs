@@ -5,6 +5,7 @@
 //! A write whose answer was lost may have happened: `put_new` then compares what is there with what it wrote.
 //! The limit is on requests, not on open readers and uploads, so holding many of those cannot lock up.
 
+use super::outage::{Outages, Waiting, Watch};
 use super::{Entry, Head, Key, Retain, Retention, Store, StoreError, StoreResult, Upload};
 use crate::backoff::{chance, pause};
 use crate::error::Failure;
@@ -28,6 +29,7 @@ struct Core {
     limit: Limit,
     cancel: Arc<Cancel>,
     answered: AtomicBool,
+    outages: Outages,
 }
 
 /// Failures in a row of one operation.
@@ -39,13 +41,14 @@ struct Failures {
 
 impl Retrying {
     pub fn new(store: Arc<dyn Store>, budget: Budget, parallel: usize) -> Self {
-        Retrying::cancellable(store, budget, parallel, Arc::default())
+        Retrying::watched(store, budget, parallel, Watch::default())
     }
 
-    /// The same; a signal ends the waiting.
-    pub fn cancellable(store: Arc<dyn Store>, budget: Budget, parallel: usize, cancel: Arc<Cancel>) -> Self {
+    /// The same; a signal ends the waiting, and outages are told.
+    pub fn watched(store: Arc<dyn Store>, budget: Budget, parallel: usize, watch: Watch) -> Self {
         let limit = Limit { free: Mutex::new(parallel.max(1)), freed: Condvar::new() };
-        Retrying { core: Arc::new(Core { store, budget, limit, cancel, answered: AtomicBool::new(false) }) }
+        let (cancel, outages) = (watch.cancel, Outages::new(watch.events));
+        Retrying { core: Arc::new(Core { store, budget, limit, cancel, answered: AtomicBool::new(false), outages }) }
     }
 }
 
@@ -68,11 +71,16 @@ impl Core {
             match outcome {
                 Err(error) if error.transient() => self.pause(&mut failures, error)?,
                 outcome => {
-                    self.answered.store(true, Relaxed);
+                    self.has_answered();
                     return outcome;
                 }
             }
         }
+    }
+
+    fn has_answered(&self) {
+        self.answered.store(true, Relaxed);
+        self.outages.answered(&*self.store);
     }
 
     /// Waits before the next try, or gives the error back when there is to be none.
@@ -87,6 +95,8 @@ impl Core {
             let text = format!("{error} (given up after {tries} tries in {} s)", spent.as_secs());
             return Err(StoreError::Transient(text));
         }
+        let waiting = Waiting { failures: failures.count, spent, left: total.saturating_sub(spent) };
+        self.outages.waits(&*self.store, &error, &waiting);
         if pause(wait, &|| self.cancel.check().is_err()) { Ok(()) } else { Err(error) }
     }
 
@@ -187,7 +197,10 @@ impl Read for Resuming {
             };
             let error = match outcome {
                 Ok(n) => {
-                    self.failures = Failures::default();
+                    if self.failures.count > 0 {
+                        self.core.has_answered();
+                        self.failures = Failures::default();
+                    }
                     return Ok(n);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
@@ -254,10 +267,10 @@ mod tests {
     fn a_signal_ends_the_waiting() {
         let forever = Budget { base: Duration::from_secs(3600), cap: Duration::from_secs(3600), ..Budget::default() };
         let budget = Budget { total: Duration::MAX, first_contact: Duration::MAX, ..forever };
-        let cancel = Arc::new(Cancel::default());
-        cancel.set(Kind::Interrupted);
+        let watch = Watch::default();
+        watch.cancel.set(Kind::Interrupted);
         let memory = Arc::new(crate::store::memory::Memory::new());
-        let store = Retrying::cancellable(memory, budget, 1, cancel);
+        let store = Retrying::watched(memory, budget, 1, watch);
         let outcome: StoreResult<()> = store.core.insist(|_| Err(StoreError::Transient("busy".into())));
         assert_eq!(outcome.unwrap_err().to_string(), "busy");
     }

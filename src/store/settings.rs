@@ -4,12 +4,12 @@
 //! is opened. Everything that [`open`] gives retries and limits itself.
 
 use super::directory::Directory;
+use super::outage::Watch;
 use super::probe::Capabilities;
 use super::retry::{Budget, Retrying};
 use super::s3::S3;
 use super::{Key, Store, StoreError};
 use crate::error::{Failure, Kind, Result};
-use crate::event::Cancel;
 use crate::secret::{SecretRef, Secrets};
 use std::fmt;
 use std::path::PathBuf;
@@ -130,13 +130,13 @@ impl fmt::Display for Location {
 
 /// Opens a store that is there: [`Kind::NoRepository`] when the directory is not. A bucket is first asked for by the first use.
 pub fn open(settings: &Settings) -> Result<Arc<dyn Store>> {
-    open_cancellable(settings, Arc::default())
+    open_watched(settings, Watch::default())
 }
 
-/// The same; a signal ends the waiting between tries.
-pub fn open_cancellable(settings: &Settings, cancel: Arc<Cancel>) -> Result<Arc<dyn Store>> {
+/// The same; a signal ends the waiting between tries, and it is told when the store does not answer.
+pub fn open_watched(settings: &Settings, watch: Watch) -> Result<Arc<dyn Store>> {
     let bare = open_bare(settings)?;
-    Ok(Arc::new(Retrying::cancellable(bare, settings.budget, settings.parallel, cancel)))
+    Ok(Arc::new(Retrying::watched(bare, settings.budget, settings.parallel, watch)))
 }
 
 /// A store that tries everything once, for those who wrap it themselves.
@@ -149,12 +149,12 @@ pub fn open_bare(settings: &Settings) -> Result<Arc<dyn Store>> {
 
 /// Makes the directory where there is none; asks whether a bucket is there, and never makes one: whether it locks objects
 /// and in which region it is cannot be changed afterwards, so that is the operator's to decide.
-pub fn create(settings: &Settings) -> Result<Arc<dyn Store>> {
+pub fn create(settings: &Settings, watch: Watch) -> Result<Arc<dyn Store>> {
     if let Location::Directory(path) = &settings.location {
         Directory::create(path).map_err(|e| explain(e, settings))?;
-        return open(settings);
+        return open_watched(settings, watch);
     }
-    let store = open(settings)?;
+    let store = open_watched(settings, watch)?;
     let any = Key::new("repository.json").expect("it is a good name");
     match store.head(&any) {
         Ok(_) | Err(StoreError::NotFound(_)) => Ok(store),
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(failure.kind(), Kind::NoRepository);
         assert!(failure.next_step().unwrap().contains("bkp init"));
         assert!(!scratch.path().join("a").exists());
-        create(&settings).unwrap();
+        create(&settings, Watch::default()).unwrap();
         open(&settings).unwrap();
     }
 }

@@ -123,3 +123,30 @@ fn a_bucket_that_is_not_there() {
     host.run(&[&["init"][..], &options].concat()).expect_code(10).says(&["hint: Create the bucket"]);
     host.run(&[&["points"][..], &options].concat()).expect_code(10);
 }
+
+#[test]
+fn a_bucket_that_is_away_for_a_while_is_told_once_and_waited_for() {
+    let Some(mut minio) = Minio::alone("a store that comes back") else { return };
+    let settings = minio.settings(&minio.bucket(false));
+    let url = settings.location.to_string();
+    let host = host(&["one"]);
+    let credentials = ["--access-key-file", "user", "--secret-key-file", "password"];
+    let options = [&["--repo", &url, "--endpoint", endpoint(&settings)][..], &credentials].concat();
+    host.ok(&[&["init", "--recovery-key", "key.txt"][..], &options].concat());
+    minio.stop();
+    let words = ["backup", "--source", "sqlite:app.db", "--patience", "5m"];
+    let mut child = host.start(&[&words[..], &options].concat());
+    let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut told, &mut first).unwrap();
+    assert!(
+        first.contains(&format!("store {url}")) && first.contains("does not answer, trying again until"),
+        "{first}"
+    );
+    minio.start_again();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut told, &mut rest).unwrap();
+    assert!(child.wait().unwrap().success(), "{rest}");
+    assert_eq!(rest.matches("answers again").count(), 1, "{rest}");
+    assert!(!rest.contains("does not answer"), "it is told once:\n{rest}");
+}

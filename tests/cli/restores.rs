@@ -182,7 +182,7 @@ fn back_up_in_the_future(host: &Bkp) {
     let mut session = Session::begin(&repository, &writer, "documents", Options::default(), &cancel, then).unwrap();
     session.stream("dump", &mut &b"from the future"[..]).unwrap();
     let draft = Draft {
-        engine: EngineInfo { kind: "volume".into(), version: "1".into() },
+        engine: EngineInfo { kind: "volume".into(), version: "1".into(), image: None },
         started_at: then,
         consistent_at: then,
         written_at: then,

@@ -61,6 +61,38 @@ fn copies_stand_beside_the_original() {
 }
 
 #[test]
+fn indexes_of_long_tables_come_back_in_their_order_with_the_foreign_keys() {
+    for server in [mysql(), mariadb()].into_iter().flatten() {
+        let name = format!("long_{}", bkp::durable::random_hex(3));
+        let doubled: String = (0..15)
+            .map(|power| 1 << power)
+            .map(|count| format!("INSERT INTO parent SELECT id + {count}, code + {count}, note FROM parent;"))
+            .collect();
+        server.sql(&format!(
+            "CREATE DATABASE {name}; USE {name};
+             CREATE TABLE parent (id INT PRIMARY KEY, code INT NOT NULL, note VARCHAR(20), KEY notes (note), UNIQUE KEY codes (code), KEY b (code, note));
+             CREATE TABLE child (id INT AUTO_INCREMENT PRIMARY KEY, parent INT, code INT NOT NULL, `a,(` VARCHAR(40) DEFAULT 'it''s, (', words TEXT,
+               low VARCHAR(40) AS (LOWER(`a,(`)) STORED, UNIQUE KEY u (code, id), KEY z (parent, code), FULLTEXT KEY w (words), KEY s (`a,(`(3)), KEY g (low),
+               CONSTRAINT to_parent FOREIGN KEY (parent) REFERENCES parent (id), CONSTRAINT to_code FOREIGN KEY (code) REFERENCES parent (code) ON DELETE CASCADE);
+             INSERT INTO parent VALUES (0, 0, 'n'); {doubled}
+             INSERT INTO child (parent, code, `a,(`, words) SELECT id, code, CONCAT('X', id), 'some words' FROM parent;"
+        ));
+        let settings = inside(server, &[&name]);
+        let point = dump(&settings).unwrap();
+        load_new(&settings, &point.origin, Naming::Suffix("_copy".into())).unwrap();
+        let copy = format!("{name}_copy");
+        for table in ["parent", "child"] {
+            let of = |database: &str| {
+                server.sql(&format!("SHOW CREATE TABLE {database}.{table}; SELECT COUNT(*) FROM {database}.{table}"))
+            };
+            assert_eq!(of(&copy), of(&name));
+        }
+        assert!(!server.try_sql(&format!("INSERT INTO {copy}.child (parent, code) VALUES (-1, 1)")).status.success());
+        server.sql(&format!("DROP DATABASE {copy}; DROP DATABASE {name}"));
+    }
+}
+
+#[test]
 fn a_live_database_is_replaced_and_the_old_one_kept() {
     for server in [mysql(), mariadb()].into_iter().flatten() {
         let name = shop(server);

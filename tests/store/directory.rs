@@ -3,7 +3,7 @@
 use crate::contract::{content, key};
 use bkp::error::{Failure, Kind};
 use bkp::store::directory::Directory;
-use bkp::store::{Location, Settings, Store, StoreError, create, open, probe, read};
+use bkp::store::{Location, Settings, Store, StoreError, Watch, create, open, probe, read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -136,7 +136,7 @@ fn a_file_in_place_of_the_directory_is_told() {
     let failure = bkp::store::open(&settings).err().unwrap();
     assert_eq!(failure.kind(), Kind::NoRepository);
     assert!(failure.to_string().contains("is not a directory"), "{failure}");
-    assert!(create(&settings).is_err());
+    assert!(create(&settings, Watch::default()).is_err());
 }
 
 #[test]

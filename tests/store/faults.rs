@@ -4,10 +4,11 @@ use crate::contract::{self, content, key};
 use crate::support::fault::{Fault, Faulty};
 use crate::support::minio::Minio;
 use bkp::error::{Failure, Kind};
+use bkp::event::{Event, Events};
 use bkp::store::retry::{Budget, Retrying};
-use bkp::store::{Location, Settings, Store, StoreError, create, memory::Memory, open_bare, read};
+use bkp::store::{Location, Settings, Store, StoreError, Watch, create, memory::Memory, open_bare, read};
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Tries that follow each other at once, so that a test does not wait; two faults fit well into it.
@@ -47,7 +48,7 @@ fn a_directory_behind_each_fault_keeps_the_contract() {
     for fault in MENDED {
         let scratch = tempfile::tempdir().unwrap();
         let settings = Settings::new(Location::Directory(scratch.path().into()));
-        create(&settings).unwrap();
+        create(&settings, Watch::default()).unwrap();
         holds_behind(fault, open_bare(&settings).unwrap());
         let left = std::fs::read_dir(scratch.path().join(".tmp")).unwrap().count();
         assert_eq!(left, 0, "{fault:?} left temporary files");
@@ -121,7 +122,7 @@ fn an_uncertain_write_is_compared_with_what_is_there() {
 fn what_is_refused_is_not_tried_again() {
     let scratch = tempfile::tempdir().unwrap();
     let settings = Settings::new(Location::Directory(scratch.path().join("s")));
-    create(&settings).unwrap();
+    create(&settings, Watch::default()).unwrap();
     let faulty = Arc::new(Faulty::new(open_bare(&settings).unwrap(), Fault::Error, 0));
     std::fs::remove_dir_all(scratch.path().join("s")).unwrap();
     let store = Retrying::new(faulty, QUICK, 8);
@@ -129,4 +130,44 @@ fn what_is_refused_is_not_tried_again() {
     assert!(matches!(store.list(""), Err(StoreError::NoStore(_))));
     assert!(matches!(store.head(&key("x")), Err(StoreError::NoStore(_))));
     assert!(matches!(store.delete(&key("x")), Err(StoreError::NoStore(_))));
+}
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<Event>>);
+
+impl Events for Told {
+    fn emit(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+#[test]
+fn an_outage_is_told_once_however_many_requests_wait() {
+    let told = Arc::new(Told::default());
+    let faulty = Arc::new(Faulty::new(Arc::new(Memory::new()), Fault::Unavailable, 9));
+    let watch = Watch { events: told.clone(), ..Watch::default() };
+    let store = Retrying::watched(faulty.clone(), QUICK, 8, watch);
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let store = &store;
+            scope.spawn(move || store.put(&key(&format!("x{number}")), content(1, 1), None).unwrap());
+        }
+    });
+    assert_eq!(faulty.faults(), 72);
+    let events = told.0.lock().unwrap();
+    let [Event::StoreSilent { store, error, until }, Event::StoreAnswers { .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert!(store.contains("memory") && error.contains("SlowDown"), "{events:?}");
+    assert!(*until > jiff::Timestamp::now() && until.as_second() <= jiff::Timestamp::now().as_second() + 60);
+}
+
+#[test]
+fn what_succeeds_soon_is_no_outage() {
+    let told = Arc::new(Told::default());
+    let faulty = Faulty::new(Arc::new(Memory::new()), Fault::Unavailable, 2);
+    let store = Retrying::watched(Arc::new(faulty), QUICK, 8, Watch { events: told.clone(), ..Watch::default() });
+    store.put(&key("x"), content(1, 1), None).unwrap();
+    assert!(told.0.lock().unwrap().is_empty());
 }

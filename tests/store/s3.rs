@@ -8,7 +8,7 @@ use bkp::error::{Failure, Kind};
 use bkp::secret::SecretRef;
 use bkp::store::probe::{Checksum, Versioning, probe};
 use bkp::store::retry::Budget;
-use bkp::store::{Addressing, Location, Settings, StoreError, create, open, open_bare, read};
+use bkp::store::{Addressing, Location, Settings, StoreError, Watch, create, open, open_bare, read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -182,7 +182,7 @@ fn a_wrong_secret_is_refused_and_not_repeated() {
             let shown = format!("{} {failure:?} {settings:?}", failure.full());
             assert!(!shown.contains("hunter2") && !shown.contains(PASSWORD), "{shown}");
         }
-        assert_eq!(create(&settings).err().unwrap().kind(), Kind::Key);
+        assert_eq!(create(&settings, Watch::default()).err().unwrap().kind(), Kind::Key);
         assert_eq!(probe(&settings, jiff::Timestamp::now()).err().unwrap().kind(), Kind::Key);
     }
 }
@@ -204,7 +204,7 @@ fn a_missing_bucket_is_no_repository() {
     for error in errors {
         assert!(matches!(error, StoreError::NoStore(_)), "{error:?}");
     }
-    let failure = create(&settings).err().unwrap();
+    let failure = create(&settings, Watch::default()).err().unwrap();
     assert_eq!(failure.kind(), Kind::NoRepository);
     assert!(failure.next_step().unwrap().contains("Create the bucket"));
 }

@@ -65,6 +65,11 @@ impl Bkp {
         std::fs::write(self.root.path().join("etc/policies.d/policy.yaml"), policy).unwrap();
     }
 
+    /// One more policy, in a file of this name.
+    pub fn add_policy(&self, name: &str, policy: &str) {
+        std::fs::write(self.root.path().join("etc/policies.d").join(name), policy).unwrap();
+    }
+
     /// The command, with an environment in which only this host exists.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bkp"));

@@ -152,7 +152,7 @@ pub fn write_tree(session: &mut Session<'_>, pieces: &[Vec<u8>]) -> Result<()> {
 pub fn draft(consistent_at: &str) -> Draft {
     let consistent_at = at(consistent_at);
     Draft {
-        engine: EngineInfo { kind: "test".into(), version: "1".into() },
+        engine: EngineInfo { kind: "test".into(), version: "1".into(), image: None },
         started_at: consistent_at,
         consistent_at,
         written_at: consistent_at,

@@ -266,7 +266,7 @@ impl Vault {
         let told = accessors.map(|accessor| {
             let (status, told) =
                 self.ask("POST", "auth/token/lookup-accessor", Some(json!({ "accessor": accessor })), &[]);
-            (status == 200).then(|| told["data"].clone()).unwrap_or_default()
+            if status == 200 { told["data"].clone() } else { Value::Null }
         });
         told.filter(|token| token["meta"]["role_name"] == role).collect()
     }

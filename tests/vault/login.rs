@@ -86,12 +86,8 @@ fn user_and_password() {
     vault.write("of-user", json!({ "password": password("of-user") }));
     vault.put("auth/userpass/users/bkp", json!({ "password": "hunter2 right", "token_policies": "of-user" }));
     let mut client = Client::new(&vault.address(), Login::Token(SecretRef::Env("NONE".into())));
-    let with = |text: &str| Login::Userpass {
-        mount: "userpass".into(),
-        user: "bkp".into(),
-        password: client.keep("password", text),
-    };
-    client.settings.login = with("hunter2 right");
+    let password_file = client.keep("password", "hunter2 right");
+    client.settings.login = Login::Userpass { mount: "userpass".into(), user: "bkp".into(), password: password_file };
     assert_eq!(read(&client.begin(), "of-user"), Ok(password("of-user")));
     client.keep("password", "hunter2 wrong");
     let message = read(&client.begin(), "of-user").unwrap_err();
@@ -181,14 +177,14 @@ fn a_token_of_an_identity_provider() {
     let role =
         json!({ "role_type": "jwt", "bound_audiences": ["vault"], "user_claim": "sub", "token_policies": "of-jwt" });
     vault.put("auth/jwt/role/bkp", role);
+    let directory = client.state().to_owned();
     let token = |audience: &str| {
-        signed(client.state(), &json!({ "sub": "host-7", "aud": audience, "iat": now(), "exp": now() + 300 }))
+        signed(&directory, &json!({ "sub": "host-7", "aud": audience, "iat": now(), "exp": now() + 300 }))
     };
     let jwt = client.keep("jwt", &token("vault"));
     client.settings.login = Login::Jwt { mount: "jwt".into(), role: Some("bkp".into()), jwt };
     assert_eq!(read(&client.begin(), "of-jwt"), Ok(password("of-jwt")));
-    let foreign =
-        signed(client.state(), &json!({ "sub": "host-7", "aud": "others", "iat": now(), "exp": now() + 300 }));
+    let foreign = token("others");
     client.keep("jwt", &foreign);
     let message = read(&client.begin(), "of-jwt").unwrap_err();
     assert!(message.contains("refuses the login by JWT at auth/jwt") && !message.contains(&foreign), "{message}");

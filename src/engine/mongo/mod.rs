@@ -21,6 +21,7 @@ mod walk;
 use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Origin, Server, Sink, Target};
 use crate::error::{Failure, Result};
 use crate::event::{Cancel, Context};
+use crate::exec::docker::Image;
 use session::Session;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +75,10 @@ impl Engine for Mongo {
 
     fn degraded(&self) -> Vec<String> {
         self.settings.server.degraded()
+    }
+
+    fn image(&self) -> Result<Option<Image>> {
+        self.settings.server.image()
     }
 
     fn preflight(&self) -> Result<()> {

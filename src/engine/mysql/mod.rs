@@ -21,6 +21,7 @@ mod statement;
 use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Origin, Server, Sink, Target};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Context;
+use crate::exec::docker::Image;
 use catalog::Catalog;
 use client::{Client, Flavour};
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,10 @@ impl Engine for Mysql {
 
     fn degraded(&self) -> Vec<String> {
         self.settings.server.degraded()
+    }
+
+    fn image(&self) -> Result<Option<Image>> {
+        self.settings.server.image()
     }
 
     fn preflight(&self) -> Result<()> {

@@ -7,6 +7,7 @@
 use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Origin, Server, Sink, Target};
 use crate::error::Result;
 use crate::event::{Cancel, Context};
+use crate::exec::docker::Image;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -60,6 +61,10 @@ impl Engine for Postgres {
 
     fn degraded(&self) -> Vec<String> {
         self.settings.server.degraded()
+    }
+
+    fn image(&self) -> Result<Option<Image>> {
+        self.settings.server.image()
     }
 
     fn preflight(&self) -> Result<()> {

@@ -8,6 +8,7 @@
 use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Naming, Origin, Server, Sink, Target};
 use crate::error::{Failure, Result};
 use crate::event::{Cancel, Context};
+use crate::exec::docker::Image;
 use std::io::Read;
 
 mod client;
@@ -79,6 +80,10 @@ impl Engine for Redis {
             }
             None => self.settings.server.location(),
         }
+    }
+
+    fn image(&self) -> Result<Option<Image>> {
+        self.settings.server.image()
     }
 
     fn preflight(&self) -> Result<()> {

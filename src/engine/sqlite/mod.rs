@@ -9,7 +9,7 @@
 
 use super::{DumpRun, Dumped, Engine, LoadRun, Loaded, Origin, Sink, Target};
 use crate::error::Result;
-use crate::exec::docker::{Docker, WritingContainer};
+use crate::exec::docker::{self, Docker, WritingContainer};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +28,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// The database file; on a Docker volume, where Docker keeps volumes unless Docker says otherwise.
     pub path: PathBuf,
+    pub volume: Option<OnVolume>,
+}
+
+/// A database on a Docker volume.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnVolume {
+    pub name: String,
+    /// Relative to the volume.
+    pub path: PathBuf,
+}
+
+impl Settings {
+    /// A database that has nothing to do with Docker.
+    pub fn of(path: impl Into<PathBuf>) -> Self {
+        Settings { path: path.into(), volume: None }
+    }
+
+    /// Where the database is, for a volume as Docker says.
+    pub fn located(&self) -> Result<PathBuf> {
+        let Some(OnVolume { name, path }) = &self.volume else { return Ok(self.path.clone()) };
+        match docker::find_volume(name)? {
+            Some(volume) => Ok(volume.place()?.join(path)),
+            None => Ok(self.path.clone()),
+        }
+    }
 }
 
 pub struct Sqlite {
@@ -54,23 +80,21 @@ impl Engine for Sqlite {
     }
 
     fn location(&self) -> String {
-        self.settings.path.display().to_string()
+        self.settings.located().unwrap_or_else(|_| self.settings.path.clone()).display().to_string()
     }
 
     fn writers(&self) -> Result<Vec<WritingContainer>> {
-        match (Docker::connect(), self.settings.path.parent()) {
-            (Ok(docker), Some(directory)) => docker.writers_of(directory),
-            _ => Ok(Vec::new()),
-        }
+        let Ok(docker) = Docker::connect() else { return Ok(Vec::new()) };
+        self.settings.located()?.parent().map_or_else(|| Ok(Vec::new()), |directory| docker.writers_of(directory))
     }
 
     fn preflight(&self) -> Result<()> {
-        let path = place::find(&self.settings.path)?;
+        let path = place::find(&self.settings.located()?)?;
         open::glance(&path)
     }
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
-        let path = place::find(&self.settings.path)?;
+        let path = place::find(&self.settings.located()?)?;
         // As it is configured: behind a symbolic link the file may be called anything.
         let name = self.settings.path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         dump::dump(&path, &name, self.patience, sink, run)
@@ -79,7 +103,7 @@ impl Engine for Sqlite {
     fn load(&self, origin: &dyn Origin, target: &Target, run: &LoadRun<'_>) -> Result<Loaded> {
         match target {
             Target::New(path) => load::into_new(origin, path, run),
-            Target::Live(_) => live::replace(origin, &self.settings.path, self.patience, run),
+            Target::Live(_) => live::replace(origin, &self.settings.located()?, self.patience, run),
             Target::Command | Target::NewVolume(_) | Target::NewDatabases(_) => {
                 Err(crate::error::Failure::usage("a SQLite database is restored into a file")
                     .hint("Give the new file with --to"))

@@ -9,7 +9,7 @@ use crate::engine::{
 };
 use crate::error::{Context, Failure, Kind, Result};
 use crate::event;
-use crate::exec::docker::{Docker, Quiet, WritingContainer};
+use crate::exec::docker::{self, Docker, Quiet, WritingContainer};
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
@@ -76,9 +76,9 @@ impl Settings {
     }
 
     /// The same at the place where Docker has the volume.
-    fn located(&self) -> Result<Self> {
-        let found = self.name.as_deref().map(named::find).transpose()?.flatten();
-        let path = found.map_or_else(|| self.path.clone(), |volume| volume.mountpoint);
+    pub fn located(&self) -> Result<Self> {
+        let found = self.name.as_deref().map(docker::find_volume).transpose()?.flatten();
+        let path = found.map(|volume| volume.place()).transpose()?.unwrap_or_else(|| self.path.clone());
         Ok(Settings { path, ..self.clone() })
     }
 
@@ -138,7 +138,8 @@ impl Engine for Volume {
     }
 
     fn location(&self) -> String {
-        self.settings.path.display().to_string()
+        let path = self.settings.located().map_or_else(|_| self.settings.path.clone(), |settings| settings.path);
+        path.display().to_string()
     }
 
     fn writers(&self) -> Result<Vec<WritingContainer>> {
@@ -176,7 +177,8 @@ impl Engine for Volume {
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
         let settings = self.settings.located()?;
-        let make = self.settings.name.as_deref().map(named::find).transpose()?.flatten().map(named::Make::from);
+        let make = self.settings.name.as_deref().map(docker::find_volume).transpose()?.flatten();
+        let make = make.map(named::Make::from);
         let root = settings.open()?;
         let now = Timestamp::now();
         let memory = match &run.memory {
@@ -201,7 +203,9 @@ impl Engine for Volume {
     }
 
     fn load(&self, origin: &dyn Origin, target: &Target, run: &LoadRun<'_>) -> Result<Loaded> {
-        if let (Target::Live(_), Some(inside)) = (target, self.settings.apart_within()) {
+        let located = || self.settings.located();
+        let inside = if let Target::Live(_) = target { located()?.apart_within().cloned() } else { None };
+        if let Some(inside) = inside {
             let text = format!("{} is in {}, and would be replaced with it", inside.display(), self.location());
             return Err(Failure::new(Kind::Refused, text)
                 .hint("Restore to a new place with --to and move what you need; nothing was changed"));
@@ -210,7 +214,7 @@ impl Engine for Volume {
         let run = LoadRun { part: run.part.clone(), keep_replaced, ..*run };
         match target {
             Target::NewVolume(name) => named::into_new(&self.settings, origin, name, &run),
-            Target::Live(_) => load::load(&self.settings.located()?.path, origin, target, &run),
+            Target::Live(_) => load::load(&located()?.path, origin, target, &run),
             _ => load::load(&self.settings.path, origin, target, &run),
         }
     }

@@ -1,4 +1,4 @@
-//! Docker volumes by name: where they are, what they are made of, and new ones like them.
+//! Docker volumes by name: what they are made of, and new ones like them.
 
 use super::Settings;
 use crate::engine::{LoadRun, Loaded, Origin, Target};
@@ -21,24 +21,6 @@ impl From<docker::Volume> for Make {
     fn from(volume: docker::Volume) -> Self {
         let docker::Volume { name, driver, labels, options, .. } = volume;
         Make { name, driver, labels, options }
-    }
-}
-
-/// The volume `name` as the engine has it; `None` where no engine can be asked.
-pub fn find(name: &str) -> Result<Option<docker::Volume>> {
-    let Ok(docker) = Docker::connect() else { return Ok(None) };
-    let volumes = docker.volumes()?;
-    let known: Vec<String> = volumes.iter().map(|volume| volume.name.clone()).collect();
-    match volumes.into_iter().find(|volume| volume.name == name) {
-        Some(volume) => Ok(Some(volume)),
-        None => {
-            let near = known.iter().map(|k| (strsim::jaro_winkler(k, name), k)).filter(|(score, _)| *score > 0.8);
-            let failure = Failure::failed(format!("there is no Docker volume {name}"));
-            Err(match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
-                Some((_, near)) => failure.hint(format!("Is it {near}? docker volume ls shows all")),
-                None => failure.hint("docker volume ls shows all"),
-            })
-        }
     }
 }
 

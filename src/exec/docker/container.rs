@@ -15,13 +15,21 @@ use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
 
+/// What a container was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// As it was asked for: `mysql:8`.
+    pub name: String,
+    /// In the registry it came from, as `mysql@sha256:…`; else the image's id, as `sha256:…`.
+    pub digest: String,
+}
+
 /// One container that runs.
 #[derive(Clone)]
 pub struct Container {
     pub id: String,
     pub name: String,
-    /// Digest of its image, or the image's id where it came from no registry.
-    pub image: String,
+    pub image: Image,
     /// What its health check says, where it has one: `healthy`, `starting`, `unhealthy`.
     pub health: Option<String>,
     pub(super) docker: Docker,
@@ -36,7 +44,7 @@ impl fmt::Debug for Container {
 }
 
 impl Container {
-    pub(super) fn new(docker: Docker, id: String, name: String, image: String, health: Option<String>) -> Self {
+    pub(super) fn new(docker: Docker, id: String, name: String, image: Image, health: Option<String>) -> Self {
         Container { id, name, image, health, docker, no_shell: Arc::default() }
     }
 

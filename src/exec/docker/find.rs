@@ -1,7 +1,7 @@
 //! Which container a [`Selector`] means: exactly one that runs, or a failure that says what was found instead.
 
 use super::connect::ask;
-use super::{Container, Docker, Selector};
+use super::{Container, Docker, Image, Selector};
 use crate::error::{Failure, Result};
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary};
 use bollard::query_parameters::ListContainersOptions;
@@ -123,11 +123,12 @@ impl Docker {
         if let Some(failure) = not_ready(&chosen.name, &details) {
             return Err(failure);
         }
-        let image = details.image.clone().unwrap_or_default();
+        let id = details.image.clone().unwrap_or_default();
+        let name = details.config.and_then(|config| config.image).unwrap_or_default();
+        let image = Image { name, digest: self.digest(&id).unwrap_or(id) };
         let health = details.state.and_then(|state| state.health).and_then(|health| health.status);
         let health = health.map(|status| status.to_string()).filter(|status| !status.is_empty() && status != "none");
-        let digest = self.digest(&image);
-        Ok(Container::new(self.clone(), chosen.id.clone(), chosen.name.clone(), digest.unwrap_or(image), health))
+        Ok(Container::new(self.clone(), chosen.id.clone(), chosen.name.clone(), image, health))
     }
 
     pub(super) fn list_all(&self) -> Result<Vec<ContainerSummary>> {

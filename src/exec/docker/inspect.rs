@@ -3,7 +3,7 @@
 //! Values of environment variables are secrets until somebody decides otherwise.
 
 use super::Docker;
-use super::connect::wait;
+use super::connect::{ask, wait};
 use crate::error::{Failure, Result};
 use crate::secret::Secret;
 use bollard::errors::Error;
@@ -89,6 +89,26 @@ impl Docker {
         }
         described.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(described)
+    }
+
+    /// Names of the containers and volumes with a label, and its value.
+    pub fn labelled(&self, key: &str) -> Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for summary in self.list_all()? {
+            let name = summary.names.unwrap_or_default().into_iter().next().unwrap_or_default();
+            let value = summary.labels.and_then(|mut labels| labels.remove(key));
+            found.extend(value.map(|value| (name.trim_start_matches('/').to_owned(), value)));
+        }
+        for mut volume in self.volumes()? {
+            found.extend(volume.labels.remove(key).map(|value| (volume.name, value)));
+        }
+        Ok(found)
+    }
+
+    /// How one container was set up; its ports are left out.
+    pub(super) fn set_up(&self, id: &str) -> Result<Description> {
+        let details = ask(|| format!("cannot look at container {id}"), self.client.inspect_container(id, None))?;
+        Ok(self.describe(ContainerSummary::default(), details))
     }
 
     fn describe(&self, summary: ContainerSummary, details: ContainerInspectResponse) -> Description {

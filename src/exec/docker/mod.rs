@@ -24,13 +24,15 @@ mod opening;
 mod run;
 mod scripts;
 mod session;
+mod told;
 mod volumes;
 mod writers;
 
-pub use container::Container;
+pub use container::{Container, Image};
 pub use files::{File, Owner};
 pub use inspect::{Description, Mount, MountKind, Port, State};
-pub use volumes::Volume;
+pub use told::Told;
+pub use volumes::{Volume, find_volume};
 pub use writers::{Quiet, WritingContainer};
 
 /// Which container is meant.

@@ -1,7 +1,10 @@
 //! Which engine a container is: by its image, its port, its program and the files of its data directory; not by its name.
+//!
+//! A container of a server's image that runs something else (a client, a worker, a job) is no server: what runs in it decides,
+//! and where it does not run, what was to run.
 
-use crate::exec::docker::{Description, Mount, MountKind};
-use std::path::Path;
+use super::Host;
+use crate::exec::docker::{Description, Mount, MountKind, State};
 
 struct Engine {
     kind: &'static str,
@@ -48,22 +51,55 @@ const ENGINES: [Engine; 4] = [
     },
 ];
 
+/// What leads to a program, and is not it.
+const WRAPPERS: [&str; 12] =
+    ["sh", "bash", "dash", "ash", "env", "exec", "tini", "dumb-init", "docker-init", "gosu", "su-exec", "catatonit"];
+
 /// The engine, and why. A sign alone can deceive: an exporter or a web front end has the image's name or the variables too.
-pub fn engine_of(
-    container: &Description,
-    data: &dyn Fn(&Path) -> Option<&'static str>,
-) -> (Option<&'static str>, Vec<String>) {
+pub fn engine_of(host: &Host<'_>, container: &Description) -> (Option<&'static str>, Vec<String>) {
     if is_sentinel(container) {
         return (None, vec!["a Redis Sentinel".into()]);
     }
-    let signs = ENGINES.iter().map(|engine| (engine, signs(engine, container, data)));
+    let signs = ENGINES.iter().map(|engine| (engine, signs(engine, container, host)));
+    let image = || format!("image {}", container.image);
     match signs.max_by_key(|(_, (weight, _))| *weight) {
-        Some((engine, (weight, evidence))) if weight >= 3 => (Some(engine.kind), evidence),
-        _ => (None, vec![format!("image {}", container.image)]),
+        Some((engine, (weight, evidence))) if weight >= 3 => match other_program(engine, container, host) {
+            Some(other) => (None, vec![image(), format!("runs {other}, not {}", engine.programs[0])]),
+            None => (Some(engine.kind), evidence),
+        },
+        _ => (None, vec![image()]),
     }
 }
 
-fn signs(engine: &Engine, container: &Description, data: &dyn Fn(&Path) -> Option<&'static str>) -> (u32, Vec<String>) {
+/// What a container of this engine's image runs instead of the server. `None` also where that cannot be told.
+fn other_program(engine: &Engine, container: &Description, host: &Host<'_>) -> Option<String> {
+    let is_server = |name: &str| engine.programs.contains(&name);
+    if container.state == State::Running
+        && let Some(programs) = (host.programs)(container)
+    {
+        if programs.iter().any(|name| is_server(name)) {
+            return None;
+        }
+        if let Some(other) = programs.into_iter().find(|name| !is_wrapper(name)) {
+            return Some(other);
+        }
+    }
+    let words: Vec<&str> = container.command.iter().flat_map(|text| text.split_whitespace()).collect();
+    let names = || words.iter().map(|word| word.rsplit('/').next().unwrap_or(word));
+    if names().any(is_server) {
+        return None;
+    }
+    // A flag is for the program of the image itself; `-c` of a shell and `--` of a wrapper are not flags of that kind.
+    let first = names().find(|name| !is_wrapper(name) && !["-c", "-ec", "-lc", "--"].contains(name))?;
+    (!first.starts_with('-')).then(|| first.to_owned())
+}
+
+/// `docker-entrypoi` is `docker-entrypoint.sh`, as the kernel cuts names.
+fn is_wrapper(name: &str) -> bool {
+    WRAPPERS.contains(&name) || name.ends_with(".sh") || name.starts_with("docker-entrypoi")
+}
+
+fn signs(engine: &Engine, container: &Description, host: &Host<'_>) -> (u32, Vec<String>) {
     let mut evidence = Vec::new();
     let mut weight = 0;
     let mut sign = |points: u32, text: String| {
@@ -85,7 +121,7 @@ fn signs(engine: &Engine, container: &Description, data: &dyn Fn(&Path) -> Optio
     if container.environment.keys().any(|name| engine.environment.iter().any(|prefix| name.starts_with(prefix))) {
         sign(1, "its variables".to_owned());
     }
-    if container.mounts.iter().any(|mount| data(&mount.source) == Some(engine.kind)) {
+    if container.mounts.iter().any(|mount| (host.contents)(&mount.source).database == Some(engine.kind)) {
         sign(3, "files of its data directory".to_owned());
     }
     (weight, evidence)
@@ -113,7 +149,37 @@ pub fn data_directory(container: &Description) -> Option<&Mount> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::look::Contents;
     use super::*;
+    use std::collections::BTreeMap;
+
+    fn container(image: &str, command: &[&str], port: u16) -> Description {
+        Description {
+            id: "1".into(),
+            name: "one".into(),
+            image: image.into(),
+            image_id: "sha256:1".into(),
+            image_digest: None,
+            state: State::Running,
+            health: None,
+            exit_code: 0,
+            labels: BTreeMap::new(),
+            ports: vec![crate::exec::docker::Port { container: port, published: None }],
+            mounts: Vec::new(),
+            networks: BTreeMap::new(),
+            network_mode: "bridge".into(),
+            environment: BTreeMap::new(),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            user: None,
+        }
+    }
+
+    /// `running`: what `ps` shows, where it can be asked.
+    fn engine(container: &Description, running: Option<&[&str]>) -> Option<&'static str> {
+        let programs = |_: &Description| running.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        let host = Host { containers: &[], volumes: &[], contents: &|_| Contents::default(), programs: &programs };
+        engine_of(&host, container).0
+    }
 
     #[test]
     fn the_name_of_an_image_is_found_in_any_reference() {
@@ -123,5 +189,42 @@ mod tests {
             assert_eq!(image_name(image), "mysql", "{image}");
         }
         assert_eq!(image_name("prom/mysqld-exporter:1"), "mysqld-exporter");
+    }
+
+    #[test]
+    fn a_server_is_known_by_what_it_was_told_to_run() {
+        for command in [
+            &["docker-entrypoint.sh", "redis-server"][..],
+            &["docker-entrypoint.sh"],
+            &["docker-entrypoint.sh", "--appendonly", "yes"],
+            &["tini", "--", "docker-entrypoint.sh", "redis-server", "/etc/redis.conf"],
+            &["sh", "-c", "exec redis-server --requirepass $REDIS_PASSWORD"],
+            &["/bin/sh", "/entrypoint.sh"],
+            &[],
+        ] {
+            assert_eq!(engine(&container("redis:7", command, 6379), None), Some("redis"), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_of_a_server_s_image_is_none() {
+        for (image, port, command) in [
+            ("redis:7", 6379, &["docker-entrypoint.sh", "redis-cli", "-h", "cache", "ping"][..]),
+            ("redis:7", 6379, &["sh", "-c", "celery -A shop worker"]),
+            ("mysql:8", 3306, &["docker-entrypoint.sh", "mysqldump", "--host=db"]),
+            ("postgres:16", 5432, &["docker-entrypoint.sh", "psql", "-h", "db"]),
+            ("postgres:16", 5432, &["/bin/bash", "-ec", "while :; do pg_dump shop; done"]),
+        ] {
+            assert_eq!(engine(&container(image, command, port), None), None, "{command:?}");
+        }
+    }
+
+    #[test]
+    fn what_runs_decides_before_what_was_to_run() {
+        let shell = container("redis:7", &["sh", "-c", "/start"], 6379);
+        assert_eq!(engine(&shell, Some(&["sh", "redis-server"])), Some("redis"));
+        let server = container("mysql:8", &["docker-entrypoint.sh", "mysqld"], 3306);
+        assert_eq!(engine(&server, Some(&["mysqld"])), Some("mysql"));
+        assert_eq!(engine(&server, Some(&["sleep"])), None);
     }
 }

@@ -1,7 +1,10 @@
-//! A glance into a directory: empty or not, files of a database server, SQLite databases.
+//! A glance around: what the container engine tells, and into directories: empty or not, files of a database server, SQLite databases.
 //!
 //! Looks at names and first bytes of a bounded number of files, and follows no symbolic link. What cannot be read counts as not there.
 
+use super::Host;
+use crate::error::Result;
+use crate::exec::docker::{Description, Docker, Volume};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,31 @@ pub struct Contents {
     pub database: Option<&'static str>,
     /// SQLite databases, relative to the directory.
     pub sqlite: Vec<PathBuf>,
+}
+
+/// What is on the engine's host now.
+pub struct Around {
+    docker: Docker,
+    containers: Vec<Description>,
+    volumes: Vec<Volume>,
+}
+
+impl Around {
+    pub fn look() -> Result<Self> {
+        let docker = Docker::connect()?;
+        let (containers, mut volumes) = (docker.containers()?, docker.volumes()?);
+        for volume in &mut volumes {
+            // One that cannot be reached now is shown as if it were empty.
+            volume.mountpoint = volume.place().unwrap_or_else(|_| volume.mountpoint.clone());
+        }
+        Ok(Around { docker, containers, volumes })
+    }
+
+    pub fn show<T>(&self, to: impl FnOnce(&Host<'_>) -> T) -> T {
+        let programs = |container: &Description| self.docker.programs(&container.id);
+        let (containers, volumes) = (&self.containers, &self.volumes);
+        to(&Host { containers, volumes, contents: &contents, programs: &programs })
+    }
 }
 
 pub fn contents(directory: &Path) -> Contents {

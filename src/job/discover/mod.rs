@@ -4,7 +4,9 @@
 //! the last column: what is *not* protected, with what to write to protect it. Stopped containers count: their data is there.
 //! It starts nothing and reads no data; [`look`] looks at the names of files and at their first bytes.
 
+mod account;
 mod evidence;
+pub mod labels;
 pub mod look;
 mod suggest;
 
@@ -21,8 +23,6 @@ pub use suggest::Suggestion;
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 const SWARM: &str = "com.docker.swarm.service.name";
-/// A container or volume that its owner does not want to be backed up.
-const IGNORE: &str = "bkp.ignore";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,6 +73,8 @@ pub struct Host<'a> {
     pub containers: &'a [Description],
     pub volumes: &'a [Volume],
     pub contents: &'a dyn Fn(&Path) -> Contents,
+    /// Names of the programs that run in a container; `None` where that cannot be found out.
+    pub programs: &'a dyn Fn(&Description) -> Option<Vec<String>>,
 }
 
 /// Everything that was found, things of one project together; `project`: only that one.
@@ -98,10 +100,9 @@ fn project_of(container: &Description) -> Option<String> {
 }
 
 fn of_container(host: &Host<'_>, configuration: &Configuration, container: &Description) -> Found {
-    let data = |path: &Path| (host.contents)(path).database;
-    let (engine, evidence) = evidence::engine_of(container, &data);
+    let (engine, evidence) = evidence::engine_of(host, container);
     let protected = protecting(configuration, |source| is_server(source, container));
-    let ignored = container.labels.get(IGNORE).is_some_and(|value| value != "false");
+    let ignored = labels::is_ignored(&container.labels);
     let coverage = match (protected, engine) {
         (Some(coverage), _) => coverage,
         (None, _) if ignored => Coverage::LeftOut,
@@ -161,7 +162,7 @@ fn of_volume(host: &Host<'_>, configuration: &Configuration, volume: &Volume) ->
         .filter(|c| c.mounts.iter().any(|m| m.volume.as_deref() == Some(volume.name.as_str())))
         .collect();
     let project = volume.labels.get(PROJECT).cloned().or_else(|| users.iter().find_map(|c| project_of(c)));
-    let left_out = volume.labels.get(IGNORE).is_some_and(|value| value != "false");
+    let left_out = labels::is_ignored(&volume.labels);
     let place = Tree { name: &volume.name, path: &volume.mountpoint, users, left_out, volume: true };
     let (coverage, engine, evidence, suggestions) = of_tree(host, configuration, &place);
     Found { thing: Thing::Volume, name: volume.name.clone(), project, engine, evidence, coverage, suggestions }
@@ -193,7 +194,6 @@ type Judged = (Coverage, Option<&'static str>, Vec<String>, Vec<Suggestion>);
 
 fn of_tree(host: &Host<'_>, configuration: &Configuration, tree: &Tree<'_>) -> Judged {
     let contents = (host.contents)(tree.path);
-    let data = |path: &Path| (host.contents)(path).database;
     let users: Vec<&str> = tree.users.iter().map(|c| c.name.as_str()).collect();
     let mut evidence = match users.as_slice() {
         [] => vec!["no container uses it".to_owned()],
@@ -203,7 +203,7 @@ fn of_tree(host: &Host<'_>, configuration: &Configuration, tree: &Tree<'_>) -> J
         return (coverage, Some("volume"), evidence, Vec::new());
     }
     let server = tree.users.iter().find(|c| {
-        let (engine, _) = evidence::engine_of(c, &data);
+        let (engine, _) = evidence::engine_of(host, c);
         engine.is_some()
             && contents.database.is_none_or(|kind| Some(kind) == engine)
             && evidence::data_directory(c)
@@ -223,7 +223,7 @@ fn of_tree(host: &Host<'_>, configuration: &Configuration, tree: &Tree<'_>) -> J
     let open: Vec<&PathBuf> = contents
         .sqlite
         .iter()
-        .filter(|file| protecting(configuration, |s| is_file(s, &tree.path.join(file))).is_none())
+        .filter(|file| protecting(configuration, |source| is_file(source, tree, file)).is_none())
         .collect();
     let suggestions = suggest::tree(tree.name, tree.path, tree.volume, &open);
     let engine = if contents.sqlite.is_empty() { "volume" } else { "sqlite" };
@@ -235,8 +235,12 @@ fn is_tree(source: &Source, tree: &Tree<'_>) -> bool {
     settings.name.as_deref() == Some(tree.name) && tree.volume || tree.path.starts_with(&settings.path)
 }
 
-fn is_file(source: &Source, file: &Path) -> bool {
-    matches!(&source.settings, Settings::Sqlite(settings) if settings.path == file)
+fn is_file(source: &Source, tree: &Tree<'_>, file: &Path) -> bool {
+    let Settings::Sqlite(settings) = &source.settings else { return false };
+    match &settings.volume {
+        Some(volume) => tree.volume && volume.name == tree.name && volume.path == file,
+        None => settings.path == tree.path.join(file),
+    }
 }
 
 /// Directories of the host that containers may write to; what belongs to the system is passed over.

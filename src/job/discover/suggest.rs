@@ -3,15 +3,13 @@
 //! A password that stands in a container's environment or command is not written into the policy; it goes along as a [`Secret`]
 //! for a file of its own, which the YAML refers to.
 
-use super::{PROJECT, SERVICE};
-use crate::exec::docker::Description;
+use super::account::Account;
+use super::{PROJECT, SERVICE, labels};
+use crate::exec::docker::{Description, Told};
 use crate::secret::Secret;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-
-/// Label by which its owner names the source.
-const NAME: &str = "bkp.source";
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Suggestion {
@@ -31,84 +29,35 @@ pub const SECRETS: &str = "SECRETS";
 
 pub fn server(engine: &'static str, container: &Description) -> Suggestion {
     let label = |key: &str| container.labels.get(key).map(String::as_str);
-    let source = label(NAME).or(label(SERVICE)).unwrap_or(&container.name);
+    let source = label(labels::SOURCE).or(label(SERVICE)).unwrap_or(&container.name);
     let source = plain(source);
     let mut keys = Vec::new();
     match (label(PROJECT), label(SERVICE)) {
         (Some(_), Some(service)) => keys.push(format!("service: {}", quoted(service))),
         _ => keys.push(format!("container: {}", quoted(&container.name))),
     }
-    let (user, password, remark) = account(engine, container);
-    keys.extend(user.map(|user| format!("user: {}", quoted(&user))));
+    let account = Account::of(engine, container);
+    keys.extend(account.user.map(|user| format!("user: {}", quoted(&user))));
     let mut secret = None;
-    match password {
-        Password::File(path) => keys.push(format!("password_file: {}", quoted(&path.display().to_string()))),
-        Password::Known(value) => {
+    match container.told(account.password) {
+        Some(Told::File(path)) => {
+            let path = on_the_host(container, Path::new(&path));
+            keys.extend(path.map(|path| format!("password_file: {}", quoted(&path.display().to_string()))));
+        }
+        Some(Told::Value(value)) => {
             keys.push(format!("password_file: {SECRETS}/{source}"));
             secret = Some(value);
         }
-        Password::None => {}
+        None => {}
     }
+    let remark = account.remark.map(str::to_owned);
     Suggestion { yaml: format!("{engine}: {{ {} }}", keys.join(", ")), source, secret, remark }
-}
-
-enum Password {
-    /// A file of the host, mounted into the container.
-    File(PathBuf),
-    Known(Secret),
-    None,
-}
-
-/// As whom, with which password, and what is to be said about that.
-fn account(engine: &str, container: &Description) -> (Option<String>, Password, Option<String>) {
-    let variable = |name: &str| container.environment.get(name).map(|value| value.expose().to_owned());
-    let root = "the account of the administrator; one with fewer rights is better: see docs/ENGINES.md".to_owned();
-    match engine {
-        "mysql" => {
-            let names = ["MYSQL_ROOT_PASSWORD", "MARIADB_ROOT_PASSWORD"];
-            (Some("root".into()), password(container, &names), Some(root))
-        }
-        "postgres" => {
-            let user = variable("POSTGRES_USER").unwrap_or_else(|| "postgres".into());
-            (
-                Some(user),
-                Password::None,
-                Some("through the local socket of the container, which asks for no password".into()),
-            )
-        }
-        "mongo" => match variable("MONGO_INITDB_ROOT_USERNAME") {
-            Some(user) => (Some(user), password(container, &["MONGO_INITDB_ROOT_PASSWORD"]), Some(root)),
-            None => (None, Password::None, None),
-        },
-        _ => (None, redis_password(container), None),
-    }
-}
-
-fn password(container: &Description, names: &[&str]) -> Password {
-    for name in names {
-        let file = container.environment.get(&format!("{name}_FILE"));
-        if let Some(path) = file.and_then(|file| on_the_host(container, Path::new(file.expose()))) {
-            return Password::File(path);
-        }
-        if let Some(value) = container.environment.get(*name) {
-            return Password::Known(value.clone());
-        }
-    }
-    Password::None
-}
-
-fn redis_password(container: &Description) -> Password {
-    let words: Vec<&str> = container.command.iter().flat_map(|text| text.split_whitespace()).collect();
-    let given = words.windows(2).find(|pair| pair[0] == "--requirepass").map(|pair| pair[1]);
-    match given {
-        Some(value) if !value.contains('$') => Password::Known(Secret::new(value.trim_matches(['"', '\'']).to_owned())),
-        _ => password(container, &["REDIS_PASSWORD", "VALKEY_PASSWORD"]),
-    }
 }
 
 /// Where a file of the container is on the host, when it is mounted from there.
 fn on_the_host(container: &Description, path: &Path) -> Option<PathBuf> {
-    container.mounts.iter().find_map(|mount| match path.strip_prefix(&mount.destination) {
+    let leads_out = path.components().any(|part| part == std::path::Component::ParentDir);
+    container.mounts.iter().filter(|_| !leads_out).find_map(|mount| match path.strip_prefix(&mount.destination) {
         Ok(rest) if rest.as_os_str().is_empty() => Some(mount.source.clone()),
         Ok(rest) => Some(mount.source.join(rest)),
         Err(_) => None,
@@ -121,7 +70,7 @@ pub fn tree(name: &str, path: &Path, volume: bool, databases: &[&PathBuf]) -> Ve
     let mut suggestions: Vec<Suggestion> = databases
         .iter()
         .map(|file| {
-            let stem = file.file_stem().map_or_else(|| base.clone(), |stem| plain(&stem.to_string_lossy()));
+            let stem = stem(file, &base);
             let place = if volume {
                 format!("volume: {}, path: {}", quoted(name), quoted(&file.display().to_string()))
             } else {
@@ -149,8 +98,13 @@ pub fn tree(name: &str, path: &Path, volume: bool, databases: &[&PathBuf]) -> Ve
     suggestions
 }
 
+/// What a database is named after.
+pub fn stem(file: &Path, otherwise: &str) -> String {
+    file.file_stem().map_or_else(|| otherwise.to_owned(), |stem| plain(&stem.to_string_lossy()))
+}
+
 /// A name that a source may have.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let name: String = text.chars().map(allowed).collect();
     let name = name.trim_matches(['-', '.']);

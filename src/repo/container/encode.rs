@@ -82,17 +82,26 @@ impl<W: Write> Sealer<W> {
     }
 }
 
-/// A container of data that is in memory, as frames or in one piece.
-/// Each frame is freed as soon as it is compressed.
-pub fn seal_frames(frames: Vec<Vec<u8>>, compressor: &mut FrameCompressor, recipients: &Recipients) -> Result<Vec<u8>> {
+/// A container of data that is in memory as frames, in `output`, whatever that held.
+/// Each frame is given to `emptied` as soon as it is compressed.
+pub fn seal_frames(
+    frames: Vec<Vec<u8>>,
+    compressor: &mut FrameCompressor,
+    recipients: &Recipients,
+    mut output: Vec<u8>,
+    mut emptied: impl FnMut(Vec<u8>),
+) -> Result<Vec<u8>> {
     let what = || "cannot seal an object".to_string();
     // Room for the worst case, so that it never grows by copying; what is not written to takes no memory.
     let data: usize = frames.iter().map(Vec::len).sum();
     let expected = data + data / 8 + (64 << 10);
-    let mut sealer = Sealer::new(Vec::with_capacity(expected), compressor.compression.codec, recipients)?;
+    output.clear();
+    output.reserve_exact(expected);
+    let mut sealer = Sealer::new(output, compressor.compression.codec, recipients)?;
     for frame in frames {
         let compressed = compressor.compress(&frame).context(what)?;
         sealer.frame(&compressed, frame.len()).context(what)?;
+        emptied(frame);
     }
     sealer.finish().context(what)
 }
@@ -101,7 +110,7 @@ pub fn seal_frames(frames: Vec<Vec<u8>>, compressor: &mut FrameCompressor, recip
 pub fn seal(data: &[u8], recipients: &Recipients) -> Result<Vec<u8>> {
     let frames: Vec<_> = data.chunks(FRAME_BYTES).map(<[u8]>::to_vec).collect();
     let mut compressor = FrameCompressor::new(Compression::default())?;
-    seal_frames(frames, &mut compressor, recipients)
+    seal_frames(frames, &mut compressor, recipients, Vec::new(), drop)
 }
 
 /// What went through an [`encode`].

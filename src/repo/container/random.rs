@@ -19,10 +19,33 @@ pub struct Frames<P> {
     what: String,
 }
 
-/// Decrypts a whole object of `size` bytes. Nothing of it may be used before the caller has compared what it read.
-pub fn decrypt_whole(input: impl BufRead, size: u64, keys: &Keyring, what: &str) -> Result<Vec<u8>> {
-    let mut plain = Vec::with_capacity(size as usize);
-    decrypt(input, keys, what)?.read_to_end(&mut plain).map_err(|e| unread(what, e))?;
+/// Decrypts a whole object of `size` bytes into `plain`, whatever that held. Nothing of it may be used before the caller has
+/// compared what was read.
+pub fn decrypt_whole(
+    input: impl BufRead,
+    size: u64,
+    keys: &Keyring,
+    what: &str,
+    mut plain: Vec<u8>,
+) -> Result<Vec<u8>> {
+    let mut decrypted = decrypt(input, keys, what)?;
+    // A plaintext is shorter than its object. What the buffer held needs no zeroing, nor a second buffer beside it.
+    let size = size as usize;
+    if plain.capacity() < size {
+        plain = Vec::new();
+        plain.reserve_exact(size);
+    }
+    plain.resize(plain.len().max(size), 0);
+    let mut filled = 0;
+    while filled < plain.len() {
+        match decrypted.read(&mut plain[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(unread(what, e)),
+        }
+    }
+    plain.truncate(filled);
     Ok(plain)
 }
 
@@ -57,6 +80,10 @@ impl<P: Read + Seek> Frames<P> {
         Ok(Frames { plain, starts, data_bytes: data_at, decoder, compressed: Vec::new(), what: what.to_owned() })
     }
 
+    pub fn into_plain(self) -> P {
+        self.plain
+    }
+
     pub fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
@@ -75,8 +102,8 @@ impl<P: Read + Seek> Frames<P> {
         self.starts[number].1
     }
 
-    /// The data of one frame.
-    pub fn frame(&mut self, number: usize) -> Result<Vec<u8>> {
+    /// Puts the data of one frame into `data`.
+    pub fn frame(&mut self, number: usize, data: &mut Vec<u8>) -> Result<()> {
         let Some(&(at, _, frame)) = self.starts.get(number) else {
             return Err(damaged(&self.what, "a chunk is said to be beyond its end"));
         };
@@ -85,14 +112,13 @@ impl<P: Read + Seek> Frames<P> {
             .seek(SeekFrom::Start(at))
             .and_then(|_| self.plain.read_exact(&mut self.compressed))
             .map_err(|e| unread(&self.what, e))?;
-        let data = self
-            .decoder
-            .decompress(&self.compressed, frame.data as usize)
-            .map_err(|e| damaged(&self.what, e.to_string()))?;
+        data.clear();
+        data.reserve_exact(frame.data as usize);
+        self.decoder.decompress_to_buffer(&self.compressed, data).map_err(|e| damaged(&self.what, e.to_string()))?;
         if data.len() != frame.data as usize {
-            return Err(damaged(&self.what, "a frame is shorter than its seek table says"));
+            return Err(damaged(&self.what, "a frame has another length than its seek table says"));
         }
-        Ok(data)
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::repo::{Repository, names};
 use crate::store::{Key, Store};
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,9 +33,8 @@ impl PackSource<'_> {
     }
 
     /// A pack whose whole object was compared with its hash.
-    pub fn whole(&self, pack: &PackInfo) -> Result<Frames<Cursor<Vec<u8>>>> {
-        let pin = self.pin(pack);
-        open_pack(self.repository, &pin, self.keys)
+    pub fn whole(&self, pack: &PackInfo, buffer: Vec<u8>) -> Result<Frames<Cursor<Vec<u8>>>> {
+        open_pack(self.repository, &self.pin(pack), self.keys, buffer)
     }
 
     /// A pack of which only parts are fetched: their authenticity is that of the chunk ids.
@@ -52,10 +52,15 @@ impl PackSource<'_> {
     }
 }
 
-/// Opens a pack as a whole: the object is hashed while it is decrypted, so that it is in memory once.
-pub fn open_pack(repository: &Repository, pin: &Pin, keys: &Keyring) -> Result<Frames<Cursor<Vec<u8>>>> {
+/// Opens a pack as a whole: the object is hashed while it is decrypted, so that it is in memory once, in `buffer`.
+pub fn open_pack(
+    repository: &Repository,
+    pin: &Pin,
+    keys: &Keyring,
+    buffer: Vec<u8>,
+) -> Result<Frames<Cursor<Vec<u8>>>> {
     let (input, passed) = Counted::open(repository, pin)?;
-    let plain = match random::decrypt_whole(input, pin.size, keys, pin.key.as_str()) {
+    let plain = match random::decrypt_whole(input, pin.size, keys, pin.key.as_str(), buffer) {
         Ok(plain) => plain,
         // That the object is not what was written says more than where decrypting it stopped.
         Err(failure) if failure.kind() == Kind::Verification => {
@@ -70,39 +75,63 @@ pub fn open_pack(repository: &Repository, pin: &Pin, keys: &Keyring) -> Result<F
 /// Copies chunks out of frames, remembering the frame it is in: neighbours come cheap.
 pub struct Cutter<P> {
     frames: Frames<P>,
-    current: Option<(usize, Vec<u8>)>,
+    current: Option<usize>,
+    data: Vec<u8>,
+    /// A chunk that is in more than one frame.
     chunk: Vec<u8>,
 }
 
 impl<P: Read + Seek> Cutter<P> {
     pub fn new(frames: Frames<P>) -> Self {
-        Cutter { frames, current: None, chunk: Vec::new() }
+        Cutter { frames, current: None, data: Vec::new(), chunk: Vec::new() }
     }
 
     /// The bytes of a chunk, once their id is proven.
     pub fn chunk(&mut self, chunk: &ChunkInfo, id_key: &[u8; 32], pack: &dyn Fn() -> Key) -> Result<&[u8]> {
-        self.chunk.clear();
-        let mut at = u64::from(chunk.offset);
-        let end = at + u64::from(chunk.length);
-        while at < end {
-            let number = self.frames.frame_of(at)?;
-            if self.current.as_ref().is_none_or(|(n, _)| *n != number) {
-                self.current = Some((number, self.frames.frame(number)?));
-            }
-            let Some((_, data)) = &self.current else { break };
-            let start = self.frames.data_start(number);
-            let from = (at - start) as usize;
-            let to = ((end - start) as usize).min(data.len());
-            self.chunk.extend_from_slice(&data[from..to]);
-            at = start + to as u64;
-        }
-        if blake3::keyed_hash(id_key, &self.chunk) != blake3::Hash::from_bytes(chunk.id) {
+        let at = u64::from(chunk.offset);
+        let range = self.enter(at)?;
+        let wanted = chunk.length as usize;
+        let bytes = if wanted <= range.len() {
+            &self.data[range.start..range.start + wanted]
+        } else {
+            self.join(at, wanted)?;
+            &self.chunk[..]
+        };
+        if blake3::keyed_hash(id_key, bytes) != blake3::Hash::from_bytes(chunk.id) {
             return Err(Failure::new(
                 Kind::Verification,
                 format!("{} is damaged: a chunk in it is not what was written", pack()),
             ));
         }
-        Ok(&self.chunk)
+        Ok(bytes)
+    }
+
+    /// Decodes the frame that holds the byte at `at`, and tells where in it that byte and what follows is.
+    fn enter(&mut self, at: u64) -> Result<Range<usize>> {
+        let number = self.frames.frame_of(at)?;
+        if self.current != Some(number) {
+            self.current = None;
+            self.frames.frame(number, &mut self.data)?;
+            self.current = Some(number);
+        }
+        Ok((at - self.frames.data_start(number)) as usize..self.data.len())
+    }
+
+    fn join(&mut self, from: u64, length: usize) -> Result<()> {
+        self.chunk.clear();
+        self.chunk.reserve(length);
+        while self.chunk.len() < length {
+            let range = self.enter(from + self.chunk.len() as u64)?;
+            let some = range.len().min(length - self.chunk.len());
+            self.chunk.extend_from_slice(&self.data[range.start..range.start + some]);
+        }
+        Ok(())
+    }
+}
+
+impl Cutter<Cursor<Vec<u8>>> {
+    fn into_buffer(self) -> Vec<u8> {
+        self.frames.into_plain().into_inner()
     }
 }
 
@@ -122,11 +151,13 @@ pub fn for_each(
     std::thread::scope(|scope| {
         for _ in 0..workers.min(jobs.len()) {
             scope.spawn(|| {
+                // Kept from pack to pack: the kernel has to zero fresh memory.
+                let mut buffer = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let Some((pack, chunks)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                    let result = cancel
-                        .check()
-                        .and_then(|()| one_pack(source, &index.packs[*pack as usize], chunks, &stop, take));
+                    let result = cancel.check().and_then(|()| {
+                        one_pack(source, &index.packs[*pack as usize], chunks, &mut buffer, (&stop, take))
+                    });
                     if let Err(failure) = result {
                         stop.store(true, Ordering::Relaxed);
                         first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
@@ -161,20 +192,22 @@ fn one_pack(
     source: &PackSource<'_>,
     pack: &PackInfo,
     chunks: &[(u64, ChunkInfo)],
-    stop: &AtomicBool,
-    take: Take<'_>,
+    buffer: &mut Vec<u8>,
+    to: (&AtomicBool, Take<'_>),
 ) -> Result<()> {
     let needed: u64 = chunks.iter().map(|(_, c)| u64::from(c.length)).sum();
     if needed * PARTIAL < pack.data {
-        cut(source, Cutter::new(source.partial(pack)?), pack, chunks, (stop, take))
-    } else {
-        cut(source, Cutter::new(source.whole(pack)?), pack, chunks, (stop, take))
+        return cut(source, &mut Cutter::new(source.partial(pack)?), pack, chunks, to);
     }
+    let mut cutter = Cutter::new(source.whole(pack, std::mem::take(buffer))?);
+    cut(source, &mut cutter, pack, chunks, to)?;
+    *buffer = cutter.into_buffer();
+    Ok(())
 }
 
 fn cut<P: Read + Seek>(
     source: &PackSource<'_>,
-    mut cutter: Cutter<P>,
+    cutter: &mut Cutter<P>,
     pack: &PackInfo,
     chunks: &[(u64, ChunkInfo)],
     (stop, take): (&AtomicBool, Take<'_>),
@@ -208,7 +241,10 @@ impl<'a> Sequence<'a> {
         let pack = &self.index.packs[chunk.pack as usize];
         let cutter = match &mut self.open {
             Some((number, cutter)) if *number == chunk.pack => cutter,
-            slot => &mut slot.insert((chunk.pack, Cutter::new(self.source.whole(pack)?))).1,
+            slot => {
+                let buffer = slot.take().map(|(_, cutter)| cutter.into_buffer()).unwrap_or_default();
+                &mut slot.insert((chunk.pack, Cutter::new(self.source.whole(pack, buffer)?))).1
+            }
         };
         self.data.clear();
         self.data.extend_from_slice(cutter.chunk(chunk, self.source.id_key, &|| self.source.pin(pack).key)?);

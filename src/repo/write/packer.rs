@@ -67,6 +67,8 @@ pub struct Packer {
     /// Stored since the last checkpoint.
     fresh: Vec<(PackInfo, Vec<ChunkInfo>)>,
     jobs: Option<Sender<Job>>,
+    /// Frames that were compressed, to be filled again: the kernel has to zero fresh memory.
+    emptied: Receiver<Vec<u8>>,
     results: Receiver<Result<(u32, PackInfo)>>,
     workers: Vec<JoinHandle<()>>,
     /// A pack could not be stored.
@@ -80,10 +82,12 @@ impl Packer {
         // No queue: a full pack waits in the hands of the reader, not in memory of its own.
         let (jobs, queue) = bounded::<Job>(0);
         let (answers, results) = unbounded();
+        let (empty, emptied) = unbounded();
         let workers = (0..settings.compression.workers.max(1))
             .map(|_| {
-                let (settings, queue, answers) = (settings.clone(), queue.clone(), answers.clone());
-                std::thread::spawn(move || work(&settings, &queue, &answers))
+                let (settings, queue, answers, empty) =
+                    (settings.clone(), queue.clone(), answers.clone(), empty.clone());
+                std::thread::spawn(move || work(&settings, &queue, &answers, &empty))
             })
             .collect();
         Packer {
@@ -94,6 +98,7 @@ impl Packer {
             in_flight: HashMap::new(),
             fresh: Vec::new(),
             jobs: Some(jobs),
+            emptied,
             results,
             workers,
             failed: false,
@@ -128,7 +133,7 @@ impl Packer {
             }
         };
         let chunk = ChunkInfo { id, pack: open.slot, offset: open.bytes as u32, length: bytes.len() as u32 };
-        open.append(bytes);
+        open.append(bytes, &self.emptied);
         open.chunks.push(chunk);
         let full = open.bytes >= if lane == Lane::Data { PACK_BYTES } else { CATALOGUE_PACK_BYTES };
         self.known.insert(short(&id), Place { pack: chunk.pack, offset: chunk.offset, length: chunk.length });
@@ -216,11 +221,11 @@ impl Drop for Packer {
 
 impl OpenPack {
     /// Frames are filled to the brim, without regard to chunks.
-    fn append(&mut self, mut bytes: &[u8]) {
+    fn append(&mut self, mut bytes: &[u8], emptied: &Receiver<Vec<u8>>) {
         self.bytes += bytes.len();
         while !bytes.is_empty() {
             if self.frames.last().is_none_or(|f| f.len() == FRAME_BYTES) {
-                self.frames.push(Vec::with_capacity(FRAME_BYTES));
+                self.frames.push(emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(FRAME_BYTES)));
             }
             let frame = self.frames.last_mut().expect("one was just pushed");
             let (now, later) = bytes.split_at(bytes.len().min(FRAME_BYTES - frame.len()));
@@ -234,11 +239,18 @@ fn short(id: &[u8; 32]) -> [u8; 16] {
     id[..16].try_into().expect("a slice of 16 bytes")
 }
 
-fn work(settings: &PackSettings, queue: &Receiver<Job>, answers: &Sender<Result<(u32, PackInfo)>>) {
+fn work(
+    settings: &PackSettings,
+    queue: &Receiver<Job>,
+    answers: &Sender<Result<(u32, PackInfo)>>,
+    empty: &Sender<Vec<u8>>,
+) {
     let mut compressor = encode::FrameCompressor::new(settings.compression);
+    // Kept from pack to pack, for the same reason as frames.
+    let mut buffer = Vec::new();
     for (slot, frames) in queue {
         let result = match &mut compressor {
-            Ok(compressor) => store_pack(settings, compressor, frames).map(|pack| (slot, pack)),
+            Ok(compressor) => store_pack(settings, compressor, frames, (empty, &mut buffer)).map(|pack| (slot, pack)),
             Err(e) => Err(Failure::failed(e.full())),
         };
         if answers.send(result).is_err() {
@@ -251,17 +263,28 @@ fn store_pack(
     settings: &PackSettings,
     compressor: &mut encode::FrameCompressor,
     frames: Vec<Vec<u8>>,
+    (empty, buffer): (&Sender<Vec<u8>>, &mut Vec<u8>),
 ) -> Result<PackInfo> {
     let data = frames.iter().map(|f| f.len() as u64).sum();
-    let object = encode::seal_frames(frames, compressor, &settings.recipients)?;
+    let emptied = |mut frame: Vec<u8>| {
+        frame.clear();
+        // The packer has ended: nobody needs it.
+        let _ = empty.send(frame);
+    };
+    let object = encode::seal_frames(frames, compressor, &settings.recipients, std::mem::take(buffer), emptied)?;
     let sha256 = names::sha256(&object);
     let size = object.len() as u64;
-    match settings.store.put_new(&names::pack(&settings.writer, &sha256), Bytes::from(object), settings.retain.as_ref())
-    {
+    let object = Bytes::from(object);
+    match settings.store.put_new(&names::pack(&settings.writer, &sha256), object.clone(), settings.retain.as_ref()) {
         // The name is the hash of the content: what is there is the same.
         Ok(()) | Err(StoreError::Exists(_)) => {}
         Err(e) => return Err(e.into()),
     }
     durable::crash_point("backup:pack-stored");
+    // A store that still holds it keeps it.
+    if let Ok(mut object) = object.try_into_mut() {
+        object.clear();
+        *buffer = object.into();
+    }
     Ok(PackInfo { sha256, size, data })
 }

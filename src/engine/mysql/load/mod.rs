@@ -3,9 +3,10 @@
 //!
 //! New databases hold a table [`UNFINISHED`] until they are whole; when a restore fails they are dropped again. A live
 //! database is made under another name and swapped in (`live.rs`). Order: tables, rows by several clients at once,
-//! counts compared, then users, routines, views, triggers, events, grants.
+//! indexes, counts compared, then users, routines, views, triggers, events, grants.
 
 mod definitions;
+mod indexes;
 mod live;
 mod rows;
 
@@ -19,6 +20,7 @@ use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, fingerprin
 use crate::engine::{LoadRun, Loaded, Naming, Origin, Part, Target};
 use crate::error::{Context as _, Failure, Kind, Result};
 use definitions::{Database, Definitions, using};
+use indexes::{Divided, Later};
 use rows::{Destination, Rows};
 use std::io::Read;
 
@@ -158,6 +160,8 @@ impl Load<'_> {
             Part::Table { table, .. } => Some(table.clone()),
             _ => None,
         };
+        let referred = indexes::referred(self.definitions.databases.iter().flat_map(|d| &d.tables));
+        let mut later = Vec::new();
         for (at, target) in targets.iter().enumerate() {
             let database = &self.definitions.databases[at];
             let mut script = format!("CREATE DATABASE {}", name(target)).into_bytes();
@@ -171,7 +175,16 @@ impl Load<'_> {
                 format!("CREATE TABLE {} (restore_goes_on_or_broke_off int);\n", name(UNFINISHED)).as_bytes(),
             );
             for table in &database.tables {
-                script.extend_from_slice(&table.script);
+                let part = format!("{}.{}", name(&database.name), name(&table.name));
+                let rows = self.origin.fingerprint().parts.get(&part).map_or(0, |part| part.count);
+                match indexes::divide(table, rows, &referred) {
+                    Some(Divided { script: beginning, later: additions }) => {
+                        script.extend_from_slice(&beginning);
+                        let (target, table) = (target.clone(), table.name.clone());
+                        later.push(Later { target, table, additions, rows });
+                    }
+                    None => script.extend_from_slice(&table.script),
+                }
             }
             self.feed(script)?;
             destinations.push(Destination {
@@ -183,6 +196,7 @@ impl Load<'_> {
         let rows =
             Rows { client: self.client, destinations: &destinations, log_off: self.log_off, context: self.run.context };
         let bytes = rows.load(&mut self.origin.stream(DUMP)?)?;
+        self.add_indexes(later)?;
         crate::durable::crash_point("restore:data-written");
         let warnings = self.compare(targets, session)?;
         let items = self.definitions.databases.iter().map(|d| d.tables.len() as u64).sum();

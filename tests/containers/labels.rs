@@ -1,0 +1,122 @@
+//! What labels bring into a policy, what they cannot, and what is said of those without effect.
+
+use crate::cli::{Bkp, read_database, write_database};
+use crate::support::docker::engine::docker;
+use crate::support::docker::{Container, Kind, image};
+use crate::support::supervisor::Supervisor;
+use crate::{Leftover, PART, mountpoint, unique};
+use std::ffi::OsStr;
+
+#[test]
+fn labels_choose_a_policy_and_a_name_and_nothing_else() {
+    let policy = unique("policy");
+    let (shop, cart, files) = (unique("shop"), unique("cart"), unique("files"));
+    let closed = unique("closed");
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "pw-in-a-file").unwrap();
+    let mounted = format!("{}:/run/shop-password:ro", secret.path().display());
+    let started = crate::support::docker::start_all(
+        PART,
+        [
+            Container::mariadb()
+                .label("bkp.policy", &policy)
+                .label("bkp.source", &shop)
+                .password("pw-in-a-file")
+                .env("MYSQL_DATABASE", "shop")
+                .env("MYSQL_ROOT_PASSWORD_FILE", "/run/shop-password")
+                .volume(&mounted),
+            Container::redis()
+                .label("bkp.policy", &policy)
+                .label("bkp.source", &cart)
+                .label("bkp.keep", "1")
+                .label("bkp.command", "rm -rf /"),
+            Container::valkey().label("bkp.policy", &closed),
+            Container::postgres().label("bkp.policy", &policy).label("bkp.ignore", "true"),
+        ],
+    );
+    let Some([database, cache, outside, left_out]) = started else { return };
+    database.query("shop", "create table goods (name text); insert into goods values ('pears')");
+    cache.query("0", "SET basket three");
+    let _volume = Leftover(files.clone());
+    docker(&["volume", "create", "--label", &format!("bkp.policy={policy}"), &files]);
+    std::fs::write(mountpoint(&files).join("letter.txt"), "dear").unwrap();
+    write_database(&mountpoint(&files).join("app.db"), &["one"]);
+
+    let host = Bkp::with_repository();
+    let password = host.write("secrets/cart", cache.password());
+    let taking = format!(
+        "policy: {policy}\nlabels:\n  own_accounts: true\n  redis: {{ password_file: {} }}\n",
+        password.display()
+    );
+    host.configure("", &taking);
+    let app = host.path("app.db");
+    write_database(&app, &["two"]);
+    let other = format!("policy: {closed}\nsources: {{ app: {{ sqlite: {{ path: {} }} }} }}\n", app.display());
+    host.add_policy("closed.yaml", &other);
+
+    let backup = host.run(&["backup", "--json"]).expect_code(3);
+    backup.says(&[
+        &format!("container {}: the label bkp.keep means nothing", cache.name()),
+        &format!("container {}: the label bkp.command means nothing", cache.name()),
+        &format!("container {}: its label names the policy {closed}, which takes nothing in by label", outside.name()),
+        &format!("container {}: it says both bkp.policy and bkp.ignore", left_out.name()),
+    ]);
+    let document = backup.document();
+    let mut sources: Vec<_> =
+        document["points"].as_array().unwrap().iter().map(|p| p["source"].as_str().unwrap().to_owned()).collect();
+    sources.sort();
+    let mut expected = vec!["app".to_owned(), shop.clone(), cart.clone(), files.clone(), format!("{files}-app")];
+    expected.sort();
+    assert_eq!(sources, expected, "{document}");
+    assert!(document["label_remarks"].as_array().unwrap().len() >= 4, "{document}");
+    assert!(!backup.stderr.contains("pw-in-a-file"), "a password is told");
+
+    let show = host.json(&["show", &shop]);
+    assert_eq!(show["image"]["digest"], database.inspect("{{.Image}}"), "{show}");
+    assert!(show["image"]["name"].as_str().unwrap().starts_with("bkp-test/mariadb"), "{show}");
+
+    host.ok_with_key(&["restore", &format!("{files}-app"), "--to", "restored.db"]);
+    assert_eq!(read_database(&host.path("restored.db")), ["one"]);
+    let restored = host.run_with_key(&["restore", &shop, "--database", "shop", "--as", "again"]);
+    assert!([0, 3].contains(&restored.code), "{}", restored.stderr);
+    assert_eq!(database.query("again", "select name from goods"), "pears");
+
+    let found = host.run(&["discover"]);
+    assert!(found.stdout.contains(&format!("{shop} (policy {policy})")), "{}", found.stdout);
+    found.says(&["bkp.keep means nothing", "takes nothing in by label"]);
+}
+
+#[test]
+fn a_label_that_nobody_allowed_brings_nothing_and_is_told() {
+    let policy = unique("policy");
+    let wanted = Container::redis().label("bkp.policy", &policy);
+    let Some(container) = wanted.start(PART) else { return };
+    let host = Bkp::with_repository();
+    let app = host.path("app.db");
+    write_database(&app, &["one"]);
+    host.configure("", &format!("policy: {policy}\nsources: {{ app: {{ sqlite: {{ path: {} }} }} }}\n", app.display()));
+    host.run(&["backup"]).expect_code(3).says(&[container.name(), "takes nothing in by label"]);
+    assert_eq!(host.points(container.name()).len(), 0);
+    host.ok(&["backup", "app"]);
+}
+
+#[test]
+fn a_server_without_an_account_in_the_policy_is_told_and_not_tried() {
+    let policy = unique("policy");
+    let wanted = Container::redis().label("bkp.policy", &policy);
+    let Some(container) = wanted.start(PART) else { return };
+    let client = unique("client");
+    let _client = Supervisor::new("docker rm -fv \"$1\"", &[OsStr::new(&client)]);
+    let label = format!("bkp.policy={policy}");
+    let labels = ["--label", "bkp-test=1", "--label", &label, "--name", &client];
+    docker(&[&["run", "--detach", "--entrypoint", "sleep"][..], &labels, &[&image(Kind::Redis), "1000"]].concat());
+    let host = Bkp::with_repository();
+    host.configure("", &format!("policy: {policy}\nlabels: {{ own_accounts: false }}\n"));
+    let ran = host.run(&["backup"]);
+    ran.says(&[
+        &format!("container {}: the policy {policy} has no account for it: add `redis:`", container.name()),
+        &format!("container {client}: it is no database server that bkp knows"),
+        "runs sleep, not redis-server",
+    ]);
+    assert_eq!(ran.code, 2, "nothing is left to back up");
+}
