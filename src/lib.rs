@@ -4,8 +4,8 @@
 //!
 //! | layer | modules | is |
 //! |---|---|---|
-//! | 0 | [`error`], [`durable`] | failures with kind, hint and exit code; the one place that renames files |
-//! | 1 | [`secret`], [`event`] | secrets and references to them; what a run tells while it goes |
+//! | 0 | [`error`], [`durable`], [`backoff`] | failures with kind, hint and exit code; the one place that renames files; how long to try again |
+//! | 1 | [`secret`], [`event`] | secrets, references to them, and Vault; what a run tells while it goes |
 //! | 2 | [`store`], [`exec`] | objects in a directory or S3; commands on the host or inside a container |
 //! | 3 | [`repo`], [`engine`] | the on-store format; the dump plug-ins. Neither imports the other |
 //! | 4 | [`policy`] | configuration, validated |
@@ -16,6 +16,7 @@
 //! `repo::commit` writes the signed point last. Back: `job::restore::plan` chooses the point, `repo::read` opens and
 //! verifies it, `engine.load` puts it into a new target. The format is in `docs/FORMAT.md`.
 
+pub mod backoff;
 pub mod cli;
 pub mod durable;
 pub mod engine;

@@ -99,9 +99,12 @@ fn the_examples_load_together() {
             "labelled.yaml",
             "microservices-mysql.yaml",
             "swarm-redis-sentinel.yaml",
+            "vault.yaml",
         ]
     );
-    let files: Vec<_> = examples.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    // That one needs a part of the main file which is a comment there.
+    let together = examples.iter().filter(|(name, _)| name != "vault.yaml");
+    let files: Vec<_> = together.map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let host = Host::with(&files);
     insta::assert_snapshot!("examples", host.shown());
     assert_eq!(host.load().unwrap().warnings, Vec::<String>::new());
@@ -117,10 +120,85 @@ fn the_bucket_in_the_example_loads_too() {
     insta::assert_snapshot!(Host::with(&[("bkp.yaml", &yaml)]).shown());
 }
 
+/// The main file of the examples with what it says of Vault, which is a comment there.
+fn main_with_vault() -> String {
+    let (_, text) = examples().into_iter().find(|(name, _)| name == "bkp.yaml").unwrap();
+    let (_, section) = text.split_once("# vault:\n").unwrap();
+    let block = section.lines().take_while(|line| line.starts_with("#   "));
+    let vault = block.fold("vault:\n".to_string(), |yaml, line| format!("{yaml}{}\n", &line[2..]));
+    format!("timezone: UTC\nrepository: {{ url: /srv/backup }}\n{vault}")
+}
+
+#[test]
+fn the_example_with_vault_loads_with_its_main_file() {
+    let (_, policy) = examples().into_iter().find(|(name, _)| name == "vault.yaml").unwrap();
+    let host = Host::with(&[("bkp.yaml", &main_with_vault()), ("vault.yaml", &policy)]);
+    insta::assert_snapshot!(host.shown());
+    let references: Vec<_> = host.load().unwrap().secrets();
+    assert_eq!(references.len(), 3);
+    assert_eq!(references[0].0.to_string(), "ref+vault://kv/ledger/postgres#/password");
+}
+
+#[test]
+fn references_to_a_vault_that_nobody_named() {
+    let policy = "policy: a\nsources:\n  x: { mysql: { host: h, password: 'ref+vault://kv/x#/password' } }\n";
+    insta::assert_snapshot!(problems_of(policy));
+}
+
+#[test]
+fn references_that_lead_nowhere() {
+    let line = |name: &str, reference: &str| format!("  {name}: {{ redis: {{ host: h, password: '{reference}' }} }}\n");
+    let lines = [
+        line("field", "ref+vault://kv/x"),
+        line("mount", "ref+vault://x#/password"),
+        line("slash", "ref+vault:///kv/x#/password"),
+        line("version", "ref+vault://kv/x?version=last#/password"),
+        line("docker", "ref+docker-secret://"),
+        line("scheme", "ref+valt://kv/x#/password"),
+    ];
+    let policy = format!("policy: a\nsources:\n{}", lines.concat());
+    insta::assert_snapshot!(Host::with(&[("bkp.yaml", &main_with_vault()), ("a.yaml", &policy)]).problems());
+}
+
+#[test]
+fn a_vault_that_is_not_described_well() {
+    let table = [
+        "vault: { approle: { role_id: x } }\n",
+        "vault: { address: vault.example:8200 }\n",
+        "vault: { address: 'https://me:hunter2@vault.example' , token: hunter2 }\n",
+        "vault: { address: https://h, token: ref+env://T, userpass: { user: u } }\n",
+        "vault: { address: https://h, token: 'ref+vault://kv/x#/token' }\n",
+        "vault: { address: https://h, approle: { mount: auth/approle, wrapped: true } }\n",
+        "vault: { address: https://h, kubernetes: { mount: ../x }, client_key_file: /k }\n",
+        "vault: { address: https://h, userpass: { user: u }, namespace: 'a b' }\n",
+        "vault: { address: https://h, jwt: { role: '' } }\n",
+        "vault: { address: https://h, aprole: {} }\n",
+    ];
+    insta::assert_snapshot!(table.map(problems_of_main).join("\n----\n"));
+}
+
+#[test]
+fn every_way_into_vault_is_shown_with_its_references() {
+    let table = [
+        "approle: { role_id: 1b2c, secret_id_file: /s }",
+        "approle: { mount: team/approle, role_id: ref+cred://role }",
+        "token: ref+cred://vault-token",
+        "userpass: { user: bkp, password_file: /p }",
+        "kubernetes: { role: bkp }",
+        "jwt: { role: bkp, jwt: ref+env://JWT }",
+    ];
+    let shown = table.map(|way| {
+        let main = format!("timezone: UTC\nvault: {{ address: https://h, timeout: 5s, {way} }}\n");
+        Host::with(&[("bkp.yaml", &main)]).shown()
+    });
+    insta::assert_snapshot!(shown.join("\n----\n"));
+}
+
 #[test]
 fn the_settings_of_an_example_are_those_it_says() {
     let examples = examples();
-    let files: Vec<_> = examples.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let together = examples.iter().filter(|(name, _)| name != "vault.yaml");
+    let files: Vec<_> = together.map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let configuration = Host::with(&files).load().unwrap();
     let (policy, source) = configuration.source("tasks").unwrap();
     assert_eq!(policy.objectives.rpo.unwrap().as_secs(), 3600);

@@ -1,5 +1,7 @@
 //! `bkp doctor`: looks for what could keep backups from working, and says what to do about each.
 
+mod secrets;
+
 use super::Ran;
 use super::environment::Environment;
 use super::format::{self, count, size};
@@ -87,6 +89,7 @@ impl Arguments {
             Err(failure) => findings.failure("configuration", &failure),
         }
         leftovers(env, &mut findings);
+        secrets::examine(env, &mut findings);
         if let Err(failure) = places(env, &mut findings) {
             findings.failure("directories", &failure);
         }

@@ -16,13 +16,14 @@ use crate::repo::point::{Layout, Point};
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
-use crate::secret::SecretRef;
+use crate::secret::{SecretRef, Secrets};
 use crate::store::{self, Addressing, Location, Retain, Watch};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Options that every command understands.
 #[derive(clap::Args, Clone, Debug)]
@@ -70,7 +71,7 @@ pub struct StoreOptions {
     /// Certificates (PEM) to trust instead of the system's
     #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
     pub ca_file: Option<PathBuf>,
-    /// How long to try again while the store does not answer, such as 30s [env: BKP_PATIENCE] [default: 15m]
+    /// How long to try again while the store, or Vault, does not answer, such as 30s [env: BKP_PATIENCE] [default: 15m]
     #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", help_heading = "S3 options")]
     pub patience: Option<String>,
 }
@@ -85,6 +86,7 @@ pub struct Environment {
     bar: SharedBar,
     paths: OnceCell<Paths>,
     configuration: OnceCell<Configuration>,
+    secrets: OnceCell<Secrets>,
     live: OnceCell<Live>,
 }
 
@@ -137,6 +139,7 @@ impl Environment {
             bar: SharedBar::default(),
             paths: OnceCell::new(),
             configuration: OnceCell::new(),
+            secrets: OnceCell::new(),
             live: OnceCell::new(),
         }
     }
@@ -158,6 +161,30 @@ impl Environment {
             self.output.warn(warning);
         }
         Ok(self.configuration.get_or_init(|| loaded))
+    }
+
+    /// Who reads secrets, for as long as this process lives.
+    pub fn secrets(&self) -> Result<&Secrets> {
+        if let Some(secrets) = self.secrets.get() {
+            return Ok(secrets);
+        }
+        let secrets = match self.configuration()?.vault.clone() {
+            None => Secrets::default(),
+            Some(mut vault) => {
+                if let Some(patience) = self.patience()? {
+                    vault.budget = vault.budget.lasting(patience);
+                }
+                let cancel = self.cancel.clone();
+                Secrets::with_vault(vault, &self.paths()?.state, move || cancel.check().is_err())
+            }
+        };
+        Ok(self.secrets.get_or_init(|| secrets))
+    }
+
+    fn patience(&self) -> Result<Option<Duration>> {
+        let Some(text) = &self.globals.store.patience else { return Ok(None) };
+        let wrong = |wrong| Failure::usage(format!("`{text}` is no patience: {wrong}")).hint("--patience 5m");
+        policy::duration(text).map(Some).map_err(wrong)
     }
 
     /// Asks the container engine, where a policy takes in what is labelled.
@@ -250,9 +277,8 @@ impl Environment {
         settings.endpoint = options.endpoint.clone().or(settings.endpoint);
         settings.region = options.region.clone().unwrap_or(settings.region);
         settings.ca_file = options.ca_file.clone().or(settings.ca_file);
-        if let Some(text) = &options.patience {
-            let patience = policy::duration(text)
-                .map_err(|wrong| Failure::usage(format!("`{text}` is no patience: {wrong}")).hint("--patience 5m"))?;
+        settings.secrets = self.secrets()?.clone();
+        if let Some(patience) = self.patience()? {
             settings.budget = settings.budget.lasting(patience);
         }
         Ok(settings)
@@ -281,6 +307,7 @@ impl Environment {
     /// The engine of a source of this host. A volume leaves out the repository and the directories of bkp itself.
     pub fn engine(&self, settings: &Settings) -> Result<Box<dyn Engine>> {
         let mut settings = settings.clone();
+        settings.read_secrets_with(self.secrets()?);
         if let Settings::Volume(volume) = &mut settings {
             let paths = self.paths()?;
             volume.apart = vec![paths.state.clone(), paths.cache.clone()];

@@ -8,6 +8,7 @@
 use crate::error::Result;
 use crate::event::Context;
 use crate::exec::docker::{Image, Quiet, WritingContainer};
+use crate::secret::{SecretRef, Secrets};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -52,6 +53,12 @@ pub trait Engine: Send + Sync {
     /// Whether, and how, [`Engine::writers`] are to stand still during a dump.
     fn quiesce(&self) -> Option<Quiet> {
         None
+    }
+
+    /// What this engine has to do without, such as a Vault that could be asked for the password: it goes on with what is in
+    /// memory, and the run ends with exit code 3.
+    fn degraded(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Dumps everything into `sink`. `Ok` only when every check of this engine passed.
@@ -247,6 +254,22 @@ pub enum Settings {
 }
 
 impl Settings {
+    /// Who reads the passwords from now on.
+    pub fn read_secrets_with(&mut self, secrets: &Secrets) {
+        if let Some(server) = self.server_mut() {
+            server.secrets = secrets.clone();
+        }
+    }
+
+    /// The references to secrets that it needs.
+    pub fn secrets(&self) -> Vec<&SecretRef> {
+        let of_sentinel = match self {
+            Settings::Redis(settings) => settings.sentinel.as_ref().and_then(|sentinel| sentinel.password.as_ref()),
+            _ => None,
+        };
+        self.server().and_then(|server| server.password.as_ref()).into_iter().chain(of_sentinel).collect()
+    }
+
     /// The same server settings, to be changed.
     pub fn server_mut(&mut self) -> Option<&mut Server> {
         match self {

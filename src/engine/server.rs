@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::exec::docker::{Docker, Image};
 use crate::exec::{Exec, Place};
-use crate::secret::{Secret, SecretRef};
+use crate::secret::{Secret, SecretRef, Secrets};
 use std::path::PathBuf;
 
 /// Where a server is. Clients run in `place`; inside a container they speak to the server there unless `host` says otherwise.
@@ -19,6 +19,8 @@ pub struct Server {
     pub own_password: &'static [&'static str],
     /// Certificate authorities to trust, in PEM; with one, the connection must be encrypted and the certificate right.
     pub ca_file: Option<PathBuf>,
+    /// Who reads the password.
+    pub secrets: Secrets,
 }
 
 impl Server {
@@ -49,12 +51,17 @@ impl Server {
     /// Reads the password, as late as possible.
     pub fn password(&self) -> Result<Option<Secret>> {
         match (&self.password, &self.place) {
-            (Some(reference), _) => reference.resolve().map(Some),
+            (Some(reference), _) => self.secrets.read(reference).map(Some),
             (None, Place::Container(selector)) if !self.own_password.is_empty() => {
                 Docker::connect()?.find(selector)?.secret(self.own_password)
             }
             (None, _) => Ok(None),
         }
+    }
+
+    /// Secrets that are used as they were some time ago, for people.
+    pub fn degraded(&self) -> Vec<String> {
+        self.secrets.degraded_of(&self.password)
     }
 
     /// Address of the server for a client inside this process.

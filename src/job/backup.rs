@@ -122,6 +122,7 @@ impl Backup<'_> {
         let expected = previous.as_ref().map(|p| p.bytes);
         dumped.warnings.extend(anomaly(expected, session.bytes()));
         dumped.notes.extend(session.notes());
+        dumped.warnings.extend(self.engine.degraded());
         let (warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
         let point = session.commit(self.draft(dumped, image, now)?)?;
         if let Err(failure) = self.keep_memory(&run.next_memory, &point, previous.as_ref()) {

@@ -385,7 +385,7 @@ impl Restore<'_> {
         if let Some(held) = held {
             held.release()?;
         }
-        warnings.extend(loaded.warnings.iter().cloned());
+        warnings.extend(loaded.warnings.iter().cloned().chain(self.engine.degraded()));
         for text in &warnings {
             context.events.emit(&Event::Warning { source: point.source.clone(), text: text.clone() });
         }

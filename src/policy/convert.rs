@@ -154,7 +154,12 @@ impl Reader<'_> {
         }
         let reference = reference.as_ref()?;
         match reference.value.as_deref()?.parse() {
-            Ok(secret) => Some(secret),
+            Ok(secret) => {
+                if matches!(secret, SecretRef::Vault(_)) {
+                    self.wants_vault.borrow_mut().get_or_insert(reference.place);
+                }
+                Some(secret)
+            }
             // The message never holds the value, but it may hold the scheme of a reference that is not known.
             Err(message) if reference.value.as_deref().is_some_and(|v| v.starts_with("ref+")) => {
                 self.wrong(reference.place, message)

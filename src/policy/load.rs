@@ -21,8 +21,13 @@ pub fn load(paths: &Paths) -> Result<Configuration, Problems> {
 
 /// The same with variables from elsewhere.
 pub fn load_with(paths: &Paths, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, Problems> {
-    let mut loading =
-        Loading { lookup: variable, configuration: Configuration::default(), problems: Vec::new(), seen: Vec::new() };
+    let mut loading = Loading {
+        lookup: variable,
+        configuration: Configuration::default(),
+        has_vault: false,
+        problems: Vec::new(),
+        seen: Vec::new(),
+    };
     loading.main_file(paths);
     for path in loading.policy_files(&paths.policies()) {
         loading.policy_file(&path);
@@ -55,6 +60,8 @@ pub fn one_source(text: &str) -> crate::error::Result<Settings> {
 struct Loading<'a> {
     lookup: Lookup<'a>,
     configuration: Configuration,
+    /// Perhaps with problems.
+    has_vault: bool,
     problems: Vec<Problem>,
     /// Names of policies and sources that are taken, and where.
     seen: Vec<(&'static str, String, Origin)>,
@@ -77,7 +84,10 @@ impl Loading<'_> {
             }
             self.configuration.repository =
                 main.repository.as_ref().and_then(|repository| reader.repository(repository));
+            self.configuration.vault = main.vault.as_ref().and_then(|vault| reader.vault(vault));
+            self.has_vault = main.vault.is_some();
         }
+        self.miss_vault(&reader);
         self.problems.append(&mut reader.problems.borrow_mut());
         self.remember_origins(&document, &node, &mut Vec::new());
     }
@@ -94,6 +104,7 @@ impl Loading<'_> {
         }
         let reader = Reader::new(&document);
         let parts = reader.policy(&reader.read::<raw::Policy>(&node));
+        self.miss_vault(&reader);
         self.problems.append(&mut reader.problems.borrow_mut());
         let Some(parts) = parts else { return };
         if let Some((name, place)) = &parts.name {
@@ -113,6 +124,15 @@ impl Loading<'_> {
             labels: parts.labels,
             sources: parts.sources.into_iter().map(|(source, _)| source).collect(),
         });
+    }
+
+    /// Notes the first reference of a file to a Vault that nobody named.
+    fn miss_vault(&self, reader: &Reader<'_>) {
+        if let Some(place) = reader.wants_vault.take().filter(|_| !self.has_vault) {
+            let help =
+                "write `vault: { address: https://vault.example:8200, … }` into the main file; see docs/VAULT.md";
+            reader.wrong_with_help::<()>(place, "nothing says where Vault is", help);
+        }
     }
 
     /// Notes a name that somebody else has already: points are found by it.

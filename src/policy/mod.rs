@@ -9,7 +9,7 @@ use crate::engine;
 use crate::error::{Failure, Result};
 use crate::exec::docker::Quiet;
 use crate::repo::point::Layout;
-use crate::secret::SecretRef;
+use crate::secret::{SecretRef, vault};
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
@@ -28,6 +28,7 @@ mod show;
 mod tree;
 mod values;
 mod variables;
+mod vaults;
 mod when;
 
 pub use adhoc::adhoc;
@@ -43,6 +44,8 @@ pub use when::When;
 #[derive(Clone, Debug)]
 pub struct Configuration {
     pub repository: Option<RepositorySettings>,
+    /// Where `ref+vault://` is read from.
+    pub vault: Option<vault::Settings>,
     pub timezone: TimeZone,
     pub memory: u64,
     pub policies: Vec<Policy>,
@@ -143,6 +146,7 @@ impl Default for Configuration {
     fn default() -> Self {
         Configuration {
             repository: None,
+            vault: None,
             timezone: TimeZone::system(),
             memory: crate::repo::DEFAULT_MEMORY,
             policies: Vec::new(),
@@ -175,6 +179,30 @@ impl Configuration {
         };
         let all = self.policies.iter().flat_map(|p| p.sources.iter().map(move |s| (p, s)));
         Ok(all.filter(|(policy, source)| wanted(policy, source)).collect())
+    }
+
+    /// Every reference to a secret, once, and what it is for.
+    pub fn secrets(&self) -> Vec<(SecretRef, String)> {
+        let of_repository = self.repository.iter().flat_map(|repository| {
+            let references = [&repository.access_key, &repository.secret_key, &repository.session_token];
+            references.into_iter().flatten().map(|reference| (reference.clone(), "repository".to_owned()))
+        });
+        let sources = self.policies.iter().flat_map(|policy| &policy.sources);
+        let of_sources = sources.flat_map(|source| {
+            source.settings.secrets().into_iter().map(|reference| (reference.clone(), source.name.clone()))
+        });
+        let of_labels = self.policies.iter().flat_map(|policy| {
+            let servers = policy.labels.iter().flat_map(|labels| &labels.servers);
+            servers.flat_map(|settings| settings.secrets()).map(|reference| (reference.clone(), policy.name.clone()))
+        });
+        let mut all: Vec<(SecretRef, String)> = Vec::new();
+        for (reference, user) in of_repository.chain(of_sources).chain(of_labels) {
+            match all.iter_mut().find(|(known, _)| *known == reference) {
+                Some((_, users)) => *users = format!("{users}, {user}"),
+                None => all.push((reference, user)),
+            }
+        }
+        all
     }
 
     /// The sources of a stack, of all policies that belong to it.

@@ -13,13 +13,15 @@ use serde::Deserialize;
 pub struct Main {
     /// Where backups are kept.
     pub repository: Option<Field<Repository>>,
+    /// The Vault that references `ref+vault://` are read from.
+    pub vault: Option<Field<Vault>>,
     /// Zone of schedules and of times without one, such as `America/Bogota`. Default: that of the host.
     pub timezone: Option<Field<String>>,
     /// How much memory a run may take, such as `256MiB`.
     pub memory: Option<Field<String>>,
 }
 
-/// Where backups are kept. Secrets are references: `ref+file:///path`, `ref+env://NAME`, `ref+cred://NAME`.
+/// Where backups are kept. Secrets are references: `ref+file:///path`, `ref+vault://PATH#/FIELD`, `ref+env://NAME`, `ref+cred://NAME`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Repository {
@@ -46,6 +48,83 @@ pub struct Repository {
     pub ca_file: Option<Field<String>>,
     /// Ask the store to refuse deletion for a time.
     pub object_lock: Option<Field<ObjectLock>>,
+}
+
+/// Where Vault is, and as whom to speak to it: exactly one of `approle`, `token`, `userpass`, `kubernetes` and `jwt`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vault {
+    /// Such as `https://vault.example:8200`.
+    pub address: Option<Field<String>>,
+    pub namespace: Option<Field<String>>,
+    /// Certificate authorities to trust, in PEM, instead of the system's.
+    pub ca_file: Option<Field<String>>,
+    /// Certificate (PEM) for a Vault that asks for one; its key is in `client_key_file`.
+    pub client_certificate_file: Option<Field<String>>,
+    pub client_key_file: Option<Field<String>>,
+    /// In which any call must be answered. Default: `10s`.
+    pub timeout: Option<Field<String>>,
+    pub approle: Option<Field<AppRole>>,
+    /// Reference to a token.
+    pub token: Option<Field<String>>,
+    /// File that holds a token.
+    pub token_file: Option<Field<String>>,
+    pub userpass: Option<Field<Userpass>>,
+    pub kubernetes: Option<Field<Kubernetes>>,
+    pub jwt: Option<Field<Jwt>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AppRole {
+    /// Where the method is mounted, below `auth/`. Default: `approle`.
+    pub mount: Option<Field<String>>,
+    /// The role id, or a reference to it.
+    pub role_id: Option<Field<String>>,
+    /// File that holds the role id.
+    pub role_id_file: Option<Field<String>>,
+    /// Reference to the secret id.
+    pub secret_id: Option<Field<String>>,
+    /// File that holds the secret id.
+    pub secret_id_file: Option<Field<String>>,
+    /// What is referred to is a wrapping token: it is unwrapped once, and the secret id is kept in the state directory.
+    pub wrapped: Option<Field<bool>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Userpass {
+    /// Where the method is mounted, below `auth/`. Default: `userpass`.
+    pub mount: Option<Field<String>>,
+    pub user: Option<Field<String>>,
+    /// Reference to the password.
+    pub password: Option<Field<String>>,
+    /// File that holds the password.
+    pub password_file: Option<Field<String>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kubernetes {
+    /// Where the method is mounted, below `auth/`. Default: `kubernetes`.
+    pub mount: Option<Field<String>>,
+    /// The role of Vault that the service account is bound to.
+    pub role: Option<Field<String>>,
+    /// File that holds the token of the service account. Default: where a pod has it.
+    pub jwt_file: Option<Field<String>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// Where the method is mounted, below `auth/`. Default: `jwt`.
+    pub mount: Option<Field<String>>,
+    /// Default: the one that Vault has for this method.
+    pub role: Option<Field<String>>,
+    /// Reference to the token.
+    pub jwt: Option<Field<String>>,
+    /// File that holds the token.
+    pub jwt_file: Option<Field<String>>,
 }
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]

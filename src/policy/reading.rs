@@ -29,11 +29,18 @@ pub struct Reader<'a> {
     pub problems: RefCell<Vec<Problem>>,
     /// Mappings with a key that nobody knows, by where they begin: it may be the misspelled one that is missing.
     misspelled: RefCell<Vec<usize>>,
+    /// The first reference to Vault.
+    pub wants_vault: RefCell<Option<Place>>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(document: &'a Document) -> Self {
-        Reader { document, problems: RefCell::default(), misspelled: RefCell::default() }
+        Reader {
+            document,
+            problems: RefCell::default(),
+            misspelled: RefCell::default(),
+            wants_vault: RefCell::default(),
+        }
     }
 
     /// Notes that a mapping lacks a key, unless a key was noted there that may be meant to be it.

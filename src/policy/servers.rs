@@ -9,6 +9,7 @@ use crate::engine::{self, Server, mongo, mysql, postgres, redis};
 use crate::exec::Place;
 use crate::exec::docker::Selector;
 use crate::repo::point::Layout;
+use crate::secret::Secrets;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum ServerKind {
@@ -89,6 +90,7 @@ impl Reader<'_> {
             password: self.secret("password", &raw.password, &raw.password_file),
             own_password: &[],
             ca_file: self.text(&raw.ca_file, absolute),
+            secrets: Secrets::default(),
         };
         let databases = self.databases(&raw.databases);
         let exclude = self.databases(&raw.exclude);

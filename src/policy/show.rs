@@ -10,6 +10,7 @@ use crate::engine::redis::Method;
 use crate::engine::{Server, Settings, command};
 use crate::exec::Place;
 use crate::exec::docker::{Quiet, Selector};
+use crate::secret::vault::{self, Given, Login};
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -35,6 +36,9 @@ pub fn show(configuration: &Configuration) -> Shown {
     let mut showing = Showing { configuration, settings: Vec::new() };
     if let Some(repository) = &configuration.repository {
         showing.repository(repository);
+    }
+    if let Some(vault) = &configuration.vault {
+        showing.vault(vault);
     }
     showing.put(&["timezone"], &[], zone_text(&configuration.timezone));
     showing.put(&["memory"], &[], size_text(configuration.memory));
@@ -121,6 +125,47 @@ impl Showing<'_> {
             };
             self.put(&["repository", "object_lock", "mode"], &[], mode);
             self.put(&["repository", "object_lock", "keep"], &[], format!("{}d", lock.days));
+        }
+    }
+
+    fn vault(&mut self, vault: &vault::Settings) {
+        let text = |path: &std::path::PathBuf| path.display().to_string();
+        self.put(&["vault", "address"], &[], vault.address.as_str());
+        self.put_some(&["vault", "namespace"], &[], vault.namespace.as_deref());
+        self.put_some(&["vault", "ca_file"], &[], vault.ca_file.as_ref().map(text));
+        if let Some((certificate, key)) = &vault.client_certificate {
+            self.put(&["vault", "client_certificate_file"], &[], text(certificate));
+            self.put(&["vault", "client_key_file"], &[], text(key));
+        }
+        self.put(&["vault", "timeout"], &[], duration_text(vault.timeout));
+        match &vault.login {
+            Login::Token(token) => self.put(&["vault", "token"], &["token_file"], token.to_string()),
+            Login::AppRole { mount, role_id, secret_id, wrapped } => {
+                self.put(&["vault", "approle", "mount"], &[], mount.as_str());
+                let role_id = match role_id {
+                    Given::Here(text) => text.clone(),
+                    Given::Kept(reference) => reference.to_string(),
+                };
+                self.put(&["vault", "approle", "role_id"], &["role_id_file"], role_id);
+                let secret_id = secret_id.as_ref().map(ToString::to_string);
+                self.put_some(&["vault", "approle", "secret_id"], &["secret_id_file"], secret_id);
+                self.put(&["vault", "approle", "wrapped"], &[], *wrapped);
+            }
+            Login::Userpass { mount, user, password } => {
+                self.put(&["vault", "userpass", "mount"], &[], mount.as_str());
+                self.put(&["vault", "userpass", "user"], &[], user.as_str());
+                self.put(&["vault", "userpass", "password"], &["password_file"], password.to_string());
+            }
+            Login::Kubernetes { mount, role, jwt } => {
+                self.put(&["vault", "kubernetes", "mount"], &[], mount.as_str());
+                self.put(&["vault", "kubernetes", "role"], &[], role.as_str());
+                self.put(&["vault", "kubernetes", "jwt"], &["jwt_file"], jwt.to_string());
+            }
+            Login::Jwt { mount, role, jwt } => {
+                self.put(&["vault", "jwt", "mount"], &[], mount.as_str());
+                self.put_some(&["vault", "jwt", "role"], &[], role.as_deref());
+                self.put(&["vault", "jwt", "jwt"], &["jwt_file"], jwt.to_string());
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The one loop that tries again, the one limit on requests under way, and the one place in the program that sleeps.
+//! The one loop that tries again with a store, and the one limit on requests under way.
 //!
 //! [`Retrying`] wraps any store. Only what [`StoreError::transient`] calls so is tried again, with exponential back-off and
 //! full jitter, until the [`Budget`] is spent; then the last error comes out. A body that breaks is resumed where it broke.
@@ -7,6 +7,7 @@
 
 use super::outage::{Outages, Waiting, Watch};
 use super::{Entry, Head, Key, Retain, Retention, Store, StoreError, StoreResult, Upload};
+use crate::backoff::{chance, pause};
 use crate::error::Failure;
 use crate::event::Cancel;
 use bytes::Bytes;
@@ -14,45 +15,9 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long to try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// For one operation, or one stretch of a body without progress.
-    pub total: Duration,
-    /// The same as long as the store has never answered: a wrong host name is to be told soon.
-    pub first_contact: Duration,
-    /// Longest wait before the second try; doubles each time.
-    pub base: Duration,
-    /// No wait is longer.
-    pub cap: Duration,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Budget {
-            total: Duration::from_secs(15 * 60),
-            first_contact: Duration::from_secs(60),
-            base: Duration::from_millis(100),
-            cap: Duration::from_secs(20),
-        }
-    }
-}
-
-impl Budget {
-    /// Tries for so long; at first contact not longer than it would anyway.
-    pub fn lasting(self, total: Duration) -> Self {
-        Budget { total, first_contact: self.first_contact.min(total), ..self }
-    }
-
-    /// The wait after `failures` failures (at least 1). `chance` is in 0..=1: full jitter spreads over the whole span those
-    /// who failed together.
-    fn wait(&self, failures: u32, chance: f64) -> Duration {
-        let doubled = self.base.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-        doubled.min(self.cap).mul_f64(chance.clamp(0.0, 1.0))
-    }
-}
+pub use crate::backoff::Budget;
 
 pub struct Retrying {
     core: Arc<Core>,
@@ -132,22 +97,7 @@ impl Core {
         }
         let waiting = Waiting { failures: failures.count, spent, left: total.saturating_sub(spent) };
         self.outages.waits(&*self.store, &error, &waiting);
-        if self.sleep(wait) { Ok(()) } else { Err(error) }
-    }
-
-    /// False when a signal came.
-    fn sleep(&self, wait: Duration) -> bool {
-        let end = Instant::now() + wait;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if self.cancel.check().is_err() {
-                return false;
-            }
-            if left.is_zero() {
-                return true;
-            }
-            std::thread::sleep(left.min(Duration::from_millis(100)));
-        }
+        if pause(wait, &|| self.cancel.check().is_err()) { Ok(()) } else { Err(error) }
     }
 
     /// Is what is there what we wrote?
@@ -161,15 +111,6 @@ impl Core {
             Some(sha256) => Ok(sha256 == <[u8; 32]>::from(Sha256::digest(bytes))),
             None => Ok(super::read(&*self.store, key)? == bytes[..]),
         }
-    }
-}
-
-/// Evenly in 0..=1. Without randomness there is no jitter, which is no reason to fail.
-fn chance() -> f64 {
-    let mut bytes = [0u8; 4];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 1.0,
     }
 }
 
@@ -299,16 +240,7 @@ impl Drop for Permit<'_> {
 mod tests {
     use super::*;
     use crate::error::Kind;
-
-    #[test]
-    fn waits_grow_to_the_cap_and_are_spread_below_it() {
-        let budget = Budget::default();
-        let most: Vec<_> = (1..=9).map(|failures| budget.wait(failures, 1.0).as_millis()).collect();
-        assert_eq!(most, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 20000]);
-        assert_eq!(budget.wait(4_000_000, 1.0), budget.cap);
-        assert_eq!(budget.wait(9, 0.0), Duration::ZERO);
-        assert_eq!(budget.wait(3, 0.5), Duration::from_millis(200));
-    }
+    use std::time::Duration;
 
     #[test]
     fn the_limit_holds() {

@@ -10,7 +10,7 @@ use super::retry::{Budget, Retrying};
 use super::s3::S3;
 use super::{Key, Store, StoreError};
 use crate::error::{Failure, Kind, Result};
-use crate::secret::SecretRef;
+use crate::secret::{SecretRef, Secrets};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -46,6 +46,8 @@ pub struct Settings {
     pub access_key: Option<SecretRef>,
     pub secret_key: Option<SecretRef>,
     pub session_token: Option<SecretRef>,
+    /// Who reads them.
+    pub secrets: Secrets,
     /// Absent: by path when there is an endpoint.
     pub addressing: Option<Addressing>,
     /// Certificate authorities (PEM) to trust instead of the system's.
@@ -66,6 +68,7 @@ impl Settings {
             access_key: None,
             secret_key: None,
             session_token: None,
+            secrets: Secrets::default(),
             addressing: None,
             ca_file: None,
             capabilities: None,

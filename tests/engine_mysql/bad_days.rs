@@ -48,7 +48,7 @@ fn refused(settings: &Settings) -> Failure {
     let mut sink = MemorySink::new();
     let failure = dump_to(settings, &mut sink).unwrap_err();
     assert!(sink.streams.is_empty(), "{:?}", sink.streams.keys());
-    let password = settings.server.password.as_ref().unwrap().resolve().unwrap();
+    let password = settings.server.password().unwrap().unwrap();
     assert!(!format!("{failure:?} {} {:?}", failure.full(), failure.next_step()).contains(password.expose()));
     failure
 }

@@ -11,6 +11,7 @@ pub mod host;
 pub mod host_server;
 pub mod minio;
 pub mod supervisor;
+pub mod vault;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

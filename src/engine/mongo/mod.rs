@@ -73,6 +73,10 @@ impl Engine for Mongo {
         self.settings.server.location()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        self.settings.server.degraded()
+    }
+
     fn image(&self) -> Result<Option<Image>> {
         self.settings.server.image()
     }

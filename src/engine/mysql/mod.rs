@@ -110,6 +110,10 @@ impl Engine for Mysql {
         self.settings.server.location()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        self.settings.server.degraded()
+    }
+
     fn image(&self) -> Result<Option<Image>> {
         self.settings.server.image()
     }

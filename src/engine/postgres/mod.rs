@@ -59,6 +59,10 @@ impl Engine for Postgres {
         self.settings.server.location()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        self.settings.server.degraded()
+    }
+
     fn image(&self) -> Result<Option<Image>> {
         self.settings.server.image()
     }

@@ -67,6 +67,12 @@ impl Engine for Redis {
         "redis"
     }
 
+    fn degraded(&self) -> Vec<String> {
+        let server = &self.settings.server;
+        let of_sentinel = self.settings.sentinel.as_ref().and_then(|sentinel| sentinel.password.as_ref());
+        server.secrets.degraded_of(server.password.iter().chain(of_sentinel))
+    }
+
     fn location(&self) -> String {
         match &self.settings.sentinel {
             Some(sentinel) => {

@@ -58,7 +58,7 @@ fn asked(
         }
         None => (text, PORT),
     };
-    let password = sentinel.password.as_ref().map(|reference| reference.resolve()).transpose()?;
+    let password = sentinel.password.as_ref().map(|reference| settings.server.secrets.read(reference)).transpose()?;
     let mut connection = Connection::open(&at(host.trim_matches(['[', ']']), port), cancel)?;
     connection.authenticate(None, password.as_ref())?;
     let name = sentinel.master.as_bytes();

@@ -148,7 +148,7 @@ fn credentials(settings: &Settings) -> Result<Credentials> {
         )
     };
     let from = |reference: &Option<SecretRef>, variable: &str| match reference {
-        Some(reference) => reference.resolve().map(Some),
+        Some(reference) => settings.secrets.read(reference).map(Some),
         None => Ok(std::env::var(variable).ok().map(Secret::new)),
     };
     if settings.access_key.is_some() != settings.secret_key.is_some() {

@@ -1,0 +1,105 @@
+//! What `bkp doctor` wants to know of Vault. Each question is asked once, with the time-out of a call, or few times.
+
+use super::connection::{Call, Connection, Trouble};
+use super::token::Session;
+use super::told::{self, policy_line};
+use super::{Vault, VaultPath};
+use crate::error::{Failure, Kind, Result};
+use serde_json::{Value, json};
+use std::time::Duration;
+use vaultrs::api;
+
+/// What Vault says of itself, to anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub version: String,
+    pub initialized: bool,
+    pub sealed: bool,
+    pub standby: bool,
+}
+
+/// The token that bkp works with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFacts {
+    pub policies: Vec<String>,
+    /// How long it lasts without being renewed; `None` for ever.
+    pub lasts: Option<Duration>,
+    pub renewable: bool,
+    /// Given as it is, and not made by a login.
+    pub is_given: bool,
+}
+
+impl Vault {
+    pub fn health(&self) -> Result<Health> {
+        let connection = self.connection()?;
+        let speaker = connection.speaker(None)?;
+        let answer = self.insist(&self.settings.budget, || {
+            let speaker = speaker.clone();
+            let query = Some("standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200&drsecondarycode=200");
+            let call = Call { path: "sys/health".into(), query, body: None };
+            connection.ask(async move { api::exec_with_no_result(speaker.client(), call).await })
+        });
+        let answer: Value = answer.map_err(|trouble| told::outage(&self.settings, &trouble))?;
+        let is = |key: &str| answer[key] == true;
+        Ok(Health {
+            version: answer["version"].as_str().unwrap_or("of an unknown version").to_owned(),
+            initialized: is("initialized"),
+            sealed: is("sealed"),
+            standby: is("standby"),
+        })
+    }
+
+    /// Logs in, if need be.
+    pub fn token(&self) -> Result<TokenFacts> {
+        let (facts, _) = self.in_session(&self.settings.budget, |connection: &Connection, session: &Session| {
+            let speaker = session.speaker.clone();
+            connection.ask(async move { vaultrs::token::lookup_self(speaker.client()).await })
+        })?;
+        let facts = facts.map_err(|trouble| told::login(&self.settings, &trouble))?;
+        Ok(TokenFacts {
+            policies: facts.policies,
+            lasts: (facts.ttl > 0).then(|| Duration::from_secs(facts.ttl)),
+            renewable: facts.renewable.unwrap_or(false),
+            is_given: matches!(self.settings.login, super::Login::Token(_)),
+        })
+    }
+
+    /// Whether the token may read the secret, and whether the secret has the field: without its value leaving here.
+    pub fn may_read(&self, path: &VaultPath) -> Result<()> {
+        self.capabilities(path)?;
+        self.read(path, &self.settings.budget).map(drop).map_err(|refusal| refusal.failure)
+    }
+
+    fn capabilities(&self, path: &VaultPath) -> Result<()> {
+        let (answer, session) =
+            self.in_session(&self.settings.budget, |connection: &Connection, session: &Session| {
+                self.mount(connection, session, &path.path)?;
+                let speaker = session.speaker.clone();
+                let body = Some(json!({ "paths": [self.api_path(path)] }));
+                let call = Call { path: "sys/capabilities-self".into(), query: None, body };
+                connection.ask(async move { api::exec_with_result(speaker.client(), call).await })
+            })?;
+        let answer: Value = match answer {
+            Ok(answer) => answer,
+            // A token without the policy `default` may not ask; then reading alone decides.
+            Err(trouble) if trouble.status() == Some(403) => return Ok(()),
+            Err(trouble) => return Err(unexpected(&trouble)),
+        };
+        let api_path = self.api_path(path);
+        let capabilities: Vec<&str> =
+            answer[&api_path].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if capabilities.iter().any(|c| matches!(*c, "read" | "root")) {
+            return Ok(());
+        }
+        let have = session.policies.join(", ");
+        Err(Failure::new(
+            Kind::Key,
+            format!("the token (policies {have}) may not read {api_path} (for ref+vault://{path})"),
+        )
+        .hint(format!("Add to one of its policies: {}", policy_line(&api_path))))
+    }
+}
+
+fn unexpected(trouble: &Trouble) -> Failure {
+    Failure::failed(format!("Vault does not tell what the token may do: {}", trouble.words()))
+}
