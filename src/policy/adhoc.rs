@@ -2,8 +2,9 @@
 //!
 //! Without a name, one is made from the location, the same every time, because it names the series of points.
 
-use super::convert::{KINDS, default_stream, docker_volume_path};
+use super::convert::docker_volume_path;
 use super::problem::did_you_mean;
+use super::sources::{KINDS, default_stream};
 use super::{Source, values};
 use crate::engine::{Settings, command, sqlite, volume};
 use crate::error::{Context, Failure, Result};

@@ -25,6 +25,7 @@ mod raw;
 mod reading;
 mod servers;
 mod show;
+mod sources;
 mod tree;
 mod values;
 mod variables;
