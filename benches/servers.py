@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import time
@@ -102,6 +103,7 @@ MAKERS = {"mysql": tables, "mariadb": tables, "postgres": tables, "mongo": docum
 COLUMNS = """id BIGINT PRIMARY KEY {serial}, reference CHAR(26) NOT NULL, customer INT NOT NULL, state VARCHAR(12) NOT NULL,
 total DECIMAL(10,2) NOT NULL, created {time} NOT NULL, note TEXT NOT NULL"""
 SQL = "docker exec -i -e MYSQL_PWD=$PASSWORD $CONTAINER {client} -uroot"
+DOCUMENTDB = "docker exec -i $CONTAINER psql -XAtqU root postgres"
 PSQL = "docker exec -i $CONTAINER psql -XAtqU postgres"
 
 
@@ -134,8 +136,12 @@ def fill_postgres(home):
 
 
 def fill_mongo(home):
+    roles = '[{"role": "readWriteAnyDatabase", "db": "admin"}, {"role": "clusterAdmin", "db": "admin"}]'
+    user = f'{{"createUser": "app", "pwd": "{PASSWORD}-app", "roles": {roles}}}'
+    create = f"SELECT documentdb_api.create_user('{user}')"
+    yield f"{DOCUMENTDB} > /dev/null <<< {shlex.quote(create)}"
     for number in range(1, TABLES + 1):
-        yield f"docker exec -i $CONTAINER psql -XAtqU root postgres < {home}/orders_{number} > /dev/null"
+        yield f"{DOCUMENTDB} < {home}/orders_{number} > /dev/null"
 
 
 def fill_redis(home):
@@ -273,7 +279,12 @@ CONTENDERS = {
     "mariadb": mysql("mariadb", "mariadb-dump"),
     "postgres": postgres(),
     # Nobody has packaged MongoDB's tools for this: bkp is alone.
-    "mongo": {"bkp": bkp("mongo")},
+    "mongo": {
+        "bkp": {
+            **bkp("mongo"),
+            "forget": f"{DOCUMENTDB} -c \"SELECT documentdb_api.drop_database('restored')\" > /dev/null",
+        }
+    },
     "redis": {
         "bkp": bkp("redis", restored=False),
         "redis-cli --rdb + zstd -T2 + age": {
