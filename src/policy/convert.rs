@@ -5,13 +5,10 @@
 
 use super::problem::Place;
 use super::raw;
-use super::reading::{Field, Named, Reader, words};
-use super::servers::ServerKind;
+use super::reading::{Field, Reader};
+use super::sources;
 use super::values;
 use super::{Addressing, Keep, Labels, ObjectLock, Objectives, RepositorySettings, Source};
-use crate::engine::{self, command, sqlite, volume};
-use crate::exec::docker::Quiet;
-use crate::repo::point::Layout;
 use crate::secret::SecretRef;
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
@@ -199,7 +196,7 @@ impl Reader<'_> {
         }
         let name = self.text(&raw.policy, |text| values::name(text).map(|()| text.to_string()));
         let stack = self.text(&raw.stack, |text| not_empty(text, "a stack"));
-        let layout = layout(&raw.layout);
+        let layout = sources::layout(&raw.layout);
         let labels = raw.labels.as_ref().and_then(|labels| self.labels(labels));
         let labels = labels.map(|labels| Labels { layout: layout.unwrap_or_default(), ..labels });
         let sources = match raw.sources.as_ref() {

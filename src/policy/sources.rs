@@ -12,6 +12,7 @@ use super::values;
 use crate::engine::{self, command, sqlite, volume};
 use crate::exec::docker::Quiet;
 use crate::repo::point::Layout;
+use std::path::Path;
 
 /// Kinds of sources, as they are written in a policy and on the command line.
 pub const KINDS: [&str; 7] = ["mysql", "postgres", "mongo", "redis", "sqlite", "volume", "command"];
@@ -200,7 +201,7 @@ fn is_volume(source: &Field<raw::Source>) -> bool {
     source.value.as_ref().is_some_and(|raw| raw.volume.is_some())
 }
 
-fn layout(field: &Option<Field<raw::Layout>>) -> Option<Layout> {
+pub(super) fn layout(field: &Option<Field<raw::Layout>>) -> Option<Layout> {
     field.as_ref()?.value.map(|layout| match layout {
         raw::Layout::Stream => Layout::Stream,
         raw::Layout::Dedup => Layout::Dedup,
