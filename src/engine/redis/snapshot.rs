@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 const RULE: &str = "+bgsave +lastsave +info +time +config|get";
 const TICK: Duration = Duration::from_millis(100);
+/// Seconds by which the time in a file may be behind what `TIME` told before: the server takes the former from a coarser
+/// clock, and just after the turn of a second that one is still in the second before.
+const BLUR: i64 = 1;
 /// A save that was put off, and that nothing is in the way of, begins within this.
 const BEGIN: Duration = Duration::from_secs(15);
 
@@ -42,10 +45,10 @@ pub fn take(client: &mut dyn Client, facts: &Facts, cancel: &Cancel) -> Result<S
     let path = PathBuf::from(directory).join(name);
     // A save that is under way began too early for this run, whatever its file says.
     wait_while_saving(client, cancel)?;
-    // LASTSAVE counts seconds: two saves within one could not be told apart.
+    // LASTSAVE counts seconds: two saves within one could not be told apart, nor two within the blur of the clock.
     let (last, asked) = loop {
         let (last, now) = (last_save(client)?, clock(client)?);
-        if now > last {
+        if now > last + BLUR {
             break (last, now);
         }
         pause(cancel)?;
@@ -124,11 +127,27 @@ impl Snapshot {
     /// Refuses a file that was written before this run.
     pub fn is_new(&self, written_at: Option<i64>) -> Result<()> {
         match written_at {
-            Some(at) if at >= self.asked => Ok(()),
+            Some(at) if at + BLUR >= self.asked => Ok(()),
             _ => {
                 let text = format!("{} is not the file that the server has just written", self.path.display());
                 Err(Failure::failed(text).hint("Is the server the one whose files these are?"))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_second_before_may_be_this_runs_and_an_older_one_is_not() {
+        let snapshot = Snapshot { path: "/data/dump.rdb".into(), asked: 100 };
+        for at in [99, 100, 101] {
+            snapshot.is_new(Some(at)).unwrap();
+        }
+        for at in [Some(98), None] {
+            assert!(snapshot.is_new(at).unwrap_err().to_string().contains("not the file"), "{at:?}");
         }
     }
 }
