@@ -11,6 +11,8 @@ mod bad_days;
 mod contract;
 #[path = "engine_postgres/restores.rs"]
 mod restores;
+#[path = "engine_postgres/rough_days.rs"]
+mod rough_days;
 #[path = "engine_postgres/server.rs"]
 mod server;
 

@@ -1,23 +1,34 @@
 //! One archive into one new database, by several workers of `pg_restore`.
 //!
-//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs, and removed in all
-//! cases; where there is no room for it, one worker reads it as it comes. It is walked on its way, so that a cut archive
-//! is found before anything is loaded.
+//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs: into a file that has
+//! lost its name before the first byte comes, so that nothing can be left of it. Where there is no room for it, one
+//! worker reads the archive as it comes. It is walked on its way, so that a cut archive is found before anything is loaded.
 
-use crate::durable::{self, TempFile};
+use crate::durable;
 use crate::engine::postgres::archive::Walked;
 use crate::engine::postgres::client::Clients;
 use crate::engine::transfer::Metered;
-use crate::error::{Context as _, Failure, Result};
-use crate::event::{Cancel, Context};
+use crate::error::{Failure, Result};
+use crate::event::Context;
 use crate::exec::{Command, Place};
-use std::io::{self, Cursor, Read, Write};
-use std::path::Path;
+use std::io::{Cursor, Read};
 
-/// Where spooled archives go, on the host and in containers.
+/// Where archives wait, on the host and in containers.
 const SPOOL: &str = "/var/tmp";
 /// More workers than this only make a server seek.
 const MOST_WORKERS: usize = 8;
+/// Reads the password if one is asked for, the numbers of the wanted entries up to an empty line, and the archive; then
+/// runs the rest of its arguments, for which these are open as 4 and 6.
+const SPOOLED: &str = r#"umask 077
+asks=$1 spool=$2
+shift 2
+password=
+[ "$asks" = no ] || IFS= read -r password || exit
+exec 3>"$spool.list" 4<"$spool.list" 5>"$spool" 6<"$spool" && rm -f "$spool.list" "$spool" || exit
+while IFS= read -r line && [ -n "$line" ]; do echo "$line" >&3 || exit; done
+cat >&5 && exec 3>&- 5>&- || exit
+[ "$asks" = yes ] || exec "$@" </dev/null
+printf '%s\n' "$password" | "$@""#;
 
 pub struct Restore<'r> {
     pub clients: &'r Clients,
@@ -33,24 +44,22 @@ impl Restore<'_> {
     /// Loads the whole archive, or only the entries with these numbers. Gives the bytes that were read.
     pub fn run(&self, data: Box<dyn Read + Send>, only: Option<&[i64]>) -> Result<u64> {
         let mut data = Walked::new(Metered::new(data, self.context));
-        let lines = only.map(|ids| ids.iter().map(|id| format!("{id};\n")).collect::<String>());
-        let list = lines.map(|lines| self.spool(&mut Cursor::new(lines))).transpose()?;
         let mut command = self.clients.command("pg_restore", self.database);
         command.arguments.push("--exit-on-error".into());
         if !self.tablespaces {
             command.arguments.push("--no-tablespaces".into());
         }
-        if let Some(list) = &list {
-            command.arguments.extend(["-L".into(), list.path().into()]);
-        }
         // A worker that reads the archive as it comes must want all of it.
         if only.is_some() || self.has_room() {
-            let archive = self.spool(&mut data)?;
             let workers = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, MOST_WORKERS));
             command.arguments.push(format!("--jobs={workers}").into());
-            command.arguments.push(archive.path().into());
-            let mut output = self.clients.exec().start(&command, self.context.cancel)?;
-            io::copy(&mut output, &mut io::sink()).context(|| "cannot run pg_restore".into())?;
+            if only.is_some() {
+                command.arguments.extend(["-L".into(), "/dev/fd/4".into()]);
+            }
+            command.arguments.push("/dev/fd/6".into());
+            let list: String = only.unwrap_or_default().iter().map(|id| format!("{id};\n")).collect();
+            let mut input = Cursor::new(format!("{list}\n")).chain(&mut data);
+            self.clients.exec().feed(&spooled(command), &mut input, self.context.cancel).map_err(no_room)?;
         } else {
             self.clients.exec().feed(&command, &mut data, self.context.cancel)?;
         }
@@ -60,7 +69,7 @@ impl Restore<'_> {
 
     fn has_room(&self) -> bool {
         let free = match self.clients.place() {
-            Place::Host => rustix::fs::statvfs(spool_directory()).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize)),
+            Place::Host => rustix::fs::statvfs(SPOOL).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize)),
             Place::Container(_) => self.free_in_container(),
         };
         // Not known is not none: a full disk is an error that says so.
@@ -68,65 +77,27 @@ impl Restore<'_> {
     }
 
     fn free_in_container(&self) -> Option<u64> {
-        let command = shell("df -Pk \"$1\" | tail -n 1", SPOOL);
+        let arguments = ["-c", "df -Pk \"$1\" | tail -n 1", "sh", SPOOL].map(Into::into).into();
+        let command = Command { program: "sh".into(), arguments, ..Command::default() };
         let mut said = String::new();
         self.clients.exec().start(&command, self.context.cancel).ok()?.read_to_string(&mut said).ok()?;
         said.split_whitespace().nth(3)?.parse::<u64>().ok()?.checked_mul(1024)
     }
+}
 
-    /// Writes `data` to a file beside `pg_restore`.
-    fn spool(&self, data: &mut dyn Read) -> Result<Spooled<'_>> {
-        match self.clients.place() {
-            Place::Host => {
-                let directory = spool_directory();
-                let what = || format!("cannot write into {}", directory.display());
-                let mut file = TempFile::create_in(directory, 0o600).context(what)?;
-                io::copy(data, &mut file).context(what)?;
-                file.flush().context(what)?;
-                Ok(Spooled::Host(file))
-            }
-            Place::Container(_) => {
-                let path = format!("{SPOOL}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
-                let spooled = Spooled::Container { clients: self.clients, path: path.clone() };
-                let command = shell("umask 077 && exec cat > \"$1\"", &path);
-                self.clients.exec().feed(&command, data, self.context.cancel)?;
-                Ok(spooled)
-            }
-        }
+/// The same command behind [`SPOOLED`].
+fn spooled(command: Command) -> Command {
+    let asks = if command.input.is_some() { "yes" } else { "no" };
+    let file = format!("{SPOOL}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
+    let mut arguments: Vec<_> = ["-c", SPOOLED, "sh", asks, &file].map(Into::into).into();
+    arguments.push(command.program);
+    arguments.extend(command.arguments);
+    Command { program: "sh".into(), arguments, ..command }
+}
+
+fn no_room(failure: Failure) -> Failure {
+    if failure.full().contains("cat: ") {
+        return failure.hint(format!("The archive is put into {SPOOL} where pg_restore runs: make room there"));
     }
-}
-
-fn spool_directory() -> &'static Path {
-    Path::new(SPOOL)
-}
-
-fn shell(script: &str, argument: &str) -> Command {
-    let arguments = ["-c", script, "sh", argument].map(Into::into).into();
-    Command { program: "sh".into(), arguments, ..Command::default() }
-}
-
-/// A file that is removed when this is dropped.
-enum Spooled<'s> {
-    Host(TempFile),
-    Container { clients: &'s Clients, path: String },
-}
-
-impl Spooled<'_> {
-    fn path(&self) -> &Path {
-        match self {
-            Spooled::Host(file) => file.path(),
-            Spooled::Container { path, .. } => Path::new(path),
-        }
-    }
-}
-
-impl Drop for Spooled<'_> {
-    fn drop(&mut self) {
-        if let Spooled::Container { clients, path } = self {
-            // Also after a signal: nobody else would remove it.
-            let never = Cancel::default();
-            let removed = clients.exec().start(&shell("exec rm -f \"$1\"", path), &never);
-            let _ = removed.map(|mut output| io::copy(&mut output, &mut io::sink()));
-        }
-    }
+    failure
 }
