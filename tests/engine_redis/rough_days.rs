@@ -44,11 +44,12 @@ fn load_keeping(engine: &Redis, origin: &MemoryOrigin, target: &Target) -> Resul
 
 #[test]
 fn a_disk_that_is_full_fails_the_save_and_the_server_refuses_writes_until_one_goes_well() {
-    let wanted = Container::redis().option("--tmpfs").option("/data:size=8m").argument("--save").argument("3600 1");
+    let wanted = Container::redis().option("--tmpfs").option("/data:size=64m").argument("--save").argument("3600 1");
     let wanted = wanted.argument("--repl-diskless-sync-delay").argument("0");
     let Some(server) = wanted.start("redis on a small disk") else { return };
     let mut own = Raw::connect(server.ip(), 6379, server.password());
     own.ask(&[b"SET", b"noise", &noise(20 << 20, 3)]);
+    assert!(server.exec(&["fallocate", "-l", "60M", "/data/ballast"], b"").status.success());
     let by_file = Redis::new(inside(&server, Method::Snapshot));
     let mut sink = MemorySink::new();
     let scratch = tempfile::tempdir().unwrap();
@@ -61,7 +62,7 @@ fn a_disk_that_is_full_fails_the_save_and_the_server_refuses_writes_until_one_go
     let (dumped, _) = dump(&Redis::new(inside(&server, Method::Automatic))).unwrap();
     assert_eq!(dumped.inventory["keys"], 1);
     assert!(dumped.warnings[0].contains("it may refuse writes"), "{:?}", dumped.warnings);
-    own.say("DEL noise");
+    server.exec(&["rm", "/data/ballast"], b"");
     dump(&by_file).unwrap();
     own.say("SET a 1");
 }
@@ -203,7 +204,7 @@ fn data_that_the_server_does_not_read_is_refused_before_anything_is_written() {
     let mut points = Vec::new();
     for server in [&redis, &valkey] {
         server.query("", "SET a 1\nHSET h a 1");
-        points.push(dump(&Redis::new(settings(way(server), Method::Snapshot))).unwrap().1);
+        points.push(dump(&Redis::new(inside(server, Method::Snapshot))).unwrap().1);
     }
     let into = |server: Server, origin: &MemoryOrigin| {
         load_from(&Redis::new(settings(server, Method::Automatic)), origin, &Target::NewDatabases(Naming::Same))

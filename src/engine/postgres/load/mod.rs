@@ -313,10 +313,10 @@ impl Loading<'_> {
 }
 
 fn of_database(failure: Failure, database: &str) -> Failure {
-    if !failure.to_string().contains("pg_restore") {
+    let said = failure.full();
+    if !said.contains("pg_restore: ") && !failure.to_string().contains("pg_restore") {
         return failure;
     }
-    let said = failure.full();
     let hint = match said.contains("No space left on device") {
         true => "The disk of the server is full: make room where its data is, and run the command again; nothing of what was there has changed",
         false => "Read what the server said; nothing of what was there has changed",

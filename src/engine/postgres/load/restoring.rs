@@ -1,34 +1,28 @@
 //! One archive into one new database, by several workers of `pg_restore`.
 //!
-//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs: into a file that has
-//! lost its name before the first byte comes, so that nothing can be left of it. Where there is no room for it, one
-//! worker reads the archive as it comes. It is walked on its way, so that a cut archive is found before anything is loaded.
+//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs. The file loses its name
+//! when `pg_restore` begins; what a kill before that leaves is removed by the next restore. Where there is no room for it,
+//! one worker reads the archive as it comes. It is walked on its way, so that a cut archive is found before anything is
+//! loaded. Inside a container no process may have children that a kill would hand to PostgreSQL: hence `exec` everywhere.
 
 use crate::durable;
 use crate::engine::postgres::archive::Walked;
 use crate::engine::postgres::client::Clients;
 use crate::engine::transfer::Metered;
-use crate::error::{Failure, Result};
-use crate::event::Context;
+use crate::error::{Context as _, Failure, Kind, Result};
+use crate::event::{Cancel, Context};
 use crate::exec::{Command, Place};
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read};
 
 /// Where archives wait, on the host and in containers.
 const SPOOL: &str = "/var/tmp";
 /// More workers than this only make a server seek.
 const MOST_WORKERS: usize = 8;
-/// Reads the password if one is asked for, the numbers of the wanted entries up to an empty line, and the archive; then
-/// runs the rest of its arguments, for which these are open as 4 and 6.
-const SPOOLED: &str = r#"umask 077
-asks=$1 spool=$2
-shift 2
-password=
-[ "$asks" = no ] || IFS= read -r password || exit
-exec 3>"$spool.list" 4<"$spool.list" 5>"$spool" 6<"$spool" && rm -f "$spool.list" "$spool" || exit
-while IFS= read -r line && [ -n "$line" ]; do echo "$line" >&3 || exit; done
-cat >&5 && exec 3>&- 5>&- || exit
-[ "$asks" = yes ] || exec "$@" </dev/null
-printf '%s\n' "$password" | "$@""#;
+/// Runs what follows the names of two files, which are open for it as 4 and 6 and are gone.
+const NAMELESS: &str =
+    r#"exec 4<"$1" 6<"$2" && rm -f "$1" "$2" && shift 2 && exec "$@""#;
+/// Minutes after which nobody writes into a file any more.
+const ABANDONED: u32 = 60;
 
 pub struct Restore<'r> {
     pub clients: &'r Clients,
@@ -57,9 +51,15 @@ impl Restore<'_> {
                 command.arguments.extend(["-L".into(), "/dev/fd/4".into()]);
             }
             command.arguments.push("/dev/fd/6".into());
-            let list: String = only.unwrap_or_default().iter().map(|id| format!("{id};\n")).collect();
-            let mut input = Cursor::new(format!("{list}\n")).chain(&mut data);
-            self.clients.exec().feed(&spooled(command), &mut input, self.context.cancel).map_err(no_room)?;
+            self.sweep();
+            let lines: String = only.unwrap_or_default().iter().map(|id| format!("{id};\n")).collect();
+            let list = self.spool(&mut Cursor::new(lines))?;
+            let archive = self.spool(&mut data)?;
+            let command = nameless(command, [&list, &archive]);
+            let mut output = self.clients.exec().start(&command, self.context.cancel)?;
+            io::copy(&mut output, &mut io::sink()).context(|| "cannot run pg_restore".into())?;
+            list.is_gone();
+            archive.is_gone();
         } else {
             self.clients.exec().feed(&command, &mut data, self.context.cancel)?;
         }
@@ -77,27 +77,69 @@ impl Restore<'_> {
     }
 
     fn free_in_container(&self) -> Option<u64> {
-        let arguments = ["-c", "df -Pk \"$1\" | tail -n 1", "sh", SPOOL].map(Into::into).into();
-        let command = Command { program: "sh".into(), arguments, ..Command::default() };
+        let command = shell("df -Pk \"$1\" | tail -n 1", SPOOL);
         let mut said = String::new();
         self.clients.exec().start(&command, self.context.cancel).ok()?.read_to_string(&mut said).ok()?;
         said.split_whitespace().nth(3)?.parse::<u64>().ok()?.checked_mul(1024)
     }
+
+    /// Writes `data` to a file beside `pg_restore`.
+    fn spool(&self, data: &mut dyn Read) -> Result<Spooled<'_>> {
+        let path = format!("{SPOOL}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
+        let spooled = Spooled { clients: self.clients, path: Some(path.clone()) };
+        let command = shell("umask 077 && exec cat > \"$1\"", &path);
+        self.clients.exec().feed(&command, data, self.context.cancel).map_err(|failure| match failure.kind() {
+            Kind::Failed => failure.hint(format!("The archive waits in {SPOOL} where pg_restore runs: make room there")),
+            _ => failure,
+        })?;
+        Ok(spooled)
+    }
+
+    /// Removes what a restore left that was killed. Where that cannot be, nothing is lost but room.
+    fn sweep(&self) {
+        let script = format!(
+            "exec find \"$1\" -maxdepth 1 -name '{}*' -mmin +{ABANDONED} -exec rm -f {{}} +",
+            durable::TEMPORARY_PREFIX
+        );
+        let swept = self.clients.exec().start(&shell(&script, SPOOL), self.context.cancel);
+        let _ = swept.map(|mut output| io::copy(&mut output, &mut io::sink()));
+    }
 }
 
-/// The same command behind [`SPOOLED`].
-fn spooled(command: Command) -> Command {
-    let asks = if command.input.is_some() { "yes" } else { "no" };
-    let file = format!("{SPOOL}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
-    let mut arguments: Vec<_> = ["-c", SPOOLED, "sh", asks, &file].map(Into::into).into();
+/// The same command behind [`NAMELESS`].
+fn nameless(command: Command, files: [&Spooled<'_>; 2]) -> Command {
+    let mut arguments: Vec<_> = ["-c", NAMELESS, "sh"].map(Into::into).into();
+    arguments.extend(files.iter().filter_map(|file| file.path.as_ref()).map(Into::into));
     arguments.push(command.program);
     arguments.extend(command.arguments);
     Command { program: "sh".into(), arguments, ..command }
 }
 
-fn no_room(failure: Failure) -> Failure {
-    if failure.full().contains("cat: ") {
-        return failure.hint(format!("The archive is put into {SPOOL} where pg_restore runs: make room there"));
+fn shell(script: &str, argument: &str) -> Command {
+    let arguments = ["-c", script, "sh", argument].map(Into::into).into();
+    Command { program: "sh".into(), arguments, ..Command::default() }
+}
+
+/// A file that is removed when this is dropped.
+struct Spooled<'s> {
+    clients: &'s Clients,
+    path: Option<String>,
+}
+
+impl Spooled<'_> {
+    /// It has no name any more.
+    fn is_gone(mut self) {
+        self.path = None;
     }
-    failure
+}
+
+impl Drop for Spooled<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Also after a signal.
+            let never = Cancel::default();
+            let removed = self.clients.exec().start(&shell("exec rm -f \"$1\"", path), &never);
+            let _ = removed.map(|mut output| io::copy(&mut output, &mut io::sink()));
+        }
+    }
 }
