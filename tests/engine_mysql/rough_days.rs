@@ -26,8 +26,12 @@ fn fill(server: &dyn Sql) {
 
 /// A container whose data directory is a small file system of its own.
 fn on_a_small_disk(wanted: Wanted) -> Option<Container> {
-    let wanted = wanted.option("--tmpfs").option("/var/lib/mysql:size=400m").argument("--innodb-log-file-size=8M");
-    wanted.argument("--skip-log-bin").start("a server on a small disk")
+    let wanted =
+        wanted.option("--tmpfs").option("/var/lib/mysql:size=400m").argument("--loose-innodb-log-file-size=8M");
+    wanted
+        .argument("--loose-innodb-redo-log-capacity=8388608")
+        .argument("--skip-log-bin")
+        .start("a server on a small disk")
 }
 
 /// Leaves room for so many MiB.

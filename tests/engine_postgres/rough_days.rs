@@ -28,7 +28,10 @@ fn disks_that_are_full_and_a_tail_that_never_arrives() {
     let Some([server]) = start_all("PostgreSQL on small disks", [small]) else { return };
     sh(&server, "chown postgres /small");
     server.ask("", "create tablespace small location '/small'; create database wide; create database small");
-    server.ask("wide", "create table rows tablespace small as select i, repeat(md5(i::text), 30) t from generate_series(1, 40000) i");
+    server.ask(
+        "wide",
+        "create table rows tablespace small as select i, repeat(md5(i::text), 30) t from generate_series(1, 40000) i",
+    );
     server.ask("small", "create table t (i int); insert into t values (1)");
     let settings = server.settings();
     let (dumped, origin) = dump(settings.clone()).unwrap();
@@ -42,7 +45,10 @@ fn disks_that_are_full_and_a_tail_that_never_arrives() {
     assert_tidy(&server);
 
     server.ask("", "checkpoint");
-    sh(&server, "free=$(df -Pk /small | tail -n 1 | awk '{print $4}') && fallocate -l $((free - 25 * 1024))k /small/ballast");
+    sh(
+        &server,
+        "free=$(df -Pk /small | tail -n 1 | awk '{print $4}') && fallocate -l $((free - 25 * 1024))k /small/ballast",
+    );
     for target in [called("wide_3"), live()] {
         let failure = load(settings.clone(), &origin, &target, database("wide")).unwrap_err();
         assert!(failure.full().contains("No space left on device"), "{}", failure.full());
@@ -93,7 +99,10 @@ fn bytes_of_no_encoding_and_rows_of_nulls_come_back() {
     let (dumped, origin) = dump(settings.clone()).unwrap();
     assert_eq!(dumped.fingerprint.parts["bytes.public.nulls"].count, 500);
     load(settings, &origin, &called("bytes_2"), database("bytes")).unwrap();
-    for question in ["select i, length(v), encode(v::bytea, 'hex'), encode(b, 'hex') from t", "select count(c7), count(c399), count(*) from nulls"] {
+    for question in [
+        "select i, length(v), encode(v::bytea, 'hex'), encode(b, 'hex') from t",
+        "select count(c7), count(c399), count(*) from nulls",
+    ] {
         assert_eq!(server.ask("bytes_2", question), server.ask("bytes", question));
     }
     assert_tidy(server);

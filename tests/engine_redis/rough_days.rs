@@ -73,7 +73,8 @@ fn a_container_that_is_killed_and_a_file_whose_tail_is_lost_make_no_dump() {
     let mut own = Raw::connect(server.ip(), 6379, server.password());
     own.ask(&[b"SET", b"huge", &noise(40 << 20, 4)]);
     let engine = Redis::new(inside(&server, Method::Snapshot));
-    let cat = "printf '%s\\n' '#!/bin/sh' '/bin/cat \"$@\" | head -c -5' >/usr/local/bin/cat && chmod +x /usr/local/bin/cat";
+    let cat =
+        "printf '%s\\n' '#!/bin/sh' '/bin/cat \"$@\" | head -c -5' >/usr/local/bin/cat && chmod +x /usr/local/bin/cat";
     assert!(server.exec(&["sh", "-c", cat], b"").status.success());
     let mut sink = MemorySink::new();
     let failure = crate::dump_into(&engine, &mut sink, tempfile::tempdir().unwrap().path()).unwrap_err();
@@ -209,10 +210,8 @@ fn data_that_the_server_does_not_read_is_refused_before_anything_is_written() {
     let into = |server: Server, origin: &MemoryOrigin| {
         load_from(&Redis::new(settings(server, Method::Automatic)), origin, &Target::NewDatabases(Naming::Same))
     };
-    for (server, origin, says) in [
-        (on_host(&older), &points[0], "Redis 8"),
-        (on_host(&older), &points[1], "Valkey 9"),
-    ] {
+    for (server, origin, says) in [(on_host(&older), &points[0], "Redis 8"), (on_host(&older), &points[1], "Valkey 9")]
+    {
         let refused = into(server, origin).unwrap_err();
         assert_eq!(refused.kind(), Kind::Refused, "{}", refused.full());
         assert!(refused.to_string().contains(says) && refused.to_string().contains("Redis 7.0"), "{refused}");

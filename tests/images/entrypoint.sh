@@ -7,7 +7,7 @@ case ${1:--} in -*) set -- "$SERVER" "$@" ;; esac; kind=$1; shift
 case $kind in
 mysqld|mariadbd)
   # Where clients look for the socket differs between versions.
-  d=/var/lib/mysql; mkdir -p $d /run/mysqld; ln -sfn /run/mysqld /run/mariadbd; chown mysql:mysql $d /run/mysqld
+  d=/var/lib/mysql; mkdir -p $d /run/mysqld; rm -rf /run/mariadbd; ln -s /run/mysqld /run/mariadbd; chown mysql:mysql $d /run/mysqld
   for v in MYSQL_ROOT_PASSWORD MYSQL_DATABASE MYSQL_USER MYSQL_PASSWORD; do env_or_file $v; done
   set -- --user=mysql --datadir=$d --socket=/run/mysqld/mysqld.sock --bind-address=0.0.0.0 "$@"
   if [ ! -d $d/mysql ]; then

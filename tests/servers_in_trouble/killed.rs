@@ -27,7 +27,10 @@ struct Mariadb(HostServer);
 
 impl Served for Mariadb {
     fn settings(&self, password_file: &str) -> String {
-        format!("{{ mysql: {{ host: 127.0.0.1, port: {}, user: root, password_file: {password_file} }} }}", self.0.port())
+        format!(
+            "{{ mysql: {{ host: 127.0.0.1, port: {}, user: root, password_file: {password_file} }} }}",
+            self.0.port()
+        )
     }
 
     fn password(&self) -> &str {
@@ -62,7 +65,10 @@ struct Postgres(HostServer);
 
 impl Served for Postgres {
     fn settings(&self, password_file: &str) -> String {
-        format!("{{ postgres: {{ host: 127.0.0.1, port: {}, user: postgres, password_file: {password_file} }} }}", self.0.port())
+        format!(
+            "{{ postgres: {{ host: 127.0.0.1, port: {}, user: postgres, password_file: {password_file} }} }}",
+            self.0.port()
+        )
     }
 
     fn password(&self) -> &str {
@@ -289,7 +295,9 @@ fn survives_beside(served: &dyn Served, is_marked: bool) {
     let left = leftovers(&day.host);
     assert!(left.iter().any(|(text, _)| text.contains("not whole")), "{left:?}");
     if is_marked {
-        day.run(&[]).expect_code(13).says(&["already; nothing was changed", "a restore into it goes on, or was killed"]);
+        day.run(&[])
+            .expect_code(13)
+            .says(&["already; nothing was changed", "a restore into it goes on, or was killed"]);
         day.tidy_up();
     }
     let again = day.run(&[]);
@@ -337,7 +345,9 @@ fn redis_into_an_empty_server() {
     let file = day.host.write("other", target.password());
     let to = format!("redis:host=127.0.0.1,port={},password_file={}", target.0.port(), file.display());
     day.killed_at("restore:data-written", &["--to", &to]);
-    day.run(&["--to", &to]).expect_code(13).says(&["holds a part of a restore that goes on, or was killed", "FLUSHALL"]);
+    day.run(&["--to", &to])
+        .expect_code(13)
+        .says(&["holds a part of a restore that goes on, or was killed", "FLUSHALL"]);
     target.0.query("0", "flushall");
     let again = day.run(&["--to", &to]);
     assert!([0, 3].contains(&again.code), "{}", again.stderr);

@@ -21,8 +21,10 @@ pub(super) type Marked = BTreeMap<String, Vec<String>>;
 /// Writes down what is going to be made.
 pub(super) fn mark(session: &Session<'_>, marked: &Marked) -> Result<()> {
     for (database, names) in marked {
-        let updates: Vec<Bson> =
-            names.iter().map(|name| doc! { "q": { "_id": name }, "u": { "_id": name }, "upsert": true }.into()).collect();
+        let updates: Vec<Bson> = names
+            .iter()
+            .map(|name| doc! { "q": { "_id": name }, "u": { "_id": name }, "upsert": true }.into())
+            .collect();
         accepted(&session.command(database, doc! { "update": MARK, "updates": updates })?, database)?;
     }
     Ok(())

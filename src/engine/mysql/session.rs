@@ -106,9 +106,8 @@ pub fn explain(failure: Failure, at: &str, user: &str) -> Failure {
     let in_a_statement = full.contains(") at line ");
     if let Some(error) = full.rfind("ERROR ").filter(|_| in_a_statement) {
         let error = &full[error..];
-        return Failure::new(failure.kind(), format!("the server at {at} refused a statement: {error}")).hint(
-            trouble(error).unwrap_or("See what the server says; nothing that was begun counts as done"),
-        );
+        return Failure::new(failure.kind(), format!("the server at {at} refused a statement: {error}"))
+            .hint(trouble(error).unwrap_or("See what the server says; nothing that was begun counts as done"));
     }
     if let Some(hint) = trouble(&full) {
         return failure.hint(hint);
@@ -139,8 +138,7 @@ fn trouble(message: &str) -> Option<&'static str> {
     }
 }
 
-const NO_ROOM: &str =
-    "The disk of the server is full: make room where its data is, and run the command again; nothing that was begun counts as done";
+const NO_ROOM: &str = "The disk of the server is full: make room where its data is, and run the command again; nothing that was begun counts as done";
 
 /// The number in `ERROR 1045 (28000): …` or `Got error: 1045: …`.
 pub fn error_number(message: &str) -> Option<u16> {

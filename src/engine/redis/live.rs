@@ -33,8 +33,12 @@ pub fn replace(origin: &dyn Origin, settings: &Settings, run: &LoadRun<'_>) -> R
     let plan = Plan::of(origin, &mut connection)?;
     let users = load::stored(origin)?.users;
     let address = connection.address.clone();
-    let mut staging =
-        Staging { restore: Restore::new(connection), spares: &plan.staged, sent: BTreeMap::new(), functions: Vec::new() };
+    let mut staging = Staging {
+        restore: Restore::new(connection),
+        spares: &plan.staged,
+        sent: BTreeMap::new(),
+        functions: Vec::new(),
+    };
     let outcome = staging.load(origin, run).and_then(|loaded| {
         crash_point("restore:before-live");
         staging.exchange(&plan).map(|()| loaded)
@@ -100,7 +104,11 @@ impl Plan {
         // What other restores left may be the only copy of something: it stays.
         let left: BTreeSet<u64> = marked(connection)?.into_iter().map(|(number, _)| number).collect();
         let staged = coming.iter().map(|live| take(*live)).collect::<Result<_>>()?;
-        let emptied = occupied.iter().filter(|n| !coming.contains(n) && !left.contains(n)).map(|live| take(*live)).collect::<Result<_>>()?;
+        let emptied = occupied
+            .iter()
+            .filter(|n| !coming.contains(n) && !left.contains(n))
+            .map(|live| take(*live))
+            .collect::<Result<_>>()?;
         Ok(Plan { staged, emptied, occupied })
     }
 
@@ -216,9 +224,9 @@ impl Staging<'_> {
             }
         }
         let functions = self.functions.iter();
-        commands.extend(functions.map(|code| {
-            vec![b"FUNCTION".to_vec(), b"LOAD".to_vec(), b"REPLACE".to_vec(), code.clone()]
-        }));
+        commands.extend(
+            functions.map(|code| vec![b"FUNCTION".to_vec(), b"LOAD".to_vec(), b"REPLACE".to_vec(), code.clone()]),
+        );
         commands.push(vec![b"EXEC".to_vec()]);
         let words: Vec<Vec<&[u8]>> = commands.iter().map(|c| c.iter().map(Vec::as_slice).collect()).collect();
         connection.say(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
@@ -226,7 +234,8 @@ impl Staging<'_> {
         for command in &commands[..commands.len() - 1] {
             if let Reply::Refused(text) = connection.reply()? {
                 let name = String::from_utf8_lossy(&command[0]).into_owned();
-                queued = queued.and(Err(super::connection::refused(&connection.address.to_string(), &name, RULE, &text)));
+                queued =
+                    queued.and(Err(super::connection::refused(&connection.address.to_string(), &name, RULE, &text)));
             }
         }
         let done = connection.reply()?;

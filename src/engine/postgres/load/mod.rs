@@ -161,7 +161,8 @@ fn planned<'d>(
             )
             .hint("Choose another name, or drop it first if nobody needs it"));
         }
-        let temporary = sql::fitted(&format!("{}{}", leftovers::STAGED, database.name), &format!("_{}", durable::random_hex(4)));
+        let temporary =
+            sql::fitted(&format!("{}{}", leftovers::STAGED, database.name), &format!("_{}", durable::random_hex(4)));
         items.push(Item { database, table: table.cloned(), temporary, name, replaces: is_there });
     }
     Ok(items)
@@ -318,7 +319,9 @@ fn of_database(failure: Failure, database: &str) -> Failure {
         return failure;
     }
     let hint = match said.contains("No space left on device") {
-        true => "The disk of the server is full: make room where its data is, and run the command again; nothing of what was there has changed",
+        true => {
+            "The disk of the server is full: make room where its data is, and run the command again; nothing of what was there has changed"
+        }
         false => "Read what the server said; nothing of what was there has changed",
     };
     Failure::new(failure.kind(), format!("database {database} cannot be loaded")).because(said).hint(hint)

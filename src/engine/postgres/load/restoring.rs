@@ -19,8 +19,7 @@ const SPOOL: &str = "/var/tmp";
 /// More workers than this only make a server seek.
 const MOST_WORKERS: usize = 8;
 /// Runs what follows the names of two files, which are open for it as 4 and 6 and are gone.
-const NAMELESS: &str =
-    r#"exec 4<"$1" 6<"$2" && rm -f "$1" "$2" && shift 2 && exec "$@""#;
+const NAMELESS: &str = r#"exec 4<"$1" 6<"$2" && rm -f "$1" "$2" && shift 2 && exec "$@""#;
 /// Minutes after which nobody writes into a file any more.
 const ABANDONED: u32 = 60;
 
@@ -58,8 +57,8 @@ impl Restore<'_> {
             let command = nameless(command, [&list, &archive]);
             let mut output = self.clients.exec().start(&command, self.context.cancel)?;
             io::copy(&mut output, &mut io::sink()).context(|| "cannot run pg_restore".into())?;
-            list.is_gone();
-            archive.is_gone();
+            list.forget();
+            archive.forget();
         } else {
             self.clients.exec().feed(&command, &mut data, self.context.cancel)?;
         }
@@ -89,7 +88,9 @@ impl Restore<'_> {
         let spooled = Spooled { clients: self.clients, path: Some(path.clone()) };
         let command = shell("umask 077 && exec cat > \"$1\"", &path);
         self.clients.exec().feed(&command, data, self.context.cancel).map_err(|failure| match failure.kind() {
-            Kind::Failed => failure.hint(format!("The archive waits in {SPOOL} where pg_restore runs: make room there")),
+            Kind::Failed => {
+                failure.hint(format!("The archive waits in {SPOOL} where pg_restore runs: make room there"))
+            }
             _ => failure,
         })?;
         Ok(spooled)
@@ -128,7 +129,7 @@ struct Spooled<'s> {
 
 impl Spooled<'_> {
     /// It has no name any more.
-    fn is_gone(mut self) {
+    fn forget(mut self) {
         self.path = None;
     }
 }
