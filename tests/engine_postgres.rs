@@ -73,7 +73,6 @@ fn database(name: &str) -> Part {
 /// No database that a restore works in is left. Other tests restore into the same server meanwhile.
 #[track_caller]
 fn assert_tidy(server: &dyn Pg) {
-    support::wait_for("the end of all restores", 120, || {
-        (server.ask("", "select datname from pg_database where datname like 'bkp\\_%'") == "").then_some(())
-    });
+    let working = "select datname from pg_database where datname like 'bkp\\_%'";
+    support::wait_for("the end of all restores", 120, || server.ask("", working).is_empty().then_some(()));
 }

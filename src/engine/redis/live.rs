@@ -11,6 +11,7 @@ use super::load::{self, loaded, must_be_equal, only_whole};
 use super::rdb::{self, Key, Visit};
 use super::restore::{Restore, told, walk_of};
 use super::{Settings, dump};
+use crate::clock;
 use crate::durable::crash_point;
 use crate::engine::{Leftover, LoadRun, Loaded, Origin};
 use crate::error::{Failure, Kind, Result};
@@ -184,7 +185,7 @@ impl Staging<'_> {
         self.restore.flush()?;
         crash_point("restore:target-begun");
         let mut data = origin.stream(dump::DATA)?;
-        let now = jiff::Timestamp::now().as_millisecond();
+        let now = clock::now().as_millisecond();
         let census = rdb::walk(walk_of(&mut data, run), now, Some(self))?;
         self.restore.flush()?;
         must_be_equal(origin, &census)?;

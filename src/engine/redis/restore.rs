@@ -9,6 +9,7 @@ use super::leftovers::{self, MARK_WHOLE, in_part};
 use super::load::{self, loaded, must_be_equal, only_whole};
 use super::rdb::{self, Census, Key, Visit};
 use super::{Settings, client, sentinel};
+use crate::clock;
 use crate::durable::crash_point;
 use crate::engine::{LoadRun, Loaded, Origin};
 use crate::error::{Failure, Kind, Result};
@@ -105,7 +106,7 @@ impl<'a> Restore<'a> {
         self.flush()?;
         crash_point("restore:target-begun");
         let mut data = origin.stream(super::dump::DATA)?;
-        let now = jiff::Timestamp::now().as_millisecond();
+        let now = clock::now().as_millisecond();
         let census = rdb::walk(walk_of(&mut data, run), now, Some(self))?;
         must_be_equal(origin, &census)?;
         self.flush()?;
