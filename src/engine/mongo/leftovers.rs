@@ -105,7 +105,7 @@ pub(super) fn all(session: &Session<'_>) -> Result<Vec<Leftover>> {
 }
 
 fn leftover(name: &Namespace, location: &str, what: &'static str) -> Leftover {
-    let [database, collection] = [&name.database, &name.collection].map(|name| Bson::String(name.clone()));
+    let [database, collection] = [&name.database, &name.collection].map(|name| serde_json::Value::from(name.as_str()));
     Leftover {
         place: format!("collection {name} of {location}"),
         what,
