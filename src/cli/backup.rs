@@ -79,7 +79,7 @@ impl Arguments {
         let repository = env.repository()?;
         let writer = env.writer(&repository)?;
         let place = Place { env, repository: &repository, writer: &writer, places: env.places(&repository)? };
-        tell_what_goes_on(env, &place.places)?;
+        tell_what_goes_on(env, &place.places);
         let mut done: Vec<(Done, f64)> = Vec::new();
         let mut failed: Vec<(String, Failure)> = Vec::new();
         if let Some(unseen) = wanted.unseen.take() {
@@ -125,7 +125,7 @@ impl Arguments {
         let repository = env.repository()?;
         let writer = env.writer(&repository)?;
         let places = env.places(&repository)?;
-        tell_what_goes_on(env, &places)?;
+        tell_what_goes_on(env, &places);
         let member = |source: &policy::Source| {
             let engine = env.engine(&source.settings)?;
             Ok(Member { source: source.name.clone(), engine, layout: source.layout })
@@ -235,11 +235,21 @@ impl Place<'_> {
 }
 
 /// Containers that a killed run left standing still go on before anything else happens.
-pub fn tell_what_goes_on(env: &Environment, places: &Places) -> Result<()> {
-    for container in places.let_go_on()? {
-        env.output.warn(&format!("container {container} stood still since a run that was killed; it goes on now"));
+pub fn tell_what_goes_on(env: &Environment, places: &Places) {
+    match places.let_go_on() {
+        Ok(recovered) => {
+            for container in recovered.went_on {
+                env.output
+                    .warn(&format!("container {container} stood still since a run that was killed; it goes on now"));
+            }
+            recovered.warnings.iter().for_each(|warning| env.output.warn(warning));
+        }
+        // What matters now is the run that was asked for.
+        Err(failure) => env.output.warn(&format!(
+            "whether containers stand still since a run that was killed is not known: {}",
+            failure.full()
+        )),
     }
-    Ok(())
 }
 
 fn named(source: &str, failure: &Failure) -> Failure {
