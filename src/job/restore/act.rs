@@ -11,6 +11,7 @@ use crate::event::{Context, Event, Outcome};
 use crate::exec::docker::{Quiet, WritingContainer};
 use crate::job::backup::{Backup, Done};
 use crate::job::quiesce::Held;
+use crate::job::recorder::Recorder;
 use crate::job::{Places, PointOrigin};
 use crate::repo::Repository;
 use crate::repo::keys::Keyring;
@@ -24,6 +25,7 @@ pub struct Restore<'a> {
     pub keys: &'a Keyring,
     pub places: &'a Places,
     pub engine: &'a dyn Engine,
+    pub recorder: &'a Recorder,
     /// How to back up the source first; required in place.
     pub safety: Option<Backup<'a>>,
     /// Go on when the safety backup fails, because the source is gone or broken.
@@ -156,7 +158,7 @@ impl Restore<'_> {
         let Some(safety) = &self.safety else {
             return Err(refused(Failure::failed("this host is no writer of the repository")));
         };
-        safety.run_locked(context, now).map_err(refused)
+        self.recorder.safety_backup(safety.source, || safety.run_locked(context, now)).map_err(refused)
     }
 }
 
