@@ -50,7 +50,7 @@ impl Swarm {
                 &[
                     "--mount",
                     &data,
-                    &image(Kind::Redis.name()),
+                    &image(Kind::Redis),
                     "--appendonly",
                     "yes",
                     "--repl-diskless-sync-delay",

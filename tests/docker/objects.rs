@@ -25,7 +25,7 @@ fn a_container_is_described_whole() {
         (found.name.as_str(), found.state, found.health.as_deref()),
         (container.name(), State::Running, Some("healthy"))
     );
-    assert_eq!(found.image, image(container.kind().name()));
+    assert_eq!(found.image, image(container.kind()));
     assert_eq!(
         (found.image_id.as_str(), found.image_digest.as_deref()),
         (container.inspect("{{.Image}}").as_str(), None)

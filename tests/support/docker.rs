@@ -159,7 +159,7 @@ impl Wanted {
         for (name, value) in &self.environment {
             command.args(["--env", name]).env(name, value);
         }
-        command.args(&self.options).arg(image(self.image)).args(&self.arguments);
+        command.args(&self.options).arg(image_named(self.image)).args(&self.arguments);
         let id = text(command);
         Container { id, wanted: self, supervisor }
     }
@@ -384,8 +384,12 @@ impl Index<&str> for Stack {
     }
 }
 
-/// The image of that name, with the tag of the files that it was made of.
-pub fn image(name: &str) -> String {
+/// The image of that server, with the tag of the files that it was made of.
+pub fn image(kind: Kind) -> String {
+    image_named(kind.name())
+}
+
+fn image_named(name: &str) -> String {
     let tag = std::env::var("BKP_TEST_IMAGES").unwrap_or_else(|_| "latest".into());
     format!("bkp-test/{name}:{tag}")
 }
@@ -408,7 +412,7 @@ fn require_image(part: &str, name: &str) -> Option<()> {
         not_run(part, &format!("no Docker Engine answers; install and start it with: {INSTALL}"));
         return None;
     }
-    let image = image(name);
+    let image = image_named(name);
     if !succeeds(&["image", "inspect", &image]) {
         not_run(part, &format!("Docker has no image {image}; build it with: {INSTALL}"));
         return None;
