@@ -109,9 +109,7 @@ fn a_server_without_an_account_in_the_policy_is_told_and_not_tried() {
     let _client = Supervisor::new("docker rm -fv \"$1\"", &[OsStr::new(&client)]);
     let label = format!("bkp.policy={policy}");
     let labels = ["--label", "bkp-test=1", "--label", &label, "--name", &client];
-    docker(
-        &[&["run", "--detach", "--entrypoint", "sleep"][..], &labels, &[&image(Kind::Redis), "1000"]].concat(),
-    );
+    docker(&[&["run", "--detach", "--entrypoint", "sleep"][..], &labels, &[&image(Kind::Redis), "1000"]].concat());
     let host = Bkp::with_repository();
     host.configure("", &format!("policy: {policy}\nlabels: {{ own_accounts: false }}\n"));
     let ran = host.run(&["backup"]);

@@ -47,15 +47,7 @@ impl Swarm {
             &[
                 &["service", "create", "--detach=false", "--quiet", "--no-resolve-image", "--name", &service][..],
                 &["--label", "bkp-test=1", "--container-label", "bkp-test=1", "--secret", &secret, "--env", &file],
-                &[
-                    "--mount",
-                    &data,
-                    &image(Kind::Redis),
-                    "--appendonly",
-                    "yes",
-                    "--repl-diskless-sync-delay",
-                    "0",
-                ],
+                &["--mount", &data, &image(Kind::Redis), "--appendonly", "yes", "--repl-diskless-sync-delay", "0"],
             ]
             .concat(),
         );
