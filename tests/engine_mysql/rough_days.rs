@@ -198,7 +198,7 @@ fn texts_of_every_character_set_and_accounts_with_odd_names_come_back() {
             "CREATE DATABASE {name} CHARACTER SET utf8mb3; USE {name};
              CREATE TABLE `ta``ble \"ü\" ' x` (id INT PRIMARY KEY, `co``l \"é\"` VARCHAR(300) CHARACTER SET latin1 COMMENT 'it''s ☕',
                u3 VARCHAR(300), u4 VARCHAR(300) CHARACTER SET utf8mb4, u16 VARCHAR(50) CHARACTER SET utf16, b VARBINARY(256));
-             INSERT INTO `ta``ble \"ü\" ' x` VALUES (1, CONVERT(X'{bytes}' USING latin1), 'ñ ☕ \\\\ \\'', 'ñ ☕ 😀 \0', '😀', X'{bytes}'), (2, NULL, '', '', '', '');
+             INSERT INTO `ta``ble \"ü\" ' x` VALUES (1, CONVERT(X'{bytes}' USING latin1), 'ñ ☕ \\\\ \\'', 'ñ ☕ 😀 \\0', '😀', X'{bytes}'), (2, NULL, '', '', '', '');
              CREATE TABLE nulls ({}); INSERT INTO nulls (c7, c299) VALUES (NULL, 'x'), ('y', NULL), (NULL, NULL);
              CREATE USER {account} IDENTIFIED BY 'p\\'w'; GRANT SELECT ON `{name}`.* TO {account}; GRANT INSERT (u3) ON {name}.`ta``ble \"ü\" ' x` TO {account};",
             columns.join(", ")

@@ -127,7 +127,7 @@ pub fn meaning(text: &[u8]) -> Meaning {
     if first.is("DO") && tokens.get(1).is_some_and(|t| t.is("SETVAL")) {
         return Meaning::SequenceValue;
     }
-    let passing = ["DROP", "LOCK", "UNLOCK"].iter().any(|word| first.is(word));
+    let passing = ["DROP", "LOCK", "UNLOCK", "COMMIT"].iter().any(|word| first.is(word));
     // Around triggers of a database that had another collation once.
     let database = tokens.get(1).is_some_and(|t| t.is("DATABASE"));
     let alters = first.is("ALTER") && (database || tokens.last().is_some_and(|t| t.is("KEYS")));
@@ -223,6 +223,10 @@ mod tests {
             ("/*!50106 SET TIME_ZONE= @save_time_zone */", Meaning::Passing),
             ("/*!50003 SET sql_mode              = 'ANSI' */", Meaning::Setting),
             ("/*!40000 ALTER TABLE `t` DISABLE KEYS */", Meaning::Passing),
+            // MariaDB 11.8 puts these around the rows of each table.
+            ("SET @OLD_AUTOCOMMIT=@@AUTOCOMMIT, @@AUTOCOMMIT=0", Meaning::Passing),
+            ("SET AUTOCOMMIT=@OLD_AUTOCOMMIT", Meaning::Passing),
+            ("COMMIT", Meaning::Passing),
             ("DO SETVAL(`s1`, 1, 0)", Meaning::SequenceValue),
             ("ANALYZE TABLE x", Meaning::Other),
         ];
