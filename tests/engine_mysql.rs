@@ -9,6 +9,8 @@ mod support;
 mod bad_days;
 #[path = "engine_mysql/contract.rs"]
 mod contract;
+#[path = "engine_mysql/omissions.rs"]
+mod omissions;
 #[path = "engine_mysql/restores.rs"]
 mod restores;
 

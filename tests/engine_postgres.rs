@@ -9,6 +9,8 @@ mod support;
 mod bad_days;
 #[path = "engine_postgres/contract.rs"]
 mod contract;
+#[path = "engine_postgres/omissions.rs"]
+mod omissions;
 #[path = "engine_postgres/restores.rs"]
 mod restores;
 #[path = "engine_postgres/server.rs"]

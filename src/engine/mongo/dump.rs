@@ -29,6 +29,7 @@ pub(super) type Store<'a> = &'a mut dyn FnMut(&mut dyn Read) -> Result<()>;
 
 pub(super) fn dump(settings: &Settings, context: Context<'_>, store: Store<'_>) -> Result<Dumped> {
     let session = Session::open(settings, context.cancel)?;
+    catalog::must_be_no_router(&session)?;
     let begun = Instant::now();
     let start = oplog::start(&session)?;
     let version = catalog::version(&session)?;

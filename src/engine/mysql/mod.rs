@@ -17,6 +17,7 @@ mod script;
 mod session;
 mod snapshot;
 mod statement;
+mod views;
 
 use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Origin, Server, Sink, Target};
 use crate::error::{Failure, Kind, Result};

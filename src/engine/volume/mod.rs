@@ -82,6 +82,11 @@ impl Settings {
         Ok(Settings { path, ..self.clone() })
     }
 
+    /// Whether what is at `path`, relative to the volume, belongs to it by its patterns.
+    pub fn takes(&self, path: &Path) -> bool {
+        self.rules().is_ok_and(|rules| rules.take(path))
+    }
+
     /// Whether there may be something in the volume that no backup has.
     fn leaves_out(&self) -> bool {
         !self.include.is_empty() || !self.exclude.is_empty()
@@ -154,7 +159,7 @@ impl Engine for Volume {
     }
 
     fn preflight(&self) -> Result<()> {
-        self.settings.rules()?;
+        let rules = self.settings.rules()?;
         let settings = self.settings.located()?;
         let root = settings.open()?;
         let is_itself = |path: &PathBuf| identity(path).is_some_and(|i| Some(i) == identity(&settings.path));
@@ -162,8 +167,9 @@ impl Engine for Volume {
             return Err(Failure::usage(format!("{} is the repository, or a directory of bkp itself", self.location()))
                 .hint("Back up what is to be protected; copy the repository with the tools of its store"));
         }
-        if let Some(server) = live_database::at_work(&settings.path).filter(|_| settings.quiesce.is_none()) {
-            let text = format!("{} is the data of {server}, which works on it", self.location());
+        let live = || live_database::at_work(&settings.path, settings.name.as_deref(), &rules);
+        if let Some(live) = settings.quiesce.is_none().then(live).flatten() {
+            let text = format!("{} is the data of {}, which works on it", live.directory.display(), live.server);
             return Err(Failure::new(Kind::Refused, format!("{text}: a copy of its files would be worth nothing"))
                 .hint("Back it up as a server (bkp discover shows how), or say `quiesce: stop` or `quiesce: pause`"));
         }

@@ -117,10 +117,13 @@ impl Load<'_> {
             loaded.warnings.extend(self.accounts(session)?.warnings);
         }
         for (database, target) in self.definitions.databases.iter().zip(&targets) {
-            self.feed(database.finish(target, !same))?;
+            // This server may be another one, or the data so old that an event would clear it away at once.
+            let events_off = !same || session.one("SELECT @@global.event_scheduler")? == "ON";
+            self.feed(database.finish(target, events_off))?;
             loaded.warnings.extend(old_names(&self.definitions, database, target));
-            if !same && database.has_events() {
-                loaded.warnings.push(format!("the events of {target} are switched off: it is a copy"));
+            if let Some(enable) = database.enable_events(target).filter(|_| events_off) {
+                let why = if same { "this server would run them at once" } else { "it is a copy" };
+                loaded.warnings.push(format!("the events of {target} are switched off: {why}. To switch them on: {enable}"));
             }
         }
         if same && self.run.part == Part::Whole {
@@ -212,6 +215,8 @@ impl Load<'_> {
             ]);
         }
         let made = catalog::Catalog::read(session, self.client, targets.to_vec())?;
+        let comparable = expected.method == fingerprint::method(&self.client.version, true);
+        let mut different = Vec::new();
         for (database, target) in self.definitions.databases.iter().zip(targets) {
             for table in made.tables.iter().filter(|t| t.database == *target) {
                 let part = format!("{}.{}", name(&database.name), name(&table.name));
@@ -225,9 +230,14 @@ impl Load<'_> {
                     );
                     return Err(Failure::new(Kind::Verification, text));
                 }
+                if comparable && fingerprint::checksum(session, table)? != part.digest {
+                    different.push(table.path());
+                }
             }
         }
-        Ok(Vec::new())
+        let text = "there are as many rows as in the point, but not all values are the same (a dump rounds FLOAT, and \
+                    loses -0.0 and ENUM values that are not in the list)";
+        Ok(if different.is_empty() { Vec::new() } else { vec![format!("{text}: {}", catalog::some(&different))] })
     }
 
     fn feed(&self, script: Vec<u8>) -> Result<()> {
@@ -255,7 +265,16 @@ impl Load<'_> {
         };
         let now = accounts::read(session, self.client)?;
         let (kept, new): (Vec<&String>, Vec<&String>) = then.created.keys().partition(|a| now.created.contains_key(*a));
-        let script: String = new.iter().map(|account| format!("{};\n", then.created[*account])).collect();
+        let plugins = session.column(
+            "SELECT plugin_name FROM information_schema.plugins WHERE plugin_status = 'ACTIVE' AND plugin_type = 'AUTHENTICATION'",
+        )?;
+        let is_known = |account: &String| then.plugins(account).iter().all(|p| plugins.iter().any(|known| known == p));
+        let (new, unknown): (Vec<&String>, Vec<&String>) = new.into_iter().partition(|account| is_known(account));
+        let mut script: String = new.iter().map(|account| format!("{};\n", then.created[*account])).collect();
+        for account in &unknown {
+            let nobody_s = crate::durable::random_hex(16);
+            script.push_str(&format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY 'aA1!{nobody_s}';\n"));
+        }
         self.feed(script.into_bytes())?;
         let changed: Vec<String> = kept.into_iter().filter(|a| then.proof(a) != now.proof(a)).cloned().collect();
         let back: Vec<String> = new.iter().filter(|a| then.proof(a).is_some()).map(|a| (*a).clone()).collect();
@@ -268,7 +287,13 @@ impl Load<'_> {
             let text = "accounts keep the passwords that they have, which are not those of the point";
             warnings.push(format!("{text}: {}", catalog::some(&changed)));
         }
-        Ok(Came { warnings, new: new.into_iter().cloned().collect() })
+        if !unknown.is_empty() {
+            let told = |account: &&String| format!("{account} ({})", then.plugins(account).join(", "));
+            let text = "this server does not have the plugins by which accounts logged in: they come back with a password \
+                        that nobody knows, and need a new one (ALTER USER … IDENTIFIED BY …)";
+            warnings.push(format!("{text}: {}", catalog::some(&unknown.iter().map(told).collect::<Vec<_>>())));
+        }
+        Ok(Came { warnings, new: new.into_iter().chain(unknown).cloned().collect() })
     }
 
     /// Gives the grants of the point: to everybody, or to these accounts.
