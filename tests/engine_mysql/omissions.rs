@@ -162,3 +162,17 @@ fn accounts_that_the_server_cannot_check_are_no_obstacle() {
     assert!(told.ends_with(&format!("`{user}`@`%` (mysql_native_password)")), "{told}");
     assert!(target.sql(&format!("SHOW GRANTS FOR {user}@'%'")).contains(&format!("GRANT SELECT ON `{name}`")));
 }
+
+#[test]
+fn a_dump_that_no_server_could_read_is_refused() {
+    let Some(server) = mariadb() else { return };
+    let name = new_database(
+        server,
+        "CREATE TABLE p (id INT PRIMARY KEY); CREATE TABLE c (p INT, CONSTRAINT `a``b` FOREIGN KEY (p) REFERENCES p (id));",
+    );
+    let failure = dump(&inside(server, &[&name])).map(|point| point.dumped).unwrap_err();
+    assert_eq!(failure.kind(), Kind::Refused);
+    assert!(failure.to_string().ends_with(&format!(": `a``b` of `{name}`.`c`")), "{failure}");
+    server.sql(&format!("ALTER TABLE {name}.c DROP FOREIGN KEY `a``b`"));
+    dump(&inside(server, &[&name])).unwrap();
+}

@@ -2,8 +2,8 @@
 //! why privileges are looked at first.
 
 use super::client::{Client, Flavour};
-use super::session::{Session, name};
-use crate::error::{Failure, Result};
+use super::session::{Session, name, texts};
+use crate::error::{Failure, Kind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Databases of the server itself.
@@ -65,6 +65,29 @@ pub fn choose(all: Vec<String>, only: &[String], exclude: &[String]) -> Result<V
     }
     let wanted = |name: &String| (only.is_empty() || only.contains(name)) && !exclude.contains(name);
     Ok(all.into_iter().filter(wanted).collect())
+}
+
+/// MariaDB's client writes the names of foreign keys as they are: with a back quote in one, no server reads the dump.
+pub fn must_be_loadable(session: &mut Session<'_>, flavour: Flavour, databases: &[String]) -> Result<()> {
+    if flavour != Flavour::Mariadb {
+        return Ok(());
+    }
+    let keys = session.rows(&format!(
+        "SELECT constraint_schema, table_name, constraint_name FROM information_schema.referential_constraints \
+         WHERE constraint_name LIKE '%`%' AND constraint_schema IN ({})",
+        texts(databases)
+    ))?;
+    let told = |row: Vec<String>| {
+        let [database, table, key] = <[String; 3]>::try_from(row).unwrap_or_default();
+        format!("{} of {}.{}", name(&key), name(&database), name(&table))
+    };
+    let keys: Vec<String> = keys.into_iter().map(told).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let text = "the names of foreign keys have back quotes, and MariaDB's client makes no dump of them that could be loaded";
+    Err(Failure::new(Kind::Refused, format!("{text}: {}", some(&keys)))
+        .hint("Name them otherwise: ALTER TABLE … DROP FOREIGN KEY …, ADD CONSTRAINT … FOREIGN KEY …"))
 }
 
 impl Catalog {

@@ -73,6 +73,7 @@ fn prepare<'a>(settings: &'a Settings, cancel: &Cancel) -> Result<Ready<'a>> {
         }
         other => other?,
     }
+    catalog::must_be_loadable(&mut session, client.version.flavour, &databases)?;
     session.close()?;
     let broken_views = views::broken(&client, &databases, cancel)?;
     let arguments = arguments(&version, &client.version, &databases, &broken_views);

@@ -1,18 +1,20 @@
 //! One archive into one new database, by several workers of `pg_restore`.
 //!
-//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs, and removed in all
-//! cases; where there is no room for it, one worker reads it as it comes. It is walked on its way, so that a cut archive
-//! is found before anything is loaded.
+//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs. On the host it has no name
+//! and goes with bkp; in a container it is removed, unless both are killed. Where there is no room for it, one worker
+//! reads it as it comes. It is walked on its way, so that a cut archive is found before anything is loaded.
 
-use crate::durable::{self, TempFile};
+use crate::durable;
 use crate::engine::postgres::archive::Walked;
 use crate::engine::postgres::client::Clients;
 use crate::engine::transfer::Metered;
 use crate::error::{Context as _, Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::{Command, Place};
-use std::io::{self, Cursor, Read, Write};
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 /// Where spooled archives go, on the host and in containers.
 const SPOOL: &str = "/var/tmp";
@@ -80,9 +82,8 @@ impl Restore<'_> {
             Place::Host => {
                 let directory = spool_directory();
                 let what = || format!("cannot write into {}", directory.display());
-                let mut file = TempFile::create_in(directory, 0o600).context(what)?;
+                let mut file = tempfile::tempfile_in(directory).context(what)?;
                 io::copy(data, &mut file).context(what)?;
-                file.flush().context(what)?;
                 Ok(Spooled::Host(file))
             }
             Place::Container(_) => {
@@ -105,17 +106,18 @@ fn shell(script: &str, argument: &str) -> Command {
     Command { program: "sh".into(), arguments, ..Command::default() }
 }
 
-/// A file that is removed when this is dropped.
+/// A file that is gone when this is dropped.
 enum Spooled<'s> {
-    Host(TempFile),
+    /// Without a name of its own.
+    Host(File),
     Container { clients: &'s Clients, path: String },
 }
 
 impl Spooled<'_> {
-    fn path(&self) -> &Path {
+    fn path(&self) -> PathBuf {
         match self {
-            Spooled::Host(file) => file.path(),
-            Spooled::Container { path, .. } => Path::new(path),
+            Spooled::Host(file) => format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into(),
+            Spooled::Container { path, .. } => path.into(),
         }
     }
 }
