@@ -10,6 +10,7 @@ pub mod discover;
 pub mod gate;
 mod origin;
 pub mod quiesce;
+pub mod recorder;
 pub mod restore;
 mod sink;
 pub mod stack;
