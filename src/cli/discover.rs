@@ -140,7 +140,8 @@ fn drafts<'a>(open: &[&'a Found], secrets: &Path, configuration: &Configuration)
                 let _ = writeln!(draft.yaml, "  # {}", plain(remark));
             }
             let file = secrets.join(&name);
-            let yaml = suggestion.yaml.replace(&format!("{SECRETS}/{}", suggestion.source), &file.display().to_string());
+            let yaml =
+                suggestion.yaml.replace(&format!("{SECRETS}/{}", suggestion.source), &file.display().to_string());
             let _ = writeln!(draft.yaml, "  {name}: {{ {yaml} }}");
             draft.secrets.extend(suggestion.secret.as_ref().map(|secret| (file, secret)));
             taken.push(name);

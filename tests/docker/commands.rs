@@ -30,7 +30,10 @@ fn what_a_command_complains_about_is_heard_also_when_it_ends_well() {
         command.arguments.extend(["sh", "0"].map(Into::into));
         let mut said = String::new();
         place.start(&command, &Cancel::default()).unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!((said.as_str(), command.remarks.lines()), ("out\n", vec!["careful: [hidden]".into(), "more".into()]));
+        assert_eq!(
+            (said.as_str(), command.remarks.lines()),
+            ("out\n", vec!["careful: [hidden]".into(), "more".into()])
+        );
     }
 }
 

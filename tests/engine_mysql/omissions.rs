@@ -23,7 +23,10 @@ fn options(server: &Container, text: &str) {
 fn option_files_make_no_dump_without_rows() {
     let Some(server) = Container::mariadb().start("a client with options of its own") else { return };
     let name = new_database(&server, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3);");
-    options(&server, "[mysqldump]\nno-data\nwhere=id>2\nno-create-info\nreplace\ninsert-ignore\ncompact\nskip-comments\n");
+    options(
+        &server,
+        "[mysqldump]\nno-data\nwhere=id>2\nno-create-info\nreplace\ninsert-ignore\ncompact\nskip-comments\n",
+    );
     let point = dump(&inside(&server, &[&name])).unwrap();
     let loaded = load_new(&inside(&server, &[]), &point.origin, Naming::Suffix("_copy".into())).unwrap();
     assert_eq!(server.sql(&format!("SELECT GROUP_CONCAT(id ORDER BY id) FROM {name}_copy.t")), "1,2,3", "{loaded:?}");
@@ -113,7 +116,11 @@ fn odd_values_come_back_or_are_told() {
         assert!(values(&name).contains("2023-02-31"), "{}", values(&name));
         let told = |warning: &&String| warning.contains("not all values are the same");
         let told: Vec<&String> = loaded.warnings.iter().filter(told).collect();
-        assert!(matches!(told.as_slice(), [one] if one.ends_with(&format!(": `{name}_copy`.`e`"))), "{:?}", loaded.warnings);
+        assert!(
+            matches!(told.as_slice(), [one] if one.ends_with(&format!(": `{name}_copy`.`e`"))),
+            "{:?}",
+            loaded.warnings
+        );
     }
 }
 
@@ -130,7 +137,8 @@ fn events_wait_where_they_would_run_at_once() {
         assert_eq!(target.sql("SELECT @@global.event_scheduler"), if runs { "ON" } else { "OFF" });
         let point = dump(&inside(source, &[&name])).unwrap();
         let loaded = load_new(&inside(target, &[]), &point.origin, Naming::Same).unwrap();
-        let status = format!("SELECT status FROM information_schema.events WHERE event_schema = '{name}' ORDER BY event_name");
+        let status =
+            format!("SELECT status FROM information_schema.events WHERE event_schema = '{name}' ORDER BY event_name");
         let told = loaded.warnings.iter().find(|w| w.contains("are switched off"));
         let expected = if runs { "DISABLED\nDISABLED" } else { "ENABLED\nDISABLED" };
         assert_eq!((target.sql(&status).as_str(), told.is_some()), (expected, runs), "{:?}", loaded.warnings);

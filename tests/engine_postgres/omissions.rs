@@ -20,7 +20,10 @@ fn what_pg_dump_says_it_left_out_is_a_warning() {
     let settings = network("127.0.0.1", server.port(), &name, "pw-omit");
     let (dumped, _) = dump(only(settings, &[&name])).unwrap();
     let [warning] = dumped.warnings.as_slice() else { panic!("{:?}", dumped.warnings) };
-    assert!(warning.starts_with(&format!("pg_dump says of {name}: ")) && warning.contains("subscriptions"), "{warning}");
+    assert!(
+        warning.starts_with(&format!("pg_dump says of {name}: ")) && warning.contains("subscriptions"),
+        "{warning}"
+    );
     server.ask(&name, "alter subscription far set (slot_name = none); drop subscription far");
     let (dumped, _) = dump(only(server.settings(), &[&name])).unwrap();
     assert_eq!((dumped.warnings, dumped.notes), (vec![], vec![]));

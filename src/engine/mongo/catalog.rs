@@ -90,7 +90,10 @@ fn list_databases(session: &Session<'_>, settings: &Settings) -> Result<Document
     match session.attempt("admin", all)? {
         Ok(answer) => Ok(answer),
         Err(refused) if refused.code == code::UNAUTHORIZED => {
-            let text = format!("{}: this user may not see all databases, and the source is the whole server", session.location());
+            let text = format!(
+                "{}: this user may not see all databases, and the source is the whole server",
+                session.location()
+            );
             Err(Failure::new(FailureKind::Refused, text).because(refused.message).hint(
                 "db.getSiblingDB('admin').grantRolesToUser('USER', ['backup']), or name the databases with `databases`",
             ))

@@ -69,10 +69,8 @@ fn must_have_all(session: &Session<'_>, settings: &Settings, before: &[Collectio
     let now: BTreeSet<Namespace> = catalog::read(session, settings)?.into_iter().map(|c| c.name).collect();
     match missing.into_iter().find(|name| now.contains(name)) {
         None => Ok(()),
-        Some(name) => {
-            Err(Failure::new(Kind::Verification, format!("{PROGRAM} left {name} out, without saying so"))
-                .hint("Leave `mongodump` out: bkp's own client writes the same archive"))
-        }
+        Some(name) => Err(Failure::new(Kind::Verification, format!("{PROGRAM} left {name} out, without saying so"))
+            .hint("Leave `mongodump` out: bkp's own client writes the same archive")),
     }
 }
 

@@ -85,7 +85,8 @@ pub fn must_be_loadable(session: &mut Session<'_>, flavour: Flavour, databases: 
     if keys.is_empty() {
         return Ok(());
     }
-    let text = "the names of foreign keys have back quotes, and MariaDB's client makes no dump of them that could be loaded";
+    let text =
+        "the names of foreign keys have back quotes, and MariaDB's client makes no dump of them that could be loaded";
     Err(Failure::new(Kind::Refused, format!("{text}: {}", some(&keys)))
         .hint("Name them otherwise: ALTER TABLE … DROP FOREIGN KEY …, ADD CONSTRAINT … FOREIGN KEY …"))
 }

@@ -57,7 +57,8 @@ pub fn text(broken: &[Broken]) -> String {
     if broken.is_empty() {
         return String::new();
     }
-    let mut sql = "\n-- Views that refer to what was not there. They are not made again; their definitions were:\n".to_owned();
+    let mut sql =
+        "\n-- Views that refer to what was not there. They are not made again; their definitions were:\n".to_owned();
     for view in broken {
         sql.push_str(&format!("-- {}\n", view.path().replace('\n', " ")));
         view.definition.lines().for_each(|line| sql.push_str(&format!("-- {line}\n")));

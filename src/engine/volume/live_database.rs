@@ -70,7 +70,7 @@ pub fn at_work(root: &Path, volume: Option<&str>, rules: &Rules) -> Option<AtWor
     while let Some((below, depth)) = directories.pop() {
         let directory = root.join(&below);
         let taken = |file: &&str| rules.take(&below.join(file)) && directory.join(file).exists();
-        let is_of = |server: &&Server| server.files.iter().any(|files| files.iter().all(|file| taken(&file)));
+        let is_of = |server: &&Server| server.files.iter().any(|files| files.iter().all(&taken));
         if let Some(server) = SERVERS.iter().find(is_of)
             && ((server.tells)(&directory) || container_works(&directory, volume, server))
         {

@@ -228,7 +228,7 @@ fn of_tree(host: &Host<'_>, configuration: &Configuration, tree: &Tree<'_>) -> J
     let writing: Vec<&&Description> = tree.users.iter().filter(|c| writes(c, tree)).collect();
     let is_server = |c: &&&Description| evidence::engine_of(host, c).0.is_some();
     // A server that stands still cannot be dumped at the same time.
-    let still = if writing.iter().any(|c| is_server(&c)) { Vec::new() } else { writing };
+    let still = if writing.iter().any(is_server) { Vec::new() } else { writing };
     let still: Vec<&str> = still.into_iter().map(|c| c.name.as_str()).collect();
     let suggestions = suggest::tree(tree.name, tree.path, tree.volume, &open, &still);
     let engine = if contents.sqlite.is_empty() { "volume" } else { "sqlite" };

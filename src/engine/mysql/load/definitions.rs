@@ -11,7 +11,8 @@ use crate::error::{Failure, Kind, Result};
 use std::io::{ErrorKind, Read};
 
 /// What every object begins with; its own settings follow.
-const SETTINGS: &str = "SET NAMES utf8mb4;\nSET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES';\n";
+const SETTINGS: &str =
+    "SET NAMES utf8mb4;\nSET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES';\n";
 const PIECE: usize = 256 << 10;
 
 #[derive(Clone, Debug)]

@@ -123,7 +123,9 @@ impl Load<'_> {
             loaded.warnings.extend(old_names(&self.definitions, database, target));
             if let Some(enable) = database.enable_events(target).filter(|_| events_off) {
                 let why = if same { "this server would run them at once" } else { "it is a copy" };
-                loaded.warnings.push(format!("the events of {target} are switched off: {why}. To switch them on: {enable}"));
+                loaded
+                    .warnings
+                    .push(format!("the events of {target} are switched off: {why}. To switch them on: {enable}"));
             }
         }
         if same && self.run.part == Part::Whole {

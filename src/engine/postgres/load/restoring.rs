@@ -110,7 +110,10 @@ fn shell(script: &str, argument: &str) -> Command {
 enum Spooled<'s> {
     /// Without a name of its own.
     Host(File),
-    Container { clients: &'s Clients, path: String },
+    Container {
+        clients: &'s Clients,
+        path: String,
+    },
 }
 
 impl Spooled<'_> {
