@@ -105,5 +105,4 @@ fn what_a_source_leaves_out_is_not_protected_by_it() {
     assert_eq!(verdict(", exclude: [docs]", &docs), "not_protected");
     assert_eq!(verdict(", include: [\"letters/**\"]", &docs), "not_protected");
     assert_eq!(verdict("", &mounted), "not_protected");
-    assert_eq!(verdict(", one_file_system: false", &mounted), "protected");
 }
