@@ -1,6 +1,7 @@
 //! `bkp backup`: one source after the other; a failure of one does not keep the others from being backed up.
 
 use super::Ran;
+use super::copies::{self, Outcomes};
 use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
@@ -14,7 +15,6 @@ use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
 use crate::policy;
 use crate::repo::Repository;
-use crate::repo::point::Layout;
 use crate::repo::writer::Writer;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -38,6 +38,9 @@ pub struct Arguments {
     /// All sources of this stack, begun at the same moment
     #[arg(long, value_name = "NAME", conflicts_with_all = ["names", "source"])]
     stack: Option<String>,
+    /// Leave the copies as they are; the next run catches up
+    #[arg(long)]
+    no_copy: bool,
     /// Read every file again, also where size and times say that nothing changed
     #[arg(long)]
     reread: bool,
@@ -110,12 +113,14 @@ impl Arguments {
                 }
             }
         }
+        let copies = self.copy(&place, &done)?;
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
+            document["copies"] = copies.document();
             env.output.document(&document)?;
         }
-        ending(&done, failed, all, !wanted.remarks.is_empty())
+        ending(&done, failed, all, !wanted.remarks.is_empty() || copies.warned())
     }
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
@@ -126,17 +131,17 @@ impl Arguments {
         let writer = env.writer(&repository)?;
         let places = env.places(&repository)?;
         tell_what_goes_on(env, &places)?;
-        let member = |source: &policy::Source| {
+        let member = |(policy, source): &(&policy::Policy, &policy::Source)| {
             let engine = env.engine(&source.settings)?;
-            Ok(Member { source: source.name.clone(), engine, layout: source.layout })
+            let options = env.write_options(source.layout, Some(*policy))?;
+            Ok(Member { source: source.name.clone(), engine, options })
         };
-        let members = sources.iter().map(|(_, source)| member(source)).collect::<Result<Vec<_>>>()?;
+        let members = sources.iter().map(member).collect::<Result<Vec<_>>>()?;
         let job = StackBackup {
             repository: &repository,
             writer: &writer,
             places: &places,
             stack,
-            options: env.write_options(Layout::default())?,
             memory: env.configuration()?.memory,
             reread: self.reread,
         };
@@ -156,15 +161,27 @@ impl Arguments {
                 }
             }
         }
+        let place = Place { env, repository: &repository, writer: &writer, places: places.clone() };
+        let copies = self.copy(&place, &done)?;
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["stack"] = serde_json::json!({ "name": stack, "skew_seconds": skew });
+            document["copies"] = copies.document();
             env.output.document(&document)?;
         } else {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
-        ending(&done, failed, members.len(), !live.remarks.is_empty())
+        ending(&done, failed, members.len(), !live.remarks.is_empty() || copies.warned())
+    }
+
+    /// Brings the copies up to date, once there is something new.
+    fn copy(&self, place: &Place<'_>, done: &[(Done, f64)]) -> Result<Outcomes> {
+        let env = place.env;
+        if self.no_copy || done.is_empty() || env.cancel.check().is_err() {
+            return Ok(Outcomes::default());
+        }
+        copies::after_backup(env, place.repository, place.writer)
     }
 
     /// What is to be backed up. Labels matter unless only sources were named that are configured.
@@ -225,7 +242,7 @@ impl Place<'_> {
             places: &self.places,
             source: &source.name,
             engine: &*engine,
-            options: self.env.write_options(source.layout)?,
+            options: self.env.write_options(source.layout, self.env.policy_of(&source.name)?)?,
             reread,
             together: None,
             purpose: None,
