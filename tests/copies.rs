@@ -68,6 +68,10 @@ fn a_copy_is_made_on_purpose_and_then_follows_every_backup() {
     // Nothing is brought twice.
     let again = host.run(&["copy", "--json"]).ends(0).json();
     assert_eq!((&again["copies"][0]["objects"], &again["copies"][0]["bytes"]), (&0.into(), &0.into()), "{again}");
+    let records = host.run(&["journal", "--json"]).ends(0).json()["records"].clone();
+    let ended: Vec<_> = records.as_array().unwrap().iter().filter(|record| record["kind"] == "copy_ended").collect();
+    let well = ended.iter().filter(|record| record["copy"] == "second" && record["ok"] == true).count();
+    assert_eq!((well, ended.len()), (4, 5), "four points arrived, and one could not at first: {records}");
     host.run(&["status"]).ends(0).says("2 of 2 copies good");
     assert!(host.run(&["status", "--json"]).ends(0).json()["copies"].as_array().unwrap().len() == 2);
     host.run(&["check", "--copy", "second"]).ends(0).says("no problem found");

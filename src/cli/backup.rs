@@ -7,16 +7,19 @@ use super::environment::Environment;
 use super::format::{count, size, took};
 use super::output::plain;
 use super::points::{PointView, view};
+use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::job::Places;
 use crate::job::backup::{Backup, Done};
 use crate::job::discover::labels;
+use crate::job::recorder::{Recorder, What};
 use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
-use crate::policy;
+use crate::journal::Job;
+use crate::policy::{self, Policy};
 use crate::repo::Repository;
+use crate::repo::point::Point;
 use crate::repo::writer::Writer;
-use jiff::Timestamp;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -79,10 +82,9 @@ impl Arguments {
         }
         let mut wanted = self.wanted(env)?;
         let sources = std::mem::take(&mut wanted.sources);
-        let repository = env.repository()?;
-        let writer = env.writer(&repository)?;
+        let recorder = env.recorder()?;
+        let (repository, writer) = recorded(&recorder, open(env), sources.iter().map(Chosen::what))?;
         let place = Place { env, repository: &repository, writer: &writer, places: env.places(&repository)? };
-        tell_what_goes_on(env, &place.places)?;
         let mut done: Vec<(Done, f64)> = Vec::new();
         let mut failed: Vec<(String, Failure)> = Vec::new();
         if let Some(unseen) = wanted.unseen.take() {
@@ -93,13 +95,14 @@ impl Arguments {
             failed.push(("labels".to_owned(), unseen));
         }
         let all = sources.len() + failed.len();
-        for source in &sources {
+        for chosen @ Chosen { source, policy } in &sources {
             if let Err(interrupted) = env.cancel.check() {
+                recorder.could_not_begin([chosen.what()].into_iter(), &interrupted);
                 failed.push((source.name.clone(), interrupted));
                 break;
             }
             let started = Instant::now();
-            match place.back_up(source, self.reread) {
+            match recorder.backup(&source.name, policy.as_deref(), || place.back_up(source, self.reread)) {
                 Ok(one) => {
                     let seconds = started.elapsed().as_secs_f64();
                     summarize(env, &one, seconds);
@@ -113,7 +116,7 @@ impl Arguments {
                 }
             }
         }
-        let copies = self.copy(&place, &done)?;
+        let copies = self.copy(env, (&repository, &writer), &done)?;
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
@@ -127,26 +130,29 @@ impl Arguments {
         let live = env.live()?;
         let sources = live.configuration.stack(stack)?;
         live.remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
-        let repository = env.repository()?;
-        let writer = env.writer(&repository)?;
-        let places = env.places(&repository)?;
-        tell_what_goes_on(env, &places)?;
-        let member = |(policy, source): &(&policy::Policy, &policy::Source)| {
+        let recorder = env.recorder()?;
+        let member = |(policy, source): &(&Policy, &policy::Source)| {
             let engine = env.engine(&source.settings)?;
             let options = env.write_options(source.layout, Some(*policy))?;
-            Ok(Member { source: source.name.clone(), engine, options })
+            Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, options })
         };
-        let members = sources.iter().map(member).collect::<Result<Vec<_>>>()?;
+        let opened = open(env).and_then(|(repository, writer)| {
+            let members = sources.iter().map(member).collect::<Result<Vec<_>>>()?;
+            Ok((repository, writer, members))
+        });
+        let whats = sources.iter().map(|(policy, source)| What::source(Job::Backup, &source.name, Some(&policy.name)));
+        let (repository, writer, members) = recorded(&recorder, opened, whats)?;
         let job = StackBackup {
             repository: &repository,
             writer: &writer,
-            places: &places,
+            places: &env.places(&repository)?,
+            recorder: &recorder,
             stack,
             memory: env.configuration()?.memory,
             reread: self.reread,
         };
         let progress = env.progress();
-        let ended = job.run(&members, env.context(&progress), Timestamp::now());
+        let ended = job.run(&members, env.context(&progress), clock::now());
         drop(progress);
         let (mut done, mut failed) = (Vec::new(), Vec::new());
         for Ended { source, result, seconds } in ended {
@@ -161,8 +167,7 @@ impl Arguments {
                 }
             }
         }
-        let place = Place { env, repository: &repository, writer: &writer, places: places.clone() };
-        let copies = self.copy(&place, &done)?;
+        let copies = self.copy(env, (&repository, &writer), &done)?;
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
@@ -176,12 +181,17 @@ impl Arguments {
     }
 
     /// Brings the copies up to date, once there is something new.
-    fn copy(&self, place: &Place<'_>, done: &[(Done, f64)]) -> Result<Outcomes> {
-        let env = place.env;
+    fn copy(
+        &self,
+        env: &Environment,
+        (repository, writer): (&Repository, &Writer),
+        done: &[(Done, f64)],
+    ) -> Result<Outcomes> {
         if self.no_copy || done.is_empty() || env.cancel.check().is_err() {
             return Ok(Outcomes::default());
         }
-        copies::after_backup(env, place.repository, place.writer)
+        let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).collect();
+        copies::after_backup(env, repository, writer, &made)
     }
 
     /// What is to be backed up. Labels matter unless only sources were named that are configured.
@@ -198,7 +208,11 @@ impl Arguments {
                 }
             };
             let all = live.map_or(configuration, |live| &live.configuration);
-            wanted.sources.extend(all.select(&self.names)?.into_iter().map(|(_, source)| source.clone()));
+            let chosen = |(policy, source): (&Policy, &policy::Source)| Chosen {
+                source: source.clone(),
+                policy: Some(policy.name.clone()),
+            };
+            wanted.sources.extend(all.select(&self.names)?.into_iter().map(chosen));
             wanted.remarks.extend(live.iter().flat_map(|live| &live.remarks).map(told));
             if policies && configuration.policies.iter().all(|policy| policy.labels.is_none()) {
                 wanted.remarks.extend(labels::without_effect(configuration));
@@ -208,11 +222,11 @@ impl Arguments {
         let sources = &mut wanted.sources;
         for text in &self.source {
             let source = policy::adhoc(text)?;
-            if sources.iter().any(|s| s.name == source.name) {
+            if sources.iter().any(|chosen| chosen.source.name == source.name) {
                 return Err(Failure::usage(format!("two sources are called {}", source.name))
                     .hint(format!("Give one of them another name: --source NAME={text}")));
             }
-            sources.push(source);
+            sources.push(Chosen { source, policy: None });
         }
         if sources.is_empty() && wanted.unseen.is_none() {
             return Err(Failure::usage("there is nothing to back up: no source is configured, and none was named")
@@ -225,11 +239,36 @@ impl Arguments {
 /// What one run is to do.
 #[derive(Default)]
 struct Wanted {
-    sources: Vec<policy::Source>,
+    sources: Vec<Chosen>,
     /// Labels that have no effect.
     remarks: Vec<String>,
     /// Why it is not known what is labelled.
     unseen: Option<Failure>,
+}
+
+/// A source, and the policy that it is of.
+struct Chosen {
+    source: policy::Source,
+    policy: Option<String>,
+}
+
+impl Chosen {
+    fn what(&self) -> What<'_> {
+        What::source(Job::Backup, &self.source.name, self.policy.as_deref())
+    }
+}
+
+/// The doors of the repository; containers that a killed run left standing still go on before anything else happens.
+fn open(env: &Environment) -> Result<(Repository, Writer)> {
+    let repository = env.repository()?;
+    let writer = env.writer(&repository)?;
+    tell_what_goes_on(env, &env.places(&repository)?)?;
+    Ok((repository, writer))
+}
+
+/// What failed for all of them is a run of each that failed.
+fn recorded<'a, T>(recorder: &Recorder, opened: Result<T>, whats: impl Iterator<Item = What<'a>>) -> Result<T> {
+    opened.inspect_err(|failure| recorder.could_not_begin(whats, failure))
 }
 
 impl Place<'_> {
@@ -247,11 +286,10 @@ impl Place<'_> {
             together: None,
             purpose: None,
         };
-        backup.run(self.env.context(&progress), Timestamp::now())
+        backup.run(self.env.context(&progress), clock::now())
     }
 }
 
-/// Containers that a killed run left standing still go on before anything else happens.
 pub fn tell_what_goes_on(env: &Environment, places: &Places) -> Result<()> {
     for container in places.let_go_on()? {
         env.output.warn(&format!("container {container} stood still since a run that was killed; it goes on now"));

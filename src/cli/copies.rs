@@ -12,6 +12,7 @@ use crate::job::copy::Copied;
 use crate::job::copy::state::{CopyState, Shelves, Standing, compare};
 use crate::job::damage;
 use crate::policy::PRIMARY;
+use crate::repo::point::Point;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, catalog, copy, names};
 use crate::store;
@@ -239,13 +240,13 @@ fn plain_lines(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
-/// Brings all copies up to date. The backup exists whatever becomes of them.
-pub fn after_backup(env: &Environment, repository: &Repository, writer: &Writer) -> Result<Outcomes> {
+/// Brings all copies up to date, after `made` was. The backup exists whatever becomes of them.
+pub fn after_backup(env: &Environment, repository: &Repository, writer: &Writer, made: &[&Point]) -> Result<Outcomes> {
     let access = Access { keys: writer.keyring(), trust: writer.trust(), writer: None, operator: None };
     let mut outcomes = Outcomes::default();
     for copy in &env.configuration()?.copies {
         let outcome = Target::copy(env, copy)
-            .and_then(|target| into(env, repository, (&access, Some(writer.id())), &target, None))
+            .and_then(|target| into(env, repository, (&access, Some(writer.id())), (&target, made), None))
             .map_err(|failure| match failure.kind() {
                 Kind::TryLater => failure.hint(format!("The next backup catches up, or: bkp copy {}", copy.name)),
                 _ => failure,

@@ -127,7 +127,7 @@ impl Arguments {
         let mut outcomes = Outcomes::default();
         for target in &targets {
             env.cancel.check()?;
-            let outcome = into(env, &repository, (&access, own), target, Some(extent));
+            let outcome = into(env, &repository, (&access, own), (target, &[]), Some(extent));
             if targets.len() > 1 || outcome.is_ok() {
                 tell(env, target.name, &outcome);
             }
@@ -140,15 +140,26 @@ impl Arguments {
     }
 }
 
-/// Brings one store up to date.
+/// Brings one store up to date, and has the journal know. `expected` are points that ought to be there then.
 pub fn into(
+    env: &Environment,
+    from: &Repository,
+    access: (&Access, Option<&str>),
+    (target, expected): (&Target<'_>, &[&Point]),
+    extent: Option<Extent<'_>>,
+) -> Result<Copied> {
+    let recorder = env.recorder()?;
+    let act = || carry(env, from, access, target, extent.unwrap_or_default());
+    recorder.copy(target.name, extent.and_then(|extent| extent.source), expected, act)
+}
+
+fn carry(
     env: &Environment,
     from: &Repository,
     (access, writer): (&Access, Option<&str>),
     target: &Target<'_>,
-    extent: Option<Extent<'_>>,
+    Extent { source, create, repair }: Extent<'_>,
 ) -> Result<Copied> {
-    let Extent { source, create, repair } = extent.unwrap_or_default();
     let to = target.open(env, from, create)?;
     let locked = |point: &Point| {
         let of_source = || env.policy_of(&point.source).ok().flatten().and_then(|policy| policy.keep.as_ref());

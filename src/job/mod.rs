@@ -12,6 +12,7 @@ pub mod gate;
 pub mod lock;
 mod origin;
 pub mod quiesce;
+pub mod recorder;
 pub mod restore;
 mod sink;
 pub mod stack;
