@@ -6,6 +6,8 @@
 mod backup;
 mod check;
 mod config;
+mod copies;
+mod copy;
 mod discover;
 mod doctor;
 mod environment;
@@ -83,6 +85,10 @@ enum Command {
     Export(export::Arguments),
     /// Read the repository again and prove what can be restored
     Check(check::Arguments),
+    /// Bring the copies of the repository up to date
+    Copy(copy::Arguments),
+    /// How many good copies there are
+    Copies(copies::Arguments),
     /// Who can read the backups
     #[command(subcommand)]
     Keys(keys::Command),
@@ -106,6 +112,14 @@ enum Command {
     LetContainersGoOn { record: std::path::PathBuf },
 }
 
+impl Command {
+    /// Whether it could as well read from a copy.
+    fn reads_points(&self) -> bool {
+        use Command::{Export, Ls, Points, Restore, Show};
+        matches!(self, Points(_) | Show(_) | Ls(_) | Restore(_) | Export(_))
+    }
+}
+
 pub fn main() -> ExitCode {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let program = match Program::try_parse_from(&arguments) {
@@ -116,7 +130,11 @@ pub fn main() -> ExitCode {
     let output = Output::new(globals.json, globals.quiet, globals.no_color);
     let ran = signals::watch().and_then(|cancel| {
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
-        run(program.command, &env).map_err(|failure| or_signal(failure, &cancel))
+        let reads = program.command.reads_points();
+        run(program.command, &env).map_err(|failure| match cancel.check() {
+            Ok(()) if reads => copies::elsewhere(&env, failure),
+            _ => or_signal(failure, &cancel),
+        })
     });
     match ran {
         Ok(None) => ExitCode::SUCCESS,
@@ -146,6 +164,8 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Restore(arguments) => arguments.run(env),
         Command::Export(arguments) => arguments.run(env),
         Command::Check(arguments) => arguments.run(env),
+        Command::Copy(arguments) => arguments.run(env),
+        Command::Copies(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),

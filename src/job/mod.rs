@@ -5,9 +5,11 @@
 
 pub mod backup;
 pub mod check;
+pub mod copy;
 pub mod damage;
 pub mod discover;
 pub mod gate;
+pub mod lock;
 mod origin;
 pub mod quiesce;
 pub mod recorder;
@@ -30,11 +32,13 @@ pub struct Places {
     state: PathBuf,
     cache: PathBuf,
     repository: String,
+    /// Of which the findings are.
+    copy: Option<String>,
 }
 
 impl Places {
     pub fn new(state: &Path, cache: &Path, repository: &Repository) -> Self {
-        Places { state: state.to_owned(), cache: cache.to_owned(), repository: repository.id().to_owned() }
+        Places { state: state.to_owned(), cache: cache.to_owned(), repository: repository.id().to_owned(), copy: None }
     }
 
     /// Takes the lock of a source: one run at a time writes a series, or replaces a source.
@@ -43,6 +47,18 @@ impl Places {
         let directory = self.state.join("locks").join(&self.repository);
         private(&directory)?;
         Lock::take(&directory.join(format!("{source}.lock")), &format!("source {source}"))
+    }
+
+    /// Takes the lock of a copy: one run at a time of this host writes into it.
+    pub fn lock_copy(&self, copy: &str) -> Result<Lock> {
+        let directory = self.state.join("locks").join(&self.repository).join("copies");
+        private(&directory)?;
+        Lock::take(&directory.join(format!("{copy}.lock")), &format!("copy {copy}"))
+    }
+
+    /// The same directories, where what is found in a copy is remembered by itself.
+    pub fn of_copy(&self, copy: &str) -> Self {
+        Places { copy: Some(copy.to_owned()), ..self.clone() }
     }
 
     /// Takes the lock of a place that a restore makes: one run at a time of this host takes what it finds there for its own.
@@ -74,7 +90,8 @@ impl Places {
 
     /// What checks found to be damaged.
     fn damage(&self) -> PathBuf {
-        self.state.join("repositories").join(&self.repository).join("damage.json")
+        let name = self.copy.as_ref().map_or_else(|| "damage.json".to_owned(), |copy| format!("damage-{copy}.json"));
+        self.state.join("repositories").join(&self.repository).join(name)
     }
 
     fn memory(&self) -> PathBuf {

@@ -44,6 +44,11 @@ pub fn point(writer: &str, source: &str, point: &str) -> Key {
     key(format!("w/{writer}/points/{source}/{point}"))
 }
 
+/// Prefix of everything that a writer keeps.
+pub fn of_writer(writer: &str) -> String {
+    format!("w/{writer}/")
+}
+
 pub fn packs(writer: &str) -> String {
     format!("w/{writer}/p/")
 }
