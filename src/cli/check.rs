@@ -46,7 +46,7 @@ enum LevelArgument {
 }
 
 /// `5%` or `5` → 0.05.
-fn percent(text: &str) -> std::result::Result<f64, String> {
+pub fn percent(text: &str) -> std::result::Result<f64, String> {
     let number: f64 =
         text.trim_end_matches('%').trim().parse().map_err(|_| "give a percentage such as 5%".to_owned())?;
     if number > 0.0 && number <= 100.0 {
@@ -76,6 +76,7 @@ impl Arguments {
             places: &env.places(&repository)?,
             points: &points,
             keys: &access.keys,
+            trust: &access.trust,
             writer: access.writer.as_ref(),
             level,
             sample: self.sample,

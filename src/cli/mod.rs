@@ -15,9 +15,11 @@ mod init;
 mod keys;
 mod ls;
 mod output;
+mod pin;
 mod plan;
 mod points;
 mod progress;
+mod prune;
 mod restore;
 mod shell;
 mod show;
@@ -82,6 +84,12 @@ enum Command {
     Export(export::Arguments),
     /// Read the repository again and prove what can be restored
     Check(check::Arguments),
+    /// Delete what is older than the policies keep
+    Prune(prune::Arguments),
+    /// Keep a backup for as long as it is pinned
+    Pin(pin::Pin),
+    /// Let a backup go when its policy does
+    Unpin(pin::Unpin),
     /// Who can read the backups
     #[command(subcommand)]
     Keys(keys::Command),
@@ -143,6 +151,9 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Restore(arguments) => arguments.run(env),
         Command::Export(arguments) => arguments.run(env),
         Command::Check(arguments) => arguments.run(env),
+        Command::Prune(arguments) => arguments.run(env),
+        Command::Pin(arguments) => arguments.run(env),
+        Command::Unpin(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
         Command::Discover(arguments) => arguments.run(env),

@@ -9,6 +9,7 @@ pub mod damage;
 pub mod discover;
 pub mod gate;
 mod origin;
+pub mod prune;
 pub mod quiesce;
 pub mod restore;
 mod sink;
@@ -42,6 +43,14 @@ impl Places {
         let directory = self.state.join("locks").join(&self.repository);
         private(&directory)?;
         Lock::take(&directory.join(format!("{source}.lock")), &format!("source {source}"))
+    }
+
+    /// Takes the lock of those who prune a writer on this host. A courtesy: safety does not depend on it.
+    pub fn lock_prune(&self, writer: &str) -> Result<Lock> {
+        let directory = self.state.join("locks").join(&self.repository);
+        private(&directory)?;
+        // No source is called so: their names do not begin with a dot.
+        Lock::take(&directory.join(format!(".prune-{writer}.lock")), &format!("pruning of writer {writer}"))
     }
 
     /// Lets go on what a killed run left standing still; see [`quiesce`]. Gives the names of the containers.

@@ -9,6 +9,7 @@ use super::reading::{Field, Reader};
 use super::sources;
 use super::values;
 use super::{Addressing, Keep, Labels, ObjectLock, Objectives, RepositorySettings, Source};
+use crate::repo::retention;
 use crate::secret::SecretRef;
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
@@ -235,12 +236,15 @@ impl Reader<'_> {
             }
         };
         let fields = [&raw.last, &raw.hourly, &raw.daily, &raw.weekly, &raw.monthly, &raw.yearly];
-        if fields.iter().all(|f| f.is_none()) {
+        let age = |field| self.text(field, |text| text.parse::<retention::Age>());
+        if fields.iter().all(|f| f.is_none()) && raw.within.is_none() {
             self.note_missing(field.place, "`keep` would keep nothing", "as in: keep: { last: 3, daily: 14 }");
             return None;
         }
         let [last, hourly, daily, weekly, monthly, yearly] = fields.map(count);
-        Some(Keep { last, hourly, daily, weekly, monthly, yearly })
+        let min = count(&raw.min).unwrap_or(retention::MINIMUM);
+        let safety = age(&raw.safety).unwrap_or_else(retention::safety_time);
+        Some(Keep { last, hourly, daily, weekly, monthly, yearly, within: age(&raw.within), min, safety })
     }
 }
 

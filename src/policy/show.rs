@@ -190,6 +190,9 @@ impl Showing<'_> {
             for (period, number) in periods {
                 self.put_some(&["policies", name, "keep", period], &[], number);
             }
+            self.put_some(&["policies", name, "keep", "within"], &[], keep.within.map(String::from));
+            self.put(&["policies", name, "keep", "min"], &[], keep.min);
+            self.put(&["policies", name, "keep", "safety"], &[], String::from(keep.safety));
         }
         if let Some(labels) = &policy.labels {
             self.labels(name, labels);
