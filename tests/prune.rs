@@ -8,5 +8,7 @@ mod support;
 mod apart;
 #[path = "prune/directory.rs"]
 mod directory;
+#[path = "prune/kills.rs"]
+mod kills;
 #[path = "prune/past.rs"]
 mod past;

@@ -207,7 +207,7 @@ fn summary(series: &SeriesPlan) -> String {
     let kept = series.points.iter().filter(|p| p.keep).count();
     let (source, forgotten) = (plain(&series.source), series.points.len() - kept);
     let rules = series.keep.map_or_else(String::new, |keep| format!("  ({keep})"));
-    let mut text = format!("{source}: {} stay, {forgotten} to forget{rules}", count(kept, "point"));
+    let mut text = format!("{source}: {kept} to keep, {forgotten} to forget{rules}");
     if let Some(held) = &series.held {
         text.push_str(&format!("\n  nothing is deleted: {}", plain(held)));
     }

@@ -159,6 +159,12 @@ impl Past {
         all
     }
 
+    /// The object of a kind that the store got last: one that is needed.
+    pub fn newest_object(&self, kind: &str) -> PathBuf {
+        let modified = |path: &PathBuf| path.metadata().unwrap().modified().unwrap();
+        self.host.objects(kind).into_iter().max_by_key(modified).unwrap()
+    }
+
     /// What the objects of data are: dumps, packs, indexes, bodies.
     pub fn stored(&self) -> Vec<PathBuf> {
         ["s", "p", "x", "b"].iter().flat_map(|kind| self.host.objects(kind)).collect()

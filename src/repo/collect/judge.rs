@@ -166,7 +166,11 @@ impl Looking<'_> {
             series.entry(source).or_default().push(number + 1);
         }
         for (source, memory) in self.previous.iter().flat_map(|p| &p.mark.series) {
-            series.entry(source).or_default().extend(memory.points.values().max().map(|number| number + 1));
+            let known = memory.points.values().copied();
+            series
+                .entry(source)
+                .or_default()
+                .extend(known.clone().max().map(|number| number + 1).into_iter().chain(known));
         }
         let mut gaps = Vec::new();
         for (source, mut numbers) in series {
