@@ -4,12 +4,14 @@
 //! after [`TempFile::commit`] returns, the file survives a power cut; before, the old one is untouched.
 //! Also here: the file lock, which is a value ([`Lock`]), and the crash points that tests kill the program at.
 
+use crate::clock;
 use crate::error::{Context, Failure, Kind, Result};
 use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A file that has no name yet as far as others are concerned. Dropped without a commit, it is removed.
 #[derive(Debug)]
@@ -184,11 +186,7 @@ impl Lock {
             return Err(Failure::new(Kind::Locked, format!("{what} is locked by another run ({})", holder.trim()))
                 .hint("Wait for it to end, or look at that process; the lock goes with it"));
         }
-        let note = format!(
-            "process {}, since {}\n",
-            std::process::id(),
-            jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        );
+        let note = format!("process {}, since {}\n", std::process::id(), clock::now().strftime("%Y-%m-%dT%H:%M:%SZ"));
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(note.as_bytes()))
@@ -227,12 +225,22 @@ pub const CRASH_POINTS: &[&str] = &[
     "keys:epoch-written",
     "keys:list-written",
     "keys:recipients-written",
+    "journal:before-write",
+    "journal:half-written",
+    "journal:written",
 ];
 
-/// Kills the process, as a power cut would, when `BKP_CRASH_AT` names this point. Absent from release builds.
+/// Kills the process, as a power cut would, when `BKP_CRASH_AT` names this point; as `POINT#N`, the n-th time that it comes
+/// here. Absent from release builds.
 pub fn crash_point(name: &str) {
+    static PASSED: AtomicU64 = AtomicU64::new(0);
     debug_assert!(CRASH_POINTS.contains(&name), "{name} is not in the list of crash points");
-    if cfg!(debug_assertions) && std::env::var_os("BKP_CRASH_AT").is_some_and(|at| at == name) {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let Ok(wanted) = std::env::var("BKP_CRASH_AT") else { return };
+    let (point, times) = wanted.split_once('#').unwrap_or((&wanted, "1"));
+    if point == name && PASSED.fetch_add(1, Relaxed) + 1 >= times.parse().unwrap_or(1) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         loop {
             std::thread::park();

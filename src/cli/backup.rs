@@ -6,17 +6,19 @@ use super::environment::Environment;
 use super::format::{count, size, took};
 use super::output::plain;
 use super::points::{PointView, view};
+use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::job::Places;
 use crate::job::backup::{Backup, Done};
 use crate::job::discover::labels;
+use crate::job::recorder::{Recorder, What};
 use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
-use crate::policy;
+use crate::journal::Job;
+use crate::policy::{self, Policy};
 use crate::repo::Repository;
 use crate::repo::point::Layout;
 use crate::repo::writer::Writer;
-use jiff::Timestamp;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -76,10 +78,9 @@ impl Arguments {
         }
         let mut wanted = self.wanted(env)?;
         let sources = std::mem::take(&mut wanted.sources);
-        let repository = env.repository()?;
-        let writer = env.writer(&repository)?;
+        let recorder = env.recorder()?;
+        let (repository, writer) = recorded(&recorder, open(env), sources.iter().map(Chosen::what))?;
         let place = Place { env, repository: &repository, writer: &writer, places: env.places(&repository)? };
-        tell_what_goes_on(env, &place.places)?;
         let mut done: Vec<(Done, f64)> = Vec::new();
         let mut failed: Vec<(String, Failure)> = Vec::new();
         if let Some(unseen) = wanted.unseen.take() {
@@ -90,13 +91,14 @@ impl Arguments {
             failed.push(("labels".to_owned(), unseen));
         }
         let all = sources.len() + failed.len();
-        for source in &sources {
+        for chosen @ Chosen { source, policy } in &sources {
             if let Err(interrupted) = env.cancel.check() {
+                recorder.could_not_begin([chosen.what()].into_iter(), &interrupted);
                 failed.push((source.name.clone(), interrupted));
                 break;
             }
             let started = Instant::now();
-            match place.back_up(source, self.reread) {
+            match recorder.backup(&source.name, policy.as_deref(), || place.back_up(source, self.reread)) {
                 Ok(one) => {
                     let seconds = started.elapsed().as_secs_f64();
                     summarize(env, &one, seconds);
@@ -122,26 +124,29 @@ impl Arguments {
         let live = env.live()?;
         let sources = live.configuration.stack(stack)?;
         live.remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
-        let repository = env.repository()?;
-        let writer = env.writer(&repository)?;
-        let places = env.places(&repository)?;
-        tell_what_goes_on(env, &places)?;
-        let member = |source: &policy::Source| {
+        let recorder = env.recorder()?;
+        let member = |(policy, source): &(&Policy, &policy::Source)| {
             let engine = env.engine(&source.settings)?;
-            Ok(Member { source: source.name.clone(), engine, layout: source.layout })
+            Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, layout: source.layout })
         };
-        let members = sources.iter().map(|(_, source)| member(source)).collect::<Result<Vec<_>>>()?;
+        let opened = open(env).and_then(|(repository, writer)| {
+            let members = sources.iter().map(member).collect::<Result<Vec<_>>>()?;
+            Ok((repository, writer, members))
+        });
+        let whats = sources.iter().map(|(policy, source)| What::source(Job::Backup, &source.name, Some(&policy.name)));
+        let (repository, writer, members) = recorded(&recorder, opened, whats)?;
         let job = StackBackup {
             repository: &repository,
             writer: &writer,
-            places: &places,
+            places: &env.places(&repository)?,
+            recorder: &recorder,
             stack,
             options: env.write_options(Layout::default())?,
             memory: env.configuration()?.memory,
             reread: self.reread,
         };
         let progress = env.progress();
-        let ended = job.run(&members, env.context(&progress), Timestamp::now());
+        let ended = job.run(&members, env.context(&progress), clock::now());
         drop(progress);
         let (mut done, mut failed) = (Vec::new(), Vec::new());
         for Ended { source, result, seconds } in ended {
@@ -181,7 +186,11 @@ impl Arguments {
                 }
             };
             let all = live.map_or(configuration, |live| &live.configuration);
-            wanted.sources.extend(all.select(&self.names)?.into_iter().map(|(_, source)| source.clone()));
+            let chosen = |(policy, source): (&Policy, &policy::Source)| Chosen {
+                source: source.clone(),
+                policy: Some(policy.name.clone()),
+            };
+            wanted.sources.extend(all.select(&self.names)?.into_iter().map(chosen));
             wanted.remarks.extend(live.iter().flat_map(|live| &live.remarks).map(told));
             if policies && configuration.policies.iter().all(|policy| policy.labels.is_none()) {
                 wanted.remarks.extend(labels::without_effect(configuration));
@@ -191,11 +200,11 @@ impl Arguments {
         let sources = &mut wanted.sources;
         for text in &self.source {
             let source = policy::adhoc(text)?;
-            if sources.iter().any(|s| s.name == source.name) {
+            if sources.iter().any(|chosen| chosen.source.name == source.name) {
                 return Err(Failure::usage(format!("two sources are called {}", source.name))
                     .hint(format!("Give one of them another name: --source NAME={text}")));
             }
-            sources.push(source);
+            sources.push(Chosen { source, policy: None });
         }
         if sources.is_empty() && wanted.unseen.is_none() {
             return Err(Failure::usage("there is nothing to back up: no source is configured, and none was named")
@@ -208,11 +217,36 @@ impl Arguments {
 /// What one run is to do.
 #[derive(Default)]
 struct Wanted {
-    sources: Vec<policy::Source>,
+    sources: Vec<Chosen>,
     /// Labels that have no effect.
     remarks: Vec<String>,
     /// Why it is not known what is labelled.
     unseen: Option<Failure>,
+}
+
+/// A source, and the policy that it is of.
+struct Chosen {
+    source: policy::Source,
+    policy: Option<String>,
+}
+
+impl Chosen {
+    fn what(&self) -> What<'_> {
+        What::source(Job::Backup, &self.source.name, self.policy.as_deref())
+    }
+}
+
+/// The doors of the repository; containers that a killed run left standing still go on before anything else happens.
+fn open(env: &Environment) -> Result<(Repository, Writer)> {
+    let repository = env.repository()?;
+    let writer = env.writer(&repository)?;
+    tell_what_goes_on(env, &env.places(&repository)?)?;
+    Ok((repository, writer))
+}
+
+/// What failed for all of them is a run of each that failed.
+fn recorded<'a, T>(recorder: &Recorder, opened: Result<T>, whats: impl Iterator<Item = What<'a>>) -> Result<T> {
+    opened.inspect_err(|failure| recorder.could_not_begin(whats, failure))
 }
 
 impl Place<'_> {
@@ -230,11 +264,10 @@ impl Place<'_> {
             together: None,
             purpose: None,
         };
-        backup.run(self.env.context(&progress), Timestamp::now())
+        backup.run(self.env.context(&progress), clock::now())
     }
 }
 
-/// Containers that a killed run left standing still go on before anything else happens.
 pub fn tell_what_goes_on(env: &Environment, places: &Places) -> Result<()> {
     for container in places.let_go_on()? {
         env.output.warn(&format!("container {container} stood still since a run that was killed; it goes on now"));

@@ -12,6 +12,7 @@ mod environment;
 mod export;
 mod format;
 mod init;
+mod journal;
 mod keys;
 mod ls;
 mod output;
@@ -95,6 +96,8 @@ enum Command {
     Keys(keys::Command),
     /// What is protected, how well, and what is missing
     Status(status::Arguments),
+    /// What was expected, begun and ended on this host
+    Journal(journal::Arguments),
     /// Show what is on this host, and what is not protected
     Discover(discover::Arguments),
     /// Look for what could keep backups from working
@@ -156,6 +159,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Unpin(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
+        Command::Journal(arguments) => arguments.run(env),
         Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),
         Command::Config(command) => command.run(env),

@@ -6,7 +6,9 @@ use super::format::{count, instant, size};
 use super::output::{plain, table};
 use crate::error::{Failure, Kind, Result};
 use crate::job::prune::plan::{Holds, Plan, SeriesPlan, SourceRules, Wishes};
-use crate::job::prune::{Outcome, Prune};
+use crate::job::prune::{self, Outcome, Prune};
+use crate::job::recorder::What;
+use crate::journal::Job;
 use crate::policy::Configuration;
 use crate::repo::writer::{Writer, WriterInfo};
 use crate::repo::{Repository, catalog};
@@ -63,7 +65,9 @@ impl Arguments {
         let access = env.listing(&repository)?;
         let whose = self.whose(&repository, &by)?;
         let policies = rules(env)?;
-        let holds = Holds::new();
+        let recorder = env.recorder()?;
+        let held = recorder.journal().state()?.holds;
+        let holds: Holds = held.into_iter().map(|(source, hold)| (source, hold.why)).collect();
         let prune = Prune {
             repository: &repository,
             places: &env.places(&repository)?,
@@ -93,11 +97,14 @@ impl Arguments {
         if !env.output.json {
             env.output.note(&described(env, &plan, false));
         }
-        let outcome = prune.apply(&looked, &plan, env.context(&progress));
-        drop(progress);
-        let outcome = outcome?;
-        report(env, &plan, &outcome)?;
-        Ok(ending(&plan, Some(&outcome)))
+        recorder.command(What::of(Job::Prune), || {
+            let outcome = prune.apply(&looked, &plan, env.context(&progress));
+            drop(progress);
+            let outcome = outcome?;
+            recorder.note(&prune::facts(&looked, &plan, &outcome));
+            report(env, &plan, &outcome)?;
+            Ok(ending(&plan, Some(&outcome)))
+        })
     }
 
     fn whose(&self, repository: &Repository, by: &Writer) -> Result<WriterInfo> {

@@ -7,6 +7,7 @@
 
 use super::body::{Exact, clip};
 use super::{Entry, Head, Key, Purged, Retain, Store, StoreError, StoreResult, Upload};
+use crate::clock;
 use crate::durable::{self, TEMPORARY_PREFIX, TempFile};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -100,8 +101,12 @@ impl Tree {
         Ok(())
     }
 
-    fn commit(&self, file: TempFile, key: &Key, new: bool) -> StoreResult<()> {
+    fn commit(&self, mut file: TempFile, key: &Key, new: bool) -> StoreResult<()> {
         let path = self.path(key);
+        if clock::ahead().is_some() {
+            // Where tests move the clock, the store goes with it.
+            file.file().set_modified(clock::now().into()).map_err(|e| system(&e, &path))?;
+        }
         self.make(durable::parent_of(&path))?;
         let done = if new { file.commit_new(&path) } else { file.commit(&path) };
         match done {

@@ -11,6 +11,7 @@ use super::damage;
 use super::status::Proofs;
 use crate::error::Result;
 use crate::event::{Context, Event};
+use crate::journal::Fact;
 use crate::repo::catalog::{self, Catalog, Wanted};
 use crate::repo::check::Problem;
 use crate::repo::collect::protocol::PROTOCOL;
@@ -20,6 +21,7 @@ use crate::repo::collect::{Collector, Doomed, Fate, Previous, Survey, Swept};
 use crate::repo::keys::Keyring;
 use crate::repo::pinned::{self, Pinned};
 use crate::repo::point::Point;
+use crate::repo::retention::Rules;
 use crate::repo::sign::Trust;
 use crate::repo::writer::{Writer, WriterInfo};
 use crate::repo::{Repository, proof};
@@ -218,4 +220,33 @@ fn void(point: &Point, outcome: &mut Outcome) -> Doomed {
         sequence: Some(point.sequence),
         reason: "committed by a session that was fenced".to_owned(),
     }
+}
+
+/// What the journal is to know: which points went, and which rules are acted upon that were not before.
+pub fn facts(looked: &Looked, plan: &Plan, outcome: &Outcome) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    let mut changed = BTreeSet::new();
+    let in_force = plan.in_force();
+    for series in &plan.series {
+        let gone = |point: &&plan::PointPlan| outcome.forgotten.contains(&format!("{}/{}", series.source, point.point));
+        let gone: Vec<_> = series.points.iter().filter(gone).collect();
+        if !gone.is_empty() {
+            facts.push(Fact::PointsDeleted {
+                source: series.source.clone(),
+                points: gone.iter().map(|point| point.point.clone()).collect(),
+                bytes: gone.iter().map(|point| point.bytes).sum(),
+                why: series.keep.map(|keep| keep.to_string()),
+            });
+        }
+        let before = looked.memory.get(&series.source).and_then(|memory| memory.rules);
+        let now = in_force.get(&series.source).copied();
+        if let Some(policy) = series.policy.as_ref().filter(|_| outcome.problems.is_empty() && before != now)
+            && changed.insert(policy)
+        {
+            let json = |rules: Option<Rules>| rules.and_then(|rules| serde_json::to_value(rules).ok());
+            let by = series.shrink.as_ref().map(|_| "--confirm-shrink".to_owned());
+            facts.push(Fact::RetentionChanged { policy: policy.clone(), from: json(before), to: json(now), by });
+        }
+    }
+    facts
 }
