@@ -11,6 +11,7 @@ pub mod discover;
 pub mod gate;
 pub mod lock;
 mod origin;
+pub mod prune;
 pub mod quiesce;
 pub mod recorder;
 pub mod restore;
@@ -59,6 +60,14 @@ impl Places {
     /// The same directories, where what is found in a copy is remembered by itself.
     pub fn of_copy(&self, copy: &str) -> Self {
         Places { copy: Some(copy.to_owned()), ..self.clone() }
+    }
+
+    /// Takes the lock of those who prune a writer on this host. A courtesy: safety does not depend on it.
+    pub fn lock_prune(&self, writer: &str) -> Result<Lock> {
+        let directory = self.state.join("locks").join(&self.repository);
+        private(&directory)?;
+        // No source is called so: their names do not begin with a dot.
+        Lock::take(&directory.join(format!(".prune-{writer}.lock")), &format!("pruning of writer {writer}"))
     }
 
     /// Takes the lock of a place that a restore makes: one run at a time of this host takes what it finds there for its own.
