@@ -65,12 +65,16 @@ impl Places {
 
     /// What checks found to be damaged.
     fn damage(&self) -> PathBuf {
-        self.state.join("repositories").join(&self.repository).join("damage.json")
+        damage_of(&self.state.join("repositories").join(&self.repository))
     }
 
     fn memory(&self) -> PathBuf {
         self.cache.join(&self.repository).join("memory")
     }
+}
+
+fn damage_of(repository: &Path) -> PathBuf {
+    repository.join("damage.json")
 }
 
 fn private(directory: &Path) -> Result<()> {
