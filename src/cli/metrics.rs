@@ -30,8 +30,9 @@ impl Arguments {
         let text = metrics::render(&Arc::new(look(env)?), Format::Prometheus);
         match &self.textfile {
             None => env.output.data(&text)?,
-            Some(path) => durable::write(path, text.as_bytes(), 0o644)
-                .context(|| format!("cannot write {}", path.display()))?,
+            Some(path) => {
+                durable::write(path, text.as_bytes(), 0o644).context(|| format!("cannot write {}", path.display()))?
+            }
         }
         Ok(None)
     }

@@ -50,28 +50,71 @@ impl Language {
 #[serde(tag = "concern", rename_all = "snake_case")]
 pub enum Concern {
     /// The evidence is broken.
-    JournalDamaged { problems: u64 },
+    JournalDamaged {
+        problems: u64,
+    },
     /// The configuration was refused; the one before stays in force.
-    ConfigurationRefused { error: String },
+    ConfigurationRefused {
+        error: String,
+    },
     /// Configured, and there is no point.
-    Missing { source: String },
+    Missing {
+        source: String,
+    },
     /// A check found that the newest point cannot be restored whole.
-    Damaged { source: String },
+    Damaged {
+        source: String,
+    },
     /// The newest point is older than the objective allows.
-    Late { source: String, age_seconds: i64, rpo_seconds: i64 },
+    Late {
+        source: String,
+        age_seconds: i64,
+        rpo_seconds: i64,
+    },
     /// No run came to a good end by its deadline.
-    Overdue { source: String, due: Timestamp, seconds: i64 },
+    Overdue {
+        source: String,
+        due: Timestamp,
+        seconds: i64,
+    },
     /// The last runs failed.
-    Failing { source: String, times: u64, message: String, hint: Option<String> },
+    Failing {
+        source: String,
+        times: u64,
+        message: String,
+        hint: Option<String>,
+    },
     /// The last slot of a policy was missed.
-    Missed { policy: String, slot: Timestamp, why: Option<String> },
+    Missed {
+        policy: String,
+        slot: Timestamp,
+        why: Option<String>,
+    },
     /// Nothing of this source is pruned until somebody has looked.
-    Held { source: String, why: String },
-    CopyFailing { copy: String, source: String, times: u64, message: Option<String> },
+    Held {
+        source: String,
+        why: String,
+    },
+    CopyFailing {
+        copy: String,
+        source: String,
+        times: u64,
+        message: Option<String>,
+    },
     /// A routine of the main file: `check`, `prune`.
-    RoutineFailing { job: &'static str, message: String },
-    RoutineOverdue { job: &'static str, seconds: i64 },
-    ChannelFailing { channel: String, times: u64, message: String },
+    RoutineFailing {
+        job: &'static str,
+        message: String,
+    },
+    RoutineOverdue {
+        job: &'static str,
+        seconds: i64,
+    },
+    ChannelFailing {
+        channel: String,
+        times: u64,
+        message: String,
+    },
 }
 
 /// What it is, and what to do next.

@@ -25,9 +25,10 @@ pub fn all(status: &Status) -> Vec<Concern> {
     concerns.extend(status.policies.iter().filter_map(missed));
     concerns.extend(of_routines(status));
     concerns.extend(of_copies(status));
-    let held = status.sources.iter().filter_map(|source| {
-        Some(Concern::Held { source: source.source.clone(), why: source.held.clone()? })
-    });
+    let held = status
+        .sources
+        .iter()
+        .filter_map(|source| Some(Concern::Held { source: source.source.clone(), why: source.held.clone()? }));
     concerns.extend(held);
     let failing = status.channels.iter().filter(|(_, channel)| channel.failures_in_a_row > 0);
     concerns.extend(failing.map(|(name, channel)| Concern::ChannelFailing {

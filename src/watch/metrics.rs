@@ -173,13 +173,15 @@ fn about_points(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
 }
 
 fn about_runs(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
-    let runs = status.runs.iter().map(|((job, outcome), count)| {
-        (vec![("kind", words::job(*job)), ("result", result(*outcome))], *count)
-    });
+    let runs = status
+        .runs
+        .iter()
+        .map(|((job, outcome), count)| (vec![("kind", words::job(*job)), ("result", result(*outcome))], *count));
     to.counter("bkp_runs", "Runs that ended", runs)?;
     let slots = status.policies.iter().filter(|policy| policy.schedule.is_some()).flat_map(|policy| {
         let slots = policy.slots;
-        let ends = [("done", slots.done), ("failed", slots.failed), ("missed", slots.missed), ("skipped", slots.skipped)];
+        let ends =
+            [("done", slots.done), ("failed", slots.failed), ("missed", slots.missed), ("skipped", slots.skipped)];
         ends.map(|(end, count)| (vec![("policy", policy.policy.as_str()), ("result", end)], count))
     });
     to.counter("bkp_slots", "Expected runs of schedules that came, and how they ended", slots)?;

@@ -257,13 +257,7 @@ fn names_of(policy: &Policy, configuration: &Configuration, state: &State) -> Ve
     names
 }
 
-fn source(
-    known: &Known<'_>,
-    name: &str,
-    policy: &Policy,
-    schedule: Option<&Schedule>,
-    now: Timestamp,
-) -> SourceStatus {
+fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Schedule>, now: Timestamp) -> SourceStatus {
     let history = known.state.backups(name);
     let success = history.and_then(|history| history.last_success.as_ref());
     let newest = newest(known, name, success, now);
@@ -371,11 +365,7 @@ fn days(chronicle: &Chronicle, policy: &Policy, now: Timestamp) -> Vec<Day> {
 fn routine(known: &Known<'_>, schedule: &Schedule, now: Timestamp) -> RoutineStatus {
     let history: Option<&History> = known.state.histories.get(&(schedule.job, String::new()));
     let success = history.and_then(|history| history.last_success.as_ref());
-    let since = Since {
-        last_success: success.map(|last| last.started),
-        first_try: None,
-        configured: known.configured,
-    };
+    let since = Since { last_success: success.map(|last| last.started), first_try: None, configured: known.configured };
     let last = history.and_then(|history| history.last.as_ref());
     RoutineStatus {
         job: schedule.job,

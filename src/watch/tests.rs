@@ -243,7 +243,10 @@ fn what_labels_brought_to_the_last_slot_is_shown_and_no_more() {
 #[test]
 fn concerns_come_worst_first_in_both_languages() {
     let mut story = Story::of(&[NIGHTLY]);
-    story.note(at("2026-11-01T00:00:00Z"), Fact::ConfigLoaded { ok: false, error: Some("a\nb".into()), digest: "x".into() });
+    story.note(
+        at("2026-11-01T00:00:00Z"),
+        Fact::ConfigLoaded { ok: false, error: Some("a\nb".into()), digest: "x".into() },
+    );
     story.slot(at("2026-11-01T02:30:00Z"), SlotEnd::Missed);
     story.note(at("2026-11-01T03:00:00Z"), Fact::HoldPlaced { source: "app".into(), why: "half is gone".into() });
     story.state.problems = 1;

@@ -9,7 +9,7 @@ const APP: &[(&str, &str)] = &[("source", "app"), ("policy", "all")];
 const DOCS: &[(&str, &str)] = &[("source", "docs"), ("policy", "all")];
 
 fn now() -> f64 {
-    jiff::Timestamp::now().as_second() as f64
+    jiff::Timestamp::now().as_millisecond() as f64 / 1000.0
 }
 
 #[test]

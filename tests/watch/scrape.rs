@@ -43,8 +43,11 @@ impl Scrape {
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap();
                 assert_eq!(name, family, "the type follows the help");
-                let known: &[&str] =
-                    if openmetrics { &["gauge", "counter", "histogram", "info"] } else { &["gauge", "counter", "histogram"] };
+                let known: &[&str] = if openmetrics {
+                    &["gauge", "counter", "histogram", "info"]
+                } else {
+                    &["gauge", "counter", "histogram"]
+                };
                 assert!(known.contains(&kind), "{line}");
                 scrape.families.insert(family.clone(), (kind.to_owned(), help.clone()));
             } else {
@@ -67,19 +70,21 @@ impl Scrape {
         for (name, (kind, help)) in &self.families {
             assert!(!help.is_empty(), "{name} has no help");
             if kind == "histogram" {
-                let mut before = 0.0;
-                for bucket in self.all(&format!("{name}_bucket")) {
-                    before = if bucket.labels["le"].parse::<f64>().is_ok_and(|le| le <= 1.0) { 0.0 } else { before };
-                    assert!(bucket.value >= before, "buckets count up: {bucket:?}");
-                    before = bucket.value;
-                    if bucket.labels["le"] == "+Inf" {
-                        let mut labels = bucket.labels.clone();
-                        labels.remove("le");
-                        let count = self.all(&format!("{name}_count")).find(|sample| sample.labels == labels).unwrap();
-                        assert_eq!(count.value, bucket.value);
-                    }
-                }
+                self.check_histogram(name);
             }
+        }
+    }
+
+    /// Buckets count up, and the last one holds all.
+    fn check_histogram(&self, name: &str) {
+        let [bucket, count] = ["bucket", "count"].map(|part| format!("{name}_{part}"));
+        for whole in self.all(&count) {
+            let of_it =
+                |sample: &&Sample| whole.labels.iter().all(|(key, value)| sample.labels.get(key) == Some(value));
+            let buckets: Vec<&Sample> = self.all(&bucket).filter(of_it).collect();
+            assert!(buckets.is_sorted_by(|one, next| one.value <= next.value), "{buckets:?}");
+            let last = buckets.last().unwrap();
+            assert_eq!((last.labels["le"].as_str(), last.value), ("+Inf", whole.value));
         }
     }
 
@@ -94,7 +99,8 @@ impl Scrape {
     }
 
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let fits = |sample: &&Sample| labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value));
+        let fits =
+            |sample: &&Sample| labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value));
         self.all(name).find(fits).map(|sample| sample.value)
     }
 }
