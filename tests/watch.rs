@@ -5,6 +5,7 @@
 mod files;
 #[path = "watch/metrics.rs"]
 mod metrics;
+#[allow(dead_code)] // the other format comes with the daemon
 #[path = "watch/scrape.rs"]
 mod scrape;
 mod support;
