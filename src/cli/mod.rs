@@ -17,6 +17,7 @@ mod init;
 mod journal;
 mod keys;
 mod ls;
+mod metrics;
 mod output;
 mod pin;
 mod plan;
@@ -104,6 +105,8 @@ enum Command {
     Status(status::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),
+    /// The metrics, also without a daemon
+    Metrics(metrics::Arguments),
     /// Show what is on this host, and what is not protected
     Discover(discover::Arguments),
     /// Look for what could keep backups from working
@@ -180,6 +183,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
+        Command::Metrics(arguments) => arguments.run(env),
         Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),
         Command::Config(command) => command.run(env),

@@ -99,13 +99,20 @@ impl Places {
 
     /// What checks found to be damaged.
     fn damage(&self) -> PathBuf {
-        let name = self.copy.as_ref().map_or_else(|| "damage.json".to_owned(), |copy| format!("damage-{copy}.json"));
-        self.state.join("repositories").join(&self.repository).join(name)
+        let repository = self.state.join("repositories").join(&self.repository);
+        match &self.copy {
+            None => damage_of(&repository),
+            Some(copy) => repository.join(format!("damage-{copy}.json")),
+        }
     }
 
     fn memory(&self) -> PathBuf {
         self.cache.join(&self.repository).join("memory")
     }
+}
+
+fn damage_of(repository: &Path) -> PathBuf {
+    repository.join("damage.json")
 }
 
 fn private(directory: &Path) -> Result<()> {
