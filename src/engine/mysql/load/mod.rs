@@ -16,9 +16,10 @@ use super::client::Client;
 use super::privileges::Grants;
 use super::session::{Session, name, text};
 use super::statement::databases_named;
-use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, fingerprint};
-use crate::engine::{LoadRun, Loaded, Naming, Origin, Part, Target};
+use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, fingerprint, leftovers};
+use crate::engine::{Leftover, LoadRun, Loaded, Naming, Origin, Part, Target};
 use crate::error::{Context as _, Failure, Kind, Result};
+use crate::event::Cancel;
 use definitions::{Database, Definitions, using};
 use indexes::{Divided, Later};
 use rows::{Destination, Rows};
@@ -45,12 +46,15 @@ pub fn load(settings: &Settings, origin: &dyn Origin, target: &Target, run: &Loa
         found.read(&mut origin.stream(stream)?)?;
     }
     let definitions = found.only(&run.part)?;
+    let left = leftovers::all(&mut session, &settings.server.location())?;
     let mut load = Load { client: &client, origin, run, definitions, log_off: false, made: Vec::new() };
     let loaded = match naming {
         Some(naming) => load.new_databases(naming, &mut session),
         None => live::replace(&mut load, &mut session),
     };
-    loaded.map_err(|failure| load.remove(failure))
+    let mut loaded = loaded.map_err(|failure| load.remove(failure))?;
+    loaded.warnings.extend(left.iter().map(Leftover::told));
+    Ok(loaded)
 }
 
 /// Refuses a server that would not take the dump, or take it differently.
@@ -104,11 +108,15 @@ impl Load<'_> {
         let targets = self.names(naming)?;
         let taken: Vec<String> = session.column("SELECT schema_name FROM information_schema.schemata")?;
         if let Some(taken) = targets.iter().find(|target| taken.contains(target)) {
-            return Err(Failure::new(
-                Kind::Refused,
-                format!("there is a database {taken} already; nothing was changed"),
-            )
-            .hint("Choose another name or suffix, or restore in place"));
+            let refused =
+                Failure::new(Kind::Refused, format!("there is a database {taken} already; nothing was changed"));
+            return Err(match leftovers::unfinished(session)?.contains(taken) {
+                true => refused.hint(format!(
+                    "It is not whole: a restore into it goes on, or was killed. Then: DROP DATABASE {};",
+                    name(taken)
+                )),
+                false => refused.hint("Choose another name or suffix, or restore in place"),
+            });
         }
         let same = *naming == Naming::Same;
         self.log_off = same && can_leave_log(session, self.client)?;
@@ -174,11 +182,11 @@ impl Load<'_> {
             script.extend_from_slice(b";\n");
             self.feed(script)?;
             self.made.push(target.clone());
+            let mark =
+                format!("CREATE TABLE {}.{} (restore_goes_on_or_broke_off int);\n", name(target), name(UNFINISHED));
+            self.feed(mark.into_bytes())?;
             crate::durable::crash_point("restore:target-begun");
             let mut script = using(target);
-            script.extend_from_slice(
-                format!("CREATE TABLE {} (restore_goes_on_or_broke_off int);\n", name(UNFINISHED)).as_bytes(),
-            );
             for table in &database.tables {
                 let part = format!("{}.{}", name(&database.name), name(&table.name));
                 let rows = self.origin.fingerprint().parts.get(&part).map_or(0, |part| part.count);
@@ -243,9 +251,13 @@ impl Load<'_> {
     }
 
     fn feed(&self, script: Vec<u8>) -> Result<()> {
+        self.feed_under(script, self.run.context.cancel)
+    }
+
+    fn feed_under(&self, script: Vec<u8>, cancel: &Cancel) -> Result<()> {
         let mut text = if self.log_off { b"SET SESSION sql_log_bin = 0;\n".to_vec() } else { Vec::new() };
         text.extend_from_slice(&script);
-        self.client.feed(&mut text.as_slice(), self.run.context.cancel)
+        self.client.feed(&mut text.as_slice(), cancel)
     }
 
     fn read_accounts(&self) -> Result<Option<Accounts>> {
@@ -312,7 +324,7 @@ impl Load<'_> {
         if self.made.is_empty() {
             return failure;
         }
-        let not_cancelled = crate::event::Cancel::default();
+        let not_cancelled = Cancel::default();
         let removed = self.client.session(&not_cancelled).and_then(|mut session| {
             self.made.iter().try_for_each(|made| session.run(&format!("DROP DATABASE IF EXISTS {}", name(made))))
         });
