@@ -9,6 +9,7 @@ use super::points::{PointView, view};
 use crate::error::{Failure, Kind, Result};
 use crate::job::Places;
 use crate::job::backup::{Backup, Done};
+use crate::job::configuration::Keeping;
 use crate::job::discover::labels;
 use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
@@ -110,12 +111,16 @@ impl Arguments {
                 }
             }
         }
+        let configured = self.source.is_empty() || !self.names.is_empty();
+        let kept =
+            (configured && !done.is_empty()).then(|| keep_configuration(env, (&repository, &writer), &place.places));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
+            document["configuration"] = kept_view(env, kept.as_ref())?;
             env.output.document(&document)?;
         }
-        ending(&done, failed, all, !wanted.remarks.is_empty())
+        ending(&done, failed, all, !wanted.remarks.is_empty() || matches!(kept, Some(Kept::Failed)))
     }
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
@@ -156,15 +161,17 @@ impl Arguments {
                 }
             }
         }
+        let kept = (!done.is_empty()).then(|| keep_configuration(env, (&repository, &writer), &places));
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["stack"] = serde_json::json!({ "name": stack, "skew_seconds": skew });
+            document["configuration"] = kept_view(env, kept.as_ref())?;
             env.output.document(&document)?;
         } else {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
-        ending(&done, failed, members.len(), !live.remarks.is_empty())
+        ending(&done, failed, members.len(), !live.remarks.is_empty() || matches!(kept, Some(Kept::Failed)))
     }
 
     /// What is to be backed up. Labels matter unless only sources were named that are configured.
@@ -232,6 +239,43 @@ impl Place<'_> {
         };
         backup.run(self.env.context(&progress), Timestamp::now())
     }
+}
+
+/// What became of bkp's own configuration, at the end of a run.
+enum Kept {
+    Done(Box<Done>),
+    /// There is a point of it that is fresh and the same.
+    Before,
+    /// It was told; the sources are backed up all the same.
+    Failed,
+}
+
+fn keep_configuration(env: &Environment, (repository, writer): (&Repository, &Writer), places: &Places) -> Kept {
+    let keep = || {
+        let (paths, configuration) = (env.paths()?, env.configuration()?);
+        let options = env.write_options(Layout::default())?;
+        let progress = env.progress();
+        let keeping = Keeping { repository, writer, places, options, paths, configuration };
+        keeping.keep(env.context(&progress), Timestamp::now())
+    };
+    let started = Instant::now();
+    match keep() {
+        Ok(Some(done)) => {
+            summarize(env, &done, started.elapsed().as_secs_f64());
+            Kept::Done(Box::new(done))
+        }
+        Ok(None) => Kept::Before,
+        Err(failure) => {
+            env.output.warn(&format!("bkp's own configuration could not be kept: {}", failure.full()));
+            Kept::Failed
+        }
+    }
+}
+
+fn kept_view(env: &Environment, kept: Option<&Kept>) -> Result<serde_json::Value> {
+    let Some(Kept::Done(done)) = kept else { return Ok(serde_json::Value::Null) };
+    serde_json::to_value(view(&done.point, &Proofs::new(), env.zone()?, env.now))
+        .map_err(|e| Failure::failed("cannot write JSON").because(e))
 }
 
 /// Containers that a killed run left standing still go on before anything else happens.
