@@ -29,7 +29,7 @@ RUN apt-get -qq update \
  && groupadd --gid 65532 bkp && useradd --uid 65532 --gid 65532 --home-dir /var/lib/bkp --shell /usr/sbin/nologin --no-create-home bkp \
  && install -d -m 755 /etc/bkp /etc/bkp/policies.d && echo '# Mount yours here.' > /etc/bkp/bkp.yaml \
  && install -d -m 1777 /var/lib/bkp /var/cache/bkp
-ENV BKP_CONFIG=/etc/bkp/bkp.yaml BKP_STATE_DIR=/var/lib/bkp BKP_CACHE_DIR=/var/cache/bkp XDG_RUNTIME_DIR=/tmp TMPDIR=/tmp
+ENV BKP_CONFIG=/etc/bkp/bkp.yaml BKP_STATE_DIR=/var/lib/bkp BKP_CACHE_DIR=/var/cache/bkp XDG_RUNTIME_DIR=/tmp TMPDIR=/var/cache/bkp
 # What must outlive the container (the keys this host writes with, the journal), and what makes the next run fast.
 VOLUME ["/var/lib/bkp", "/var/cache/bkp"]
 WORKDIR /tmp

@@ -4,13 +4,14 @@
 //!
 //! | layer | modules | is |
 //! |---|---|---|
-//! | 0 | [`error`], [`durable`], [`backoff`] | failures with kind, hint and exit code; the one place that renames files; how long to try again |
+//! | 0 | [`error`], [`clock`], [`durable`], [`backoff`] | failures with kind, hint and exit code; what time it is; the one place that renames files; how long to try again |
 //! | 1 | [`secret`], [`event`] | secrets, references to them, and Vault; what a run tells while it goes |
 //! | 2 | [`store`], [`exec`] | objects in a directory or S3; commands on the host or inside a container |
 //! | 3 | [`repo`], [`engine`] | the on-store format; the dump plug-ins. Neither imports the other |
-//! | 4 | [`policy`] | configuration, validated |
+//! | 4 | [`policy`], [`journal`] | configuration, validated; the durable record of what was expected, begun and ended |
 //! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
-//! | 7 | [`cli`] | words in, words out |
+//! | 6 | [`schedule`] | when things are due |
+//! | 9 | [`cli`] | words in, words out |
 //!
 //! A backup: `engine.dump(sink)` pushes streams and trees into `repo::write`, which compresses, seals and stores them;
 //! `repo::commit` writes the signed point last. Back: `job::restore::plan` chooses the point, `repo::read` opens and
@@ -18,13 +19,16 @@
 
 pub mod backoff;
 pub mod cli;
+pub mod clock;
 pub mod durable;
 pub mod engine;
 pub mod error;
 pub mod event;
 pub mod exec;
 pub mod job;
+pub mod journal;
 pub mod policy;
 pub mod repo;
+pub mod schedule;
 pub mod secret;
 pub mod store;

@@ -10,6 +10,8 @@ mod compose;
 mod image;
 #[path = "deploy/images.rs"]
 mod images;
+#[path = "deploy/kept.rs"]
+mod kept;
 mod support;
 #[path = "deploy/systemd.rs"]
 mod systemd;

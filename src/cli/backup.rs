@@ -4,20 +4,22 @@ use super::Ran;
 use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
+use super::kept::Kept;
 use super::output::plain;
 use super::points::{PointView, view};
+use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::job::Places;
 use crate::job::backup::{Backup, Done};
-use crate::job::configuration::Keeping;
 use crate::job::discover::labels;
+use crate::job::recorder::{Recorder, What};
 use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
-use crate::policy;
+use crate::journal::Job;
+use crate::policy::{self, Policy};
 use crate::repo::Repository;
 use crate::repo::point::Layout;
 use crate::repo::writer::Writer;
-use jiff::Timestamp;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -77,10 +79,9 @@ impl Arguments {
         }
         let mut wanted = self.wanted(env)?;
         let sources = std::mem::take(&mut wanted.sources);
-        let repository = env.repository()?;
-        let writer = env.writer(&repository)?;
+        let recorder = env.recorder()?;
+        let (repository, writer) = recorded(&recorder, open(env), sources.iter().map(Chosen::what))?;
         let place = Place { env, repository: &repository, writer: &writer, places: env.places(&repository)? };
-        tell_what_goes_on(env, &place.places)?;
         let mut done: Vec<(Done, f64)> = Vec::new();
         let mut failed: Vec<(String, Failure)> = Vec::new();
         if let Some(unseen) = wanted.unseen.take() {
@@ -91,13 +92,14 @@ impl Arguments {
             failed.push(("labels".to_owned(), unseen));
         }
         let all = sources.len() + failed.len();
-        for source in &sources {
+        for chosen @ Chosen { source, policy } in &sources {
             if let Err(interrupted) = env.cancel.check() {
+                recorder.could_not_begin([chosen.what()].into_iter(), &interrupted);
                 failed.push((source.name.clone(), interrupted));
                 break;
             }
             let started = Instant::now();
-            match place.back_up(source, self.reread) {
+            match recorder.backup(&source.name, policy.as_deref(), || place.back_up(source, self.reread)) {
                 Ok(one) => {
                     let seconds = started.elapsed().as_secs_f64();
                     summarize(env, &one, seconds);
@@ -112,41 +114,46 @@ impl Arguments {
             }
         }
         let configured = self.source.is_empty() || !self.names.is_empty();
-        let kept =
-            (configured && !done.is_empty()).then(|| keep_configuration(env, (&repository, &writer), &place.places));
+        let kept = match configured && !done.is_empty() {
+            true => Kept::keep(env, &repository, &writer),
+            false => Kept::Before,
+        };
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
-            document["configuration"] = kept_view(env, kept.as_ref())?;
+            document["configuration"] = kept.view(env)?;
             env.output.document(&document)?;
         }
-        ending(&done, failed, all, !wanted.remarks.is_empty() || matches!(kept, Some(Kept::Failed)))
+        ending(&done, failed, all, !wanted.remarks.is_empty() || kept.failed())
     }
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
         let live = env.live()?;
         let sources = live.configuration.stack(stack)?;
         live.remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
-        let repository = env.repository()?;
-        let writer = env.writer(&repository)?;
-        let places = env.places(&repository)?;
-        tell_what_goes_on(env, &places)?;
-        let member = |source: &policy::Source| {
+        let recorder = env.recorder()?;
+        let member = |(policy, source): &(&Policy, &policy::Source)| {
             let engine = env.engine(&source.settings)?;
-            Ok(Member { source: source.name.clone(), engine, layout: source.layout })
+            Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, layout: source.layout })
         };
-        let members = sources.iter().map(|(_, source)| member(source)).collect::<Result<Vec<_>>>()?;
+        let opened = open(env).and_then(|(repository, writer)| {
+            let members = sources.iter().map(member).collect::<Result<Vec<_>>>()?;
+            Ok((repository, writer, members))
+        });
+        let whats = sources.iter().map(|(policy, source)| What::source(Job::Backup, &source.name, Some(&policy.name)));
+        let (repository, writer, members) = recorded(&recorder, opened, whats)?;
         let job = StackBackup {
             repository: &repository,
             writer: &writer,
-            places: &places,
+            places: &env.places(&repository)?,
+            recorder: &recorder,
             stack,
             options: env.write_options(Layout::default())?,
             memory: env.configuration()?.memory,
             reread: self.reread,
         };
         let progress = env.progress();
-        let ended = job.run(&members, env.context(&progress), Timestamp::now());
+        let ended = job.run(&members, env.context(&progress), clock::now());
         drop(progress);
         let (mut done, mut failed) = (Vec::new(), Vec::new());
         for Ended { source, result, seconds } in ended {
@@ -161,17 +168,20 @@ impl Arguments {
                 }
             }
         }
-        let kept = (!done.is_empty()).then(|| keep_configuration(env, (&repository, &writer), &places));
+        let kept = match done.is_empty() {
+            true => Kept::Before,
+            false => Kept::keep(env, &repository, &writer),
+        };
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["stack"] = serde_json::json!({ "name": stack, "skew_seconds": skew });
-            document["configuration"] = kept_view(env, kept.as_ref())?;
+            document["configuration"] = kept.view(env)?;
             env.output.document(&document)?;
         } else {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
-        ending(&done, failed, members.len(), !live.remarks.is_empty() || matches!(kept, Some(Kept::Failed)))
+        ending(&done, failed, members.len(), !live.remarks.is_empty() || kept.failed())
     }
 
     /// What is to be backed up. Labels matter unless only sources were named that are configured.
@@ -188,7 +198,11 @@ impl Arguments {
                 }
             };
             let all = live.map_or(configuration, |live| &live.configuration);
-            wanted.sources.extend(all.select(&self.names)?.into_iter().map(|(_, source)| source.clone()));
+            let chosen = |(policy, source): (&Policy, &policy::Source)| Chosen {
+                source: source.clone(),
+                policy: Some(policy.name.clone()),
+            };
+            wanted.sources.extend(all.select(&self.names)?.into_iter().map(chosen));
             wanted.remarks.extend(live.iter().flat_map(|live| &live.remarks).map(told));
             if policies && configuration.policies.iter().all(|policy| policy.labels.is_none()) {
                 wanted.remarks.extend(labels::without_effect(configuration));
@@ -198,11 +212,11 @@ impl Arguments {
         let sources = &mut wanted.sources;
         for text in &self.source {
             let source = policy::adhoc(text)?;
-            if sources.iter().any(|s| s.name == source.name) {
+            if sources.iter().any(|chosen| chosen.source.name == source.name) {
                 return Err(Failure::usage(format!("two sources are called {}", source.name))
                     .hint(format!("Give one of them another name: --source NAME={text}")));
             }
-            sources.push(source);
+            sources.push(Chosen { source, policy: None });
         }
         if sources.is_empty() && wanted.unseen.is_none() {
             return Err(Failure::usage("there is nothing to back up: no source is configured, and none was named")
@@ -215,11 +229,36 @@ impl Arguments {
 /// What one run is to do.
 #[derive(Default)]
 struct Wanted {
-    sources: Vec<policy::Source>,
+    sources: Vec<Chosen>,
     /// Labels that have no effect.
     remarks: Vec<String>,
     /// Why it is not known what is labelled.
     unseen: Option<Failure>,
+}
+
+/// A source, and the policy that it is of.
+struct Chosen {
+    source: policy::Source,
+    policy: Option<String>,
+}
+
+impl Chosen {
+    fn what(&self) -> What<'_> {
+        What::source(Job::Backup, &self.source.name, self.policy.as_deref())
+    }
+}
+
+/// The doors of the repository; containers that a killed run left standing still go on before anything else happens.
+fn open(env: &Environment) -> Result<(Repository, Writer)> {
+    let repository = env.repository()?;
+    let writer = env.writer(&repository)?;
+    tell_what_goes_on(env, &env.places(&repository)?)?;
+    Ok((repository, writer))
+}
+
+/// What failed for all of them is a run of each that failed.
+fn recorded<'a, T>(recorder: &Recorder, opened: Result<T>, whats: impl Iterator<Item = What<'a>>) -> Result<T> {
+    opened.inspect_err(|failure| recorder.could_not_begin(whats, failure))
 }
 
 impl Place<'_> {
@@ -237,45 +276,8 @@ impl Place<'_> {
             together: None,
             purpose: None,
         };
-        backup.run(self.env.context(&progress), Timestamp::now())
+        backup.run(self.env.context(&progress), clock::now())
     }
-}
-
-/// What became of bkp's own configuration, at the end of a run.
-enum Kept {
-    Done(Box<Done>),
-    /// There is a point of it that is fresh and the same.
-    Before,
-    /// It was told; the sources are backed up all the same.
-    Failed,
-}
-
-fn keep_configuration(env: &Environment, (repository, writer): (&Repository, &Writer), places: &Places) -> Kept {
-    let keep = || {
-        let (paths, configuration) = (env.paths()?, env.configuration()?);
-        let options = env.write_options(Layout::default())?;
-        let progress = env.progress();
-        let keeping = Keeping { repository, writer, places, options, paths, configuration };
-        keeping.keep(env.context(&progress), Timestamp::now())
-    };
-    let started = Instant::now();
-    match keep() {
-        Ok(Some(done)) => {
-            summarize(env, &done, started.elapsed().as_secs_f64());
-            Kept::Done(Box::new(done))
-        }
-        Ok(None) => Kept::Before,
-        Err(failure) => {
-            env.output.warn(&format!("bkp's own configuration could not be kept: {}", failure.full()));
-            Kept::Failed
-        }
-    }
-}
-
-fn kept_view(env: &Environment, kept: Option<&Kept>) -> Result<serde_json::Value> {
-    let Some(Kept::Done(done)) = kept else { return Ok(serde_json::Value::Null) };
-    serde_json::to_value(view(&done.point, &Proofs::new(), env.zone()?, env.now))
-        .map_err(|e| Failure::failed("cannot write JSON").because(e))
 }
 
 /// Containers that a killed run left standing still go on before anything else happens.

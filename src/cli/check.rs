@@ -6,9 +6,12 @@ use super::format::{count, size, took};
 use super::output::plain;
 use super::points;
 use super::show::find;
+use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Event, Events};
 use crate::job::check::{Check, Checked};
+use crate::job::recorder::What;
+use crate::journal::Job;
 use crate::repo::catalog::{Catalog, Wanted};
 use crate::repo::check::{Problem, Report};
 use crate::repo::point::Point;
@@ -58,6 +61,10 @@ fn percent(text: &str) -> std::result::Result<f64, String> {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
+        env.recorder()?.command(What::of(Job::Check), || self.check(env))
+    }
+
+    fn check(&self, env: &Environment) -> Ran {
         let repository = env.repository()?;
         let (level, access) = match self.level {
             LevelArgument::Stored => (Level::Stored, env.listing(&repository)?),
@@ -81,7 +88,7 @@ impl Arguments {
             sample: self.sample,
             seed,
         };
-        let Checked { report, forgotten } = check.run(env.context(&progress), Timestamp::now())?;
+        let Checked { report, forgotten } = check.run(env.context(&progress), clock::now())?;
         drop(progress);
         if let Some(failure) = forgotten {
             env.output.warn(&format!("`bkp status` will not know of what this check found: {}", failure.full()));

@@ -6,6 +6,7 @@ use super::Ran;
 use super::environment::Environment;
 use super::format::{self, count, size};
 use super::output::{plain, table};
+use crate::clock;
 use crate::engine::leftovers;
 use crate::error::{Failure, Kind, Result};
 use crate::repo::writer::{Writer, state_file};
@@ -283,7 +284,7 @@ fn abilities(value: &serde_json::Value) -> String {
 fn clock(env: &Environment, repository: &Repository, findings: &mut Findings) {
     let key = store::Key::new(format!("probe/{}", crate::durable::random_hex(8))).expect("it is a good name");
     let stamp = || -> store::StoreResult<i64> {
-        let before = jiff::Timestamp::now();
+        let before = clock::now();
         repository.store.put(&key, bytes::Bytes::from_static(b"clock"), None)?;
         let seen = repository.store.head(&key)?.modified;
         repository.store.delete(&key)?;

@@ -4,12 +4,15 @@
 
 use super::output::Output;
 use super::progress::{Mode, Progress, SharedBar, StoreNews};
+use crate::clock;
 use crate::engine::{self, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
 use crate::job::Places;
 use crate::job::discover::labels::{self, Remark, Taken};
 use crate::job::discover::look::Around;
+use crate::job::recorder::Recorder;
+use crate::journal::Journal;
 use crate::policy::{self, Configuration, Paths, Policy};
 use crate::repo::keys::{Keyring, Operator};
 use crate::repo::point::{Layout, Point};
@@ -22,7 +25,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::cell::OnceCell;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Options that every command understands.
@@ -130,7 +133,7 @@ impl Access {
 
 impl Environment {
     pub fn new(globals: Globals, output: Output, cancel: Arc<Cancel>) -> Self {
-        let now = Timestamp::now();
+        let now = clock::now();
         Environment {
             globals,
             output,
@@ -302,6 +305,22 @@ impl Environment {
     pub fn places(&self, repository: &Repository) -> Result<Places> {
         let paths = self.paths()?;
         Ok(Places::new(&paths.state, &paths.cache, repository))
+    }
+
+    pub fn journal(&self) -> Result<Journal> {
+        Ok(Journal::of(&self.paths()?.state))
+    }
+
+    /// Notes the runs of this process in the journal.
+    pub fn recorder(&self) -> Result<Recorder> {
+        let (output, bar) = (self.output, self.bar.clone());
+        Ok(Recorder::new(self.journal()?, move |failure| {
+            let bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
+            match bar.as_ref() {
+                Some(bar) => bar.suspend(|| output.told(failure)),
+                None => output.told(failure),
+            }
+        }))
     }
 
     /// The engine of a source of this host. A volume leaves out the repository and the directories of bkp itself.

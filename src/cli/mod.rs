@@ -12,6 +12,8 @@ mod environment;
 mod export;
 mod format;
 mod init;
+mod journal;
+mod kept;
 mod keys;
 mod ls;
 mod output;
@@ -87,6 +89,8 @@ enum Command {
     Keys(keys::Command),
     /// What is protected, how well, and what is missing
     Status(status::Arguments),
+    /// What was expected, begun and ended on this host
+    Journal(journal::Arguments),
     /// Show what is on this host, and what is not protected
     Discover(discover::Arguments),
     /// Look for what could keep backups from working
@@ -145,6 +149,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Check(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
+        Command::Journal(arguments) => arguments.run(env),
         Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),
         Command::Config(command) => command.run(env),

@@ -6,10 +6,13 @@ use super::environment::{Access, Environment};
 use super::format;
 use super::plan::{describe, report};
 use super::{points, show};
+use crate::clock;
 use crate::engine::{self, Confirmed, Engine, Naming, Part, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::job::backup::Backup;
+use crate::job::recorder::What;
 use crate::job::restore::{self, Destination, Plan, Request, Restore, Restored, Wanted};
+use crate::journal::{Job, Reason, RunEnded};
 use crate::policy::{self, When};
 use crate::repo::catalog::{self, Catalog};
 use crate::repo::point::{Layout, Point, SAFETY};
@@ -351,6 +354,8 @@ impl Opened<'_> {
     ) -> Result<Restored> {
         let Opened { env, repository, access } = *self;
         let places = env.places(repository)?;
+        let recorder = env.recorder()?;
+        let keys = access.keys_for(point);
         let configured = env.configuration()?.source(&point.source);
         let options = env.write_options(configured.map_or_else(Layout::default, |(_, source)| source.layout))?;
         let safety = access.writer.as_ref().map(|writer| Backup {
@@ -364,10 +369,17 @@ impl Opened<'_> {
             together: None,
             purpose: Some(SAFETY),
         });
-        let keys = access.keys_for(point);
-        let job = Restore { repository, keys: &keys, places: &places, engine, safety, without_safety };
+        let job =
+            Restore { repository, keys: &keys, places: &places, engine, recorder: &recorder, safety, without_safety };
         let progress = env.progress();
-        job.run(plan, point, confirmed, env.context(&progress), Timestamp::now())
+        let policy = configured.map(|(policy, _)| policy.name.as_str());
+        let run = || job.run(plan, point, confirmed, env.context(&progress), clock::now());
+        recorder.run(What::source(Job::Restore, &point.source, policy), Reason::Manual, run, |restored, run| RunEnded {
+            point: Some(point.point.clone()),
+            bytes: restored.loaded.bytes,
+            consistent_at: Some(point.consistent_at),
+            ..RunEnded::well(run, !restored.warnings.is_empty())
+        })
     }
 }
 

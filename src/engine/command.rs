@@ -7,10 +7,10 @@
 
 use super::transfer::{self, Metered};
 use super::{DumpRun, Dumped, Engine, Fingerprint, FingerprintPart, LoadRun, Loaded, Origin, Sink, Target};
+use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::exec::host::Host;
 use crate::exec::{self, Exec};
-use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl Engine for CommandEngine {
         self.preflight()?;
         let command = self.dump_command()?;
         let program = Host::find(&command)?;
-        let consistent_at = Timestamp::now();
+        let consistent_at = clock::now();
         let mut output = Metered::new(Host.start(&command, run.context.cancel)?, run.context);
         sink.stream(&self.settings.stream, &mut output)?;
         if !output.ended() {

@@ -7,6 +7,7 @@
 use super::gate::Ticket;
 use super::sink::SessionSink;
 use super::{Places, private};
+use crate::clock;
 use crate::durable;
 use crate::engine::{DumpRun, Dumped, Engine};
 use crate::error::{Failure, Result};
@@ -178,7 +179,7 @@ impl Backup<'_> {
             engine: EngineInfo { kind: self.engine.kind().to_owned(), version: dumped.version, image },
             started_at,
             consistent_at: dumped.consistent_at,
-            written_at: Timestamp::now(),
+            written_at: clock::now(),
             host: host(),
             stack: self.together.as_ref().map(|together| together.stack.clone()),
             purpose: self.purpose.map(str::to_owned),

@@ -11,6 +11,7 @@ pub mod discover;
 pub mod gate;
 mod origin;
 pub mod quiesce;
+pub mod recorder;
 pub mod restore;
 mod sink;
 pub mod stack;

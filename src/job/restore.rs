@@ -5,6 +5,7 @@
 //! can be run later, and is refused when the same words would do something else by then.
 
 use super::backup::{Backup, Done};
+use super::recorder::Recorder;
 use super::{Places, PointOrigin};
 use crate::durable::Lock;
 use crate::engine::{Confirmed, Engine, LoadRun, Loaded, Naming, Part, Target};
@@ -300,6 +301,7 @@ pub struct Restore<'a> {
     pub keys: &'a Keyring,
     pub places: &'a Places,
     pub engine: &'a dyn Engine,
+    pub recorder: &'a Recorder,
     /// How to back up the source first; required in place.
     pub safety: Option<Backup<'a>>,
     /// Go on when the safety backup fails, because the source is gone or broken.
@@ -404,7 +406,7 @@ impl Restore<'_> {
         let Some(safety) = &self.safety else {
             return Err(refused(Failure::failed("this host is no writer of the repository")));
         };
-        safety.run_locked(context, now).map_err(refused)
+        self.recorder.safety_backup(safety.source, || safety.run_locked(context, now)).map_err(refused)
     }
 }
 

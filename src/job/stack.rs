@@ -7,8 +7,10 @@
 
 use super::backup::{Backup, Done, Together};
 use super::gate::Gate;
+use super::recorder::Recorder;
 use super::restore::Plan;
 use super::{Places, private};
+use crate::clock;
 use crate::durable;
 use crate::engine::Engine;
 use crate::error::{Failure, Kind, Result};
@@ -32,6 +34,7 @@ const MEMORY_OF_ONE: u64 = 48 << 20;
 /// One source of a stack.
 pub struct Member {
     pub source: String,
+    pub policy: String,
     pub engine: Box<dyn Engine>,
     pub layout: Layout,
 }
@@ -47,6 +50,7 @@ pub struct StackBackup<'a> {
     pub repository: &'a Repository,
     pub writer: &'a Writer,
     pub places: &'a Places,
+    pub recorder: &'a Recorder,
     pub stack: &'a str,
     pub options: Options,
     /// Bytes of memory for all of them together.
@@ -108,7 +112,8 @@ impl StackBackup<'_> {
             purpose: None,
         };
         let started = Instant::now();
-        let result = backup.run(context, Timestamp::now());
+        let run = || backup.run(context, clock::now());
+        let result = self.recorder.backup(&member.source, Some(&member.policy), run);
         Ended { source: member.source.clone(), result, seconds: started.elapsed().as_secs_f64() }
     }
 }

@@ -7,6 +7,7 @@ use super::problem::Place;
 use super::raw;
 use super::reading::{Field, Reader};
 use super::sources;
+use super::timing::{Timing, Written};
 use super::values;
 use super::{Addressing, Keep, Labels, ObjectLock, Objectives, RepositorySettings, Source};
 use crate::secret::SecretRef;
@@ -29,6 +30,7 @@ pub struct PolicyParts {
     pub stack: Option<String>,
     pub schedule: Option<String>,
     pub timezone: Option<TimeZone>,
+    pub timing: Timing,
     pub objectives: Objectives,
     pub keep: Option<Keep>,
     pub labels: Option<Labels>,
@@ -57,8 +59,7 @@ impl Reader<'_> {
         field: &Option<Field<String>>,
         check: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let field = field.as_ref()?;
-        check(field.value.as_deref()?).or_else(|message| self.wrong(field.place, message).ok_or(())).ok()
+        text_of(self, field.as_ref()?, check)
     }
 
     pub fn timezone(&self, field: &Option<Field<String>>) -> Option<TimeZone> {
@@ -207,12 +208,20 @@ impl Reader<'_> {
                 Vec::new()
             }
         };
+        let written = Written {
+            missed: &raw.missed,
+            jitter: &raw.jitter,
+            deadline: &raw.deadline,
+            overlap: &raw.overlap,
+            blackout: &raw.blackout,
+        };
         let objectives = raw.objectives.as_ref().and_then(|o| o.value.as_ref());
         Some(PolicyParts {
             name: name.zip(raw.policy.as_ref().map(|f| f.place)),
             stack,
             schedule: self.text(&raw.schedule, |text| values::schedule(text).map(|()| text.to_string())),
             timezone: self.timezone(&raw.timezone),
+            timing: self.timing(&written, raw.schedule.is_some()),
             objectives: Objectives {
                 rpo: objectives.and_then(|o| self.duration(&o.rpo)),
                 rto: objectives.and_then(|o| self.duration(&o.rto)),
@@ -242,6 +251,15 @@ impl Reader<'_> {
         let [last, hourly, daily, weekly, monthly, yearly] = fields.map(count);
         Some(Keep { last, hourly, daily, weekly, monthly, yearly })
     }
+}
+
+/// The text of one field, if `check` likes it.
+pub(super) fn text_of<T>(
+    reader: &Reader<'_>,
+    field: &Field<String>,
+    check: impl FnOnce(&str) -> Result<T, String>,
+) -> Option<T> {
+    check(field.value.as_deref()?).or_else(|message| reader.wrong(field.place, message).ok_or(())).ok()
 }
 
 pub(super) fn not_empty(text: &str, what: &str) -> Result<String, String> {

@@ -86,6 +86,10 @@ impl Loading<'_> {
                 main.repository.as_ref().and_then(|repository| reader.repository(repository));
             self.configuration.vault = main.vault.as_ref().and_then(|vault| reader.vault(vault));
             self.has_vault = main.vault.is_some();
+            self.configuration.daemon =
+                main.daemon.as_ref().and_then(|daemon| reader.daemon(daemon)).unwrap_or_default();
+            self.configuration.prune = main.prune.as_ref().and_then(|prune| reader.prune(prune));
+            self.configuration.check = main.check.as_ref().and_then(|check| reader.check(check));
         }
         self.miss_vault(&reader);
         self.problems.append(&mut reader.problems.borrow_mut());
@@ -119,6 +123,7 @@ impl Loading<'_> {
             stack: parts.stack,
             schedule: parts.schedule,
             timezone: parts.timezone.unwrap_or_else(|| self.configuration.timezone.clone()),
+            timing: parts.timing,
             objectives: parts.objectives,
             keep: parts.keep,
             labels: parts.labels,

@@ -26,6 +26,7 @@ mod reading;
 mod servers;
 mod show;
 mod sources;
+mod timing;
 mod tree;
 mod values;
 mod variables;
@@ -38,7 +39,8 @@ pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
 pub use show::{Shown, schema, show};
-pub use values::{duration, duration_text, name as check_name, size, size_text};
+pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
+pub use values::{cron, duration, duration_text, name as check_name, size, size_text};
 pub use when::When;
 
 /// Everything that was configured.
@@ -49,6 +51,9 @@ pub struct Configuration {
     pub vault: Option<vault::Settings>,
     pub timezone: TimeZone,
     pub memory: u64,
+    pub daemon: DaemonSettings,
+    pub prune: Option<Routine>,
+    pub check: Option<Routine>,
     pub policies: Vec<Policy>,
     /// What is no error but should be known: a file anybody may change, a file that is passed over.
     pub warnings: Vec<String>,
@@ -95,6 +100,8 @@ pub struct Policy {
     pub schedule: Option<String>,
     /// Its own, or that of the configuration.
     pub timezone: TimeZone,
+    /// Of meaning where there is a schedule.
+    pub timing: Timing,
     pub objectives: Objectives,
     pub keep: Option<Keep>,
     /// Absent: no label brings anything in.
@@ -150,6 +157,9 @@ impl Default for Configuration {
             vault: None,
             timezone: TimeZone::system(),
             memory: crate::repo::DEFAULT_MEMORY,
+            daemon: DaemonSettings::default(),
+            prune: None,
+            check: None,
             policies: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),

@@ -6,6 +6,10 @@ use super::reading::{Field, Named};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+mod daemon;
+
+pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
+
 /// The main file, `bkp.yaml`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +23,12 @@ pub struct Main {
     pub timezone: Option<Field<String>>,
     /// How much memory a run may take, such as `256MiB`.
     pub memory: Option<Field<String>>,
+    /// How the daemon runs what is due.
+    pub daemon: Option<Field<Daemon>>,
+    /// When what nobody keeps any more is taken out of the repository.
+    pub prune: Option<Field<Prune>>,
+    /// When the repository is read again.
+    pub check: Option<Field<Check>>,
 }
 
 /// Where backups are kept. Secrets are references: `ref+file:///path`, `ref+vault://PATH#/FIELD`, `ref+env://NAME`, `ref+cred://NAME`.
@@ -162,6 +172,16 @@ pub struct Policy {
     pub schedule: Option<Field<String>>,
     /// Zone of the schedule, and of times given for these sources. Default: that of the main file.
     pub timezone: Option<Field<String>>,
+    /// What to do about slots that came while nothing was running: `run-once` makes up for all of them with one run. Default: `run-once`.
+    pub missed: Option<Field<Missed>>,
+    /// Puts slots off by a part of this, always the same for this policy on this host, such as `20m`. Default: none.
+    pub jitter: Option<Field<String>>,
+    /// How long after it was due a slot may be at work; then it is ended, and counts as failed. Default: `24h`.
+    pub deadline: Option<Field<String>>,
+    /// What to do when a slot comes while the one before is still at work, or somebody else has its source. Default: `skip`.
+    pub overlap: Option<Field<Overlap>>,
+    /// Hours in which no run begins, in the zone of the policy, such as `mon-fri 08:00-18:00`.
+    pub blackout: Option<Field<Vec<Field<String>>>>,
     pub objectives: Option<Field<Objectives>>,
     pub keep: Option<Field<Keep>>,
     /// Takes in containers and volumes with the label `bkp.policy=NAME`; absent, none. Accounts come from here, never from a label.

@@ -4,6 +4,7 @@
 //! arguments of a command is hidden.
 
 use super::mask;
+use super::timing;
 use super::values::{duration_text, size_text};
 use super::{Addressing, Configuration, Labels, Origin, Policy, RepositorySettings, Source, raw};
 use crate::engine::redis::Method;
@@ -42,6 +43,7 @@ pub fn show(configuration: &Configuration) -> Shown {
     }
     showing.put(&["timezone"], &[], zone_text(&configuration.timezone));
     showing.put(&["memory"], &[], size_text(configuration.memory));
+    showing.routines();
     configuration.policies.iter().for_each(|policy| showing.policy(policy));
     Shown(showing.settings)
 }
@@ -169,12 +171,42 @@ impl Showing<'_> {
         }
     }
 
+    /// What the daemon does, as far as there is something for it to do.
+    fn routines(&mut self) {
+        let configuration = self.configuration;
+        let routines = [("prune", &configuration.prune), ("check", &configuration.check)];
+        for (name, routine) in routines {
+            let Some(routine) = routine else { continue };
+            self.put(&[name, "schedule"], &[], routine.schedule.as_str());
+            for pair in routine.arguments.chunks(2) {
+                if let [key, value] = pair {
+                    self.put(&[name, key.trim_start_matches('-')], &[], value.as_str());
+                }
+            }
+        }
+        let scheduled = configuration.policies.iter().any(|policy| policy.schedule.is_some());
+        if scheduled || routines.iter().any(|(_, routine)| routine.is_some()) {
+            let daemon = &configuration.daemon;
+            self.put(&["daemon", "runs"], &[], daemon.runs);
+            self.put(&["daemon", "runs_per_store"], &[], daemon.runs_per_store);
+            self.put(&["daemon", "nice"], &[], daemon.nice);
+            self.put(&["daemon", "io"], &[], daemon.io.name());
+            self.put(&["daemon", "drain"], &[], duration_text(daemon.drain));
+            self.put(&["daemon", "retry"], &[], duration_text(daemon.retry));
+        }
+    }
+
     fn policy(&mut self, policy: &Policy) {
         let name = policy.name.as_str();
         self.put_some(&["policies", name, "stack"], &[], policy.stack.as_deref());
         self.put_some(&["policies", name, "schedule"], &[], policy.schedule.as_deref());
         if self.configuration.origin(&["policies", name, "timezone"]).is_some() {
             self.put(&["policies", name, "timezone"], &[], zone_text(&policy.timezone));
+        }
+        if policy.schedule.is_some() {
+            for (key, value) in timing::shown(&policy.timing) {
+                self.put(&["policies", name, key], &[], value);
+            }
         }
         self.put_some(&["policies", name, "objectives", "rpo"], &[], policy.objectives.rpo.map(duration_text));
         self.put_some(&["policies", name, "objectives", "rto"], &[], policy.objectives.rto.map(duration_text));

@@ -82,7 +82,18 @@ pub fn schedule(text: &str) -> Result<(), String> {
         6 => &PARTS,
         n => return Err(format!("a schedule has 5 fields (minute hour day month weekday), this has {n}")),
     };
-    shapes.iter().zip(fields).try_for_each(|(part, field)| part.check(field))
+    shapes.iter().zip(fields).try_for_each(|(part, field)| part.check(field))?;
+    let cron = cron(text)?;
+    // Such as the 31st of February.
+    let ever =
+        cron.find_next_occurrence(&jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0).in_tz("UTC").unwrap_or_default(), true);
+    ever.map(drop).map_err(|_| "this never comes".into())
+}
+
+/// The calendar of a schedule.
+pub fn cron(text: &str) -> Result<croner::Cron, String> {
+    let parser = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Optional).build();
+    parser.parse(text).map_err(|e| format!("this is no schedule: {e}"))
 }
 
 /// One field of a cron line.

@@ -7,6 +7,7 @@
 
 use super::body::{Exact, clip};
 use super::{Entry, Head, Key, Retain, Store, StoreError, StoreResult, Upload};
+use crate::clock;
 use crate::durable::{self, TEMPORARY_PREFIX, TempFile};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -80,6 +81,7 @@ impl Tree {
             }
             other => other,
         }
+        .and_then(|mut file| durable::belongs_to_owner_of(&directory, file.file()).map(|()| file))
         .map_err(|e| system(&e, &directory))
     }
 
@@ -91,7 +93,9 @@ impl Tree {
         let mut missing: Vec<_> = directory.ancestors().take_while(new).map(Path::to_owned).collect();
         missing.reverse();
         for path in missing {
-            match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path) {
+            let above = durable::parent_of(&path);
+            let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
+            match made.and_then(|()| durable::belongs_to_owner_of(above, &File::open(&path)?)) {
                 Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(self.lost(&e, &path)),
                 _ => durable::sync_directory(durable::parent_of(&path)).map_err(|e| system(&e, &path))?,
             }
@@ -100,8 +104,12 @@ impl Tree {
         Ok(())
     }
 
-    fn commit(&self, file: TempFile, key: &Key, new: bool) -> StoreResult<()> {
+    fn commit(&self, mut file: TempFile, key: &Key, new: bool) -> StoreResult<()> {
         let path = self.path(key);
+        if clock::ahead().is_some() {
+            // Where tests move the clock, the store goes with it.
+            file.file().set_modified(clock::now().into()).map_err(|e| system(&e, &path))?;
+        }
         self.make(durable::parent_of(&path))?;
         let done = if new { file.commit_new(&path) } else { file.commit(&path) };
         match done {

@@ -4,6 +4,7 @@
 
 use super::body::clip;
 use super::{Entry, Head, Key, Retain, Store, StoreError, StoreResult, Upload};
+use crate::clock;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -45,7 +46,7 @@ impl Store for Memory {
 
     fn put(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
         without_lock(retain)?;
-        self.objects().insert(key.clone(), (bytes, Timestamp::now()));
+        self.objects().insert(key.clone(), (bytes, clock::now()));
         Ok(())
     }
 
@@ -55,7 +56,7 @@ impl Store for Memory {
         if objects.contains_key(key) {
             return Err(StoreError::Exists(key.clone()));
         }
-        objects.insert(key.clone(), (bytes, Timestamp::now()));
+        objects.insert(key.clone(), (bytes, clock::now()));
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! again and again: the next one is told only after a while, so that nobody is flooded.
 
 use super::{Store, StoreError};
+use crate::clock;
 use crate::event::{Cancel, Event, Events, Silent};
 use jiff::Timestamp;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -66,7 +67,7 @@ impl Outages {
         }
         state.since = Instant::now().checked_sub(waiting.spent).or_else(|| Some(Instant::now()));
         self.silent.store(true, Relaxed);
-        let until = Timestamp::now().checked_add(waiting.left).unwrap_or(Timestamp::MAX);
+        let until = clock::now().checked_add(waiting.left).unwrap_or(Timestamp::MAX);
         self.events.emit(&Event::StoreSilent { store: store.describe(), error: error.to_string(), until });
     }
 

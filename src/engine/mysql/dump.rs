@@ -12,6 +12,7 @@ use super::privileges::Grants;
 use super::session::{Session, error_number};
 use super::snapshot::{self, Snapshot};
 use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, accounts, programs};
+use crate::clock;
 use crate::engine::{DumpRun, Dumped, Sink};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
@@ -214,7 +215,7 @@ fn nothing(client: &Client<'_>, definitions: File, sink: &mut dyn Sink) -> Resul
     Ok(Parts {
         seen: Seen { counts: counts.into(), definitions, longest_statement: 0 },
         measured,
-        consistent_at: jiff::Timestamp::now(),
+        consistent_at: clock::now(),
         position: None,
         bound: true,
         warnings: vec!["there are no databases: this point holds users and grants only".into()],

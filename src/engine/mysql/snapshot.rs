@@ -8,6 +8,7 @@ use super::Settings;
 use super::client::{Client, Flavour};
 use super::privileges::Grants;
 use super::session::{Session, error_number};
+use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use jiff::Timestamp;
@@ -72,7 +73,7 @@ fn begin<'a>(client: &Client<'_>, locked: bool, readable: bool, cancel: &'a Canc
         session.run("FLUSH TABLES WITH READ LOCK")?;
     }
     let position = if readable { position(&mut session, client)? } else { None };
-    let consistent_at = Timestamp::now();
+    let consistent_at = clock::now();
     session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
     let (warnings, notes) = (Vec::new(), Vec::new());
     Ok(Snapshot { session, consistent_at, position, bound: locked, warnings, notes, locked, readable })

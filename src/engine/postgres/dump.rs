@@ -12,6 +12,7 @@ use super::fingerprint::{self, Parts, Rows};
 use super::session::Session;
 use super::snapshot::{self, ATTEMPTS, Snapshot};
 use super::{Postgres, sql};
+use crate::clock;
 use crate::engine::transfer::Metered;
 use crate::engine::{DumpRun, Dumped, Sink};
 use crate::error::{Failure, Kind, Result};
@@ -79,7 +80,7 @@ pub fn dump(engine: &Postgres, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result
     ]);
     let mut parts = Parts::new();
     let lock_wait = engine.lock_wait;
-    let begun = Timestamp::now();
+    let begun = clock::now();
     for some in details.databases.chunks_mut(AT_ONCE) {
         let snapshots: Vec<Snapshot<'_>> =
             some.iter().map(|d| Snapshot::open(&clients, &d.name, lock_wait, cancel)).collect::<Result<_>>()?;

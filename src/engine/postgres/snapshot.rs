@@ -7,6 +7,7 @@
 use super::catalogue::{self, Table};
 use super::client::Clients;
 use super::session::Session;
+use crate::clock;
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
 use jiff::Timestamp;
@@ -55,7 +56,7 @@ impl<'a> Snapshot<'a> {
         check_readable(&before, database, clients)?;
         session.run("begin isolation level repeatable read, read only")?;
         lock(&mut session, before.iter())?;
-        let at = Timestamp::now();
+        let at = clock::now();
         let id = session.row("select pg_export_snapshot() as id")?["id"].as_str().unwrap_or_default().to_owned();
         let tables = catalogue::tables(&mut session)?;
         let locked: BTreeSet<u32> = before.iter().map(|table| table.oid).collect();

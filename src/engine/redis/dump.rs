@@ -10,6 +10,7 @@ use super::rdb::{self, Census};
 use super::replica::{self, Transfer};
 use super::snapshot::{self, Snapshot};
 use super::{Method, Settings, sentinel};
+use crate::clock;
 use crate::engine::{Dumped, Sink};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
@@ -42,9 +43,9 @@ pub fn dump(settings: &Settings, sink: &mut dyn Sink, context: Context<'_>) -> R
     context.cancel.check()?;
     let (mut client, via_program) = client_of(settings, context.cancel)?;
     let facts = Facts::ask(client.as_client())?;
-    let asked = Asked { server: facts::clock(client.as_client())?, here: Timestamp::now() };
+    let asked = Asked { server: facts::clock(client.as_client())?, here: clock::now() };
     let way = way(settings, client, &facts, context.cancel)?;
-    let begun = Timestamp::now();
+    let begun = clock::now();
     sink.stream(CONFIGURATION, &mut facts.stored().as_bytes())?;
     let (census, position) = match way {
         Way::Replica(mut transfer) => {
@@ -210,7 +211,7 @@ pub fn checked(
     context: Context<'_>,
     consume: impl FnOnce(&mut dyn Read) -> Result<()>,
 ) -> Result<Census> {
-    let now = Timestamp::now().as_millisecond();
+    let now = clock::now().as_millisecond();
     std::thread::scope(|scope| {
         let (sender, receiver) = bounded(PIECES);
         let walker = scope.spawn(move || rdb::walk(Pieces { receiver, piece: Vec::new(), at: 0 }, now, None));

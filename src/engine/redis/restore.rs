@@ -7,6 +7,7 @@ use super::connection::{Connection, Reply, refused};
 use super::load::{self, loaded, must_be_equal, only_whole};
 use super::rdb::{self, Key, Visit};
 use super::{Settings, client, sentinel};
+use crate::clock;
 use crate::engine::{LoadRun, Loaded, Origin};
 use crate::error::{Failure, Kind, Result};
 use crc_fast::{CrcAlgorithm, checksum};
@@ -28,7 +29,7 @@ pub fn into_empty(origin: &dyn Origin, settings: &Settings, run: &LoadRun<'_>) -
     let users = load::stored(origin)?.users;
     let mut data = origin.stream(super::dump::DATA)?;
     let mut restore = Restore { connection, batch: Vec::new(), bytes: 0, database: 0 };
-    let now = jiff::Timestamp::now().as_millisecond();
+    let now = clock::now().as_millisecond();
     let walked = rdb::walk(Counted { data: &mut data, run }, now, Some(&mut restore));
     let census =
         walked.and_then(|census| restore.flush().map(|()| census)).map_err(|failure| leftover(failure, &address))?;

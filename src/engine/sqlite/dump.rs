@@ -6,6 +6,7 @@
 //! `consistent_at` is read just before the transaction: all that was committed by then is in the copy.
 
 use super::{check, fingerprint, open};
+use crate::clock;
 use crate::engine::transfer::Metered;
 use crate::engine::{DumpRun, Dumped, Fingerprint, Sink};
 use crate::error::{Context as _, Failure, Kind, Result};
@@ -76,9 +77,9 @@ fn copy_in_one_step(
     destination.pragma_update(None, "synchronous", "OFF").map_err(spool)?;
     destination.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(())).map_err(spool)?;
     let step = |destination: &mut Connection| {
-        let mut moment = (Timestamp::now(), Instant::now());
+        let mut moment = (clock::now(), Instant::now());
         let done = open::patiently(path, patience, cancel, || {
-            moment = (Timestamp::now(), Instant::now());
+            moment = (clock::now(), Instant::now());
             // The first read takes the lock, and the snapshot with it.
             let held = source.unchecked_transaction()?;
             held.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;

@@ -4,13 +4,13 @@
 //! A load builds the tree beside its target and moves it there last. Neither follows a symbolic link of the volume.
 //! This engine does not make a volume stand still: pause or stop what writes into it.
 
+use crate::clock;
 use crate::engine::{
     DumpRun, Dumped, Engine, Fingerprint, FingerprintPart, LoadRun, Loaded, Origin, Sink, Target, TreeSink,
 };
 use crate::error::{Context, Failure, Kind, Result};
 use crate::event;
 use crate::exec::docker::{self, Docker, Quiet, WritingContainer};
-use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -180,12 +180,13 @@ impl Engine for Volume {
         let make = self.settings.name.as_deref().map(docker::find_volume).transpose()?.flatten();
         let make = make.map(named::Make::from);
         let root = settings.open()?;
-        let now = Timestamp::now();
+        let (now, stamped) = (clock::now(), clock::of_files());
         let memory = match &run.memory {
             Some(path) if !run.reread && !self.settings.read_all => memory::Reader::open(path),
             _ => None,
         };
-        let next = memory::Writer::create(&run.next_memory, (now.as_second(), now.subsec_nanosecond().unsigned_abs()))?;
+        let stamped = (stamped.as_second(), stamped.subsec_nanosecond().unsigned_abs());
+        let next = memory::Writer::create(&run.next_memory, stamped)?;
         let outcome = dump_tree(&settings, root, sink.tree()?, run.context, (memory, Some(next)))?;
         Ok(Dumped {
             position: None,

@@ -11,6 +11,7 @@ use super::super::session::{Session, name, text, texts};
 use super::super::statement::names_a_database;
 use super::definitions::{Database, Definitions, Object, using};
 use super::{Load, UNFINISHED};
+use crate::clock;
 use crate::durable;
 use crate::engine::{Loaded, Part};
 use crate::error::{Failure, Kind, Result};
@@ -40,7 +41,7 @@ pub fn replace(load: &mut Load<'_>, session: &mut Session<'_>) -> Result<Loaded>
         Part::Whole => Some(load.accounts(session)?),
         _ => None,
     };
-    let at = jiff::Timestamp::now().strftime("_replaced_%Y%m%dT%H%M%SZ").to_string();
+    let at = clock::now().strftime("_replaced_%Y%m%dT%H%M%SZ").to_string();
     let grants = routine_grants(load, session)?;
     durable::crash_point("restore:before-live");
     let wanted = load.definitions.databases.clone();

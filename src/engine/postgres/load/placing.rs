@@ -4,12 +4,12 @@
 //! that are there are ended meanwhile from a second connection; no setting is changed that a crash could leave behind.
 
 use super::Item;
+use crate::clock;
 use crate::engine::postgres::client::Clients;
 use crate::engine::postgres::session::Session;
 use crate::engine::postgres::sql::{self, name, text, texts};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
-use jiff::Timestamp;
 
 /// Databases that were replaced: what they are called now, and what they were called.
 pub type Replaced = Vec<(String, String)>;
@@ -20,7 +20,7 @@ pub fn make_live(
     items: &[Item<'_>],
     cancel: &Cancel,
 ) -> Result<Replaced> {
-    let stamp = Timestamp::now().strftime("_replaced_%Y%m%dt%H%M%Sz").to_string();
+    let stamp = clock::now().strftime("_replaced_%Y%m%dt%H%M%Sz").to_string();
     let mut replaced = Replaced::new();
     let mut statements = vec!["begin".to_owned()];
     for item in items {

@@ -12,9 +12,9 @@ use crate::error::{Context as _, Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::{Command, Place};
 use std::io::{self, Cursor, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Where spooled archives go, on the host and in containers.
+/// Where spooled archives go, in containers and, unless TMPDIR says otherwise, on the host.
 const SPOOL: &str = "/var/tmp";
 /// More workers than this only make a server seek.
 const MOST_WORKERS: usize = 8;
@@ -80,7 +80,7 @@ impl Restore<'_> {
             Place::Host => {
                 let directory = spool_directory();
                 let what = || format!("cannot write into {}", directory.display());
-                let mut file = TempFile::create_in(directory, 0o600).context(what)?;
+                let mut file = TempFile::create_in(&directory, 0o600).context(what)?;
                 io::copy(data, &mut file).context(what)?;
                 file.flush().context(what)?;
                 Ok(Spooled::Host(file))
@@ -96,8 +96,8 @@ impl Restore<'_> {
     }
 }
 
-fn spool_directory() -> &'static Path {
-    Path::new(SPOOL)
+fn spool_directory() -> PathBuf {
+    std::env::var_os("TMPDIR").filter(|directory| !directory.is_empty()).map_or_else(|| SPOOL.into(), PathBuf::from)
 }
 
 fn shell(script: &str, argument: &str) -> Command {

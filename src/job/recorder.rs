@@ -1,0 +1,152 @@
+//! Brackets runs in the journal: noted before anything happens, ended there whatever happens.
+//!
+//! A journal that cannot be written is told loudly, once, and keeps no run from doing its work: a backup that nobody recorded
+//! is better than a record of none.
+
+use super::backup::Done;
+use crate::clock;
+use crate::durable;
+use crate::error::{Failure, Kind, Result};
+use crate::journal::{Fact, Job, Journal, Reason, RunEnded, RunStarted};
+use jiff::Timestamp;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
+pub struct Recorder {
+    journal: Journal,
+    reason: Reason,
+    /// Which expected run of the policy this is.
+    slot: Option<Timestamp>,
+    silent: AtomicBool,
+    tell: Box<dyn Fn(&Failure) + Send + Sync>,
+}
+
+/// What is run, for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct What<'a> {
+    pub job: Job,
+    /// Nothing for jobs of the whole repository.
+    pub source: Option<&'a str>,
+    pub policy: Option<&'a str>,
+}
+
+impl<'a> What<'a> {
+    pub fn of(job: Job) -> Self {
+        What { job, source: None, policy: None }
+    }
+
+    pub fn source(job: Job, source: &'a str, policy: Option<&'a str>) -> Self {
+        What { job, source: Some(source), policy }
+    }
+}
+
+impl Recorder {
+    /// `tell` is how people learn that runs are not recorded.
+    pub fn new(journal: Journal, tell: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
+        Recorder { journal, reason: Reason::Manual, slot: None, silent: AtomicBool::new(false), tell: Box::new(tell) }
+    }
+
+    pub fn of_slot(self, slot: Option<Timestamp>, reason: Reason) -> Self {
+        Recorder { slot, reason, ..self }
+    }
+
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// A backup, with what came of it.
+    pub fn backup(&self, source: &str, policy: Option<&str>, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
+        self.run(What::source(Job::Backup, source, policy), self.reason, act, note_backup)
+    }
+
+    /// The same before a restore replaces the source.
+    pub fn safety_backup(&self, source: &str, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
+        self.run(What::source(Job::Backup, source, None), Reason::Safety, act, note_backup)
+    }
+
+    /// A whole command, which ends well, with warnings, or with findings that are its failure.
+    pub fn command(&self, what: What<'_>, act: impl FnOnce() -> Result<Option<Kind>>) -> Result<Option<Kind>> {
+        self.run(what, self.reason, act, |kind, run| match kind {
+            None => RunEnded::well(run, false),
+            Some(Kind::Warnings) => RunEnded::well(run, true),
+            Some(kind) => RunEnded::failed(run, &Failure::new(*kind, "it ended with findings")),
+        })
+    }
+
+    /// Runs that could not begin, because of something that concerns them all.
+    pub fn could_not_begin<'a>(&self, whats: impl Iterator<Item = What<'a>>, why: &Failure) {
+        let mut facts = Vec::new();
+        for what in whats {
+            let started = self.started(what, self.reason);
+            facts.push(Fact::RunEnded(RunEnded::failed(&started.run, why)));
+            facts.insert(facts.len() - 1, Fact::RunStarted(started));
+        }
+        self.told(self.journal.append(&facts, clock::now()).map(drop));
+    }
+
+    /// Brackets `act`; `note` says what came of it when it went well.
+    pub fn run<T>(
+        &self,
+        what: What<'_>,
+        reason: Reason,
+        act: impl FnOnce() -> Result<T>,
+        note: impl FnOnce(&T, &str) -> RunEnded,
+    ) -> Result<T> {
+        let started = self.started(what, reason);
+        self.told(self.journal.end_what_died(clock::now()));
+        let running = self.told(self.journal.begin(started, clock::now()));
+        let begun = Instant::now();
+        let result = act();
+        if let Some(running) = running {
+            let ended = match &result {
+                Ok(value) => note(value, &running.id),
+                Err(failure) => RunEnded::failed(&running.id, failure),
+            };
+            let ended = RunEnded { seconds: begun.elapsed().as_secs_f64(), ..ended };
+            self.told(running.end(ended, clock::now()));
+        }
+        result
+    }
+
+    fn started(&self, what: What<'_>, reason: Reason) -> RunStarted {
+        RunStarted {
+            run: durable::random_hex(8),
+            job: what.job,
+            source: what.source.map(str::to_owned),
+            policy: what.policy.map(str::to_owned),
+            slot: self.slot.filter(|_| reason != Reason::Safety),
+            reason,
+            pid: std::process::id(),
+        }
+    }
+
+    fn told<T>(&self, result: Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(failure) => {
+                if !self.silent.swap(true, Relaxed) {
+                    let loud = Failure::new(
+                        failure.kind(),
+                        format!("the journal does not know of this run: {}", failure.full()),
+                    );
+                    (self.tell)(&match failure.next_step() {
+                        Some(hint) => loud.hint(hint),
+                        None => loud,
+                    });
+                }
+                None
+            }
+        }
+    }
+}
+
+fn note_backup(done: &Done, run: &str) -> RunEnded {
+    RunEnded {
+        point: Some(done.point.point.clone()),
+        bytes: done.point.bytes,
+        added: done.point.added,
+        consistent_at: Some(done.point.consistent_at),
+        message: done.warnings.first().cloned(),
+        ..RunEnded::well(run, !done.warnings.is_empty())
+    }
+}

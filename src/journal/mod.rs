@@ -1,0 +1,48 @@
+//! The journal: what was expected, begun and ended on this host, in order, for good.
+//!
+//! Append-only JSON lines in `STATE/journal/`, numbered without gaps, each with the hash of the one before; the format is in
+//! `docs/JOURNAL.md`. Many processes write ([`Journal::append`], [`Journal::begin`]); readers fold ([`Journal::state`],
+//! [`Journal::follow`]) and have no state of their own. A record is on the disk before the call returns.
+//! It notices damage and tampering that does not reach the end of the chain; whoever can write the file can write a whole
+//! new one, against which the sealed segments in the repository stand.
+
+use std::path::{Path, PathBuf};
+
+mod append;
+mod line;
+mod read;
+mod record;
+mod run;
+mod segments;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use append::{Appended, Locked};
+pub use line::{Hash, Head};
+pub use read::{Cursor, Follower, Problem};
+pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+pub use run::Running;
+pub use state::{Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, State};
+
+/// The journal of a state directory.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    directory: PathBuf,
+}
+
+impl Journal {
+    /// Nothing is created before something is written.
+    pub fn of(state: &Path) -> Self {
+        Journal { directory: state.join("journal") }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// The name of this host, for people.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,316 @@
+//! What the journal comes to: a pure fold, record by record, that status, metrics and notifications read.
+//!
+//! It keeps what is needed to judge now: the last of each kind, what is open, and counts; never the whole history.
+
+use super::record::{Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A clock that is set back by less may have been right: what was done under it is not done again.
+const BELIEVABLE: SignedDuration = SignedDuration::from_hours(25);
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct State {
+    /// Of the last record.
+    pub seq: u64,
+    pub at: Option<Timestamp>,
+    /// Runs by job and source; the source is empty for jobs of the whole repository.
+    #[serde(serialize_with = "by_name")]
+    pub histories: BTreeMap<(Job, String), History>,
+    /// Runs without an end. Whether their processes live is not to be seen here: [`super::Journal::lives`].
+    pub running: BTreeMap<String, RunStarted>,
+    /// Schedules by job and policy.
+    #[serde(serialize_with = "by_name")]
+    pub policies: BTreeMap<(Job, String), PolicyState>,
+    pub holds: BTreeMap<String, Hold>,
+    /// Copies by name and source.
+    #[serde(serialize_with = "by_names")]
+    pub copies: BTreeMap<(String, String), Copied>,
+    pub channels: BTreeMap<String, Channel>,
+    pub daemon: Option<Daemon>,
+    pub config: Option<ConfigLoad>,
+    pub clock_jumps: u64,
+    pub last_clock_jump: Option<(Timestamp, i64)>,
+    pub mended: u64,
+    /// Lines that are no record, and breaks of the chain.
+    pub problems: u64,
+    started_at: BTreeMap<String, Timestamp>,
+}
+
+fn by_name<V: Serialize, S: serde::Serializer>(
+    map: &BTreeMap<(Job, String), V>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(map.iter().map(|((job, name), value)| (job, name, value)))
+}
+
+fn by_names<V: Serialize, S: serde::Serializer>(
+    map: &BTreeMap<(String, String), V>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(map.iter().map(|((one, other), value)| (one, other, value)))
+}
+
+/// The runs of one job on one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct History {
+    pub policy: Option<String>,
+    pub last_started: Option<Timestamp>,
+    pub last: Option<Last>,
+    pub last_success: Option<Last>,
+    pub last_failure: Option<Last>,
+    pub failures_in_a_row: u64,
+    pub ended: Counts,
+    pub seconds: f64,
+    pub bytes: u64,
+    pub added: u64,
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Last {
+    pub at: Timestamp,
+    pub started: Timestamp,
+    pub reason: Reason,
+    #[serde(flatten)]
+    pub run: RunEnded,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub done: u64,
+    pub warnings: u64,
+    pub failed: u64,
+    pub aborted: u64,
+}
+
+/// The slots of one schedule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PolicyState {
+    /// Expected, and not ended.
+    pub open: BTreeMap<Timestamp, OpenSlot>,
+    /// The latest slot that came and ended: no slot up to here is expected again. A clock that turns out to have been wrong by
+    /// more than a day is not believed, or it would keep the schedule waiting.
+    pub reached: Option<Timestamp>,
+    pub last_ended: Option<(Timestamp, Timestamp, SlotEnd, Option<String>)>,
+    pub last_done: Option<(Timestamp, Timestamp)>,
+    pub done: u64,
+    pub failed: u64,
+    pub missed: u64,
+    pub skipped: u64,
+    /// Slots in a row that came to nothing: failed or missed.
+    pub failures_in_a_row: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OpenSlot {
+    /// Number of the record that expects it.
+    pub seq: u64,
+    pub due: Timestamp,
+    pub deadline: Timestamp,
+    /// The last run for each source (empty: for the whole), with its end.
+    pub runs: BTreeMap<String, (String, Option<RunEnded>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hold {
+    pub since: Timestamp,
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Copied {
+    pub last: Timestamp,
+    pub ok: bool,
+    pub point: String,
+    pub message: Option<String>,
+    pub last_ok: Option<(Timestamp, String)>,
+    pub failures_in_a_row: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Channel {
+    pub last_ok: Option<Timestamp>,
+    pub last_failure: Option<(Timestamp, String)>,
+    pub failures_in_a_row: u64,
+    pub sent: u64,
+    pub failed: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Daemon {
+    pub pid: u32,
+    pub version: String,
+    pub since: Timestamp,
+    pub stopped: Option<(Timestamp, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConfigLoad {
+    pub at: Timestamp,
+    pub ok: bool,
+    pub error: Option<String>,
+    pub digest: String,
+    /// When the configuration in force was taken.
+    pub last_ok: Option<Timestamp>,
+}
+
+impl State {
+    /// Backups of a source.
+    pub fn backups(&self, source: &str) -> Option<&History> {
+        self.histories.get(&(Job::Backup, source.to_owned()))
+    }
+
+    pub fn policy(&self, job: Job, policy: &str) -> Option<&PolicyState> {
+        self.policies.get(&(job, policy.to_owned()))
+    }
+
+    /// Which run of a source goes on, as far as the journal knows.
+    pub fn running_on(&self, source: &str) -> Option<&RunStarted> {
+        self.running.values().find(|run| run.source.as_deref() == Some(source))
+    }
+
+    pub fn apply(&mut self, record: &Record) {
+        let at = record.at;
+        if self.at.is_some_and(|before| at < before) {
+            self.doubt(at);
+        }
+        (self.seq, self.at) = (record.seq, Some(at));
+        match &record.fact {
+            Fact::TailMended { .. } => self.mended += 1,
+            Fact::DaemonStarted { pid, version } => {
+                self.daemon = Some(Daemon { pid: *pid, version: version.clone(), since: at, stopped: None });
+            }
+            Fact::DaemonStopped { why, .. } => {
+                self.daemon.iter_mut().for_each(|daemon| daemon.stopped = Some((at, why.clone())));
+            }
+            Fact::ConfigLoaded { ok, error, digest } => {
+                let before = self.config.as_ref().and_then(|config| config.last_ok);
+                let last_ok = if *ok { Some(at) } else { before };
+                self.config = Some(ConfigLoad { at, ok: *ok, error: error.clone(), digest: digest.clone(), last_ok });
+            }
+            Fact::SlotExpected { id, due, deadline } => self.expect(id, record.seq, *due, *deadline),
+            Fact::SlotEnded { id, end, why, .. } => self.end_slot(id, at, *end, why.clone()),
+            Fact::RunStarted(run) => self.start(run, at),
+            Fact::RunEnded(run) => self.end(run, at),
+            Fact::ClockJumped { seconds } => {
+                self.clock_jumps += 1;
+                self.last_clock_jump = Some((at, *seconds));
+            }
+            Fact::HoldPlaced { source, why } => {
+                self.holds.insert(source.clone(), Hold { since: at, why: why.clone() });
+            }
+            Fact::HoldReleased { source, .. } => {
+                self.holds.remove(source);
+            }
+            Fact::CopyEnded { copy, source, point, ok, message } => {
+                self.copied((copy, source), at, point, *ok, message.clone());
+            }
+            Fact::Notified { channel, .. } => {
+                let channel = self.channels.entry(channel.clone()).or_default();
+                (channel.last_ok, channel.failures_in_a_row) = (Some(at), 0);
+                channel.sent += 1;
+            }
+            Fact::NotifyFailed { channel, message, .. } => {
+                let channel = self.channels.entry(channel.clone()).or_default();
+                channel.last_failure = Some((at, message.clone()));
+                channel.failures_in_a_row += 1;
+                channel.failed += 1;
+            }
+            Fact::JournalBegun { .. } | Fact::RetentionChanged { .. } | Fact::PointsDeleted { .. } | Fact::Unknown => {}
+        }
+    }
+
+    fn start(&mut self, run: &RunStarted, at: Timestamp) {
+        let history = self.histories.entry((run.job, run.source.clone().unwrap_or_default())).or_default();
+        history.last_started = Some(at);
+        if run.policy.is_some() {
+            history.policy = run.policy.clone();
+        }
+        if let Some(slot) = self.slot_of(run) {
+            slot.runs.insert(run.source.clone().unwrap_or_default(), (run.run.clone(), None));
+        }
+        self.running.insert(run.run.clone(), run.clone());
+        self.started_at.insert(run.run.clone(), at);
+    }
+
+    fn end(&mut self, ended: &RunEnded, at: Timestamp) {
+        let (Some(run), Some(started)) = (self.running.remove(&ended.run), self.started_at.remove(&ended.run)) else {
+            return;
+        };
+        if let Some(slot) = self.slot_of(&run) {
+            slot.runs.insert(run.source.clone().unwrap_or_default(), (run.run.clone(), Some(ended.clone())));
+        }
+        let history = self.histories.entry((run.job, run.source.unwrap_or_default())).or_default();
+        let last = Last { at, started, reason: run.reason, run: ended.clone() };
+        let count = match ended.outcome {
+            Outcome::Done => &mut history.ended.done,
+            Outcome::Warnings => &mut history.ended.warnings,
+            Outcome::Failed => &mut history.ended.failed,
+            Outcome::Aborted => &mut history.ended.aborted,
+        };
+        *count += 1;
+        history.seconds += ended.seconds;
+        history.bytes += ended.bytes;
+        history.added += ended.added;
+        if ended.outcome.is_good() {
+            history.failures_in_a_row = 0;
+            history.last_success = Some(last.clone());
+        } else {
+            history.failures_in_a_row += 1;
+            history.last_failure = Some(last.clone());
+        }
+        history.last = Some(last);
+    }
+
+    fn slot_of(&mut self, run: &RunStarted) -> Option<&mut OpenSlot> {
+        let policy = run.policy.clone().unwrap_or_else(|| super::EVERY_POLICY.to_owned());
+        self.policies.get_mut(&(run.job, policy))?.open.get_mut(&run.slot?)
+    }
+
+    fn expect(&mut self, id: &SlotId, seq: u64, due: Timestamp, deadline: Timestamp) {
+        let policy = self.policies.entry((id.job, id.policy.clone())).or_default();
+        policy.open.entry(id.slot).or_insert(OpenSlot { seq, due, deadline, runs: BTreeMap::new() });
+    }
+
+    fn end_slot(&mut self, id: &SlotId, at: Timestamp, end: SlotEnd, why: Option<String>) {
+        let policy = self.policies.entry((id.job, id.policy.clone())).or_default();
+        policy.open.remove(&id.slot);
+        // Not one that was taken back before it came.
+        if at >= id.slot {
+            policy.reached = policy.reached.max(Some(id.slot));
+        }
+        policy.last_ended = Some((id.slot, at, end, why));
+        match end {
+            SlotEnd::Done => {
+                policy.done += 1;
+                policy.failures_in_a_row = 0;
+                policy.last_done = Some((id.slot, at));
+            }
+            SlotEnd::Failed => policy.failed += 1,
+            SlotEnd::Missed => policy.missed += 1,
+            SlotEnd::Skipped => policy.skipped += 1,
+        }
+        if matches!(end, SlotEnd::Failed | SlotEnd::Missed) {
+            policy.failures_in_a_row += 1;
+        }
+    }
+
+    /// The clock was set back.
+    fn doubt(&mut self, at: Timestamp) {
+        let believable = at.checked_add(BELIEVABLE).unwrap_or(Timestamp::MAX);
+        for policy in self.policies.values_mut() {
+            policy.reached = policy.reached.filter(|slot| *slot <= believable);
+        }
+    }
+
+    fn copied(&mut self, (copy, source): (&str, &str), at: Timestamp, point: &str, ok: bool, message: Option<String>) {
+        let key = (copy.to_owned(), source.to_owned());
+        let before = self.copies.get(&key);
+        let last_ok = if ok { Some((at, point.to_owned())) } else { before.and_then(|copied| copied.last_ok.clone()) };
+        let failures_in_a_row = if ok { 0 } else { 1 + before.map_or(0, |copied| copied.failures_in_a_row) };
+        let copied = Copied { last: at, ok, point: point.to_owned(), message, last_ok, failures_in_a_row };
+        self.copies.insert(key, copied);
+    }
+}
