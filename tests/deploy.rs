@@ -24,6 +24,17 @@ fn project(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
+/// The block of a document, fenced as `language`, that has this text in it.
+#[track_caller]
+fn block(document: &str, language: &str, with: &str) -> String {
+    let text = std::fs::read_to_string(project(document)).unwrap();
+    let fence = format!("\n```{language}\n");
+    let blocks = text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap());
+    let found: Vec<_> = blocks.filter(|block| block.contains(with)).collect();
+    assert_eq!(found.len(), 1, "{document}: blocks of {language} with `{with}`");
+    found[0].to_owned()
+}
+
 /// Runs a command to its end: status, standard output, standard error.
 fn finished(command: &mut Command) -> (i32, String, String) {
     let output = command.stdin(std::process::Stdio::null()).output().unwrap();

@@ -18,7 +18,11 @@ fn host() -> Host {
     noise(&host.path("data/docs/big"), 3_000_000, 1);
     fs::write(host.path("data/docs/small"), "small").unwrap();
     noise(&host.path("data/dump"), 2_000_000, 2);
-    // Not configured, so that these are all the points there are.
+    host.sources(&[
+        format!("docs: {{ volume: {{ path: \"{}\" }} }}", host.text("data/docs")),
+        format!("dump: {{ command: {{ run: [cat, \"{}\"] }} }}", host.text("data/dump")),
+    ]);
+    // Not as they are configured, which would keep the configuration too.
     let (docs, dump) = (host.text("data/docs"), host.text("data/dump"));
     let (docs, dump) = (format!("docs=volume:{docs}"), format!("dump=command:cat {dump}"));
     host.run(&["backup", "--source", &docs, "--source", &dump]).ends(0);

@@ -1,7 +1,7 @@
 //! The stacks of `deploy/compose` with bkp as their sidecar, brought up by Docker Compose as they stand: data is written, backed
 //! up by the sidecar, and restored.
 
-use crate::cli::{eventually, read_database, write_database};
+use crate::cli::{read_database, write_database};
 use crate::images::{DEBIAN, clients, proxy, require, slim};
 use crate::support::docker::{self, Kind};
 use crate::support::not_run;
@@ -30,14 +30,16 @@ for kind in container network volume; do
   done
 done";
 
-/// Where `docker compose` is, if anywhere.
-fn compose() -> Option<std::ffi::OsString> {
+/// Whether there is `docker compose`.
+fn require_compose() -> Option<()> {
     let configuration = std::env::var_os("BKP_TEST_COMPOSE");
     let mut command = Command::new("docker");
     command.args(["compose", "version"]);
-    configuration.iter().for_each(|directory| drop(command.env("DOCKER_CONFIG", directory)));
+    if let Some(directory) = &configuration {
+        command.env("DOCKER_CONFIG", directory);
+    }
     if command.output().unwrap().status.success() {
-        return Some(configuration.unwrap_or_default());
+        return Some(());
     }
     not_run(PART, "Docker has no Compose; build it with: eval \"$(scripts/install-test-services)\"");
     None
@@ -47,7 +49,7 @@ impl Stack {
     /// `services` is what an override says for tests: images that there are, and commands for those that do nothing.
     fn prepare(stack: &'static str, services: &str) -> Option<Stack> {
         require(PART)?;
-        compose()?;
+        require_compose()?;
         let place = tempfile::tempdir().unwrap();
         succeeded(Command::new("cp").arg("-r").arg(project("deploy/compose")).arg(place.path()));
         let name = format!("bkp-test-{}", bkp::durable::random_hex(4));
@@ -85,7 +87,9 @@ impl Stack {
         let mut command = Command::new("docker");
         command.args(["compose", "--project-name", &self.name, "--file", "compose.yaml", "--file", "test.yaml"]);
         command.args(arguments).current_dir(self.path("."));
-        compose().filter(|directory| !directory.is_empty()).iter().for_each(|d| drop(command.env("DOCKER_CONFIG", d)));
+        if let Some(directory) = std::env::var_os("BKP_TEST_COMPOSE") {
+            command.env("DOCKER_CONFIG", directory);
+        }
         command.env("BKP_IMAGE", slim()).env("BACKUPS", self.path("backups"));
         for (variable, kind) in
             [("MYSQL_IMAGE", Kind::Mysql), ("POSTGRES_IMAGE", Kind::Postgres), ("REDIS_IMAGE", Kind::Redis)]

@@ -4,7 +4,7 @@ use crate::cli::eventually;
 use crate::images::{machine, require};
 use crate::support::docker::engine::docker;
 use crate::support::supervisor::Supervisor;
-use crate::{finished, project, succeeded};
+use crate::{block, finished, project, succeeded};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -130,4 +130,38 @@ fn the_package_puts_everything_in_its_place_and_the_units_are_tight() {
         ));
     }
     machine.shell("dpkg --purge bkp && test -d /var/lib/bkp && ! test -e /var/cache/bkp && ! test -e /lib/systemd/system/bkp.service");
+}
+
+const POLICY: &str =
+    "policy: shop\nschedule: \"* * * * *\"\nsources: { documents: { volume: { path: /srv/documents } } }\n";
+
+/// A machine with something on it, and a repository that root made.
+fn shop() -> Machine {
+    let machine = Machine::boot();
+    machine.shell("mkdir -m 755 /srv/documents && echo dear > /srv/documents/letter.txt && chown 1234:1234 /srv/documents/letter.txt");
+    machine.write("/etc/bkp/bkp.yaml", "repository: { url: file:///var/lib/bkp/repository }\n");
+    machine.write("/etc/bkp/policies.d/shop.yaml", POLICY);
+    machine.shell("bkp init --recovery-key /root/recovery-key.txt && bkp backup");
+    machine
+}
+
+#[test]
+fn what_root_does_leaves_the_daemon_its_directories_and_the_unit_restores_owners() {
+    let Some(()) = require(PART) else { return };
+    let machine = shop();
+    assert_eq!(machine.shell("find /var/lib/bkp ! -user bkp"), "", "what root made belongs to the daemon");
+    let user = "setpriv --reuid=bkp --regid=bkp --init-groups env BKP_CONFIG=/etc/bkp/bkp.yaml BKP_STATE_DIR=/var/lib/bkp BKP_CACHE_DIR=/var/cache/bkp";
+    machine.shell(&format!("{user} bkp backup"));
+
+    machine.shell("rm -r /srv/documents");
+    let script = block("docs/DEPLOYMENT.md", "sh", "bkp-restore/identity").replace("/media/safe/", "/root/");
+    machine.shell(&format!("set -e\n{script}"));
+    assert_eq!(
+        machine.shell("stat -c '%u %g' /srv/documents/letter.txt; cat /srv/documents/letter.txt"),
+        "1234 1234\ndear"
+    );
+    machine.shell("! test -e /run/bkp-restore/identity");
+    assert_eq!(machine.shell("find /var/lib/bkp ! -user bkp"), "", "what the unit made belongs to the daemon too");
+    // Without the key it does not even begin.
+    assert_ne!(machine.try_shell("systemctl start bkp-restore@documents").0, 0);
 }
