@@ -6,12 +6,16 @@
 mod cli;
 #[path = "deploy/compose.rs"]
 mod compose;
+#[path = "deploy/disaster.rs"]
+mod disaster;
 #[path = "deploy/image.rs"]
 mod image;
 #[path = "deploy/images.rs"]
 mod images;
 #[path = "deploy/kept.rs"]
 mod kept;
+#[path = "deploy/kubernetes.rs"]
+mod kubernetes;
 mod support;
 #[path = "deploy/systemd.rs"]
 mod systemd;

@@ -23,7 +23,7 @@ struct Stack {
 }
 
 /// Everything of a project, however far it came.
-const REMOVE: &str = "
+pub const REMOVE: &str = "
 for kind in container network volume; do
   for id in $(docker $kind ls -q $([ $kind != container ] || echo --all) --filter label=com.docker.compose.project=\"$1\"); do
     case $kind in container) docker rm -fv $id ;; *) docker $kind rm $id ;; esac
@@ -31,7 +31,7 @@ for kind in container network volume; do
 done";
 
 /// Whether there is `docker compose`.
-fn require_compose() -> Option<()> {
+pub fn require_compose() -> Option<()> {
     let configuration = std::env::var_os("BKP_TEST_COMPOSE");
     let mut command = Command::new("docker");
     command.args(["compose", "version"]);
