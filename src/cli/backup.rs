@@ -5,6 +5,7 @@ use super::copies::{self, Outcomes};
 use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
+use super::kept::Kept;
 use super::output::plain;
 use super::points::{PointView, view};
 use crate::clock;
@@ -117,13 +118,20 @@ impl Arguments {
             }
         }
         let copies = self.copy(env, (&repository, &writer), &done)?;
+        let configured = self.source.is_empty() || !self.names.is_empty();
+        let kept = match configured && !done.is_empty() {
+            true => Kept::keep(env, &repository, &writer),
+            false => Kept::Before,
+        };
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
+            document["configuration"] = kept.view(env)?;
             document["copies"] = copies.document();
             env.output.document(&document)?;
         }
-        ending(&done, failed, all, !wanted.remarks.is_empty() || copies.warned())
+        let warned = !wanted.remarks.is_empty() || kept.failed() || copies.warned();
+        ending(&done, failed, all, warned)
     }
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
@@ -167,17 +175,22 @@ impl Arguments {
                 }
             }
         }
+        let kept = match done.is_empty() {
+            true => Kept::Before,
+            false => Kept::keep(env, &repository, &writer),
+        };
         let copies = self.copy(env, (&repository, &writer), &done)?;
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["stack"] = serde_json::json!({ "name": stack, "skew_seconds": skew });
             document["copies"] = copies.document();
+            document["configuration"] = kept.view(env)?;
             env.output.document(&document)?;
         } else {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
-        ending(&done, failed, members.len(), !live.remarks.is_empty() || copies.warned())
+        ending(&done, failed, members.len(), !live.remarks.is_empty() || kept.failed() || copies.warned())
     }
 
     /// Brings the copies up to date, once there is something new.

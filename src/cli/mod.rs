@@ -15,6 +15,7 @@ mod export;
 mod format;
 mod init;
 mod journal;
+mod kept;
 mod keys;
 mod ls;
 mod metrics;

@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod check;
+pub mod configuration;
 pub mod copy;
 pub mod damage;
 pub mod discover;
