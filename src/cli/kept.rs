@@ -26,7 +26,7 @@ impl Kept {
     pub fn keep(env: &Environment, repository: &Repository, writer: &Writer) -> Self {
         let keep = || {
             let (paths, configuration) = (env.paths()?, env.configuration()?);
-            let options = env.write_options(Layout::default())?;
+            let options = env.write_options(Layout::default(), None)?;
             let progress = env.progress();
             let places = &env.places(repository)?;
             let keeping = Keeping { repository, writer, places, options, paths, configuration };

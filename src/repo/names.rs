@@ -107,11 +107,6 @@ pub fn proof(writer: &str, source: &str, point: &str, level: &str, at: Timestamp
     key(format!("w/{writer}/proofs/{source}/{point}.{level}.{}", utc(at)))
 }
 
-/// Everything of a writer.
-pub fn of_writer(writer: &str) -> String {
-    format!("w/{writer}/")
-}
-
 /// Records that points are pinned, or no longer: all of a writer's.
 pub fn pinned_points(writer: &str) -> String {
     format!("w/{writer}/pins/")
