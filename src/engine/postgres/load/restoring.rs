@@ -1,23 +1,36 @@
 //! One archive into one new database, by several workers of `pg_restore`.
 //!
-//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs. On the host it has no name
-//! and goes with bkp; in a container it is removed, unless both are killed. Where there is no room for it, one worker
-//! reads it as it comes. It is walked on its way, so that a cut archive is found before anything is loaded.
+//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs: into a file that has no name
+//! and goes with whoever has it open, however that ends. Where there is no room for it, one worker reads the archive as it
+//! comes. It is walked on its way, so that a cut archive is found before anything is loaded.
 
 use crate::durable;
 use crate::engine::postgres::archive::Walked;
 use crate::engine::postgres::client::Clients;
 use crate::engine::transfer::Metered;
 use crate::error::{Context as _, Failure, Result};
-use crate::event::{Cancel, Context};
+use crate::event::Context;
 use crate::exec::{Command, Place};
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
 
 /// Where spooled archives go, on the host and in containers.
 const SPOOL: &str = "/var/tmp";
+/// Takes a password when `$1` is yes, then the list up to an empty line, then the archive, and runs what follows `$2`, the
+/// name that the files have for a moment.
+const BESIDE: &str = r#"umask 077
+password=
+[ "$1" = no ] || IFS= read -r password
+exec 3<>"$2" && rm -f "$2" || exit 1
+exec 4<>"$2" && rm -f "$2" || exit 1
+while IFS= read -r line && [ -n "$line" ]; do printf '%s\n' "$line"; done >&4
+cat >&3 || exit 1
+asks=$1
+shift 2
+if [ "$asks" = no ]; then exec "$@" </dev/null; fi
+printf '%s\n' "$password" | "$@"
+"#;
 /// More workers than this only make a server seek.
 const MOST_WORKERS: usize = 8;
 
@@ -36,23 +49,19 @@ impl Restore<'_> {
     pub fn run(&self, data: Box<dyn Read + Send>, only: Option<&[i64]>) -> Result<u64> {
         let mut data = Walked::new(Metered::new(data, self.context));
         let lines = only.map(|ids| ids.iter().map(|id| format!("{id};\n")).collect::<String>());
-        let list = lines.map(|lines| self.spool(&mut Cursor::new(lines))).transpose()?;
         let mut command = self.clients.command("pg_restore", self.database);
         command.arguments.push("--exit-on-error".into());
         if !self.tablespaces {
             command.arguments.push("--no-tablespaces".into());
         }
-        if let Some(list) = &list {
-            command.arguments.extend(["-L".into(), list.path().into()]);
-        }
         // A worker that reads the archive as it comes must want all of it.
         if only.is_some() || self.has_room() {
-            let archive = self.spool(&mut data)?;
             let workers = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, MOST_WORKERS));
             command.arguments.push(format!("--jobs={workers}").into());
-            command.arguments.push(archive.path().into());
-            let mut output = self.clients.exec().start(&command, self.context.cancel)?;
-            io::copy(&mut output, &mut io::sink()).context(|| "cannot run pg_restore".into())?;
+            match self.clients.place() {
+                Place::Host => self.on_host(command, &mut data, lines)?,
+                Place::Container(_) => self.in_container(command, &mut data, lines)?,
+            }
         } else {
             self.clients.exec().feed(&command, &mut data, self.context.cancel)?;
         }
@@ -62,7 +71,7 @@ impl Restore<'_> {
 
     fn has_room(&self) -> bool {
         let free = match self.clients.place() {
-            Place::Host => rustix::fs::statvfs(spool_directory()).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize)),
+            Place::Host => rustix::fs::statvfs(SPOOL).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize)),
             Place::Container(_) => self.free_in_container(),
         };
         // Not known is not none: a full disk is an error that says so.
@@ -76,62 +85,43 @@ impl Restore<'_> {
         said.split_whitespace().nth(3)?.parse::<u64>().ok()?.checked_mul(1024)
     }
 
-    /// Writes `data` to a file beside `pg_restore`.
-    fn spool(&self, data: &mut dyn Read) -> Result<Spooled<'_>> {
-        match self.clients.place() {
-            Place::Host => {
-                let directory = spool_directory();
-                let what = || format!("cannot write into {}", directory.display());
-                let mut file = tempfile::tempfile_in(directory).context(what)?;
-                io::copy(data, &mut file).context(what)?;
-                Ok(Spooled::Host(file))
-            }
-            Place::Container(_) => {
-                let path = format!("{SPOOL}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
-                let spooled = Spooled::Container { clients: self.clients, path: path.clone() };
-                let command = shell("umask 077 && exec cat > \"$1\"", &path);
-                self.clients.exec().feed(&command, data, self.context.cancel)?;
-                Ok(spooled)
-            }
+    fn on_host(&self, mut command: Command, data: &mut dyn Read, lines: Option<String>) -> Result<()> {
+        let path = |file: &File| format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let list = lines.map(|lines| nameless(&mut Cursor::new(lines))).transpose()?;
+        if let Some(list) = &list {
+            command.arguments.extend(["-L".into(), path(list).into()]);
         }
+        let archive = nameless(data)?;
+        command.arguments.push(path(&archive).into());
+        let mut output = self.clients.exec().start(&command, self.context.cancel)?;
+        io::copy(&mut output, &mut io::sink()).map(drop).context(|| "cannot run pg_restore".into())
+    }
+
+    fn in_container(&self, command: Command, data: &mut dyn Read, lines: Option<String>) -> Result<()> {
+        let asks = if command.input.is_some() { "yes" } else { "no" };
+        let name = format!("{SPOOL}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
+        let mut arguments: Vec<_> = ["-c", BESIDE, "sh", asks, &name].map(Into::into).into();
+        arguments.push(command.program);
+        arguments.extend(command.arguments);
+        if lines.is_some() {
+            arguments.extend(["-L", "/proc/self/fd/4"].map(Into::into));
+        }
+        arguments.push("/proc/self/fd/3".into());
+        let command = Command { program: "sh".into(), arguments, ..command };
+        let mut data = Cursor::new(lines.unwrap_or_default() + "\n").chain(data);
+        self.clients.exec().feed(&command, &mut data, self.context.cancel)
     }
 }
 
-fn spool_directory() -> &'static Path {
-    Path::new(SPOOL)
+/// A file on this host with `data` in it.
+fn nameless(data: &mut dyn Read) -> Result<File> {
+    let what = || format!("cannot write into {SPOOL}");
+    let mut file = tempfile::tempfile_in(SPOOL).context(what)?;
+    io::copy(data, &mut file).context(what)?;
+    Ok(file)
 }
 
 fn shell(script: &str, argument: &str) -> Command {
     let arguments = ["-c", script, "sh", argument].map(Into::into).into();
     Command { program: "sh".into(), arguments, ..Command::default() }
-}
-
-/// A file that is gone when this is dropped.
-enum Spooled<'s> {
-    /// Without a name of its own.
-    Host(File),
-    Container {
-        clients: &'s Clients,
-        path: String,
-    },
-}
-
-impl Spooled<'_> {
-    fn path(&self) -> PathBuf {
-        match self {
-            Spooled::Host(file) => format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into(),
-            Spooled::Container { path, .. } => path.into(),
-        }
-    }
-}
-
-impl Drop for Spooled<'_> {
-    fn drop(&mut self) {
-        if let Spooled::Container { clients, path } = self {
-            // Also after a signal: nobody else would remove it.
-            let never = Cancel::default();
-            let removed = clients.exec().start(&shell("exec rm -f \"$1\"", path), &never);
-            let _ = removed.map(|mut output| io::copy(&mut output, &mut io::sink()));
-        }
-    }
 }
