@@ -1,7 +1,7 @@
 //! The ways back: beside the original, in its place, one database, one table; and what a failure leaves.
 
 use crate::server::{Over, Pg, full, only, shared};
-use crate::{ODD, assert_tidy, called, database, dump, fingerprint, load, load_keeping, same};
+use crate::{ODD, assert_tidy, called, database, dump, fingerprint, load, load_keeping, load_over, same};
 use bkp::engine::{Confirmed, Naming, Part, Target};
 use bkp::error::Kind;
 
@@ -94,6 +94,15 @@ fn in_place_the_old_content_steps_aside_under_open_connections() {
     let kept: Vec<String> =
         server.databases().into_iter().filter(|name| name.starts_with("in place_replaced_")).collect();
     assert_eq!(server.ask(&kept[0], "select count(*) from t, later"), "0");
+
+    server.ask("in place", "insert into t values (4711)");
+    let loaded = load_over(settings.clone(), &origin, &live(), Part::Whole, Some(&dumped.fingerprint)).unwrap();
+    assert!(loaded.warnings.iter().any(|w| w.contains("not what the safety backup holds")), "{:?}", loaded.warnings);
+    let since = |name: &&String| name.starts_with("in place_replaced_") && !kept.contains(name);
+    let databases = server.databases();
+    let since = databases.iter().find(since).unwrap();
+    assert_eq!(server.ask(since, "select count(*) from t where i = 4711"), "1");
+    server.ask("", &format!("drop database \"{since}\""));
 
     server.ask("in place", "drop table t");
     load(settings.clone(), &origin, &live(), Part::Whole).unwrap();

@@ -235,7 +235,7 @@ impl Loading<'_> {
         durable::crash_point("restore:before-live");
         let replaced = placing::make_live(session, self.clients, items, self.run.context.cancel)?;
         durable::crash_point("restore:after-live");
-        loaded.warnings.extend(placing::put_aside(self.clients, &replaced, self.run.keep_replaced));
+        loaded.warnings.extend(placing::put_aside(self.clients, &replaced, self.run));
         Ok(())
     }
 
