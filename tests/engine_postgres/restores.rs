@@ -174,11 +174,14 @@ fn a_restore_that_fails_half_way_leaves_what_lives_untouched() {
     let settings = only(server.settings(), &["half"]);
     let (_, origin) = dump(settings.clone()).unwrap();
     server.ask("half", "insert into t values (2)");
+    server.ask("", "drop role half_way");
     let now = fingerprint(&settings);
     let failure = load(settings.clone(), &origin, &live(), Part::Whole).unwrap_err();
     assert!(failure.full().contains("relation \"rates\" does not exist"), "{}", failure.full());
     assert_eq!(fingerprint(&settings), now);
     assert_tidy(server);
+    let came = "select count(*) from pg_roles where rolname = 'half_way'";
+    assert_eq!(server.ask("", came), "0", "a role that this restore made is no use without it");
     let failure = load(settings, &origin, &called("half_2"), Part::Whole).unwrap_err();
     assert!(failure.to_string().contains("database half cannot be loaded"), "{failure}");
     assert!(!server.databases().contains(&"half_2".to_owned()));

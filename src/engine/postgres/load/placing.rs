@@ -129,3 +129,10 @@ pub fn remove(clients: &Clients, database: &str, cancel: &Cancel) -> Result<()> 
     session.run(&format!("drop database {}{force}", name(database)))?;
     session.close()
 }
+
+/// Drops a role that owns nothing.
+pub fn remove_role(clients: &Clients, role: &str, cancel: &Cancel) -> Result<()> {
+    let mut session = Session::open(clients, &clients.maintenance, cancel)?;
+    session.run(&format!("drop role if exists {}", name(role)))?;
+    session.close()
+}
