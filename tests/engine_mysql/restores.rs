@@ -214,6 +214,24 @@ fn a_restore_that_fails_half_way_leaves_nothing_and_touches_nothing() {
 }
 
 #[test]
+fn accounts_that_a_failed_restore_made_are_dropped_again() {
+    let (Some(source), Some(target)) = (mysql(), mysql_scratch()) else { return };
+    let name = shop(source);
+    source.sql(&format!("CREATE USER {name}_app IDENTIFIED BY 'old'; GRANT SELECT ON {name}.* TO {name}_app"));
+    let mut point = dump(&inside(source, &[&name])).unwrap();
+    let accounts = String::from_utf8(point.origin.streams["accounts.sql"].clone()).unwrap();
+    assert!(accounts.contains(&format!("{name}_app")));
+    let routines = point.origin.streams.get_mut("routines.sql").unwrap();
+    let text = String::from_utf8(routines.clone()).unwrap();
+    *routines = text.replacen("PROCEDURE `p`", "PROCEDURE `p` ODD", 1).into_bytes();
+    assert_ne!(*routines, text.as_bytes());
+    let failure = load_new(&inside(target, &[]), &point.origin, Naming::Same).unwrap_err();
+    assert!(failure.full().contains("ODD"), "{}", failure.full());
+    assert_eq!(target.sql(&format!("SELECT COUNT(*) FROM mysql.user WHERE user = '{name}_app'")), "0");
+    source.sql(&format!("DROP USER {name}_app"));
+}
+
+#[test]
 fn other_flavours_older_servers_and_small_packets_are_refused() {
     let (Some(source), Some(other)) = (mysql(), mariadb_scratch()) else { return };
     let name = shop(source);

@@ -50,6 +50,7 @@ pub fn replace(load: &mut Load<'_>, session: &mut Session<'_>) -> Result<Loaded>
         let old = live.databases.iter().find(|d| d.name == new.name);
         let swap = Swap { new, staged: staged.clone(), old, aside: cut(&new.name, &at) };
         swap.run(load, session)?;
+        load.accounts_made.clear();
         loaded.warnings.extend(swap.settle(load, session));
     }
     durable::crash_point("restore:after-live");
