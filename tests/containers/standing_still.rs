@@ -96,7 +96,10 @@ fn the_files_of_a_server_that_was_stopped_start_another_one() {
     let _volume = Volume::new(&name);
     let on = |volume: &str| Container::mariadb().volume(&format!("{volume}:/var/lib/mysql"));
     let Some(server) = on(&name).start(PART) else { return };
-    server.query("", "create database shop; create table shop.goods (name text); insert into shop.goods values ('pears')");
+    server.query(
+        "",
+        "create database shop; create table shop.goods (name text); insert into shop.goods values ('pears')",
+    );
     let host = host_with(&format!("  data: {{ volume: {{ name: {name}, quiesce: stop }} }}\n"));
     let begun = server.inspect("{{.State.StartedAt}}");
     host.ok(&["backup"]).says(&["note: stopped for", server.name()]);

@@ -18,7 +18,7 @@ fn live() -> Target {
 
 fn restore(path: &Path, origin: &MemoryOrigin) -> Result<bkp::engine::Loaded> {
     // What is broken has no copy.
-    let copy = dump(&engine(path)).ok().map(|now| now.fingerprint);
+    let copy = dump(&engine(path).patience(Duration::from_millis(100))).ok().map(|now| now.fingerprint);
     restore_over(path, origin, copy.as_ref())
 }
 

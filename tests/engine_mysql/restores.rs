@@ -1,7 +1,9 @@
 //! Restores: other names, parts, in place; and refusals, which change nothing.
 
 use crate::contract::{Names, seed};
-use crate::{Sql, dump, fingerprint, inside, load, load_new, load_over, mariadb, mariadb_scratch, mysql, mysql_scratch};
+use crate::{
+    Sql, dump, fingerprint, inside, load, load_new, load_over, mariadb, mariadb_scratch, mysql, mysql_scratch,
+};
 use bkp::engine::{Confirmed, Fingerprint, Loaded, Naming, Part, Target};
 use bkp::error::Kind;
 

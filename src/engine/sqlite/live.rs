@@ -89,10 +89,7 @@ fn keep(path: &Path, why: &str) -> Result<String> {
         Failure::from_io(e, || format!("cannot keep {} as {}; nothing was changed", path.display(), aside.display()))
             .hint("Copy it elsewhere by hand, or make the safety backup work")
     })?;
-    Ok(format!(
-        "what was replaced is kept as {}: {why}; remove it when nothing in it is needed",
-        aside.display()
-    ))
+    Ok(format!("what was replaced is kept as {}: {why}; remove it when nothing in it is needed", aside.display()))
 }
 
 fn replaced_mark() -> String {
