@@ -113,7 +113,7 @@ impl<'a> Plan<'a> {
         state.definitions.create_indexes(self.session)?;
         let mut items = self.loaded_documents(&walked);
         if self.names.is_beside() {
-            warnings.extend(swap::swap(self.session, self.names, &mut state.definitions, run.keep_replaced)?);
+            warnings.extend(swap::swap(self.session, self.names, &mut state.definitions, run.copy)?);
         }
         state.definitions.create_views(self.session)?;
         if self.names.is_all_the_same() {

@@ -45,7 +45,8 @@ pub fn load(settings: &Settings, origin: &dyn Origin, target: &Target, run: &Loa
         found.read(&mut origin.stream(stream)?)?;
     }
     let definitions = found.only(&run.part)?;
-    let mut load = Load { client: &client, origin, run, definitions, log_off: false, made: Vec::new() };
+    let mut load =
+        Load { client: &client, origin, run, definitions, log_off: false, made: Vec::new(), accounts_made: Vec::new() };
     let loaded = match naming {
         Some(naming) => load.new_databases(naming, &mut session),
         None => live::replace(&mut load, &mut session),
@@ -97,6 +98,8 @@ struct Load<'a> {
     log_off: bool,
     /// Databases that this restore made and that are of no use until it is done.
     made: Vec<String>,
+    /// What drops the accounts that it made, which are of no use without the databases.
+    accounts_made: Vec<String>,
 }
 
 impl Load<'_> {
@@ -135,6 +138,7 @@ impl Load<'_> {
             session.run(&format!("DROP TABLE {}.{}", name(target), name(UNFINISHED)))?;
         }
         self.made.clear();
+        self.accounts_made.clear();
         Ok(loaded)
     }
 
@@ -261,7 +265,7 @@ impl Load<'_> {
     }
 
     /// Makes the accounts that are not there. Says which passwords come back, and which stay.
-    fn accounts(&self, session: &mut Session<'_>) -> Result<Came> {
+    fn accounts(&mut self, session: &mut Session<'_>) -> Result<Came> {
         let Some(then) = self.read_accounts()? else {
             return Ok(Came { warnings: vec!["the point holds no users and grants".into()], new: Vec::new() });
         };
@@ -277,6 +281,9 @@ impl Load<'_> {
             let nobody_s = crate::durable::random_hex(16);
             script.push_str(&format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY 'aA1!{nobody_s}';\n"));
         }
+        let word = |account: &String| if then.roles.contains(account) { "ROLE" } else { "USER" };
+        let made = new.iter().chain(&unknown);
+        self.accounts_made = made.map(|a| format!("DROP {} IF EXISTS {a};", word(a))).collect();
         self.feed(script.into_bytes())?;
         let changed: Vec<String> = kept.into_iter().filter(|a| then.proof(a) != now.proof(a)).cloned().collect();
         let back: Vec<String> = new.iter().filter(|a| then.proof(a).is_some()).map(|a| (*a).clone()).collect();
@@ -309,19 +316,24 @@ impl Load<'_> {
 
     /// Drops what a failed restore made. What cannot be dropped is named.
     fn remove(&self, failure: Failure) -> Failure {
-        if self.made.is_empty() {
+        let databases = self.made.iter().map(|made| format!("DROP DATABASE IF EXISTS {};", name(made)));
+        let drops: Vec<String> = databases.chain(self.accounts_made.iter().cloned()).collect();
+        if drops.is_empty() {
             return failure;
         }
-        let not_cancelled = crate::event::Cancel::default();
-        let removed = self.client.session(&not_cancelled).and_then(|mut session| {
-            self.made.iter().try_for_each(|made| session.run(&format!("DROP DATABASE IF EXISTS {}", name(made))))
-        });
-        if removed.is_ok() {
+        // Also after a signal.
+        let never = crate::event::Cancel::default();
+        let left: Vec<String> = match self.client.session(&never) {
+            Ok(mut session) => {
+                drops.into_iter().filter(|drop| session.run(drop.trim_end_matches(';')).is_err()).collect()
+            }
+            Err(_) => drops,
+        };
+        if left.is_empty() {
             return failure;
         }
-        let drops: Vec<String> = self.made.iter().map(|made| format!("DROP DATABASE {};", name(made))).collect();
         let text = format!("{failure}; what it had made could not be removed");
-        Failure::new(failure.kind(), text).hint(drops.join(" ")).because(failure)
+        Failure::new(failure.kind(), text).hint(left.join(" ")).because(failure)
     }
 }
 
