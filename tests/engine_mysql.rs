@@ -11,6 +11,8 @@ mod bad_days;
 mod contract;
 #[path = "engine_mysql/restores.rs"]
 mod restores;
+#[path = "engine_mysql/rough_days.rs"]
+mod rough_days;
 
 use bkp::engine::mysql::{self, Mysql, Settings};
 use bkp::engine::{Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Sink, Target, TreeSink};

@@ -78,12 +78,16 @@ pub(super) fn version(session: &Session<'_>) -> Result<String> {
     answer.get_str("version").map(ToOwned::to_owned).map_err(|_| session.strange("buildInfo"))
 }
 
-/// Names of the databases that belong to the source, sorted.
-pub(super) fn databases(session: &Session<'_>, settings: &Settings) -> Result<Vec<String>> {
+/// Names of all databases of the server.
+pub(super) fn all_databases(session: &Session<'_>) -> Result<Vec<String>> {
     let answer = session.command("admin", doc! { "listDatabases": 1, "nameOnly": true })?;
     let listed = answer.get_array("databases").map_err(|_| session.strange("listDatabases"))?;
-    let there: Vec<String> =
-        listed.iter().filter_map(|entry| entry.as_document()?.get_str("name").ok().map(ToOwned::to_owned)).collect();
+    Ok(listed.iter().filter_map(|entry| entry.as_document()?.get_str("name").ok().map(ToOwned::to_owned)).collect())
+}
+
+/// Names of the databases that belong to the source, sorted.
+pub(super) fn databases(session: &Session<'_>, settings: &Settings) -> Result<Vec<String>> {
+    let there = all_databases(session)?;
     if let Some(missing) = settings.databases.iter().find(|name| !there.contains(name)) {
         return Err(Failure::failed(format!("{}: there is no database {missing}", session.location()))
             .hint(format!("The databases there are: {}", there.join(", "))));

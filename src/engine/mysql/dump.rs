@@ -11,8 +11,9 @@ use super::observe::{Observed, Seen};
 use super::privileges::Grants;
 use super::session::{Session, error_number};
 use super::snapshot::{self, Snapshot};
-use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, accounts, programs};
+use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, accounts, leftovers, programs};
 use crate::clock;
+use crate::engine::leftovers::UNFINISHED;
 use crate::engine::{DumpRun, Dumped, Sink};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
@@ -31,6 +32,7 @@ struct Ready<'a> {
     program: String,
     arguments: Vec<String>,
     with_accounts: bool,
+    warnings: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -48,7 +50,16 @@ fn prepare<'a>(settings: &'a Settings, cancel: &Cancel) -> Result<Ready<'a>> {
         grants.must_see_all_databases()?;
     }
     let all = catalog::databases(&mut session)?;
-    let databases = catalog::choose(all, &settings.databases, &settings.exclude)?;
+    let mut databases = catalog::choose(all, &settings.databases, &settings.exclude)?;
+    let unfinished = leftovers::unfinished(&mut session)?;
+    if let Some(wanted) = settings.databases.iter().find(|wanted| unfinished.contains(wanted)) {
+        return Err(Failure::new(Kind::Refused, format!("database {wanted} is {UNFINISHED}"))
+            .hint("Wait for the restore, or run it again; leave the database out of `databases` until then"));
+    }
+    databases.retain(|database| !unfinished.contains(database));
+    let location = settings.server.location();
+    let left = |database: &String| leftovers::leftover(database, &location, UNFINISHED).told();
+    let warnings = unfinished.iter().map(left).collect();
     for database in &databases {
         grants.must_dump(database, &client.version)?;
     }
@@ -64,7 +75,7 @@ fn prepare<'a>(settings: &'a Settings, cancel: &Cancel) -> Result<Ready<'a>> {
     }
     session.close()?;
     let arguments = arguments(&version, &client.version, &databases);
-    Ok(Ready { client, grants, databases, program, arguments, with_accounts, notes })
+    Ok(Ready { client, grants, databases, program, arguments, with_accounts, warnings, notes })
 }
 
 /// Options of the dump program. Rows and definitions only: routines and events are written by bkp.
@@ -121,6 +132,7 @@ pub fn dump(settings: &Settings, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Resu
     let details = Details::read(&mut guard, &ready.client, &catalog, parts.seen.longest_statement)?;
     guard.close()?;
     let mut dumped = parts.into_dumped(&ready, &catalog, settings, details)?;
+    dumped.warnings.extend(ready.warnings);
     dumped.notes.extend(ready.notes);
     dumped.notes.extend(programs.notes);
     if let Some(accounts) = accounts {
