@@ -13,6 +13,8 @@ mod contract;
 mod omissions;
 #[path = "engine_mysql/restores.rs"]
 mod restores;
+#[path = "engine_mysql/rough_days.rs"]
+mod rough_days;
 
 use bkp::engine::mysql::{self, Mysql, Settings};
 use bkp::engine::{Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Sink, Target, TreeSink};

@@ -13,6 +13,8 @@ mod contract;
 mod omissions;
 #[path = "engine_postgres/restores.rs"]
 mod restores;
+#[path = "engine_postgres/rough_days.rs"]
+mod rough_days;
 #[path = "engine_postgres/server.rs"]
 mod server;
 
@@ -82,8 +84,9 @@ fn database(name: &str) -> Part {
     Part::Database(name.into())
 }
 
-/// No database that a restore works in stays. Those of other tests on this server come and go.
+/// No database that a restore works in is left. Other tests restore into the same server meanwhile.
+#[track_caller]
 fn assert_tidy(server: &dyn Pg) {
-    let left = || server.ask("", "select datname from pg_database where datname like 'bkp\\_%'");
-    support::wait_for("the end of all databases that restores work in", 60, || left().is_empty().then_some(()));
+    let working = "select datname from pg_database where datname like 'bkp\\_%'";
+    support::wait_for("the end of all restores", 120, || server.ask("", working).is_empty().then_some(()));
 }

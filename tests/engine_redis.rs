@@ -13,6 +13,8 @@ mod bad_days;
 mod contract;
 #[path = "engine_redis/data.rs"]
 mod data;
+#[path = "engine_redis/rough_days.rs"]
+mod rough_days;
 #[path = "engine_redis/sentinel.rs"]
 mod sentinel;
 

@@ -11,6 +11,7 @@ mod catalog;
 mod dump;
 mod extended_json;
 mod feed;
+mod leftovers;
 mod load;
 mod oplog;
 mod replay;
@@ -18,7 +19,7 @@ mod session;
 mod tool;
 mod walk;
 
-use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Origin, Server, Sink, Target};
+use super::{DumpRun, Dumped, Engine, Fingerprint, Leftover, LoadRun, Loaded, Origin, Server, Sink, Target};
 use crate::error::{Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::docker::Image;
@@ -92,6 +93,10 @@ impl Engine for Mongo {
             catalog::collections(&session, &database)?;
         }
         oplog::newest(&session).map(|_| ())
+    }
+
+    fn leftovers(&self, cancel: &Cancel) -> Result<Vec<Leftover>> {
+        leftovers::all(&Session::open(&self.settings, cancel)?)
     }
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {

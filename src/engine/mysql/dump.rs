@@ -12,8 +12,9 @@ use super::privileges::Grants;
 use super::session::{Session, error_number};
 use super::snapshot::{self, Snapshot};
 use super::views::{self, Broken};
-use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, accounts, programs};
+use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, accounts, leftovers, programs};
 use crate::clock;
+use crate::engine::leftovers::UNFINISHED;
 use crate::engine::{DumpRun, Dumped, Sink};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
@@ -43,6 +44,7 @@ struct Ready<'a> {
     arguments: Vec<String>,
     with_accounts: bool,
     broken_views: Vec<Broken>,
+    warnings: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -60,7 +62,16 @@ fn prepare<'a>(settings: &'a Settings, cancel: &Cancel) -> Result<Ready<'a>> {
         grants.must_see_all_databases()?;
     }
     let all = catalog::databases(&mut session)?;
-    let databases = catalog::choose(all, &settings.databases, &settings.exclude)?;
+    let mut databases = catalog::choose(all, &settings.databases, &settings.exclude)?;
+    let unfinished = leftovers::unfinished(&mut session)?;
+    if let Some(wanted) = settings.databases.iter().find(|wanted| unfinished.contains(wanted)) {
+        return Err(Failure::new(Kind::Refused, format!("database {wanted} is {UNFINISHED}"))
+            .hint("Wait for the restore, or run it again; leave the database out of `databases` until then"));
+    }
+    databases.retain(|database| !unfinished.contains(database));
+    let location = settings.server.location();
+    let left = |database: &String| leftovers::leftover(database, &location, UNFINISHED).told();
+    let warnings = unfinished.iter().map(left).collect();
     for database in &databases {
         grants.must_dump(database, &client.version)?;
     }
@@ -78,7 +89,7 @@ fn prepare<'a>(settings: &'a Settings, cancel: &Cancel) -> Result<Ready<'a>> {
     session.close()?;
     let broken_views = views::broken(&client, &databases, cancel)?;
     let arguments = arguments(&version, &client.version, &databases, &broken_views);
-    Ok(Ready { client, grants, databases, program, arguments, with_accounts, broken_views, notes })
+    Ok(Ready { client, grants, databases, program, arguments, with_accounts, broken_views, warnings, notes })
 }
 
 /// Options of the dump program. Rows and definitions only: routines and events are written by bkp. Those at the end undo
@@ -150,6 +161,7 @@ pub fn dump(settings: &Settings, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Resu
     guard.close()?;
     let mut dumped = parts.into_dumped(&ready, &catalog, settings, details)?;
     dumped.warnings.extend(views::warning(&ready.broken_views));
+    dumped.warnings.extend(ready.warnings);
     dumped.notes.extend(ready.notes);
     dumped.notes.extend(programs.notes);
     if let Some(accounts) = accounts {

@@ -11,8 +11,9 @@ use super::client::{Clients, explained};
 use super::fingerprint::{self, Parts, Rows};
 use super::session::Session;
 use super::snapshot::{self, ATTEMPTS, Snapshot};
-use super::{Postgres, sql};
+use super::{Postgres, leftovers, sql};
 use crate::clock;
+use crate::engine::leftovers::UNFINISHED;
 use crate::engine::transfer::Metered;
 use crate::engine::{DumpRun, Dumped, Sink};
 use crate::error::{Failure, Kind, Result};
@@ -176,6 +177,11 @@ pub fn chosen(engine: &Postgres, clients: &Clients, cancel: &Cancel) -> Result<C
         let named = is_named(&database.name);
         let unwanted = settings.exclude.contains(&database.name) || (!settings.databases.is_empty() && !named);
         if unwanted || (database.name == "template1" && !named) {
+            continue;
+        }
+        if !named && leftovers::is_staged(&database.name) {
+            let left = leftovers::leftover(&database.name, &settings.server.location(), UNFINISHED);
+            warnings.push(left.told());
             continue;
         }
         if !database.allows_connections {

@@ -60,6 +60,11 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// `None` where the server said no.
+    pub fn permitted(self) -> Option<Self> {
+        (!matches!(self, Reply::Refused(_))).then_some(self)
+    }
+
     /// Every text and number in it, line by line.
     pub fn lines(self) -> Vec<String> {
         match self {

@@ -6,10 +6,11 @@
 
 use crate::clock;
 use crate::engine::{
-    DumpRun, Dumped, Engine, Fingerprint, FingerprintPart, LoadRun, Loaded, Origin, Sink, Target, TreeSink,
+    DumpRun, Dumped, Engine, Fingerprint, FingerprintPart, Leftover, LoadRun, Loaded, Origin, Sink, Target, TreeSink,
+    leftovers,
 };
 use crate::error::{Context, Failure, Kind, Result};
-use crate::event;
+use crate::event::{self, Cancel};
 use crate::exec::docker::{self, Docker, Quiet, WritingContainer};
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
@@ -145,6 +146,11 @@ impl Engine for Volume {
     fn location(&self) -> String {
         let path = self.settings.located().map_or_else(|_| self.settings.path.clone(), |settings| settings.path);
         path.display().to_string()
+    }
+
+    fn leftovers(&self, _: &Cancel) -> Result<Vec<Leftover>> {
+        let path = self.settings.located().map_or_else(|_| self.settings.path.clone(), |settings| settings.path);
+        Ok(leftovers::beside(&path.canonicalize().unwrap_or(path)))
     }
 
     fn writers(&self) -> Result<Vec<WritingContainer>> {

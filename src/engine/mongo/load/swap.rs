@@ -29,6 +29,7 @@ pub(super) fn swap(
         let there = catalog::collections(session, &database)?;
         swap.database(&database, &there, made).map_err(|failure| swap.half_way(failure))?;
     }
+    crate::durable::crash_point("restore:after-live");
     for Replaced { live, aside, kind } in &swap.replaced {
         let why = match copy.map(|copy| is_copied(session, copy, live, aside, *kind)) {
             None => "there is no whole copy of it".to_owned(),

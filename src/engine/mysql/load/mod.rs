@@ -16,9 +16,10 @@ use super::client::Client;
 use super::privileges::Grants;
 use super::session::{Session, name, text};
 use super::statement::databases_named;
-use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, fingerprint};
-use crate::engine::{LoadRun, Loaded, Naming, Origin, Part, Target};
+use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, fingerprint, leftovers};
+use crate::engine::{Leftover, LoadRun, Loaded, Naming, Origin, Part, Target};
 use crate::error::{Context as _, Failure, Kind, Result};
+use crate::event::Cancel;
 use definitions::{Database, Definitions, using};
 use indexes::{Divided, Later};
 use rows::{Destination, Rows};
@@ -45,13 +46,20 @@ pub fn load(settings: &Settings, origin: &dyn Origin, target: &Target, run: &Loa
         found.read(&mut origin.stream(stream)?)?;
     }
     let definitions = found.only(&run.part)?;
+    let place = settings.server.location();
+    let mut left = leftovers::all(&mut session, &place)?;
     let mut load =
         Load { client: &client, origin, run, definitions, log_off: false, made: Vec::new(), accounts_made: Vec::new() };
     let loaded = match naming {
         Some(naming) => load.new_databases(naming, &mut session),
         None => live::replace(&mut load, &mut session),
     };
-    loaded.map_err(|failure| load.remove(failure))
+    let mut loaded = loaded.map_err(|failure| load.remove(failure))?;
+    // What this restore took the place of is no more.
+    let now = leftovers::all(&mut session, &place)?;
+    left.retain(|one| now.contains(one));
+    loaded.warnings.extend(left.iter().map(Leftover::told));
+    Ok(loaded)
 }
 
 /// Refuses a server that would not take the dump, or take it differently.
@@ -106,12 +114,18 @@ impl Load<'_> {
     fn new_databases(&mut self, naming: &Naming, session: &mut Session<'_>) -> Result<Loaded> {
         let targets = self.names(naming)?;
         let taken: Vec<String> = session.column("SELECT schema_name FROM information_schema.schemata")?;
-        if let Some(taken) = targets.iter().find(|target| taken.contains(target)) {
+        must_be_alone(&targets, session)?;
+        let unfinished = leftovers::unfinished(session)?;
+        if let Some(taken) = targets.iter().find(|target| taken.contains(target) && !unfinished.contains(target)) {
             return Err(Failure::new(
                 Kind::Refused,
                 format!("there is a database {taken} already; nothing was changed"),
             )
             .hint("Choose another name or suffix, or restore in place"));
+        }
+        // What a killed restore left under these names was never of use.
+        for target in targets.iter().filter(|target| taken.contains(target)) {
+            session.run(&format!("DROP DATABASE {}", name(target)))?;
         }
         let same = *naming == Naming::Same;
         self.log_off = same && can_leave_log(session, self.client)?;
@@ -178,11 +192,11 @@ impl Load<'_> {
             script.extend_from_slice(b";\n");
             self.feed(script)?;
             self.made.push(target.clone());
+            let mark =
+                format!("CREATE TABLE {}.{} (restore_goes_on_or_broke_off int);\n", name(target), name(UNFINISHED));
+            self.feed(mark.into_bytes())?;
             crate::durable::crash_point("restore:target-begun");
             let mut script = using(target);
-            script.extend_from_slice(
-                format!("CREATE TABLE {} (restore_goes_on_or_broke_off int);\n", name(UNFINISHED)).as_bytes(),
-            );
             for table in &database.tables {
                 let part = format!("{}.{}", name(&database.name), name(&table.name));
                 let rows = self.origin.fingerprint().parts.get(&part).map_or(0, |part| part.count);
@@ -247,9 +261,13 @@ impl Load<'_> {
     }
 
     fn feed(&self, script: Vec<u8>) -> Result<()> {
+        self.feed_under(script, self.run.context.cancel)
+    }
+
+    fn feed_under(&self, script: Vec<u8>, cancel: &Cancel) -> Result<()> {
         let mut text = if self.log_off { b"SET SESSION sql_log_bin = 0;\n".to_vec() } else { Vec::new() };
         text.extend_from_slice(&script);
-        self.client.feed(&mut text.as_slice(), self.run.context.cancel)
+        self.client.feed(&mut text.as_slice(), cancel)
     }
 
     fn read_accounts(&self) -> Result<Option<Accounts>> {
@@ -322,7 +340,7 @@ impl Load<'_> {
             return failure;
         }
         // Also after a signal.
-        let never = crate::event::Cancel::default();
+        let never = Cancel::default();
         let left: Vec<String> = match self.client.session(&never) {
             Ok(mut session) => {
                 drops.into_iter().filter(|drop| session.run(drop.trim_end_matches(';')).is_err()).collect()
@@ -335,6 +353,18 @@ impl Load<'_> {
         let text = format!("{failure}; what it had made could not be removed");
         Failure::new(failure.kind(), text).hint(left.join(" ")).because(failure)
     }
+}
+
+/// One restore at a time makes a database. The lock is the session's, and ends with it however that ends.
+fn must_be_alone(targets: &[String], session: &mut Session<'_>) -> Result<()> {
+    for target in targets {
+        let lock = format!("bkp-{}", &blake3::hash(target.as_bytes()).to_hex()[..32]);
+        if session.one(&format!("SELECT GET_LOCK({}, 0)", text(&lock)))? != "1" {
+            return Err(Failure::new(Kind::Locked, format!("another restore makes the database {target}"))
+                .hint("Wait for it to end"));
+        }
+    }
+    Ok(())
 }
 
 /// Views and programs that will not follow to a new name.

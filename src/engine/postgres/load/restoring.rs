@@ -1,38 +1,27 @@
 //! One archive into one new database, by several workers of `pg_restore`.
 //!
-//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs: into a file that has no name
-//! and goes with whoever has it open, however that ends. Where there is no room for it, one worker reads the archive as it
-//! comes. It is walked on its way, so that a cut archive is found before anything is loaded.
+//! Workers need a file to seek in, so the archive is put beside `pg_restore`, wherever that runs. The file loses its name
+//! when `pg_restore` begins; what a kill before that leaves is removed by the next restore. Where there is no room for it,
+//! one worker reads the archive as it comes. It is walked on its way, so that a cut archive is found before anything is
+//! loaded. Inside a container no process may have children that a kill would hand to PostgreSQL: hence `exec` everywhere.
 
 use crate::durable;
 use crate::engine::postgres::archive::Walked;
 use crate::engine::postgres::client::Clients;
 use crate::engine::transfer::Metered;
-use crate::error::{Context as _, Failure, Result};
-use crate::event::Context;
+use crate::error::{Context as _, Failure, Kind, Result};
+use crate::event::{Cancel, Context};
 use crate::exec::{Command, Place};
-use std::fs::File;
 use std::io::{self, Cursor, Read};
-use std::os::fd::AsRawFd;
 
-/// Where spooled archives go, on the host and in containers.
+/// Where archives wait, on the host and in containers.
 const SPOOL: &str = "/var/tmp";
-/// Takes a password when `$1` is yes, then the list up to an empty line, then the archive, and runs what follows `$2`, the
-/// name that the files have for a moment.
-const BESIDE: &str = r#"umask 077
-password=
-[ "$1" = no ] || IFS= read -r password
-exec 3<>"$2" && rm -f "$2" || exit 1
-exec 4<>"$2" && rm -f "$2" || exit 1
-while IFS= read -r line && [ -n "$line" ]; do printf '%s\n' "$line"; done >&4
-cat >&3 || exit 1
-asks=$1
-shift 2
-if [ "$asks" = no ]; then exec "$@" </dev/null; fi
-printf '%s\n' "$password" | "$@"
-"#;
 /// More workers than this only make a server seek.
 const MOST_WORKERS: usize = 8;
+/// Runs what follows the names of two files, which are open for it as 4 and 6 and are gone.
+const NAMELESS: &str = r#"exec 4<"$1" 6<"$2" && rm -f "$1" "$2" && shift 2 && exec "$@""#;
+/// Minutes after which nobody writes into a file any more.
+const ABANDONED: u32 = 60;
 
 pub struct Restore<'r> {
     pub clients: &'r Clients,
@@ -48,7 +37,6 @@ impl Restore<'_> {
     /// Loads the whole archive, or only the entries with these numbers. Gives the bytes that were read.
     pub fn run(&self, data: Box<dyn Read + Send>, only: Option<&[i64]>) -> Result<u64> {
         let mut data = Walked::new(Metered::new(data, self.context));
-        let lines = only.map(|ids| ids.iter().map(|id| format!("{id};\n")).collect::<String>());
         let mut command = self.clients.command("pg_restore", self.database);
         command.arguments.push("--exit-on-error".into());
         if !self.tablespaces {
@@ -58,10 +46,19 @@ impl Restore<'_> {
         if only.is_some() || self.has_room() {
             let workers = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, MOST_WORKERS));
             command.arguments.push(format!("--jobs={workers}").into());
-            match self.clients.place() {
-                Place::Host => self.on_host(command, &mut data, lines)?,
-                Place::Container(_) => self.in_container(command, &mut data, lines)?,
+            if only.is_some() {
+                command.arguments.extend(["-L".into(), "/dev/fd/4".into()]);
             }
+            command.arguments.push("/dev/fd/6".into());
+            self.sweep();
+            let lines: String = only.unwrap_or_default().iter().map(|id| format!("{id};\n")).collect();
+            let list = self.spool(&mut Cursor::new(lines))?;
+            let archive = self.spool(&mut data)?;
+            let command = nameless(command, [&list, &archive]);
+            let mut output = self.clients.exec().start(&command, self.context.cancel)?;
+            io::copy(&mut output, &mut io::sink()).context(|| "cannot run pg_restore".into())?;
+            list.forget();
+            archive.forget();
         } else {
             self.clients.exec().feed(&command, &mut data, self.context.cancel)?;
         }
@@ -85,43 +82,65 @@ impl Restore<'_> {
         said.split_whitespace().nth(3)?.parse::<u64>().ok()?.checked_mul(1024)
     }
 
-    fn on_host(&self, mut command: Command, data: &mut dyn Read, lines: Option<String>) -> Result<()> {
-        let path = |file: &File| format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let list = lines.map(|lines| nameless(&mut Cursor::new(lines))).transpose()?;
-        if let Some(list) = &list {
-            command.arguments.extend(["-L".into(), path(list).into()]);
-        }
-        let archive = nameless(data)?;
-        command.arguments.push(path(&archive).into());
-        let mut output = self.clients.exec().start(&command, self.context.cancel)?;
-        io::copy(&mut output, &mut io::sink()).map(drop).context(|| "cannot run pg_restore".into())
+    /// Writes `data` to a file beside `pg_restore`.
+    fn spool(&self, data: &mut dyn Read) -> Result<Spooled<'_>> {
+        let path = format!("{SPOOL}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
+        let spooled = Spooled { clients: self.clients, path: Some(path.clone()) };
+        let command = shell("umask 077 && exec cat > \"$1\"", &path);
+        self.clients.exec().feed(&command, data, self.context.cancel).map_err(|failure| match failure.kind() {
+            Kind::Failed => {
+                failure.hint(format!("The archive waits in {SPOOL} where pg_restore runs: make room there"))
+            }
+            _ => failure,
+        })?;
+        Ok(spooled)
     }
 
-    fn in_container(&self, command: Command, data: &mut dyn Read, lines: Option<String>) -> Result<()> {
-        let asks = if command.input.is_some() { "yes" } else { "no" };
-        let name = format!("{SPOOL}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
-        let mut arguments: Vec<_> = ["-c", BESIDE, "sh", asks, &name].map(Into::into).into();
-        arguments.push(command.program);
-        arguments.extend(command.arguments);
-        if lines.is_some() {
-            arguments.extend(["-L", "/proc/self/fd/4"].map(Into::into));
-        }
-        arguments.push("/proc/self/fd/3".into());
-        let command = Command { program: "sh".into(), arguments, ..command };
-        let mut data = Cursor::new(lines.unwrap_or_default() + "\n").chain(data);
-        self.clients.exec().feed(&command, &mut data, self.context.cancel)
+    /// Removes what a restore left that was killed. Where that cannot be, nothing is lost but room.
+    fn sweep(&self) {
+        let script = format!(
+            "exec find \"$1\" -maxdepth 1 -name '{}*' -mmin +{ABANDONED} -exec rm -f {{}} +",
+            durable::TEMPORARY_PREFIX
+        );
+        let swept = self.clients.exec().start(&shell(&script, SPOOL), self.context.cancel);
+        let _ = swept.map(|mut output| io::copy(&mut output, &mut io::sink()));
     }
 }
 
-/// A file on this host with `data` in it.
-fn nameless(data: &mut dyn Read) -> Result<File> {
-    let what = || format!("cannot write into {SPOOL}");
-    let mut file = tempfile::tempfile_in(SPOOL).context(what)?;
-    io::copy(data, &mut file).context(what)?;
-    Ok(file)
+/// The same command behind [`NAMELESS`].
+fn nameless(command: Command, files: [&Spooled<'_>; 2]) -> Command {
+    let mut arguments: Vec<_> = ["-c", NAMELESS, "sh"].map(Into::into).into();
+    arguments.extend(files.iter().filter_map(|file| file.path.as_ref()).map(Into::into));
+    arguments.push(command.program);
+    arguments.extend(command.arguments);
+    Command { program: "sh".into(), arguments, ..command }
 }
 
 fn shell(script: &str, argument: &str) -> Command {
     let arguments = ["-c", script, "sh", argument].map(Into::into).into();
     Command { program: "sh".into(), arguments, ..Command::default() }
+}
+
+/// A file that is removed when this is dropped.
+struct Spooled<'s> {
+    clients: &'s Clients,
+    path: Option<String>,
+}
+
+impl Spooled<'_> {
+    /// It has no name any more.
+    fn forget(mut self) {
+        self.path = None;
+    }
+}
+
+impl Drop for Spooled<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Also after a signal.
+            let never = Cancel::default();
+            let removed = self.clients.exec().start(&shell("exec rm -f \"$1\"", path), &never);
+            let _ = removed.map(|mut output| io::copy(&mut output, &mut io::sink()));
+        }
+    }
 }
