@@ -11,18 +11,19 @@ use crate::event::{Cancel, Context};
 use crate::job::Places;
 use crate::job::discover::labels::{self, Remark, Taken};
 use crate::job::discover::look::Around;
+use crate::job::lock;
 use crate::job::recorder::Recorder;
 use crate::journal::Journal;
-use crate::policy::{self, Configuration, Paths, Policy};
+use crate::policy::{self, Configuration, CopySettings, Paths, Policy};
 use crate::repo::keys::{Keyring, Operator};
 use crate::repo::point::{Layout, Point};
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
 use crate::secret::{SecretRef, Secrets};
-use crate::store::{self, Addressing, Location, Retain, Watch};
+use crate::store::{self, Key, Location, Watch};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -54,6 +55,20 @@ pub struct Globals {
     pub progress: Mode,
     #[command(flatten)]
     pub store: StoreOptions,
+}
+
+/// Where a command reads that changes nothing.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct FromCopy {
+    /// Read from this copy instead of the repository
+    #[arg(long, value_name = "COPY")]
+    pub from: Option<String>,
+}
+
+impl FromCopy {
+    pub fn is_copy(&self) -> bool {
+        self.from.as_deref().is_some_and(|name| name != policy::PRIMARY)
+    }
 }
 
 /// For a bucket that the configuration does not describe.
@@ -91,6 +106,8 @@ pub struct Environment {
     configuration: OnceCell<Configuration>,
     secrets: OnceCell<Secrets>,
     live: OnceCell<Live>,
+    /// The point that is being read, to tell in which copy it is should that fail.
+    reads: OnceCell<Key>,
 }
 
 /// The configuration with the sources that labels of containers and volumes bring.
@@ -144,6 +161,7 @@ impl Environment {
             configuration: OnceCell::new(),
             secrets: OnceCell::new(),
             live: OnceCell::new(),
+            reads: OnceCell::new(),
         }
     }
 
@@ -212,6 +230,22 @@ impl Environment {
         }
     }
 
+    /// Remembers which point is read.
+    pub fn reads(&self, point: &Point) {
+        let _ = self.reads.set(point.key());
+    }
+
+    pub fn read_point(&self) -> Option<&Key> {
+        self.reads.get()
+    }
+
+    /// The policy of a source, where it has one.
+    pub fn policy_of(&self, source: &str) -> Result<Option<&Policy>> {
+        let configured = self.configuration()?.source(source);
+        let live = || self.live.get().and_then(|live| live.configuration.source(source));
+        Ok(configured.or_else(live).map(|(policy, _)| policy))
+    }
+
     pub fn zone(&self) -> Result<&TimeZone> {
         Ok(&self.configuration()?.timezone)
     }
@@ -247,19 +281,9 @@ impl Environment {
             *path = std::path::absolute(&*path)
                 .map_err(|e| Failure::from_io(e, || format!("cannot tell where {url} is")))?;
         }
-        let same = |r: &&policy::RepositorySettings| r.url.parse::<Location>().is_ok_and(|l| l == settings.location);
+        let same = |r: &&policy::StoreSettings| r.url.parse::<Location>().is_ok_and(|l| l == settings.location);
         if let Some(repository) = configured.filter(same) {
-            settings.endpoint = repository.endpoint.clone();
-            settings.region = repository.region.clone().unwrap_or(settings.region);
-            settings.access_key = repository.access_key.clone();
-            settings.secret_key = repository.secret_key.clone();
-            settings.session_token = repository.session_token.clone();
-            settings.ca_file = repository.ca_file.clone();
-            settings.addressing = match repository.addressing {
-                policy::Addressing::Automatic => None,
-                policy::Addressing::Path => Some(Addressing::Path),
-                policy::Addressing::Virtual => Some(Addressing::Virtual),
-            };
+            settings = repository.to_open(self.secrets()?)?;
         }
         self.apply_options(settings)
     }
@@ -281,16 +305,36 @@ impl Environment {
         settings.region = options.region.clone().unwrap_or(settings.region);
         settings.ca_file = options.ca_file.clone().or(settings.ca_file);
         settings.secrets = self.secrets()?.clone();
+        self.patiently(settings)
+    }
+
+    fn patiently(&self, mut settings: store::Settings) -> Result<store::Settings> {
         if let Some(patience) = self.patience()? {
             settings.budget = settings.budget.lasting(patience);
         }
         Ok(settings)
     }
 
-    /// Opens the repository. What its endpoint was found to do when it was made is made use of.
+    /// Where a copy of the repository is.
+    pub fn copy_settings(&self, copy: &CopySettings) -> Result<store::Settings> {
+        self.patiently(copy.store.to_open(self.secrets()?)?)
+    }
+
     pub fn repository(&self) -> Result<Repository> {
+        self.open(self.store_settings()?)
+    }
+
+    /// The copy of that name, or the repository where none is named.
+    pub fn repository_or(&self, copy: Option<&str>) -> Result<Repository> {
+        match copy.filter(|name| *name != policy::PRIMARY) {
+            Some(name) => self.open(self.copy_settings(self.configuration()?.copy(name)?)?),
+            None => self.repository(),
+        }
+    }
+
+    /// Opens a repository. What its endpoint was found to do when it was made is made use of.
+    pub fn open(&self, mut settings: store::Settings) -> Result<Repository> {
         let memory = self.configuration()?.memory;
-        let mut settings = self.store_settings()?;
         let repository = Repository::open(store::open_watched(&settings, self.watch()?)?)?;
         settings.capabilities = serde_json::from_value(repository.info.store.clone()).ok();
         match (&settings.location, settings.capabilities) {
@@ -330,8 +374,11 @@ impl Environment {
         if let Settings::Volume(volume) = &mut settings {
             let paths = self.paths()?;
             volume.apart = vec![paths.state.clone(), paths.cache.clone()];
-            if let Location::Directory(repository) = self.store_settings()?.location {
-                volume.apart.push(repository);
+            let copies = self.configuration()?.copies.iter().map(|copy| self.copy_settings(copy));
+            for settings in [self.store_settings()].into_iter().chain(copies) {
+                if let Location::Directory(repository) = settings?.location {
+                    volume.apart.push(repository);
+                }
             }
         }
         Ok(engine::build(&settings))
@@ -386,13 +433,10 @@ impl Environment {
         Operator::read(&self.globals.identity)
     }
 
-    /// How backups are written: object lock as far as the configuration asks for it.
-    pub fn write_options(&self, layout: Layout) -> Result<write::Options> {
+    /// How backups are written: object lock as far as the configuration asks for it. `policy` is that of the source.
+    pub fn write_options(&self, layout: Layout, policy: Option<&Policy>) -> Result<write::Options> {
         let lock = self.configuration()?.repository.as_ref().and_then(|r| r.object_lock);
-        let retain = lock.map(|lock| Retain {
-            mode: lock.mode,
-            until: self.now + SignedDuration::from_hours(24 * i64::from(lock.days)),
-        });
+        let retain = lock.map(|lock| lock::of_new(&lock, policy.and_then(|policy| policy.keep.as_ref()), self.now));
         Ok(write::Options { retain, layout, ..write::Options::default() })
     }
 }

@@ -1,6 +1,6 @@
 //! `bkp ls`: the files in a backup of a tree, or the streams of another one. Written line by line, whatever the size.
 
-use super::environment::Environment;
+use super::environment::{Environment, FromCopy};
 use super::format::size;
 use super::output::{gone_is_fine, plain};
 use super::points;
@@ -32,6 +32,8 @@ pub struct Arguments {
     /// Mode, owner, size and time too
     #[arg(long, short)]
     long: bool,
+    #[command(flatten)]
+    from: FromCopy,
 }
 
 /// A line of the catalogue (`docs/FORMAT.md` §7), as far as it is shown.
@@ -65,10 +67,11 @@ fn bytes_of(text: &Option<String>, encoded: &Option<String>) -> Option<Vec<u8>> 
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let repository = env.repository()?;
+        let repository = env.repository_or(self.from.from.as_deref())?;
         let access = env.reading(&repository)?;
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point, env.now)?;
+        env.reads(point);
         let reader = PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?;
         let mut out = BufWriter::new(io::stdout().lock());
         let written =

@@ -1,7 +1,7 @@
 //! `bkp points`: the backups there are. Also how every command reads the catalogue.
 
 use super::Ran;
-use super::environment::{Access, Environment};
+use super::environment::{Access, Environment, FromCopy};
 use super::format::{age, count, instant, size};
 use super::output::table;
 use crate::error::{Kind, Result};
@@ -21,6 +21,8 @@ pub struct Arguments {
     /// All points, and not only the newest ten of each source
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    from: FromCopy,
 }
 
 const SHOWN: usize = 10;
@@ -115,7 +117,7 @@ pub fn ending(catalog: &Catalog) -> Ran {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let repository = env.repository()?;
+        let repository = env.repository_or(self.from.from.as_deref())?;
         let access = env.listing(&repository)?;
         let source = self.source.as_deref();
         let catalog = read(env, &repository, &access, Wanted { source, ..Wanted::default() })?;

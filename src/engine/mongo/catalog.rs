@@ -121,19 +121,19 @@ fn is_router(hello: &Document) -> bool {
     hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid")
 }
 
-/// Names of all databases of the server that this user may see.
+/// Names of all databases that this user may see.
 pub(super) fn all_databases(session: &Session<'_>) -> Result<Vec<String>> {
-    names(session, &session.command("admin", doc! { "listDatabases": 1, "nameOnly": true })?)
+    listed(session, &session.command("admin", doc! { "listDatabases": 1, "nameOnly": true })?)
 }
 
-fn names(session: &Session<'_>, answer: &Document) -> Result<Vec<String>> {
+fn listed(session: &Session<'_>, answer: &Document) -> Result<Vec<String>> {
     let listed = answer.get_array("databases").map_err(|_| session.strange("listDatabases"))?;
     Ok(listed.iter().filter_map(|entry| entry.as_document()?.get_str("name").ok().map(ToOwned::to_owned)).collect())
 }
 
 /// Names of the databases that belong to the source, sorted.
 pub(super) fn databases(session: &Session<'_>, settings: &Settings) -> Result<Vec<String>> {
-    let there = names(session, &list_databases(session, settings)?)?;
+    let there = listed(session, &list_databases(session, settings)?)?;
     if let Some(missing) = settings.databases.iter().find(|name| !there.contains(name)) {
         return Err(Failure::failed(format!("{}: there is no database {missing}", session.location()))
             .hint(format!("The databases there are: {}", there.join(", "))));
