@@ -68,7 +68,9 @@ impl Restore<'_> {
 
     fn has_room(&self) -> bool {
         let free = match self.clients.place() {
-            Place::Host => rustix::fs::statvfs(self.spool_directory()).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize)),
+            Place::Host => {
+                rustix::fs::statvfs(self.spool_directory()).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize))
+            }
             Place::Container(_) => self.free_in_container(),
         };
         // Not known is not none: a full disk is an error that says so.
