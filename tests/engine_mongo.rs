@@ -18,6 +18,8 @@ mod independent;
 mod oplog;
 #[path = "engine_mongo/tool.rs"]
 mod tool;
+#[path = "engine_mongo/rough_days.rs"]
+mod rough_days;
 
 use bkp::engine::mongo::{Mongo, Settings};
 use bkp::engine::{Dumped, Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Target};
