@@ -58,8 +58,7 @@ pub(super) fn remove_own(session: &Session<'_>, database: &str) -> Result<bool> 
     if marks.iter().any(|mark| mark.get_str("by").ok() != Some(&myself())) {
         return Ok(false);
     }
-    let names: Vec<String> =
-        marks.iter().filter_map(|mark| mark.get_str("_id").ok().map(str::to_owned)).collect();
+    let names: Vec<String> = marks.iter().filter_map(|mark| mark.get_str("_id").ok().map(str::to_owned)).collect();
     for name in &names {
         match session.attempt(database, doc! { "drop": name })? {
             Err(refused) if refused.code != code::NAMESPACE_NOT_FOUND => {
@@ -138,6 +137,11 @@ fn leftover(name: &Namespace, location: &str, what: &'static str) -> Leftover {
         what,
         remove: format!("db.getSiblingDB({database}).getCollection({collection}).drop()"),
     }
+}
+
+/// What restores left stays where it is: it may be the only copy of something.
+pub(super) fn is_left(collection: &str) -> bool {
+    is_staged(collection) || is_aside(collection)
 }
 
 fn is_staged(collection: &str) -> bool {
