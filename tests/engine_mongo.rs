@@ -16,6 +16,8 @@ mod ferretdb;
 mod independent;
 #[path = "engine_mongo/oplog.rs"]
 mod oplog;
+#[path = "engine_mongo/rough_days.rs"]
+mod rough_days;
 
 use bkp::engine::mongo::{Mongo, Settings};
 use bkp::engine::{Dumped, Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Target};

@@ -43,7 +43,9 @@ pub(super) fn load(settings: &Settings, origin: &dyn Origin, target: &Target, ru
         return Err(Failure::new(Kind::Verification, format!("the point has no stream {STREAM}")));
     }
     let session = Session::open(settings, run.context.cancel)?;
-    let raw = catalog::has_raw_time_series(&catalog::version(&session)?);
+    let version = catalog::version(&session)?;
+    must_not_be_older(origin, &version, session.location())?;
+    let raw = catalog::has_raw_time_series(&version);
     let plan = Plan { session: &session, names: &names, raw };
     let mut left = leftovers::all(&session)?;
     let mut state = State::new();
@@ -54,6 +56,22 @@ pub(super) fn load(settings: &Settings, origin: &dyn Origin, target: &Target, ru
     left.retain(|one| now.contains(one));
     loaded.warnings.extend(left.iter().map(Leftover::told));
     Ok(loaded)
+}
+
+/// Options of collections and indexes of a later version are unknown to a server, or mean something else.
+fn must_not_be_older(origin: &dyn Origin, version: &str, location: &str) -> Result<()> {
+    let series = |version: &str| version.split('.').next().and_then(|number| number.parse::<u32>().ok());
+    let Some(told) = origin.details()["server_version"].as_str() else { return Ok(()) };
+    match (series(told), series(version)) {
+        (Some(from), Some(to)) if to < from => Err(Failure::new(
+            Kind::Refused,
+            format!(
+                "the point is of version {told}, and the server at {location} is older: {version}; nothing was changed"
+            ),
+        )
+        .hint(format!("Restore into version {from} or newer"))),
+        _ => Ok(()),
+    }
 }
 
 /// Drops what a load made that failed.
