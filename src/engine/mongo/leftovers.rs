@@ -139,6 +139,11 @@ fn leftover(name: &Namespace, location: &str, what: &'static str) -> Leftover {
     }
 }
 
+/// What restores left stays where it is: it may be the only copy of something.
+pub(super) fn is_left(collection: &str) -> bool {
+    is_staged(collection) || is_aside(collection)
+}
+
 fn is_staged(collection: &str) -> bool {
     has_id(collection, STAGED)
 }

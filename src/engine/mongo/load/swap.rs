@@ -7,6 +7,7 @@ use super::{Definitions, Names};
 use crate::engine::mongo::archive::Namespace;
 use crate::engine::mongo::catalog::{self, Collection, Kind as CollectionKind};
 use crate::engine::mongo::dump;
+use crate::engine::mongo::leftovers;
 use crate::engine::mongo::session::Session;
 use crate::engine::mongo::walk::Tally;
 use crate::engine::{CHANGED, Fingerprint, NOT_COMPARED};
@@ -90,7 +91,8 @@ impl Swap<'_> {
             .filter(|(_, live)| live.database == database)
             .map(|(now, live)| (now.clone(), live.clone()))
             .collect();
-        for old in there.iter().filter(|c| !catalog::is_account(&c.name) && !made.made.contains(&c.name)) {
+        let is_own = |c: &Collection| made.made.contains(&c.name) || leftovers::is_left(&c.name.collection);
+        for old in there.iter().filter(|c| !catalog::is_account(&c.name) && !is_own(c)) {
             let has_successor = coming.iter().any(|(_, live)| *live == old.name) || made.views.contains_key(&old.name);
             if has_successor || self.names.is_whole_databases() {
                 self.step_aside(old)?;
