@@ -16,10 +16,10 @@ mod ferretdb;
 mod independent;
 #[path = "engine_mongo/oplog.rs"]
 mod oplog;
-#[path = "engine_mongo/tool.rs"]
-mod tool;
 #[path = "engine_mongo/rough_days.rs"]
 mod rough_days;
+#[path = "engine_mongo/tool.rs"]
+mod tool;
 
 use bkp::engine::mongo::{Mongo, Settings};
 use bkp::engine::{Dumped, Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Target};

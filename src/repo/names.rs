@@ -145,6 +145,15 @@ pub fn collector_clock(writer: &str) -> Key {
     key(format!("{}{}", collector(writer, "clock"), crate::durable::random_hex(8)))
 }
 
+pub fn journals(writer: &str) -> String {
+    format!("w/{writer}/journal/")
+}
+
+/// A sealed segment of a journal, by the number of its first record.
+pub fn journal(writer: &str, journal: &str, first: u64) -> Key {
+    key(format!("w/{writer}/journal/{journal}-{first:016}"))
+}
+
 /// `YYYYMMDDTHHMMSSZ`.
 pub fn utc(at: Timestamp) -> String {
     at.strftime("%Y%m%dT%H%M%SZ").to_string()
