@@ -13,6 +13,7 @@ use crate::job::Places;
 use crate::job::backup::{Backup, Done};
 use crate::job::discover::labels;
 use crate::job::recorder::{Recorder, What};
+use crate::job::seal;
 use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
 use crate::journal::Job;
@@ -30,6 +31,7 @@ Examples:
   bkp backup pontificia                          the sources of one policy
   bkp backup mysql-auth documents                these sources
   bkp backup --stack pontificia                  all sources of a stack, together
+  bkp backup pontificia --if-due                 from a timer: when its schedule says so
   bkp backup --repo /srv/backup --source sqlite:/srv/app.db --source documents=volume:/srv/docs")]
 pub struct Arguments {
     /// Policies or sources of the configuration [default: all of them]
@@ -38,9 +40,12 @@ pub struct Arguments {
     /// A source that is not configured: sqlite:FILE, volume:DIRECTORY, command:'PROGRAM …'; NAME= in front to name it
     #[arg(long, value_name = "[NAME=]KIND:LOCATION")]
     source: Vec<String>,
-    /// All sources of this stack, begun at the same moment
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["names", "source"])]
+    /// All sources of this stack, or those of them that are named, begun at the same moment
+    #[arg(long, value_name = "NAME", conflicts_with = "source")]
     stack: Option<String>,
+    /// Only when a slot of the policy's schedule has come; for timers and CronJobs, where no daemon runs
+    #[arg(long, conflicts_with_all = ["source", "stack"])]
+    if_due: bool,
     /// Read every file again, also where size and times say that nothing changed
     #[arg(long)]
     reread: bool,
@@ -74,6 +79,11 @@ struct Place<'a> {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
+        if self.if_due {
+            return super::due::run(&self.names, env, |names, stack, env| {
+                Arguments { names, source: Vec::new(), stack, if_due: false, reread: self.reread }.run(env)
+            });
+        }
         if let Some(stack) = &self.stack {
             return self.whole_stack(env, stack);
         }
@@ -118,6 +128,7 @@ impl Arguments {
             true => Kept::keep(env, &repository, &writer),
             false => Kept::Before,
         };
+        put_journal_away(env, &repository, &writer, &place.places);
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
@@ -129,7 +140,7 @@ impl Arguments {
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
         let live = env.live()?;
-        let sources = live.configuration.stack(stack)?;
+        let sources = self.of_stack(live.configuration.stack(stack)?, stack, env)?;
         live.remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
         let recorder = env.recorder()?;
         let member = |(policy, source): &(&Policy, &policy::Source)| {
@@ -172,6 +183,7 @@ impl Arguments {
             true => Kept::Before,
             false => Kept::keep(env, &repository, &writer),
         };
+        put_journal_away(env, &repository, &writer, &env.places(&repository)?);
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
@@ -182,6 +194,24 @@ impl Arguments {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
         ending(&done, failed, members.len(), !live.remarks.is_empty() || kept.failed())
+    }
+
+    /// Those that were named, if any were.
+    fn of_stack<'a>(
+        &self,
+        all: Vec<(&'a Policy, &'a policy::Source)>,
+        stack: &str,
+        env: &Environment,
+    ) -> Result<Vec<(&'a Policy, &'a policy::Source)>> {
+        let is = |(policy, source): &(&Policy, &policy::Source), name: &String| {
+            source.name == *name || env.slot.is_none() && policy.name == *name
+        };
+        if let Some(unknown) = self.names.iter().find(|name| !all.iter().any(|one| is(one, name))) {
+            return Err(Failure::usage(format!("stack {stack} has no policy or source {unknown}")));
+        }
+        let named =
+            |one: &(&Policy, &policy::Source)| self.names.is_empty() || self.names.iter().any(|name| is(one, name));
+        Ok(all.into_iter().filter(named).collect())
     }
 
     /// What is to be backed up. Labels matter unless only sources were named that are configured.
@@ -202,7 +232,9 @@ impl Arguments {
                 source: source.clone(),
                 policy: Some(policy.name.clone()),
             };
-            wanted.sources.extend(all.select(&self.names)?.into_iter().map(chosen));
+            // For a slot, sources are named, and nothing else.
+            let selected = if env.slot.is_some() { all.only_sources(&self.names)? } else { all.select(&self.names)? };
+            wanted.sources.extend(selected.into_iter().map(chosen));
             wanted.remarks.extend(live.iter().flat_map(|live| &live.remarks).map(told));
             if policies && configuration.policies.iter().all(|policy| policy.labels.is_none()) {
                 wanted.remarks.extend(labels::without_effect(configuration));
@@ -254,6 +286,14 @@ fn open(env: &Environment) -> Result<(Repository, Writer)> {
     let writer = env.writer(&repository)?;
     tell_what_goes_on(env, &env.places(&repository)?);
     Ok((repository, writer))
+}
+
+/// The journal of this host is kept where the host cannot change it. That this fails is no failure of a backup.
+fn put_journal_away(env: &Environment, repository: &Repository, writer: &Writer, places: &Places) {
+    let put = env.journal().and_then(|journal| seal::put_away(repository, writer, places, &journal));
+    if let Err(failure) = put {
+        env.output.warn(&format!("the journal could not be put into the repository: {}", failure.full()));
+    }
 }
 
 /// What failed for all of them is a run of each that failed.
