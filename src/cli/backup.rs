@@ -127,12 +127,12 @@ impl Arguments {
                 }
             }
         }
-        let copies = self.copy(env, (&repository, &writer), &done)?;
         let configured = self.source.is_empty() || !self.names.is_empty();
         let kept = match configured && !done.is_empty() {
             true => Kept::keep(env, &repository, &writer),
             false => Kept::Before,
         };
+        let copies = self.copy(env, (&repository, &writer), &done)?;
         put_journal_away(env, &repository, &writer, &place.places);
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
