@@ -2,7 +2,8 @@
 
 use super::Ran;
 use super::copies::{Outcomes, tell};
-use super::environment::{Access, Environment, FromCopy};
+use super::environment::{Access, Environment};
+use super::globals::FromCopy;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Event, Events};
 use crate::job::copy::{Copied, Copy};

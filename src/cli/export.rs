@@ -1,7 +1,8 @@
 //! `bkp export`: the raw dump, as the engine made it, for tools that know it: a stream as it is, a tree as a tar.
 
 use super::Ran;
-use super::environment::{Environment, FromCopy};
+use super::environment::Environment;
+use super::globals::FromCopy;
 use super::points;
 use super::show::find;
 use crate::durable::{self, TempFile};

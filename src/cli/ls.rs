@@ -1,7 +1,8 @@
 //! `bkp ls`: the files in a backup of a tree, or the streams of another one. Written line by line, whatever the size.
 
-use super::environment::{Environment, FromCopy};
+use super::environment::Environment;
 use super::format::size;
+use super::globals::FromCopy;
 use super::output::{gone_is_fine, plain};
 use super::points;
 use super::show::find;

@@ -15,6 +15,7 @@ mod due;
 mod environment;
 mod export;
 mod format;
+mod globals;
 mod init;
 mod journal;
 mod kept;
@@ -39,7 +40,8 @@ mod status;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use clap::{CommandFactory, Parser};
-use environment::{Environment, Globals};
+use environment::Environment;
+use globals::Globals;
 use output::Output;
 use std::process::ExitCode;
 

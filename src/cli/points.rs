@@ -1,8 +1,9 @@
 //! `bkp points`: the backups there are. Also how every command reads the catalogue.
 
 use super::Ran;
-use super::environment::{Access, Environment, FromCopy};
+use super::environment::{Access, Environment};
 use super::format::{age, count, instant, size};
+use super::globals::FromCopy;
 use super::output::table;
 use crate::error::{Kind, Result};
 use crate::job::status::Proofs;

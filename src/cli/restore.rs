@@ -2,8 +2,9 @@
 
 use super::Ran;
 use super::backup::tell_what_goes_on;
-use super::environment::{Access, Environment, FromCopy};
+use super::environment::{Access, Environment};
 use super::format;
+use super::globals::FromCopy;
 use super::plan::{describe, report};
 use super::{points, show};
 use crate::clock;
