@@ -5,6 +5,8 @@
 mod memory_sink;
 mod support;
 
+#[path = "engine_redis/append_only.rs"]
+mod append_only;
 #[path = "engine_redis/bad_days.rs"]
 mod bad_days;
 #[path = "engine_redis/contract.rs"]

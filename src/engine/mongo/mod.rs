@@ -84,10 +84,11 @@ impl Engine for Mongo {
 
     fn preflight(&self) -> Result<()> {
         if self.settings.mongodump {
-            return tool::preflight(&self.settings);
+            return tool::preflight(&self.settings, &Cancel::default());
         }
         let cancel = Cancel::default();
         let session = Session::open(&self.settings, &cancel)?;
+        catalog::must_be_no_router(&session)?;
         for database in catalog::databases(&session, &self.settings)? {
             catalog::collections(&session, &database)?;
         }

@@ -18,6 +18,7 @@ mod script;
 mod session;
 mod snapshot;
 mod statement;
+mod views;
 
 use super::{DumpRun, Dumped, Engine, Fingerprint, Leftover, LoadRun, Loaded, Origin, Server, Sink, Target};
 use crate::error::{Failure, Kind, Result};

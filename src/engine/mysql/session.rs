@@ -14,8 +14,10 @@ pub struct Session<'a> {
 
 pub type Row = Vec<String>;
 
-/// What every session begins with, whatever the server's defaults are.
-const SETTINGS: &str = "SET NAMES utf8mb4; SET SESSION sql_mode='', time_zone='+00:00', sql_quote_show_create=1";
+/// What every session begins with, whatever the server's defaults are. Some wait for hours while rows go elsewhere, and
+/// must not be ended for it.
+const SETTINGS: &str = "SET NAMES utf8mb4; \
+    SET SESSION sql_mode='', time_zone='+00:00', sql_quote_show_create=1, wait_timeout=604800";
 
 impl<'a> Session<'a> {
     pub fn begin(conversation: Box<dyn Conversation + 'a>) -> Result<Self> {

@@ -14,7 +14,7 @@ use crate::event::{Cancel, Context};
 use crate::exec::{Command, Place};
 use std::io::{self, Cursor, Read};
 
-/// Where archives wait, on the host and in containers.
+/// Where archives wait in containers and, unless TMPDIR says otherwise, on the host.
 const SPOOL: &str = "/var/tmp";
 /// More workers than this only make a server seek.
 const MOST_WORKERS: usize = 8;
@@ -68,7 +68,9 @@ impl Restore<'_> {
 
     fn has_room(&self) -> bool {
         let free = match self.clients.place() {
-            Place::Host => rustix::fs::statvfs(SPOOL).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize)),
+            Place::Host => {
+                rustix::fs::statvfs(self.spool_directory()).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize))
+            }
             Place::Container(_) => self.free_in_container(),
         };
         // Not known is not none: a full disk is an error that says so.
@@ -82,14 +84,23 @@ impl Restore<'_> {
         said.split_whitespace().nth(3)?.parse::<u64>().ok()?.checked_mul(1024)
     }
 
+    fn spool_directory(&self) -> String {
+        let named = std::env::var("TMPDIR").ok().filter(|directory| !directory.is_empty());
+        match self.clients.place() {
+            Place::Host => named.unwrap_or_else(|| SPOOL.to_owned()),
+            Place::Container(_) => SPOOL.to_owned(),
+        }
+    }
+
     /// Writes `data` to a file beside `pg_restore`.
     fn spool(&self, data: &mut dyn Read) -> Result<Spooled<'_>> {
-        let path = format!("{SPOOL}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
+        let directory = self.spool_directory();
+        let path = format!("{directory}/{}{}", durable::TEMPORARY_PREFIX, durable::random_hex(8));
         let spooled = Spooled { clients: self.clients, path: Some(path.clone()) };
         let command = shell("umask 077 && exec cat > \"$1\"", &path);
         self.clients.exec().feed(&command, data, self.context.cancel).map_err(|failure| match failure.kind() {
             Kind::Failed => {
-                failure.hint(format!("The archive waits in {SPOOL} where pg_restore runs: make room there"))
+                failure.hint(format!("The archive waits in {directory} where pg_restore runs: make room there"))
             }
             _ => failure,
         })?;
@@ -102,7 +113,7 @@ impl Restore<'_> {
             "exec find \"$1\" -maxdepth 1 -name '{}*' -mmin +{ABANDONED} -exec rm -f {{}} +",
             durable::TEMPORARY_PREFIX
         );
-        let swept = self.clients.exec().start(&shell(&script, SPOOL), self.context.cancel);
+        let swept = self.clients.exec().start(&shell(&script, &self.spool_directory()), self.context.cancel);
         let _ = swept.map(|mut output| io::copy(&mut output, &mut io::sink()));
     }
 }
