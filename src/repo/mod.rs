@@ -15,6 +15,7 @@ pub mod copy;
 pub mod index;
 pub mod init;
 pub mod keys;
+pub mod locking;
 pub mod names;
 pub mod objects;
 pub mod point;
