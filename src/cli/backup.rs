@@ -5,6 +5,7 @@ use super::copies::{self, Outcomes};
 use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
+use super::locks;
 use super::output::plain;
 use super::points::{PointView, view};
 use crate::clock;
@@ -180,18 +181,30 @@ impl Arguments {
         ending(&done, failed, members.len(), !live.remarks.is_empty() || copies.warned())
     }
 
-    /// Brings the copies up to date, once there is something new.
+    /// Raises locks that should last longer now, and brings the copies up to date, once there is something new.
     fn copy(
         &self,
         env: &Environment,
         (repository, writer): (&Repository, &Writer),
         done: &[(Done, f64)],
     ) -> Result<Outcomes> {
-        if self.no_copy || done.is_empty() || env.cancel.check().is_err() {
+        if done.is_empty() || env.cancel.check().is_err() {
             return Ok(Outcomes::default());
         }
         let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).collect();
-        copies::after_backup(env, repository, writer, &made)
+        let mut outcomes = Outcomes::default();
+        let lock = env.configuration()?.repository.as_ref().and_then(|repository| repository.object_lock.as_ref());
+        let series = made.iter().map(|point| (point.writer.as_str(), point.source.as_str())).collect();
+        if let Err(failure) =
+            locks::raise(env, repository, (&writer.keyring(), &writer.trust()), (lock, None), &series)
+        {
+            env.output.told(&failure);
+            outcomes.warn();
+        }
+        if !self.no_copy {
+            copies::after_backup(env, repository, writer, &made, &mut outcomes)?;
+        }
+        Ok(outcomes)
     }
 
     /// What is to be backed up. Labels matter unless only sources were named that are configured.

@@ -54,7 +54,7 @@ enum LevelArgument {
 }
 
 /// `5%` or `5` → 0.05.
-fn percent(text: &str) -> std::result::Result<f64, String> {
+pub fn percent(text: &str) -> std::result::Result<f64, String> {
     let number: f64 =
         text.trim_end_matches('%').trim().parse().map_err(|_| "give a percentage such as 5%".to_owned())?;
     if number > 0.0 && number <= 100.0 {
@@ -91,6 +91,7 @@ impl Arguments {
             places: &places,
             points: &points,
             keys: &access.keys,
+            trust: &access.trust,
             writer: access.writer.as_ref(),
             is_copy: copy.is_some(),
             level,

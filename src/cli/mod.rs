@@ -16,11 +16,14 @@ mod format;
 mod init;
 mod journal;
 mod keys;
+mod locks;
 mod ls;
 mod output;
+mod pin;
 mod plan;
 mod points;
 mod progress;
+mod prune;
 mod restore;
 mod shell;
 mod show;
@@ -89,6 +92,12 @@ enum Command {
     Copy(copy::Arguments),
     /// How many good copies there are
     Copies(copies::Arguments),
+    /// Delete what is older than the policies keep
+    Prune(prune::Arguments),
+    /// Keep a backup for as long as it is pinned
+    Pin(pin::Pin),
+    /// Let a backup go when its policy does
+    Unpin(pin::Unpin),
     /// Who can read the backups
     #[command(subcommand)]
     Keys(keys::Command),
@@ -166,6 +175,9 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Check(arguments) => arguments.run(env),
         Command::Copy(arguments) => arguments.run(env),
         Command::Copies(arguments) => arguments.run(env),
+        Command::Prune(arguments) => arguments.run(env),
+        Command::Pin(arguments) => arguments.run(env),
+        Command::Unpin(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),

@@ -7,7 +7,7 @@
 
 use crate::error::Result;
 use crate::event::Cancel;
-use crate::policy::{Keep, LockKeep, ObjectLock};
+use crate::policy::{Keep, LockKeep, ObjectLock, Policy};
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::keys::Keyring;
 use crate::repo::retention::Period;
@@ -26,6 +26,12 @@ const WITHOUT_POLICY: i64 = 30;
 pub struct Kept<'a> {
     pub keep: &'a Keep,
     pub zone: &'a TimeZone,
+}
+
+impl<'a> Kept<'a> {
+    pub fn by(policy: &'a Policy) -> Option<Self> {
+        policy.keep.as_ref().map(|keep| Kept { keep, zone: &policy.timezone })
+    }
 }
 
 /// The lock of a point that is made now, and of all that it needs.

@@ -11,6 +11,7 @@ pub mod discover;
 pub mod gate;
 pub mod lock;
 mod origin;
+pub mod prune;
 pub mod quiesce;
 pub mod recorder;
 pub mod restore;
@@ -68,6 +69,14 @@ impl Places {
         let canonical = serde_json::to_vec(target).expect("a destination is plain data");
         let name = hex::encode(&names::sha256(&canonical)[..16]);
         Lock::take(&directory.join(format!("{name}.lock")), "the target of this restore")
+    }
+
+    /// Takes the lock of those who prune a writer on this host. A courtesy: safety does not depend on it.
+    pub fn lock_prune(&self, writer: &str) -> Result<Lock> {
+        let directory = self.state.join("locks").join(&self.repository);
+        private(&directory)?;
+        // No source is called so: their names do not begin with a dot.
+        Lock::take(&directory.join(format!(".prune-{writer}.lock")), &format!("pruning of writer {writer}"))
     }
 
     /// Lets go on what a killed run left standing still; see [`quiesce`].

@@ -92,6 +92,13 @@ impl Recorder {
         })
     }
 
+    /// What a run did, beside its end.
+    pub fn note(&self, facts: &[Fact]) {
+        if !facts.is_empty() {
+            self.told(self.journal.append(facts, clock::now()).map(drop));
+        }
+    }
+
     /// Runs that could not begin, because of something that concerns them all.
     pub fn could_not_begin<'a>(&self, whats: impl Iterator<Item = What<'a>>, why: &Failure) {
         let mut facts = Vec::new();

@@ -10,6 +10,7 @@ use super::sources;
 use super::timing::{Timing, Written};
 use super::values;
 use super::{Keep, Labels, Objectives, Source};
+use crate::repo::retention;
 use crate::secret::SecretRef;
 use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
@@ -164,12 +165,15 @@ impl Reader<'_> {
             }
         };
         let fields = [&raw.last, &raw.hourly, &raw.daily, &raw.weekly, &raw.monthly, &raw.yearly];
-        if fields.iter().all(|f| f.is_none()) {
+        let age = |field| self.text(field, |text| text.parse::<retention::Age>());
+        if fields.iter().all(|f| f.is_none()) && raw.within.is_none() {
             self.note_missing(field.place, "`keep` would keep nothing", "as in: keep: { last: 3, daily: 14 }");
             return None;
         }
         let [last, hourly, daily, weekly, monthly, yearly] = fields.map(count);
-        Some(Keep { last, hourly, daily, weekly, monthly, yearly })
+        let min = count(&raw.min).unwrap_or(retention::MINIMUM);
+        let safety = age(&raw.safety).unwrap_or_else(retention::safety_time);
+        Some(Keep { last, hourly, daily, weekly, monthly, yearly, within: age(&raw.within), min, safety })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::engine;
 use crate::error::{Failure, Result};
 use crate::exec::docker::Quiet;
 use crate::repo::point::Layout;
+pub use crate::repo::retention::Rules as Keep;
 use crate::secret::{SecretRef, vault};
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
@@ -149,17 +150,6 @@ pub struct Objectives {
     pub rpo: Option<Duration>,
     /// How long a restore may take.
     pub rto: Option<Duration>,
-}
-
-/// How many points of each period are kept; at least one number is there, and none is 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
-    pub last: Option<u32>,
-    pub hourly: Option<u32>,
-    pub daily: Option<u32>,
-    pub weekly: Option<u32>,
-    pub monthly: Option<u32>,
-    pub yearly: Option<u32>,
 }
 
 /// One thing to protect. Its name is unique in the configuration.

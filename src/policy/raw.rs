@@ -235,6 +235,12 @@ pub struct Keep {
     pub weekly: Option<Field<u64>>,
     pub monthly: Option<Field<u64>>,
     pub yearly: Option<Field<u64>>,
+    /// All points that are not older than this, counted back from the newest: `7d`, `1mo`, `1y`.
+    pub within: Option<Field<String>>,
+    /// Never fewer points than this. Default: 1.
+    pub min: Option<Field<u64>>,
+    /// How long safety backups stay, those that a restore makes of what it replaces. Default: `7d`.
+    pub safety: Option<Field<String>>,
 }
 
 /// How the dumps of a source are stored; `bkp status` tells what either costs.

@@ -120,6 +120,9 @@ impl Showing<'_> {
         for (period, number) in periods {
             self.put_some(&[at, &["keep", period]].concat(), &[], number);
         }
+        self.put_some(&[at, &["keep", "within"]].concat(), &[], keep.within.map(String::from));
+        self.put(&[at, &["keep", "min"]].concat(), &[], keep.min);
+        self.put(&[at, &["keep", "safety"]].concat(), &[], String::from(keep.safety));
     }
 
     fn store(&mut self, at: &[&str], store: &StoreSettings) {

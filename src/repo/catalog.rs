@@ -24,6 +24,8 @@ pub struct Catalog {
     pub unpinned: BTreeMap<String, String>,
     /// SHA-256 of the objects of `points`, for the chain.
     pub hashes: BTreeMap<Key, [u8; 32]>,
+    /// When the store got the objects of `points`, by its clock.
+    pub stored: BTreeMap<Key, Timestamp>,
 }
 
 /// Clocks of hosts may differ by so much.
@@ -69,6 +71,15 @@ pub fn writers(repository: &Repository) -> Result<(Vec<WriterInfo>, Broken)> {
     Ok((all, broken))
 }
 
+/// What a writer says of itself; nothing when it is not there, or is damaged.
+pub fn writer(repository: &Repository, id: &str) -> Result<Option<WriterInfo>> {
+    match store::read(&*repository.store, &names::writer(id)) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok().filter(|info: &WriterInfo| info.writer == id)),
+        Err(StoreError::NotFound(_)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
 pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Wanted<'_>) -> Result<Catalog> {
     let (writers, broken) = writers(repository)?;
     let mut catalog = Catalog { broken, ..Catalog::default() };
@@ -88,6 +99,7 @@ pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Want
         };
         for entry in listed.into_iter().filter(meant) {
             let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
+            catalog.stored.insert(entry.key.clone(), entry.modified);
             series.entry(source).or_default().push(entry.key);
         }
         for names_of_series in series.into_values() {
@@ -134,7 +146,7 @@ fn read_series(
 }
 
 /// Whether it could be opened.
-fn read_one(
+pub fn read_one(
     repository: &Repository,
     keys: &Keyring,
     signer: &Trusted,

@@ -5,7 +5,7 @@
 //! nobody waits longer than what was taken before needs. What is counted are bodies, not headers and listings.
 //! The mean is kept, not the shape: what is sent in one request (a pack, a part of a stream) goes as fast as the line.
 
-use super::{Entry, Head, Key, Retain, Retention, Store, StoreResult, Upload};
+use super::{Entry, Head, Key, Purged, Retain, Retention, Store, StoreResult, Upload};
 use crate::backoff::pause;
 use crate::event::Cancel;
 use bytes::Bytes;
@@ -141,6 +141,10 @@ impl Store for Limited {
 
     fn delete(&self, key: &Key) -> StoreResult<()> {
         self.store.delete(key)
+    }
+
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.store.purge(key)
     }
 
     fn retention(&self) -> Option<&dyn Retention> {

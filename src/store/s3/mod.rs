@@ -3,10 +3,11 @@
 //! Every write carries its SHA-256 where the endpoint takes it, so a body damaged on the way is refused. Requests are tried
 //! once: `retry.rs` wraps this. What differs between endpoints is in [`Capabilities`], found by `probe.rs`; while they
 //! are not known, writes ask first, and the endpoint is not relied on for anything.
-//! In a bucket with versions, `delete` leaves the old version where it is. It makes no buckets and changes none.
+//! In a bucket with versions, `delete` leaves the old version where it is, and `purge` does not. It makes no buckets and
+//! changes none.
 
 use super::probe::{Capabilities, Checksum, Versioning};
-use super::{Entry, Head, Key, LockMode, Retain, Retention, Settings, Store, StoreError, StoreResult, Upload};
+use super::{Entry, Head, Key, LockMode, Purged, Retain, Retention, Settings, Store, StoreError, StoreResult, Upload};
 use crate::error::{Failure, Result};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
@@ -30,6 +31,7 @@ use upload::S3Upload;
 mod client;
 mod download;
 mod errors;
+mod purge;
 mod upload;
 mod versions;
 
@@ -297,6 +299,10 @@ impl Store for S3 {
             Err(refused) if !refused.no_such_key() => Err(refused.error),
             _ => Ok(()),
         }
+    }
+
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.purge_versions(key)
     }
 
     fn retention(&self) -> Option<&dyn Retention> {

@@ -5,18 +5,6 @@ use crate::store::{Key, Retain, Store as _, StoreError, StoreResult};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ObjectLockRetention};
 
 impl S3 {
-    /// Ids of all versions of an object, and of its delete markers. A bucket without versions knows it by `null`.
-    pub(in crate::store) fn versions(&self, key: &Key) -> StoreResult<Vec<String>> {
-        let at = self.location(key);
-        let request = self.connection.client.list_object_versions().bucket(at.bucket).prefix(&at.key);
-        let what = format!("listing versions of {key} in {}", self.describe());
-        let page = self.connection.request(&what, 0, request.send())?;
-        let versions = page.versions().iter().map(|version| (version.key(), version.version_id()));
-        let markers = page.delete_markers().iter().map(|marker| (marker.key(), marker.version_id()));
-        let own = versions.chain(markers).filter(|(name, _)| *name == Some(at.key.as_str()));
-        Ok(own.filter_map(|(_, id)| id.map(str::to_owned)).collect())
-    }
-
     /// Whether that version is there with this size; without an id, whatever is there now.
     pub(in crate::store) fn has_version(&self, key: &Key, version: Option<&str>, size: u64) -> StoreResult<bool> {
         let at = self.location(key);
