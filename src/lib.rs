@@ -11,6 +11,7 @@
 //! | 4 | [`policy`], [`journal`] | configuration, validated; the durable record of what was expected, begun and ended |
 //! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
 //! | 6 | [`schedule`] | when things are due |
+//! | 7 | [`watch`] | what it all comes to, for those who look from outside |
 //! | 9 | [`cli`] | words in, words out |
 //!
 //! A backup: `engine.dump(sink)` pushes streams and trees into `repo::write`, which compresses, seals and stores them;
@@ -32,3 +33,4 @@ pub mod repo;
 pub mod schedule;
 pub mod secret;
 pub mod store;
+pub mod watch;

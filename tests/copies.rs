@@ -6,6 +6,8 @@
 mod buckets;
 #[path = "copies/damage.rs"]
 mod damage;
+#[path = "copies/keeping.rs"]
+mod keeping;
 #[path = "copies/losses.rs"]
 mod losses;
 mod support;

@@ -16,6 +16,8 @@ mod ferretdb;
 mod independent;
 #[path = "engine_mongo/oplog.rs"]
 mod oplog;
+#[path = "engine_mongo/tool.rs"]
+mod tool;
 
 use bkp::engine::mongo::{Mongo, Settings};
 use bkp::engine::{Dumped, Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Target};

@@ -9,8 +9,12 @@ mod support;
 mod bad_days;
 #[path = "engine_mysql/contract.rs"]
 mod contract;
+#[path = "engine_mysql/omissions.rs"]
+mod omissions;
 #[path = "engine_mysql/restores.rs"]
 mod restores;
+#[path = "engine_mysql/rough_days.rs"]
+mod rough_days;
 
 use bkp::engine::mysql::{self, Mysql, Settings};
 use bkp::engine::{Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Sink, Target, TreeSink};

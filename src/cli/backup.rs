@@ -5,6 +5,7 @@ use super::copies::{self, Outcomes};
 use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
+use super::kept::Kept;
 use super::locks;
 use super::output::plain;
 use super::points::{PointView, view};
@@ -117,14 +118,21 @@ impl Arguments {
                 }
             }
         }
-        let copies = self.copy(env, (&repository, &writer), &done)?;
+        let configured = self.source.is_empty() || !self.names.is_empty();
+        let kept = match configured && !done.is_empty() {
+            true => Kept::keep(env, &repository, &writer),
+            false => Kept::Before,
+        };
+        let copies = self.copy(env, (&repository, &writer), (&done, &kept))?;
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
+            document["configuration"] = kept.view(env)?;
             document["copies"] = copies.document();
             env.output.document(&document)?;
         }
-        ending(&done, failed, all, !wanted.remarks.is_empty() || copies.warned())
+        let warned = !wanted.remarks.is_empty() || kept.failed() || copies.warned();
+        ending(&done, failed, all, warned)
     }
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
@@ -168,17 +176,22 @@ impl Arguments {
                 }
             }
         }
-        let copies = self.copy(env, (&repository, &writer), &done)?;
+        let kept = match done.is_empty() {
+            true => Kept::Before,
+            false => Kept::keep(env, &repository, &writer),
+        };
+        let copies = self.copy(env, (&repository, &writer), (&done, &kept))?;
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["stack"] = serde_json::json!({ "name": stack, "skew_seconds": skew });
             document["copies"] = copies.document();
+            document["configuration"] = kept.view(env)?;
             env.output.document(&document)?;
         } else {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
-        ending(&done, failed, members.len(), !live.remarks.is_empty() || copies.warned())
+        ending(&done, failed, members.len(), !live.remarks.is_empty() || kept.failed() || copies.warned())
     }
 
     /// Raises locks that should last longer now, and brings the copies up to date, once there is something new.
@@ -186,17 +199,16 @@ impl Arguments {
         &self,
         env: &Environment,
         (repository, writer): (&Repository, &Writer),
-        done: &[(Done, f64)],
+        (done, kept): (&[(Done, f64)], &Kept),
     ) -> Result<Outcomes> {
         if done.is_empty() || env.cancel.check().is_err() {
             return Ok(Outcomes::default());
         }
-        let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).collect();
+        let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).chain(kept.point()).collect();
         let mut outcomes = Outcomes::default();
         let lock = env.configuration()?.repository.as_ref().and_then(|repository| repository.object_lock.as_ref());
         let series = made.iter().map(|point| (point.writer.as_str(), point.source.as_str())).collect();
-        if let Err(failure) =
-            locks::raise(env, repository, (&writer.keyring(), &writer.trust()), (lock, None), &series)
+        if let Err(failure) = locks::raise(env, repository, (&writer.keyring(), &writer.trust()), (lock, None), &series)
         {
             env.output.told(&failure);
             outcomes.warn();

@@ -8,12 +8,12 @@ use super::environment::Environment;
 use super::format::{self, count, size};
 use super::output::{plain, table};
 use crate::clock;
-use crate::engine::leftovers;
 use crate::error::{Failure, Kind, Result};
 use crate::repo::writer::{Writer, state_file};
 use crate::repo::{Repository, catalog, keys, recipients};
 use crate::store::{self, probe};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -158,13 +158,21 @@ fn versions(findings: &mut Findings) {
 fn leftovers(env: &Environment, findings: &mut Findings) {
     let Ok(configuration) = env.configuration() else { return };
     let sources = configuration.policies.iter().flat_map(|p| &p.sources);
-    let mut all: Vec<_> = sources.flat_map(|source| leftovers::of(&source.settings)).collect();
-    all.sort();
-    all.dedup();
+    let mut all = BTreeSet::new();
+    for source in sources {
+        match env.engine(&source.settings).and_then(|engine| engine.leftovers(&env.cancel)) {
+            Ok(found) => all.extend(found),
+            // Whether a source can be backed up is not asked here.
+            Err(failure) => findings.add(
+                "leftovers",
+                Verdict::Note,
+                format!("{} could not be looked at: {}", source.name, plain(&failure.full())),
+            ),
+        }
+    }
     for leftover in all {
-        let path = plain(&leftover.path.display().to_string());
-        findings.add("leftovers", Verdict::Warning, format!("{path}: {}", leftover.what));
-        findings.hint(format!("Look into it; when nothing in it is needed: rm -r -- '{path}'"));
+        findings.add("leftovers", Verdict::Warning, plain(&format!("{}: {}", leftover.place, leftover.what)));
+        findings.hint(plain(&format!("Look into it; when nothing in it is needed: {}", leftover.remove)));
     }
 }
 

@@ -15,9 +15,11 @@ mod export;
 mod format;
 mod init;
 mod journal;
+mod kept;
 mod keys;
 mod locks;
 mod ls;
+mod metrics;
 mod output;
 mod pin;
 mod plan;
@@ -105,6 +107,8 @@ enum Command {
     Status(status::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),
+    /// The metrics, also without a daemon
+    Metrics(metrics::Arguments),
     /// Show what is on this host, and what is not protected
     Discover(discover::Arguments),
     /// Look for what could keep backups from working
@@ -181,6 +185,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
+        Command::Metrics(arguments) => arguments.run(env),
         Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),
         Command::Config(command) => command.run(env),

@@ -190,16 +190,15 @@ fn rules(env: &Environment) -> Result<Vec<SourceRules>> {
 /// What a copy keeps of its own, of every source. It is confirmed under the name of the copy.
 fn rules_of_copy(copy: &CopySettings, sources: Vec<SourceRules>, env: &Environment) -> Result<Vec<SourceRules>> {
     let Some(keep) = copy.keep else {
-        return Err(Failure::usage(format!("copy {} has no `keep`: it keeps everything that was brought there", copy.name))
-            .hint("Write `keep:` into it, in the main file"));
+        return Err(Failure::usage(format!(
+            "copy {} has no `keep`: it keeps everything that was brought there",
+            copy.name
+        ))
+        .hint("Write `keep:` into it, in the main file"));
     };
     let zone = env.zone()?;
-    let of_copy = |rules: SourceRules| SourceRules {
-        policy: copy.name.clone(),
-        rules: Some(keep),
-        zone: zone.clone(),
-        ..rules
-    };
+    let of_copy =
+        |rules: SourceRules| SourceRules { policy: copy.name.clone(), rules: Some(keep), zone: zone.clone(), ..rules };
     Ok(sources.into_iter().map(of_copy).collect())
 }
 

@@ -271,13 +271,6 @@ impl Arguments {
                 return Err(Failure::usage("the output of a command has no place that could be replaced")
                     .hint("Restore through the restore command of the source, or to a file with --to"));
             }
-            if matches!(settings, Settings::Redis(_)) {
-                let text = format!("{} is a Redis, which bkp does not replace in place", point.source);
-                return Err(Failure::usage(text).hint(format!(
-                    "Restore it to a data directory, stop the server and give it that directory; with --stack add --skip {}",
-                    point.source
-                )));
-            }
             return Ok(Destination::InPlace(engine.location()));
         }
         let absolute = |path: &Path| {

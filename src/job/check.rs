@@ -114,8 +114,15 @@ impl Check<'_> {
             source: &'a str,
             partial: bool,
         ) -> &'s mut Series<'a> {
-            let (points, broken) = (Vec::new(), BTreeSet::new());
-            let empty = || Series { writer, source, points, broken, forgotten: &[], seen: None, partial };
+            let empty = || Series {
+                writer,
+                source,
+                points: Vec::new(),
+                broken: BTreeSet::new(),
+                forgotten: &[],
+                seen: None,
+                partial,
+            };
             series.entry((writer, source)).or_insert_with(empty)
         }
         for point in &self.catalog.points {

@@ -102,7 +102,12 @@ impl Series<'_> {
         loop {
             let short = self.short(&listed, now)?;
             let among: BTreeSet<Key> = short.keys().cloned().collect();
-            let wanted = Wanted { source: Some(self.source), writer: Some(self.writer), among: Some(&among), ..Wanted::default() };
+            let wanted = Wanted {
+                source: Some(self.source),
+                writer: Some(self.writer),
+                among: Some(&among),
+                ..Wanted::default()
+            };
             let points = match among.is_empty() {
                 true => return Ok(raised),
                 false => catalog::list(self.repository, self.keys, self.trust, wanted)?.points,
@@ -143,7 +148,8 @@ mod tests {
     use crate::store::LockMode;
 
     fn keep(yaml: &[(&str, u32)]) -> Keep {
-        let rules: serde_json::Map<_, _> = yaml.iter().map(|(name, count)| ((*name).to_owned(), (*count).into())).collect();
+        let rules: serde_json::Map<_, _> =
+            yaml.iter().map(|(name, count)| ((*name).to_owned(), (*count).into())).collect();
         let mut value = serde_json::json!({ "min": 1, "safety": "7d" });
         value.as_object_mut().unwrap().extend(rules);
         serde_json::from_value(value).unwrap()
@@ -168,8 +174,10 @@ mod tests {
 
     #[test]
     fn a_point_is_wanted_for_the_periods_it_ends() {
-        let names = ["20260105T020000Z", "20260104T020000Z", "20260103T020000Z", "20260102T020000Z", "20251231T020000Z"];
-        let keys: Vec<Key> = names.iter().map(|name| Key::new(format!("w/a/points/app/{name}-00000001")).unwrap()).collect();
+        let names =
+            ["20260105T020000Z", "20260104T020000Z", "20260103T020000Z", "20260102T020000Z", "20251231T020000Z"];
+        let keys: Vec<Key> =
+            names.iter().map(|name| Key::new(format!("w/a/points/app/{name}-00000001")).unwrap()).collect();
         let points: Vec<_> = keys.iter().map(|key| (key, names::instant_of(key.last()).unwrap())).collect();
         let keep = keep(&[("daily", 3), ("weekly", 2), ("yearly", 2)]);
         let wanted = tiers(Kept { keep: &keep, zone: &TimeZone::UTC }, &points);

@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod check;
+pub mod configuration;
 pub mod copy;
 pub mod damage;
 pub mod discover;
@@ -62,6 +63,14 @@ impl Places {
         Places { copy: Some(copy.to_owned()), ..self.clone() }
     }
 
+    /// Takes the lock of those who prune a writer on this host. A courtesy: safety does not depend on it.
+    pub fn lock_prune(&self, writer: &str) -> Result<Lock> {
+        let directory = self.state.join("locks").join(&self.repository);
+        private(&directory)?;
+        // No source is called so: their names do not begin with a dot.
+        Lock::take(&directory.join(format!(".prune-{writer}.lock")), &format!("pruning of writer {writer}"))
+    }
+
     /// Takes the lock of a place that a restore makes: one run at a time of this host takes what it finds there for its own.
     fn lock_target(&self, target: &restore::Destination) -> Result<Lock> {
         let directory = self.state.join("locks").join("targets");
@@ -69,14 +78,6 @@ impl Places {
         let canonical = serde_json::to_vec(target).expect("a destination is plain data");
         let name = hex::encode(&names::sha256(&canonical)[..16]);
         Lock::take(&directory.join(format!("{name}.lock")), "the target of this restore")
-    }
-
-    /// Takes the lock of those who prune a writer on this host. A courtesy: safety does not depend on it.
-    pub fn lock_prune(&self, writer: &str) -> Result<Lock> {
-        let directory = self.state.join("locks").join(&self.repository);
-        private(&directory)?;
-        // No source is called so: their names do not begin with a dot.
-        Lock::take(&directory.join(format!(".prune-{writer}.lock")), &format!("pruning of writer {writer}"))
     }
 
     /// Lets go on what a killed run left standing still; see [`quiesce`].
@@ -99,13 +100,20 @@ impl Places {
 
     /// What checks found to be damaged.
     fn damage(&self) -> PathBuf {
-        let name = self.copy.as_ref().map_or_else(|| "damage.json".to_owned(), |copy| format!("damage-{copy}.json"));
-        self.state.join("repositories").join(&self.repository).join(name)
+        let repository = self.state.join("repositories").join(&self.repository);
+        match &self.copy {
+            None => damage_of(&repository),
+            Some(copy) => repository.join(format!("damage-{copy}.json")),
+        }
     }
 
     fn memory(&self) -> PathBuf {
         self.cache.join(&self.repository).join("memory")
     }
+}
+
+fn damage_of(repository: &Path) -> PathBuf {
+    repository.join("damage.json")
 }
 
 fn private(directory: &Path) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Values that are written as text: durations, sizes, schedules, names. Pure; an error is the message, without the value.
 
 use super::problem::did_you_mean;
+use crate::repo::names::CONFIGURATION;
 use globset::Glob;
 use std::time::Duration;
 
@@ -180,6 +181,8 @@ pub fn name(text: &str) -> Result<(), String> {
         Err("a name cannot begin with a dot".into())
     } else if !text.bytes().all(allowed) {
         Err("a name consists of letters a-z A-Z, digits, `.`, `_` and `-`".into())
+    } else if text == CONFIGURATION {
+        Err("bkp keeps its own configuration under this name".into())
     } else {
         Ok(())
     }

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 pub const REPOSITORY: &str = "repository.json";
 pub const RECIPIENTS: &str = "keys/recipients.json";
 pub const WRITERS: &str = "writers/";
+/// The source that bkp keeps its own configuration as; no other may be called so.
+pub const CONFIGURATION: &str = "bkp-configuration";
 
 /// Names made here are valid by construction; sources were checked by [`check_source`].
 fn key(name: String) -> Key {

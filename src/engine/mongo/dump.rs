@@ -9,7 +9,7 @@ use super::feed::{self, Feed, Proven};
 use super::oplog::{self, Seen, Touched, Window};
 use super::session::Session;
 use super::walk::Walked;
-use super::{Settings, accounts, extended_json};
+use super::{Settings, accounts, extended_json, leftovers};
 use crate::engine::{Dumped, Fingerprint, FingerprintPart};
 use crate::error::{Failure, Kind as FailureKind, Result};
 use crate::event::Context;
@@ -29,10 +29,12 @@ pub(super) type Store<'a> = &'a mut dyn FnMut(&mut dyn Read) -> Result<()>;
 
 pub(super) fn dump(settings: &Settings, context: Context<'_>, store: Store<'_>) -> Result<Dumped> {
     let session = Session::open(settings, context.cancel)?;
+    catalog::must_be_no_router(&session)?;
     let begun = Instant::now();
     let start = oplog::start(&session)?;
     let version = catalog::version(&session)?;
     let mut collections = catalog::read(&session, settings)?;
+    let warnings = leftovers::leave_out(&session, &mut collections)?;
     let accounts = accounts::gather(&session, settings, &mut collections)?;
     let work = Work { session, settings, version, start, collections };
     let (mut feed, pipe) = feed::queue();
@@ -54,7 +56,7 @@ pub(super) fn dump(settings: &Settings, context: Context<'_>, store: Store<'_>) 
         Ok::<_, Failure>((walked, window))
     })?;
     let evidence = Evidence { version: work.version, begun, walked, window, accounts };
-    Ok(evidence.dumped(settings))
+    Ok(Dumped { warnings, ..evidence.dumped(settings) })
 }
 
 struct Work<'a> {

@@ -199,14 +199,15 @@ pub struct Period {
 impl Period {
     /// The finest first.
     pub fn all(rules: &Rules) -> Vec<Period> {
-        let all: [(&'static str, Option<u32>, fn(&Zoned) -> String); 5] = [
-            ("hourly", rules.hourly, |z| z.strftime("%Y-%m-%d %H:00 %:z").to_string()),
-            ("daily", rules.daily, |z| z.date().to_string()),
-            ("weekly", rules.weekly, |z| week(z.date())),
-            ("monthly", rules.monthly, |z| z.strftime("%Y-%m").to_string()),
-            ("yearly", rules.yearly, |z| z.strftime("%Y").to_string()),
+        let period = |name, count: Option<u32>, of| Some(Period { name, count: count?, of });
+        let all = [
+            period("hourly", rules.hourly, |z| z.strftime("%Y-%m-%d %H:00 %:z").to_string()),
+            period("daily", rules.daily, |z| z.date().to_string()),
+            period("weekly", rules.weekly, |z| week(z.date())),
+            period("monthly", rules.monthly, |z| z.strftime("%Y-%m").to_string()),
+            period("yearly", rules.yearly, |z| z.strftime("%Y").to_string()),
         ];
-        all.into_iter().filter_map(|(name, count, of)| count.map(|count| Period { name, count, of })).collect()
+        all.into_iter().flatten().collect()
     }
 }
 

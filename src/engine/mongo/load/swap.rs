@@ -26,6 +26,7 @@ pub(super) fn swap(
         let there = catalog::collections(session, &database)?;
         swap.database(&database, &there, made).map_err(|failure| swap.half_way(failure))?;
     }
+    crate::durable::crash_point("restore:after-live");
     if keep_replaced {
         let kept = swap.replaced.iter().map(|(_, aside)| aside.to_string());
         swap.warnings

@@ -15,9 +15,9 @@ use super::catalogue::{self, Database, Details};
 use super::client::Clients;
 use super::fingerprint::{self, Parts};
 use super::session::Session;
-use super::{Postgres, snapshot, sql};
+use super::{Postgres, leftovers, snapshot, sql};
 use crate::durable;
-use crate::engine::{LoadRun, Loaded, Naming, Origin, Part, Target};
+use crate::engine::{Leftover, LoadRun, Loaded, Naming, Origin, Part, Target};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use std::collections::BTreeSet;
@@ -79,6 +79,7 @@ pub fn load(engine: &Postgres, origin: &dyn Origin, target: &Target, run: &LoadR
         clients.maintenance = "template1".into();
         session = Session::open(&clients, &clients.maintenance, cancel)?;
     }
+    let left = leftovers::all(&mut session, &engine.settings.server.location())?;
     let mut loaded = Loaded::default();
     let with_roles = matches!(naming, None | Some(Naming::Same));
     if with_roles {
@@ -89,7 +90,10 @@ pub fn load(engine: &Postgres, origin: &dyn Origin, target: &Target, run: &LoadR
     }
     let loading = Loading { clients: &clients, origin, run, there: &there, details: &details };
     match loading.all(&mut session, &items, &mut loaded) {
-        Ok(()) => Ok(loaded),
+        Ok(()) => {
+            loaded.warnings.extend(left.iter().map(Leftover::told));
+            Ok(loaded)
+        }
         Err(failure) => Err(cleared(&clients, &items, failure)),
     }
 }
@@ -157,7 +161,8 @@ fn planned<'d>(
             )
             .hint("Choose another name, or drop it first if nobody needs it"));
         }
-        let temporary = sql::fitted(&format!("bkp_restore_{}", database.name), &format!("_{}", durable::random_hex(4)));
+        let temporary =
+            sql::fitted(&format!("{}{}", leftovers::STAGED, database.name), &format!("_{}", durable::random_hex(4)));
         items.push(Item { database, table: table.cloned(), temporary, name, replaces: is_there });
     }
     Ok(items)
@@ -250,6 +255,7 @@ impl Loading<'_> {
             None => None,
         };
         create::database(maintenance, self.clients, item, self.there)?;
+        durable::crash_point("restore:target-begun");
         let ids = list.as_ref().map(|list| list.ids.as_slice());
         loaded.bytes += restoring::Restore {
             clients: self.clients,
@@ -308,9 +314,15 @@ impl Loading<'_> {
 }
 
 fn of_database(failure: Failure, database: &str) -> Failure {
-    if !failure.to_string().contains("pg_restore") {
+    let said = failure.full();
+    if !said.contains("pg_restore: ") && !failure.to_string().contains("pg_restore") {
         return failure;
     }
-    let told = Failure::new(failure.kind(), format!("database {database} cannot be loaded")).because(failure.full());
-    told.hint("Read what the server said; nothing of what was there has changed")
+    let hint = match said.contains("No space left on device") {
+        true => {
+            "The disk of the server is full: make room where its data is, and run the command again; nothing of what was there has changed"
+        }
+        false => "Read what the server said; nothing of what was there has changed",
+    };
+    Failure::new(failure.kind(), format!("database {database} cannot be loaded")).because(said).hint(hint)
 }
