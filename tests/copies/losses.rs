@@ -81,7 +81,7 @@ fn a_restore_in_place_from_a_copy_puts_its_safety_backup_into_the_repository() {
     host.read(&words).ends(0);
     assert_eq!(texts(&host.path("data/app.db")), vec!["old"; 300]);
     assert_eq!(host.points("app").len(), 2);
-    let there = host.run(&["points", "--from", "second", "--json"]).ends(0).json();
+    let there = host.run(&["points", "--from", "second", "--source", "app", "--json"]).ends(0).json();
     assert_eq!(there["points"].as_array().unwrap().len(), 1, "{there}");
 
     fs::rename(host.store(), host.path("away")).unwrap();
