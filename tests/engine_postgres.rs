@@ -48,7 +48,19 @@ fn load_keeping(
     part: Part,
     keep_replaced: bool,
 ) -> Result<Loaded> {
-    with_context(|context| Postgres::new(settings).load(origin, target, &LoadRun { context, part, keep_replaced }))
+    let copy = (!keep_replaced && matches!(target, Target::Live(_))).then(|| fingerprint(&settings));
+    load_over(settings, origin, target, part, copy.as_ref())
+}
+
+/// The same, where this is known of a copy of what is replaced.
+fn load_over(
+    settings: Settings,
+    origin: &dyn bkp::engine::Origin,
+    target: &Target,
+    part: Part,
+    copy: Option<&bkp::engine::Fingerprint>,
+) -> Result<Loaded> {
+    with_context(|context| Postgres::new(settings).load(origin, target, &LoadRun { context, part, copy }))
 }
 
 fn fingerprint(settings: &Settings) -> bkp::engine::Fingerprint {

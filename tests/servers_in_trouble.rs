@@ -4,6 +4,8 @@
 
 #[path = "support/cli.rs"]
 mod cli;
+#[path = "servers_in_trouble/days.rs"]
+mod days;
 #[path = "servers_in_trouble/killed.rs"]
 mod killed;
 mod support;

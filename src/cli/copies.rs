@@ -5,6 +5,7 @@ use super::Ran;
 use super::copy::{Target, into};
 use super::environment::{Access, Environment};
 use super::format::{count, size, span};
+use super::locks;
 use super::output::{plain, table};
 use super::shell;
 use crate::error::{Failure, Kind, Result};
@@ -199,10 +200,6 @@ impl Outcomes {
         self.copies.iter().map(|(name, outcome)| document(name, outcome)).collect::<Vec<_>>().into()
     }
 
-    pub fn warn(&mut self) {
-        self.warned = true;
-    }
-
     pub fn add(&mut self, name: &str, outcome: Result<Copied>) {
         self.copies.push((name.to_owned(), outcome));
     }
@@ -269,16 +266,27 @@ fn plain_lines(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
-/// Brings all copies up to date, after `made` was. The backup exists whatever becomes of them.
+/// After `made` was: raises locks that should last longer now, and brings all copies up to date where that is wanted. The
+/// backup exists whatever becomes of them.
 pub fn after_backup(
     env: &Environment,
-    repository: &Repository,
-    writer: &Writer,
+    (repository, writer): (&Repository, &Writer),
     made: &[&Point],
-    outcomes: &mut Outcomes,
-) -> Result<()> {
+    copy_too: bool,
+) -> Result<Outcomes> {
+    let mut outcomes = Outcomes::default();
+    if made.is_empty() || env.cancel.check().is_err() {
+        return Ok(outcomes);
+    }
+    let configuration = env.configuration()?;
     let access = Access { keys: writer.keyring(), trust: writer.trust(), writer: None, operator: None };
-    for copy in &env.configuration()?.copies {
+    let lock = configuration.repository.as_ref().and_then(|repository| repository.object_lock.as_ref());
+    let series = made.iter().map(|point| (point.writer.as_str(), point.source.as_str())).collect();
+    if let Err(failure) = locks::raise(env, repository, (&access.keys, &access.trust), (lock, None), &series) {
+        env.output.told(&failure);
+        outcomes.warned = true;
+    }
+    for copy in configuration.copies.iter().filter(|_| copy_too) {
         let outcome = Target::copy(env, copy)
             .and_then(|target| into(env, repository, (&access, Some(writer.id())), (&target, made), None))
             .map_err(|failure| match failure.kind() {
@@ -288,7 +296,7 @@ pub fn after_backup(
         tell(env, &copy.name, &outcome);
         outcomes.add(&copy.name, outcome);
     }
-    Ok(())
+    Ok(outcomes)
 }
 
 /// Adds to the failure of a command that reads which copy has what it did not get.

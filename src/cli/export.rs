@@ -1,9 +1,10 @@
 //! `bkp export`: the raw dump, as the engine made it, for tools that know it: a stream as it is, a tree as a tar.
 
 use super::Ran;
-use super::environment::{Environment, FromCopy};
+use super::environment::Environment;
 use super::points;
 use super::show::find;
+use super::stores::FromCopy;
 use crate::durable::{self, TempFile};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::event::{Event, Events};

@@ -40,6 +40,10 @@ impl Kept {
             let keeping = Keeping { repository, writer, places, options, paths, configuration };
             keeping.keep(env.context(&progress), clock::now())
         };
+        // Whoever wants bkp to end wants that now.
+        if env.cancel.check().is_err() {
+            return Kept::Before;
+        }
         let started = Instant::now();
         match keep() {
             Ok(Some(done)) => {

@@ -1,10 +1,11 @@
 //! `bkp ls`: the files in a backup of a tree, or the streams of another one. Written line by line, whatever the size.
 
-use super::environment::{Environment, FromCopy};
+use super::environment::Environment;
 use super::format::size;
 use super::output::{gone_is_fine, plain};
 use super::points;
 use super::show::find;
+use super::stores::FromCopy;
 use super::{Ran, format};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::repo::read::PointReader;

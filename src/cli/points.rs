@@ -1,9 +1,10 @@
 //! `bkp points`: the backups there are. Also how every command reads the catalogue.
 
 use super::Ran;
-use super::environment::{Access, Environment, FromCopy};
+use super::environment::{Access, Environment};
 use super::format::{age, count, instant, size};
 use super::output::table;
+use super::stores::FromCopy;
 use crate::error::{Kind, Result};
 use crate::job::status::Proofs;
 use crate::repo::catalog::{self, Catalog, Wanted};

@@ -2,9 +2,10 @@
 
 use super::Ran;
 use super::backup::tell_what_goes_on;
-use super::environment::{Access, Environment, FromCopy};
+use super::environment::{Access, Environment};
 use super::format;
 use super::plan::{describe, report};
+use super::stores::FromCopy;
 use super::{points, show};
 use crate::clock;
 use crate::engine::{self, Confirmed, Engine, Naming, Part, Settings};

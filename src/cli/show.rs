@@ -1,11 +1,12 @@
 //! `bkp show`: everything about one point. What only restorers may read is shown when an identity was given.
 //! Also how commands find the point that was named.
 
-use super::environment::{Access, Environment, FromCopy};
+use super::environment::{Access, Environment};
 use super::format::{age, instant, size};
 use super::output::{pairs, plain};
 use super::points::{self, view};
 use super::status::said_of;
+use super::stores::FromCopy;
 use super::{Ran, format};
 use crate::error::{Failure, Result};
 use crate::job::status::Storage;

@@ -39,7 +39,11 @@ impl Arguments {
             true => Vec::new(),
             false => copies::look(env, Ok(repository.clone()))?,
         };
-        let states = status::fold(&catalog, &proofs, &expected, &known, env.now);
+        let mut states = status::fold(&catalog, &proofs, &expected, &known, env.now);
+        match env.journal()?.state() {
+            Ok(journal) => status::note_failures(&mut states, &journal),
+            Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
+        }
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
         let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
@@ -54,6 +58,7 @@ impl Arguments {
         });
         env.output.answer(&document, || {
             screen(&repository.store.describe(), &states)
+                + &failures(&states, env.now)
                 + &storage(&states)
                 + &of_copies(&copies)
                 + &remembered(&known, env.now)
@@ -132,6 +137,23 @@ fn screen(location: &str, states: &[SourceState]) -> String {
     });
     let titles = ["", "SOURCE", "POLICY", "NEWEST>", "RPO>", "POINT", "SIZE>", "PROOF", ""];
     format!("{verdict}\n{location}\n\n{}", table(&titles, rows))
+}
+
+/// Why there is nothing newer.
+fn failures(states: &[SourceState], now: Timestamp) -> String {
+    let line = |state: &SourceState| {
+        let failure = state.last_failure.as_ref()?;
+        let since = age(now.duration_since(failure.at).as_secs());
+        let message = failure.message.as_deref().unwrap_or("see: bkp journal");
+        let times = if failure.failures_in_a_row > 1 {
+            format!(", {} times in a row", failure.failures_in_a_row)
+        } else {
+            String::new()
+        };
+        Some(format!("\nFAILED  {} ({since}{times}): {}", state.source, plain(message)))
+    };
+    let text: String = states.iter().filter_map(line).collect();
+    if text.is_empty() { text } else { format!("\n{text}") }
 }
 
 /// What the layouts cost, for the sources whose dumps could be compared.

@@ -188,9 +188,14 @@ pub struct LoadRun<'a> {
     pub context: Context<'a>,
     /// Only this part.
     pub part: Part,
-    /// No whole copy exists of what is replaced: it is to be put aside, not removed.
-    pub keep_replaced: bool,
+    /// The whole copy of what is replaced: where that is still the same, it is removed. What was changed since the copy was made,
+    /// and everything where there is none, is put aside and named.
+    pub copy: Option<&'a Fingerprint>,
 }
+
+/// Why what was replaced is kept although there is a copy.
+const CHANGED: &str = "it is not what the safety backup holds: somebody wrote after that was made";
+const NOT_COMPARED: &str = "it could not be compared with the safety backup";
 
 /// How much of a point is wanted.
 #[derive(Clone, Debug, Default, PartialEq)]

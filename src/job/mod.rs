@@ -16,6 +16,7 @@ pub mod prune;
 pub mod quiesce;
 pub mod recorder;
 pub mod restore;
+pub mod seal;
 mod sink;
 pub mod stack;
 pub mod status;
@@ -105,6 +106,11 @@ impl Places {
             None => damage_of(&repository),
             Some(copy) => repository.join(format!("damage-{copy}.json")),
         }
+    }
+
+    /// Up to where the journal was put into the repository.
+    fn sealed(&self) -> PathBuf {
+        self.state.join("repositories").join(&self.repository).join("journal-sealed")
     }
 
     fn memory(&self) -> PathBuf {

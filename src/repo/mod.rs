@@ -15,6 +15,7 @@ pub mod container;
 pub mod copy;
 pub mod index;
 pub mod init;
+pub mod journal;
 pub mod keys;
 pub mod locking;
 pub mod names;

@@ -281,7 +281,11 @@ fn many_hosts_write_into_one_bucket_without_knowing_of_each_other() {
     let key = fs::read_to_string(first.identity()).unwrap();
     fs::write(first.identity(), format!("{key}{}\n", lines.join("\n"))).unwrap();
     let all = first.read(&["points", "--all", "--json"]).ends(0).json();
-    assert_eq!(all["points"].as_array().unwrap().len(), 4 * 2 * 3 + 2 + 5, "each host keeps its configuration too: {all}");
+    assert_eq!(
+        all["points"].as_array().unwrap().len(),
+        4 * 2 * 3 + 2 + 5,
+        "each host keeps its configuration too: {all}"
+    );
     for (number, host) in others.iter().enumerate() {
         fs::copy(first.identity(), host.identity()).unwrap();
         host.read(&["restore", "app", "--to", &host.text("app.db")]).ends(0);

@@ -1,7 +1,7 @@
 //! The ways back: beside the original, in its place, one database, one table; and what a failure leaves.
 
 use crate::server::{Over, Pg, full, only, shared};
-use crate::{ODD, assert_tidy, called, database, dump, fingerprint, load, load_keeping, same};
+use crate::{ODD, assert_tidy, called, database, dump, fingerprint, load, load_keeping, load_over, same};
 use bkp::engine::{Confirmed, Naming, Part, Target};
 use bkp::error::Kind;
 
@@ -95,6 +95,15 @@ fn in_place_the_old_content_steps_aside_under_open_connections() {
         server.databases().into_iter().filter(|name| name.starts_with("in place_replaced_")).collect();
     assert_eq!(server.ask(&kept[0], "select count(*) from t, later"), "0");
 
+    server.ask("in place", "insert into t values (4711)");
+    let loaded = load_over(settings.clone(), &origin, &live(), Part::Whole, Some(&dumped.fingerprint)).unwrap();
+    assert!(loaded.warnings.iter().any(|w| w.contains("not what the safety backup holds")), "{:?}", loaded.warnings);
+    let since = |name: &&String| name.starts_with("in place_replaced_") && !kept.contains(name);
+    let databases = server.databases();
+    let since = databases.iter().find(since).unwrap();
+    assert_eq!(server.ask(since, "select count(*) from t where i = 4711"), "1");
+    server.ask("", &format!("drop database \"{since}\""));
+
     server.ask("in place", "drop table t");
     load(settings.clone(), &origin, &live(), Part::Whole).unwrap();
     assert_eq!(fingerprint(&settings), dumped.fingerprint);
@@ -166,11 +175,14 @@ fn a_restore_that_fails_half_way_leaves_what_lives_untouched() {
     let settings = only(server.settings(), &["half"]);
     let (_, origin) = dump(settings.clone()).unwrap();
     server.ask("half", "insert into t values (2)");
+    server.ask("", "drop role half_way");
     let now = fingerprint(&settings);
     let failure = load(settings.clone(), &origin, &live(), Part::Whole).unwrap_err();
     assert!(failure.full().contains("relation \"rates\" does not exist"), "{}", failure.full());
     assert_eq!(fingerprint(&settings), now);
     assert_tidy(server);
+    let came = "select count(*) from pg_roles where rolname = 'half_way'";
+    assert_eq!(server.ask("", came), "0", "a role that this restore made is no use without it");
     let failure = load(settings, &origin, &called("half_2"), Part::Whole).unwrap_err();
     assert!(failure.to_string().contains("database half cannot be loaded"), "{failure}");
     assert!(!server.databases().contains(&"half_2".to_owned()));

@@ -8,7 +8,7 @@ use super::catalog::{self, Collection, Kind};
 use super::feed::{self, Feed, Proven};
 use super::oplog::{self, Seen, Touched, Window};
 use super::session::Session;
-use super::walk::Walked;
+use super::walk::{Tally, Walked};
 use super::{Settings, accounts, extended_json, leftovers};
 use crate::engine::{Dumped, Fingerprint, FingerprintPart};
 use crate::error::{Failure, Kind as FailureKind, Result};
@@ -250,6 +250,12 @@ pub(super) fn fingerprint(walked: &Walked, touched: &Touched) -> Fingerprint {
         parts.insert(definition_of(name), part);
     }
     Fingerprint { method: METHOD.to_owned(), parts }
+}
+
+/// Whether the fingerprint of a dump counts these documents in the collection of that name.
+pub(super) fn is_counted(fingerprint: &Fingerprint, name: &Namespace, tally: &Tally) -> bool {
+    let part = FingerprintPart { count: tally.documents, digest: tally.digest() };
+    fingerprint.method == METHOD && fingerprint.parts.get(&name.to_string()) == Some(&part)
 }
 
 fn definition(collection: &Collection) -> String {

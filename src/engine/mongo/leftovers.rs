@@ -4,7 +4,7 @@
 
 use super::archive::Namespace;
 use super::catalog::{self, Collection};
-use super::session::Session;
+use super::session::{Session, code};
 use crate::engine::Leftover;
 use crate::engine::leftovers::{REPLACED, UNFINISHED};
 use crate::error::{Failure, Result};
@@ -23,7 +23,7 @@ pub(super) fn mark(session: &Session<'_>, marked: &Marked) -> Result<()> {
     for (database, names) in marked {
         let updates: Vec<Bson> = names
             .iter()
-            .map(|name| doc! { "q": { "_id": name }, "u": { "_id": name }, "upsert": true }.into())
+            .map(|name| doc! { "q": { "_id": name }, "u": { "_id": name, "by": myself() }, "upsert": true }.into())
             .collect();
         accepted(&session.command(database, doc! { "update": MARK, "updates": updates })?, database)?;
     }
@@ -43,6 +43,32 @@ pub(super) fn unmark(session: &Session<'_>, marked: &Marked) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Who restores: whoever has the lock of a target on this host knows that nobody else of this host still does.
+fn myself() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{}@{host}", rustix::process::getuid().as_raw())
+}
+
+/// Drops what restores of this host began in a database and did not end. `false`, and nothing is dropped, when a mark is
+/// somebody else's, who may still be at work.
+pub(super) fn remove_own(session: &Session<'_>, database: &str) -> Result<bool> {
+    let marks = session.list(database, doc! { "find": MARK })?;
+    if marks.iter().any(|mark| mark.get_str("by").ok() != Some(&myself())) {
+        return Ok(false);
+    }
+    let names: Vec<String> = marks.iter().filter_map(|mark| mark.get_str("_id").ok().map(str::to_owned)).collect();
+    for name in &names {
+        match session.attempt(database, doc! { "drop": name })? {
+            Err(refused) if refused.code != code::NAMESPACE_NOT_FOUND => {
+                return Err(session.refusal(&format!("drop {database}.{name}"), &refused));
+            }
+            _ => {}
+        }
+    }
+    unmark(session, &Marked::from([(database.to_owned(), names)]))?;
+    Ok(true)
 }
 
 /// Where the marks of a restore are.
@@ -111,6 +137,11 @@ fn leftover(name: &Namespace, location: &str, what: &'static str) -> Leftover {
         what,
         remove: format!("db.getSiblingDB({database}).getCollection({collection}).drop()"),
     }
+}
+
+/// What restores left stays where it is: it may be the only copy of something.
+pub(super) fn is_left(collection: &str) -> bool {
+    is_staged(collection) || is_aside(collection)
 }
 
 fn is_staged(collection: &str) -> bool {

@@ -1,8 +1,8 @@
 //! Replaces what a server holds while it runs. Every database is loaded into one that is empty, and one transaction
 //! exchanges them (`SWAPDB`): until then clients see nothing of it, and nothing of what they see changes.
 //!
-//! For a while the server holds both, so memory is watched. What was replaced is dropped at the end, or stays where it
-//! was exchanged to when there is no whole copy of it. Users that exist keep their passwords and rules.
+//! The server holds both then, so memory is watched. What was replaced stays where it was exchanged to: what came into it
+//! after the safety backup is nowhere else. Users that exist keep their passwords and rules.
 
 use super::connection::{Connection, Reply};
 use super::fitting::must_fit;
@@ -49,7 +49,7 @@ pub fn replace(origin: &dyn Origin, settings: &Settings, run: &LoadRun<'_>) -> R
         Err(failure) => return Err(cleared(failure, settings, &address, &plan)),
     };
     crash_point("restore:after-live");
-    loaded.warnings.extend(plan.put_aside(&mut staging.restore.connection, run.keep_replaced));
+    loaded.warnings.extend(plan.put_aside());
     loaded.warnings.extend(staging.restore.new_users(&users)?);
     loaded.warnings.extend(left.iter().map(Leftover::told));
     Ok(loaded)
@@ -117,16 +117,16 @@ impl Plan {
         self.staged.iter().chain(&self.emptied)
     }
 
-    /// Drops what was replaced, or says where it is.
-    fn put_aside(&self, connection: &mut Connection<'_>, keep: bool) -> Vec<String> {
+    /// Says where what was replaced is. Nothing tells whether somebody wrote after the safety backup, so it stays.
+    fn put_aside(&self) -> Vec<String> {
         let old = self.exchanged().filter(|(live, _)| self.occupied.contains(live));
-        old.filter_map(|(live, spare)| match keep {
-            true => Some(format!("what database {live} was before is kept in database {spare}")),
-            false => flush(connection, *spare).err().map(|failure| {
-                format!("what database {live} was before is still in database {spare}: {}", failure.full())
-            }),
-        })
-        .collect()
+        let told = |(live, spare): (&u64, &u64)| {
+            format!(
+                "what database {live} was before is kept in database {spare}, for somebody may have written after the safety \
+                 backup; when nobody needs it: redis-cli -n {spare} FLUSHDB ASYNC"
+            )
+        };
+        old.map(told).collect()
     }
 }
 

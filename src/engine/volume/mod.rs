@@ -228,8 +228,8 @@ impl Engine for Volume {
             return Err(Failure::new(Kind::Refused, text)
                 .hint("Restore to a new place with --to and move what you need; nothing was changed"));
         }
-        let keep_replaced = run.keep_replaced || self.settings.leaves_out();
-        let run = LoadRun { part: run.part.clone(), keep_replaced, ..*run };
+        let copy = run.copy.filter(|_| !self.settings.leaves_out());
+        let run = LoadRun { part: run.part.clone(), copy, ..*run };
         match target {
             Target::NewVolume(name) => named::into_new(&self.settings, origin, name, &run),
             Target::Live(_) => load::load(&located()?.path, origin, target, &run),

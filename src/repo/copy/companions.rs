@@ -1,4 +1,4 @@
-//! What makes a copy a repository by itself: `repository.json`, the restore scripts, keys, writers, proofs and pins.
+//! What makes a copy a repository by itself: `repository.json`, the restore scripts, keys, writers, proofs, pins and journals.
 //!
 //! None of this is pinned by a point. The scripts are those of this bkp and not those of the other store; lists and writers
 //! that are there already stay as they are; of `keys/`, only what looks like a key takes the place of what is there. A point
@@ -60,6 +60,7 @@ pub fn bring(from: &Repository, to: &Repository, trust: &Trust) -> Result<Vec<St
         let of_the_bytes = format!(".{}.", Level::Stored.name());
         bring_records(from, to, &names::proofs(&info.writer, None), |name| !name.contains(&of_the_bytes))?;
         bring_records(from, to, &names::pinned_points(&info.writer), |_| true)?;
+        bring_records(from, to, &names::journals(&info.writer), |_| true)?;
     }
     durable::crash_point("copy:companions-written");
     Ok(left_out)

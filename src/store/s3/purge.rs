@@ -32,7 +32,7 @@ impl S3 {
         Ok(outcome)
     }
 
-    /// Ids of all versions and delete markers of exactly this name.
+    /// Ids of all versions and delete markers of exactly this name. A bucket without versions knows an object by `null`.
     pub(in crate::store) fn versions(&self, key: &Key) -> StoreResult<Vec<String>> {
         let name = self.location(key).key;
         let mut found = Vec::new();

@@ -43,14 +43,35 @@ pub(super) fn load(settings: &Settings, origin: &dyn Origin, target: &Target, ru
         return Err(Failure::new(Kind::Verification, format!("the point has no stream {STREAM}")));
     }
     let session = Session::open(settings, run.context.cancel)?;
-    let raw = catalog::has_raw_time_series(&catalog::version(&session)?);
+    let version = catalog::version(&session)?;
+    must_not_be_older(origin, &version, session.location())?;
+    let raw = catalog::has_raw_time_series(&version);
     let plan = Plan { session: &session, names: &names, raw };
-    let left = leftovers::all(&session)?;
+    let mut left = leftovers::all(&session)?;
     let mut state = State::new();
     let outcome = plan.run(origin, run, &mut state);
     let mut loaded = outcome.map_err(|failure| undo(&session, &state, failure))?;
+    // What this restore took the place of is no more.
+    let now = leftovers::all(&session)?;
+    left.retain(|one| now.contains(one));
     loaded.warnings.extend(left.iter().map(Leftover::told));
     Ok(loaded)
+}
+
+/// Options of collections and indexes of a later version are unknown to a server, or mean something else.
+fn must_not_be_older(origin: &dyn Origin, version: &str, location: &str) -> Result<()> {
+    let series = |version: &str| version.split('.').next().and_then(|number| number.parse::<u32>().ok());
+    let Some(told) = origin.details()["server_version"].as_str() else { return Ok(()) };
+    match (series(told), series(version)) {
+        (Some(from), Some(to)) if to < from => Err(Failure::new(
+            Kind::Refused,
+            format!(
+                "the point is of version {told}, and the server at {location} is older: {version}; nothing was changed"
+            ),
+        )
+        .hint(format!("Restore into version {from} or newer"))),
+        _ => Ok(()),
+    }
 }
 
 /// Drops what a load made that failed.
@@ -126,7 +147,7 @@ impl<'a> Plan<'a> {
         let mut items = self.loaded_documents(&walked);
         crash_point("restore:before-live");
         if self.names.is_beside() {
-            warnings.extend(swap::swap(self.session, self.names, &mut state.definitions, run.keep_replaced)?);
+            warnings.extend(swap::swap(self.session, self.names, &mut state.definitions, run.copy)?);
         }
         state.definitions.create_views(self.session)?;
         if self.names.is_all_the_same() {
@@ -205,7 +226,10 @@ impl Loader<'_, '_> {
         let Plan { session, names, .. } = self.plan;
         let databases: BTreeSet<String> = collections.iter().map(|c| names.database(&c.name.database)).collect();
         for database in databases {
-            let there = catalog::collections(session, &database)?;
+            let mut there = catalog::collections(session, &database)?;
+            if !names.is_beside() && leftovers::is_marked(&there) && leftovers::remove_own(session, &database)? {
+                there = catalog::collections(session, &database)?;
+            }
             let whole = names.is_whole_databases() && database != catalog::ACCOUNTS;
             if whole && !names.is_beside() && !there.is_empty() {
                 let taken = taken_name(&format!("the database {database}"));

@@ -5,7 +5,8 @@
 //! Accounts that exist are left as they are.
 
 use super::super::accounts;
-use super::super::catalog::{self, Catalog};
+use super::super::catalog::{self, Catalog, Table};
+use super::super::fingerprint;
 use super::super::privileges::Grants;
 use super::super::session::{Session, name, text, texts};
 use super::super::statement::names_a_database;
@@ -13,7 +14,7 @@ use super::definitions::{Database, Definitions, Object, using};
 use super::{Load, UNFINISHED};
 use crate::clock;
 use crate::durable;
-use crate::engine::{Loaded, Part};
+use crate::engine::{CHANGED, Fingerprint, Loaded, NOT_COMPARED, Part};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 
@@ -55,6 +56,7 @@ pub fn replace(load: &mut Load<'_>, session: &mut Session<'_>) -> Result<Loaded>
         })
         .collect();
     exchange(&swaps, load, session)?;
+    load.accounts_made.clear();
     durable::crash_point("restore:after-live");
     let mut incomplete = None;
     for swap in &swaps {
@@ -265,6 +267,32 @@ impl Swap<'_> {
         script
     }
 
+    /// Why what was replaced must stay: no copy of it is known to hold all that it holds.
+    fn why_kept(&self, load: &Load<'_>, session: &mut Session<'_>) -> Option<String> {
+        let Some(copy) = load.run.copy else { return Some("there is no whole copy of it".into()) };
+        match self.is_copied(copy, load, session) {
+            Ok(true) => None,
+            Ok(false) => Some(CHANGED.into()),
+            Err(failure) => Some(format!("{NOT_COMPARED} ({})", failure.full())),
+        }
+    }
+
+    /// Nobody writes into the old tables under their new names, so their checksums stand still.
+    fn is_copied(&self, copy: &Fingerprint, load: &Load<'_>, session: &mut Session<'_>) -> Result<bool> {
+        let version = &load.client.version;
+        if copy.method != fingerprint::method(version, true) {
+            return Err(Failure::failed("the copy was counted in another way, or outside of its snapshot"));
+        }
+        let aside = Catalog::read(session, load.client, vec![self.aside.clone()])?;
+        let now = fingerprint::measure(session, version, &aside.tables)?.fingerprint;
+        let then = |table: &Table| copy.parts.get(&format!("{}.{}", name(&self.new.name), name(&table.name)));
+        let is_copied = |table: &Table| match (now.parts.get(&table.path()), then(table)) {
+            (Some(now), then) => Ok(then == Some(now)),
+            (None, _) => Err(Failure::failed(format!("no snapshot holds {} still", table.path()))),
+        };
+        aside.tables.iter().try_fold(true, |all, table| Ok(is_copied(table)? && all))
+    }
+
     /// Keeps or drops what was replaced, and drops where the new tables waited. What fails here is told, no more.
     fn settle(&self, load: &mut Load<'_>, session: &mut Session<'_>) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -273,8 +301,9 @@ impl Swap<'_> {
                 warnings.push(format!("{what}: {}", failure.full()));
             }
         };
+        let kept = self.old.and_then(|_| self.why_kept(load, session));
         if let Some(old) = self.old {
-            if load.run.keep_replaced {
+            if kept.is_some() {
                 let finished = load.feed(old.finish(&self.aside, true));
                 told(&format!("views or routines of {} are not all in {}", self.new.name, self.aside), finished);
             } else {
@@ -286,8 +315,8 @@ impl Swap<'_> {
         let marker = session.run(&format!("DROP TABLE IF EXISTS {staged}.{}", name(UNFINISHED)));
         let dropped = marker.and_then(|()| session.run(&format!("DROP DATABASE {staged}")));
         told(&format!("the empty {} could not be dropped", self.staged), dropped);
-        if load.run.keep_replaced && self.old.is_some() {
-            warnings.push(format!("what was replaced is kept in database {}", self.aside));
+        if let Some(why) = kept {
+            warnings.push(format!("what was replaced is kept in database {}: {why}", self.aside));
         }
         load.made.retain(|made| *made != self.staged);
         warnings

@@ -46,13 +46,18 @@ pub fn load(settings: &Settings, origin: &dyn Origin, target: &Target, run: &Loa
         found.read(&mut origin.stream(stream)?)?;
     }
     let definitions = found.only(&run.part)?;
-    let left = leftovers::all(&mut session, &settings.server.location())?;
-    let mut load = Load { client: &client, origin, run, definitions, log_off: false, made: Vec::new() };
+    let place = settings.server.location();
+    let mut left = leftovers::all(&mut session, &place)?;
+    let mut load =
+        Load { client: &client, origin, run, definitions, log_off: false, made: Vec::new(), accounts_made: Vec::new() };
     let loaded = match naming {
         Some(naming) => load.new_databases(naming, &mut session),
         None => live::replace(&mut load, &mut session),
     };
     let mut loaded = loaded.map_err(|failure| load.remove(failure))?;
+    // What this restore took the place of is no more.
+    let now = leftovers::all(&mut session, &place)?;
+    left.retain(|one| now.contains(one));
     loaded.warnings.extend(left.iter().map(Leftover::told));
     Ok(loaded)
 }
@@ -101,22 +106,26 @@ struct Load<'a> {
     log_off: bool,
     /// Databases that this restore made and that are of no use until it is done.
     made: Vec<String>,
+    /// What drops the accounts that it made, which are of no use without the databases.
+    accounts_made: Vec<String>,
 }
 
 impl Load<'_> {
     fn new_databases(&mut self, naming: &Naming, session: &mut Session<'_>) -> Result<Loaded> {
         let targets = self.names(naming)?;
         let taken: Vec<String> = session.column("SELECT schema_name FROM information_schema.schemata")?;
-        if let Some(taken) = targets.iter().find(|target| taken.contains(target)) {
-            let refused =
-                Failure::new(Kind::Refused, format!("there is a database {taken} already; nothing was changed"));
-            return Err(match leftovers::unfinished(session)?.contains(taken) {
-                true => refused.hint(format!(
-                    "It is not whole: a restore into it goes on, or was killed. Then: DROP DATABASE {};",
-                    name(taken)
-                )),
-                false => refused.hint("Choose another name or suffix, or restore in place"),
-            });
+        must_be_alone(&targets, session)?;
+        let unfinished = leftovers::unfinished(session)?;
+        if let Some(taken) = targets.iter().find(|target| taken.contains(target) && !unfinished.contains(target)) {
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("there is a database {taken} already; nothing was changed"),
+            )
+            .hint("Choose another name or suffix, or restore in place"));
+        }
+        // What a killed restore left under these names was never of use.
+        for target in targets.iter().filter(|target| taken.contains(target)) {
+            session.run(&format!("DROP DATABASE {}", name(target)))?;
         }
         let same = *naming == Naming::Same;
         self.log_off = same && can_leave_log(session, self.client)?;
@@ -143,6 +152,7 @@ impl Load<'_> {
             session.run(&format!("DROP TABLE {}.{}", name(target), name(UNFINISHED)))?;
         }
         self.made.clear();
+        self.accounts_made.clear();
         Ok(loaded)
     }
 
@@ -273,7 +283,7 @@ impl Load<'_> {
     }
 
     /// Makes the accounts that are not there. Says which passwords come back, and which stay.
-    fn accounts(&self, session: &mut Session<'_>) -> Result<Came> {
+    fn accounts(&mut self, session: &mut Session<'_>) -> Result<Came> {
         let Some(then) = self.read_accounts()? else {
             return Ok(Came { warnings: vec!["the point holds no users and grants".into()], new: Vec::new() });
         };
@@ -289,6 +299,9 @@ impl Load<'_> {
             let nobody_s = crate::durable::random_hex(16);
             script.push_str(&format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY 'aA1!{nobody_s}';\n"));
         }
+        let word = |account: &String| if then.roles.contains(account) { "ROLE" } else { "USER" };
+        let made = new.iter().chain(&unknown);
+        self.accounts_made = made.map(|a| format!("DROP {} IF EXISTS {a};", word(a))).collect();
         self.feed(script.into_bytes())?;
         let changed: Vec<String> = kept.into_iter().filter(|a| then.proof(a) != now.proof(a)).cloned().collect();
         let back: Vec<String> = new.iter().filter(|a| then.proof(a).is_some()).map(|a| (*a).clone()).collect();
@@ -321,20 +334,37 @@ impl Load<'_> {
 
     /// Drops what a failed restore made. What cannot be dropped is named.
     fn remove(&self, failure: Failure) -> Failure {
-        if self.made.is_empty() {
+        let databases = self.made.iter().map(|made| format!("DROP DATABASE IF EXISTS {};", name(made)));
+        let drops: Vec<String> = databases.chain(self.accounts_made.iter().cloned()).collect();
+        if drops.is_empty() {
             return failure;
         }
-        let not_cancelled = Cancel::default();
-        let removed = self.client.session(&not_cancelled).and_then(|mut session| {
-            self.made.iter().try_for_each(|made| session.run(&format!("DROP DATABASE IF EXISTS {}", name(made))))
-        });
-        if removed.is_ok() {
+        // Also after a signal.
+        let never = Cancel::default();
+        let left: Vec<String> = match self.client.session(&never) {
+            Ok(mut session) => {
+                drops.into_iter().filter(|drop| session.run(drop.trim_end_matches(';')).is_err()).collect()
+            }
+            Err(_) => drops,
+        };
+        if left.is_empty() {
             return failure;
         }
-        let drops: Vec<String> = self.made.iter().map(|made| format!("DROP DATABASE {};", name(made))).collect();
         let text = format!("{failure}; what it had made could not be removed");
-        Failure::new(failure.kind(), text).hint(drops.join(" ")).because(failure)
+        Failure::new(failure.kind(), text).hint(left.join(" ")).because(failure)
     }
+}
+
+/// One restore at a time makes a database. The lock is the session's, and ends with it however that ends.
+fn must_be_alone(targets: &[String], session: &mut Session<'_>) -> Result<()> {
+    for target in targets {
+        let lock = format!("bkp-{}", &blake3::hash(target.as_bytes()).to_hex()[..32]);
+        if session.one(&format!("SELECT GET_LOCK({}, 0)", text(&lock)))? != "1" {
+            return Err(Failure::new(Kind::Locked, format!("another restore makes the database {target}"))
+                .hint("Wait for it to end"));
+        }
+    }
+    Ok(())
 }
 
 /// Views and programs that will not follow to a new name.

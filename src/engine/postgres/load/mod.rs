@@ -81,10 +81,12 @@ pub fn load(engine: &Postgres, origin: &dyn Origin, target: &Target, run: &LoadR
     }
     let left = leftovers::all(&mut session, &engine.settings.server.location())?;
     let mut loaded = Loaded::default();
+    let mut new_roles = Vec::new();
     let with_roles = matches!(naming, None | Some(Naming::Same));
     if with_roles {
         let all = run.part == Part::Whole;
-        loaded.warnings = roles::create(&mut session, &clients, &details, &items, &there, all)?;
+        let came = roles::create(&mut session, &clients, &details, &items, &there, all)?;
+        (loaded.warnings, new_roles) = (came.warnings, came.new);
     } else {
         check_roles(&items, &there)?;
     }
@@ -94,7 +96,7 @@ pub fn load(engine: &Postgres, origin: &dyn Origin, target: &Target, run: &LoadR
             loaded.warnings.extend(left.iter().map(Leftover::told));
             Ok(loaded)
         }
-        Err(failure) => Err(cleared(&clients, &items, failure)),
+        Err(failure) => Err(cleared(&clients, &items, &new_roles, failure)),
     }
 }
 
@@ -207,7 +209,7 @@ fn check_roles(items: &[Item<'_>], there: &There) -> Result<()> {
 }
 
 /// Removes what was begun, and adds to the failure what could not be removed.
-fn cleared(clients: &Clients, items: &[Item<'_>], failure: Failure) -> Failure {
+fn cleared(clients: &Clients, items: &[Item<'_>], new_roles: &[String], failure: Failure) -> Failure {
     // Also after a signal: what is left would only puzzle.
     let never = Cancel::default();
     let left: Vec<&str> = items
@@ -215,10 +217,13 @@ fn cleared(clients: &Clients, items: &[Item<'_>], failure: Failure) -> Failure {
         .map(|item| item.temporary.as_str())
         .filter(|name| placing::remove(clients, name, &never).is_err())
         .collect();
-    if left.is_empty() {
+    let databases = left.iter().map(|name| format!("DROP DATABASE IF EXISTS {};", sql::name(name)));
+    let roles = new_roles.iter().filter(|role| placing::remove_role(clients, role, &never).is_err());
+    let roles = roles.map(|role| format!("DROP ROLE IF EXISTS {};", sql::name(role)));
+    let drop: Vec<String> = databases.chain(roles).collect();
+    if drop.is_empty() {
         return failure;
     }
-    let drop: Vec<String> = left.iter().map(|name| format!("DROP DATABASE IF EXISTS {};", sql::name(name))).collect();
     let hint = failure.next_step().map(|step| format!("{step}. ")).unwrap_or_default();
     failure.hint(format!("{hint}What was begun may be left; remove it as a superuser: {}", drop.join(" ")))
 }
@@ -240,7 +245,7 @@ impl Loading<'_> {
         durable::crash_point("restore:before-live");
         let replaced = placing::make_live(session, self.clients, items, self.run.context.cancel)?;
         durable::crash_point("restore:after-live");
-        loaded.warnings.extend(placing::put_aside(self.clients, &replaced, self.run.keep_replaced));
+        loaded.warnings.extend(placing::put_aside(self.clients, &replaced, self.run));
         Ok(())
     }
 
