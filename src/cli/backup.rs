@@ -128,10 +128,7 @@ impl Arguments {
             }
         }
         let configured = self.source.is_empty() || !self.names.is_empty();
-        let kept = match configured && !done.is_empty() {
-            true => Kept::keep(env, &repository, &writer),
-            false => Kept::Before,
-        };
+        let kept = Kept::after(configured && !done.is_empty(), env, &repository, &writer);
         let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).chain(kept.point()).collect();
         let copies = copies::after_backup(env, (&repository, &writer), &made, !self.no_copy)?;
         put_journal_away(env, &repository, &writer, &place.places);
@@ -187,10 +184,7 @@ impl Arguments {
                 }
             }
         }
-        let kept = match done.is_empty() {
-            true => Kept::Before,
-            false => Kept::keep(env, &repository, &writer),
-        };
+        let kept = Kept::after(!done.is_empty(), env, &repository, &writer);
         let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).chain(kept.point()).collect();
         let copies = copies::after_backup(env, (&repository, &writer), &made, !self.no_copy)?;
         put_journal_away(env, &repository, &writer, &env.places(&repository)?);

@@ -3,8 +3,8 @@
 use super::Ran;
 use super::copies::{Outcomes, tell};
 use super::environment::{Access, Environment};
+use super::globals::FromCopy;
 use super::locks;
-use super::stores::FromCopy;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Event, Events};
 use crate::job::copy::{Copied, Copy};

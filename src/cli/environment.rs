@@ -2,9 +2,9 @@
 //!
 //! Everything is opened when a command asks for it, so that `bkp --help` or `bkp config check` need no repository.
 
+use super::globals::Globals;
 use super::output::Output;
-use super::progress::{Mode, Progress, SharedBar, StoreNews};
-use super::stores::StoreOptions;
+use super::progress::{Progress, SharedBar, StoreNews};
 use crate::clock;
 use crate::engine::{self, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
@@ -15,47 +15,20 @@ use crate::job::discover::look::Around;
 use crate::job::lock::{self, Kept};
 use crate::job::recorder::{ForSlot, Recorder};
 use crate::journal::Journal;
-use crate::policy::{self, Configuration, Paths, Policy};
+use crate::policy::{self, Configuration, CopySettings, Paths, Policy};
 use crate::repo::keys::{Keyring, Operator};
 use crate::repo::point::{Layout, Point};
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
-use crate::secret::Secrets;
-use crate::store::{Key, Location, Watch};
+use crate::secret::{SecretRef, Secrets};
+use crate::store::{self, Key, Location, Watch};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
-
-/// Options that every command understands.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Globals {
-    /// Main configuration file [env: BKP_CONFIG; default: /etc/bkp/bkp.yaml, for users ~/.config/bkp/bkp.yaml]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub config: Option<PathBuf>,
-    /// Repository: a directory, file:///DIRECTORY or s3://BUCKET/PREFIX [env: BKP_REPO]
-    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
-    pub repo: Option<String>,
-    /// Private key that reads backups: recovery key, age identity, ssh key; may be repeated [env: BKP_IDENTITY]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub identity: Vec<PathBuf>,
-    /// One JSON document on standard output
-    #[arg(long, global = true, help_heading = "Global options")]
-    pub json: bool,
-    /// Only errors and warnings on standard error
-    #[arg(long, short, global = true, help_heading = "Global options")]
-    pub quiet: bool,
-    /// No colour (also: NO_COLOR)
-    #[arg(long, global = true, help_heading = "Global options")]
-    pub no_color: bool,
-    /// How to show progress on standard error; auto: a bar on a terminal, else nothing
-    #[arg(long, global = true, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Global options")]
-    pub progress: Mode,
-    #[command(flatten)]
-    pub store: StoreOptions,
-}
+use std::time::Duration;
 
 pub struct Environment {
     pub globals: Globals,
@@ -89,40 +62,6 @@ pub struct Access {
     pub trust: Trust,
     /// Whose identity was given: then everything can be read, and points of all writers.
     pub operator: Option<Operator>,
-}
-
-impl Globals {
-    /// What the command line left open is taken from the environment; there, empty counts as not set.
-    pub fn completed(mut self) -> Self {
-        let given = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        self.repo = self.repo.or_else(|| given("BKP_REPO"));
-        if self.identity.is_empty() {
-            self.identity.extend(given("BKP_IDENTITY").map(PathBuf::from));
-        }
-        self.store.endpoint = self.store.endpoint.or_else(|| given("BKP_ENDPOINT"));
-        self.store.region = self.store.region.or_else(|| given("AWS_REGION"));
-        self.store.patience = self.store.patience.or_else(|| given("BKP_PATIENCE"));
-        self
-    }
-}
-
-impl Globals {
-    /// The options that say where the repository is, for a process of the same kind. What is in the environment is there too.
-    pub fn for_children(&self) -> Vec<String> {
-        let path = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
-        let options = [
-            ("--repo", self.repo.clone()),
-            ("--endpoint", self.store.endpoint.clone()),
-            ("--region", self.store.region.clone()),
-            ("--access-key-file", self.store.access_key_file.as_ref().map(path)),
-            ("--secret-key-file", self.store.secret_key_file.as_ref().map(path)),
-            ("--ca-file", self.store.ca_file.as_ref().map(path)),
-            ("--patience", self.store.patience.clone()),
-        ];
-        let given = options.into_iter().filter_map(|(option, value)| Some([option.to_owned(), value?]));
-        let identities = self.identity.iter().map(|file| ["--identity".to_owned(), path(file)]);
-        given.chain(identities).flatten().collect()
-    }
 }
 
 impl Access {
@@ -187,6 +126,12 @@ impl Environment {
         Ok(self.secrets.get_or_init(|| secrets))
     }
 
+    fn patience(&self) -> Result<Option<Duration>> {
+        let Some(text) = &self.globals.store.patience else { return Ok(None) };
+        let wrong = |wrong| Failure::usage(format!("`{text}` is no patience: {wrong}")).hint("--patience 5m");
+        policy::duration(text).map(Some).map_err(wrong)
+    }
+
     /// Asks the container engine, where a policy takes in what is labelled.
     pub fn live(&self) -> Result<&Live> {
         if let Some(live) = self.live.get() {
@@ -241,6 +186,88 @@ impl Environment {
 
     pub fn context<'a>(&'a self, progress: &'a Progress) -> Context<'a> {
         Context { events: progress, meter: progress.meter(), cancel: &self.cancel }
+    }
+
+    /// Where the repository is, from `--repo` or the configuration. Options of the command line go first.
+    pub fn store_settings(&self) -> Result<store::Settings> {
+        let configured = self.configuration()?.repository.as_ref();
+        let url = match (&self.globals.repo, configured) {
+            (Some(url), _) => url,
+            (None, Some(repository)) => &repository.url,
+            (None, None) => {
+                return Err(Failure::new(Kind::NoRepository, "no repository was named").hint(
+                    "Give --repo DIRECTORY or --repo s3://BUCKET/PREFIX, set BKP_REPO, or write `repository:` into the configuration",
+                ));
+            }
+        };
+        let mut settings = store::Settings::new(url.parse::<Location>()?);
+        if let Location::Directory(path) = &mut settings.location {
+            *path = std::path::absolute(&*path)
+                .map_err(|e| Failure::from_io(e, || format!("cannot tell where {url} is")))?;
+        }
+        let same = |r: &&policy::StoreSettings| r.url.parse::<Location>().is_ok_and(|l| l == settings.location);
+        if let Some(repository) = configured.filter(same) {
+            settings = repository.to_open(self.secrets()?)?;
+        }
+        self.apply_options(settings)
+    }
+
+    fn apply_options(&self, mut settings: store::Settings) -> Result<store::Settings> {
+        let options = &self.globals.store;
+        let file = |path: &PathBuf| {
+            std::path::absolute(path)
+                .map(SecretRef::File)
+                .map_err(|e| Failure::from_io(e, || format!("cannot tell where {} is", path.display())))
+        };
+        if let Some(path) = &options.access_key_file {
+            settings.access_key = Some(file(path)?);
+        }
+        if let Some(path) = &options.secret_key_file {
+            settings.secret_key = Some(file(path)?);
+        }
+        settings.endpoint = options.endpoint.clone().or(settings.endpoint);
+        settings.region = options.region.clone().unwrap_or(settings.region);
+        settings.ca_file = options.ca_file.clone().or(settings.ca_file);
+        settings.secrets = self.secrets()?.clone();
+        self.patiently(settings)
+    }
+
+    fn patiently(&self, mut settings: store::Settings) -> Result<store::Settings> {
+        if let Some(patience) = self.patience()? {
+            settings.budget = settings.budget.lasting(patience);
+        }
+        Ok(settings)
+    }
+
+    /// Where a copy of the repository is.
+    pub fn copy_settings(&self, copy: &CopySettings) -> Result<store::Settings> {
+        self.patiently(copy.store.to_open(self.secrets()?)?)
+    }
+
+    pub fn repository(&self) -> Result<Repository> {
+        self.open(self.store_settings()?)
+    }
+
+    /// The copy of that name, or the repository where none is named.
+    pub fn repository_or(&self, copy: Option<&str>) -> Result<Repository> {
+        match copy.filter(|name| *name != policy::PRIMARY) {
+            Some(name) => self.open(self.copy_settings(self.configuration()?.copy(name)?)?),
+            None => self.repository(),
+        }
+    }
+
+    /// Opens a repository. What its endpoint was found to do when it was made is made use of.
+    pub fn open(&self, mut settings: store::Settings) -> Result<Repository> {
+        let memory = self.configuration()?.memory;
+        let repository = Repository::open(store::open_watched(&settings, self.watch()?)?)?;
+        settings.capabilities = serde_json::from_value(repository.info.store.clone()).ok();
+        match (&settings.location, settings.capabilities) {
+            (Location::Bucket { .. }, Some(_)) => {
+                let store = store::open_watched(&settings, self.watch()?)?;
+                Ok(Repository::new(store, repository.info).with_memory(memory))
+            }
+            _ => Ok(repository.with_memory(memory)),
+        }
     }
 
     pub fn places(&self, repository: &Repository) -> Result<Places> {

@@ -2,9 +2,9 @@
 
 use super::Ran;
 use super::environment::Environment;
+use super::globals::FromCopy;
 use super::points;
 use super::show::find;
-use super::stores::FromCopy;
 use crate::durable::{self, TempFile};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::event::{Event, Events};

@@ -2,10 +2,10 @@
 
 use super::environment::Environment;
 use super::format::size;
+use super::globals::FromCopy;
 use super::output::{gone_is_fine, plain};
 use super::points;
 use super::show::find;
-use super::stores::FromCopy;
 use super::{Ran, format};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::repo::read::PointReader;

@@ -15,6 +15,7 @@ mod due;
 mod environment;
 mod export;
 mod format;
+mod globals;
 mod init;
 mod journal;
 mod kept;
@@ -36,12 +37,12 @@ mod show;
 mod signals;
 mod stack;
 mod status;
-mod stores;
 
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use clap::{CommandFactory, Parser};
-use environment::{Environment, Globals};
+use environment::Environment;
+use globals::Globals;
 use output::Output;
 use std::process::ExitCode;
 

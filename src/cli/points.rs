@@ -3,8 +3,8 @@
 use super::Ran;
 use super::environment::{Access, Environment};
 use super::format::{age, count, instant, size};
+use super::globals::FromCopy;
 use super::output::table;
-use super::stores::FromCopy;
 use crate::error::{Kind, Result};
 use crate::job::status::Proofs;
 use crate::repo::catalog::{self, Catalog, Wanted};

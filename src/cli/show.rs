@@ -3,10 +3,10 @@
 
 use super::environment::{Access, Environment};
 use super::format::{age, instant, size};
+use super::globals::FromCopy;
 use super::output::{pairs, plain};
 use super::points::{self, view};
 use super::status::said_of;
-use super::stores::FromCopy;
 use super::{Ran, format};
 use crate::error::{Failure, Result};
 use crate::job::status::Storage;

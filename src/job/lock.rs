@@ -157,7 +157,8 @@ mod tests {
 
     fn days(lock: LockKeep, kept: Option<&Keep>) -> i64 {
         let lock = ObjectLock { mode: LockMode::Compliance, keep: lock };
-        let retain = of_new(&lock, kept.map(|keep| Kept { keep, zone: &TimeZone::UTC }), Timestamp::UNIX_EPOCH);
+        let zone = TimeZone::UTC;
+        let retain = of_new(&lock, kept.map(|keep| Kept { keep, zone: &zone }), Timestamp::UNIX_EPOCH);
         assert_eq!(retain.mode, LockMode::Compliance);
         retain.until.as_second() / 86_400
     }
