@@ -16,7 +16,9 @@ mod s3_locks;
 mod s3_odd;
 mod support;
 
+use bkp::store::bandwidth::{Limited, Rate};
 use bkp::store::{Location, Settings, Watch, create, memory::Memory, open};
+use std::sync::Arc;
 use support::minio::Minio;
 
 const MANY: usize = 1205;
@@ -24,6 +26,12 @@ const MANY: usize = 1205;
 #[test]
 fn memory_keeps_the_contract() {
     contract::holds(&Memory::new(), MANY);
+}
+
+#[test]
+fn a_limited_store_keeps_the_contract() {
+    let rate = Rate::shared("a test".into(), 8 << 30);
+    contract::holds(&Limited::new(Arc::new(Memory::new()), rate, Arc::default()), MANY);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `bkp backup`: one source after the other; a failure of one does not keep the others from being backed up.
 
 use super::Ran;
-use super::copies::{self, Outcomes};
+use super::copies;
 use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
@@ -129,7 +129,8 @@ impl Arguments {
         }
         let configured = self.source.is_empty() || !self.names.is_empty();
         let kept = Kept::after(configured && !done.is_empty(), env, &repository, &writer);
-        let copies = self.copy(env, (&repository, &writer), &done)?;
+        let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).chain(kept.point()).collect();
+        let copies = copies::after_backup(env, (&repository, &writer), &made, !self.no_copy)?;
         put_journal_away(env, &repository, &writer, &place.places);
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
@@ -184,7 +185,8 @@ impl Arguments {
             }
         }
         let kept = Kept::after(!done.is_empty(), env, &repository, &writer);
-        let copies = self.copy(env, (&repository, &writer), &done)?;
+        let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).chain(kept.point()).collect();
+        let copies = copies::after_backup(env, (&repository, &writer), &made, !self.no_copy)?;
         put_journal_away(env, &repository, &writer, &env.places(&repository)?);
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
@@ -197,20 +199,6 @@ impl Arguments {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
         ending(&done, failed, members.len(), !live.remarks.is_empty() || kept.failed() || copies.warned())
-    }
-
-    /// Brings the copies up to date, once there is something new.
-    fn copy(
-        &self,
-        env: &Environment,
-        (repository, writer): (&Repository, &Writer),
-        done: &[(Done, f64)],
-    ) -> Result<Outcomes> {
-        if self.no_copy || done.is_empty() || env.cancel.check().is_err() {
-            return Ok(Outcomes::default());
-        }
-        let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).collect();
-        copies::after_backup(env, repository, writer, &made)
     }
 
     /// Those that were named, if any were.

@@ -5,12 +5,14 @@ use super::Ran;
 use super::copy::{Target, into};
 use super::environment::{Access, Environment};
 use super::format::{count, size, span};
+use super::locks;
 use super::output::{plain, table};
 use super::shell;
 use crate::error::{Failure, Kind, Result};
 use crate::job::copy::Copied;
-use crate::job::copy::state::{CopyState, Shelves, Standing, compare};
+use crate::job::copy::state::{CopyState, Pins, Shelves, Standing, compare, pins, wanted};
 use crate::job::damage;
+use crate::job::lock::Kept;
 use crate::policy::PRIMARY;
 use crate::repo::point::Point;
 use crate::repo::writer::Writer;
@@ -119,13 +121,20 @@ pub fn look(env: &Environment, primary: Result<Repository>) -> Result<Vec<CopySt
             }
             let places = env.places(&repository)?;
             let places = if name == PRIMARY { places } else { places.of_copy(name) };
-            Ok((points(&repository, &access)?, damage::load(&places).len()))
+            let (shelves, pins) = points(&repository, &access)?;
+            Ok(Seen { shelves, pins, damage: damage::load(&places).len() })
         });
         looked.push((name, location, shelves));
     }
-    let all = reference(looked.iter().map(|(_, _, shelves)| shelves.as_ref().ok().map(|(shelves, _)| shelves)));
-    let state = |(name, location, shelves): (&str, String, Result<(Shelves, usize)>)| match shelves {
-        Ok((shelves, damage)) => compare((name, location), &all, &shelves, damage, env.now),
+    let (all, pins) = reference(looked.iter().map(|(_, _, seen)| seen.as_ref().ok()));
+    let zone = env.zone()?;
+    let state = |(name, location, seen): (&str, String, Result<Seen>)| match seen {
+        Ok(seen) => {
+            let keep = copies.iter().find(|copy| copy.name == name).and_then(|copy| copy.keep.as_ref());
+            let kept = keep.map(|keep| Kept { keep, zone });
+            let wanted = kept.map(|kept| wanted(&all, &seen.shelves, kept, &pins, env.now));
+            compare((name, location), wanted.as_ref().unwrap_or(&all), &seen.shelves, seen.damage, env.now)
+        }
         Err(failure) => {
             let absent = failure.kind() == Kind::NoRepository;
             let standing = if absent { Standing::Absent } else { Standing::Unreachable };
@@ -135,60 +144,77 @@ pub fn look(env: &Environment, primary: Result<Repository>) -> Result<Vec<CopySt
     Ok(looked.into_iter().map(state).collect())
 }
 
-/// What there should be: what the repository lists, or while that is away, what any copy lists.
-fn reference<'s>(mut shelves: impl Iterator<Item = Option<&'s Shelves>>) -> Shelves {
-    if let Some(Some(primary)) = shelves.next() {
-        return primary.clone();
-    }
-    let mut all = Shelves::new();
-    for (writer, shelf) in shelves.flatten().flatten() {
-        all.entry(writer.clone()).or_default().extend(shelf.clone());
-    }
-    all
+/// What was seen in one store.
+struct Seen {
+    shelves: Shelves,
+    pins: Pins,
+    damage: usize,
 }
 
-/// The points that a store lists: those of this host, or of all writers for who may read them.
-fn points(repository: &Repository, access: &Access) -> Result<Shelves> {
+/// What there should be: what the repository lists, or while that is away, what any copy lists.
+fn reference<'s>(mut seen: impl Iterator<Item = Option<&'s Seen>>) -> (Shelves, Pins) {
+    if let Some(Some(primary)) = seen.next() {
+        return (primary.shelves.clone(), primary.pins.clone());
+    }
+    let (mut all, mut pins) = (Shelves::new(), Pins::new());
+    for seen in seen.flatten() {
+        pins.extend(seen.pins.clone());
+        for (writer, shelf) in &seen.shelves {
+            all.entry(writer.clone()).or_default().extend(shelf.clone());
+        }
+    }
+    (all, pins)
+}
+
+/// The points that a store lists: those of this host, or of all writers for who may read them; and the pinned ones.
+fn points(repository: &Repository, access: &Access) -> Result<(Shelves, Pins)> {
     let own = access.writer.as_ref().map(Writer::id).filter(|_| access.operator.is_none());
     let writers = match own {
         Some(own) => vec![own.to_owned()],
         None => catalog::writers(repository)?.0.into_iter().map(|info| info.writer).collect(),
     };
-    let shelf = |writer: String| {
+    let (mut shelves, mut all_pins) = (Shelves::new(), Pins::new());
+    for writer in writers {
+        let records = copy::shelf(&*repository.store, &names::pinned_points(&writer))?;
+        all_pins.extend(pins(records.keys()));
         let shelf = copy::shelf(&*repository.store, &names::points(&writer, None))?;
-        Ok((writer, shelf))
-    };
-    writers.into_iter().map(shelf).collect()
+        shelves.insert(writer, shelf);
+    }
+    Ok((shelves, all_pins))
 }
 
 /// How each copy was brought up to date.
 #[derive(Default)]
-pub struct Outcomes(Vec<(String, Result<Copied>)>);
+pub struct Outcomes {
+    copies: Vec<(String, Result<Copied>)>,
+    /// Something else did not go as it should.
+    warned: bool,
+}
 
 impl Outcomes {
     pub fn warned(&self) -> bool {
-        self.0.iter().any(|(_, outcome)| !outcome.as_ref().is_ok_and(Copied::is_complete))
+        self.warned || self.copies.iter().any(|(_, outcome)| !outcome.as_ref().is_ok_and(Copied::is_complete))
     }
 
     pub fn document(&self) -> serde_json::Value {
-        self.0.iter().map(|(name, outcome)| document(name, outcome)).collect::<Vec<_>>().into()
+        self.copies.iter().map(|(name, outcome)| document(name, outcome)).collect::<Vec<_>>().into()
     }
 
     pub fn add(&mut self, name: &str, outcome: Result<Copied>) {
-        self.0.push((name.to_owned(), outcome));
+        self.copies.push((name.to_owned(), outcome));
     }
 
     /// What ends the command: the one failure, when there was but one thing to do.
     pub fn ending(mut self) -> Ran {
-        if let [(_, outcome)] = &mut self.0[..] {
+        if let [(_, outcome)] = &mut self.copies[..] {
             match outcome {
                 Ok(copied) if copied.stopped.is_some() => return copied.stopped.take().map_or(Ok(None), Err),
                 Ok(_) => {}
-                Err(_) => return self.0.swap_remove(0).1.map(|_| None),
+                Err(_) => return self.copies.swap_remove(0).1.map(|_| None),
             }
         }
         let damaged = |(_, outcome): &(String, Result<Copied>)| outcome.as_ref().is_ok_and(|c| !c.failed.is_empty());
-        match self.0.iter().any(damaged) {
+        match self.copies.iter().any(damaged) {
             true => Ok(Some(Kind::Verification)),
             false => Ok(self.warned().then_some(Kind::Warnings)),
         }
@@ -240,11 +266,27 @@ fn plain_lines(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
-/// Brings all copies up to date, after `made` was. The backup exists whatever becomes of them.
-pub fn after_backup(env: &Environment, repository: &Repository, writer: &Writer, made: &[&Point]) -> Result<Outcomes> {
-    let access = Access { keys: writer.keyring(), trust: writer.trust(), writer: None, operator: None };
+/// After `made` was: raises locks that should last longer now, and brings all copies up to date where that is wanted. The
+/// backup exists whatever becomes of them.
+pub fn after_backup(
+    env: &Environment,
+    (repository, writer): (&Repository, &Writer),
+    made: &[&Point],
+    copy_too: bool,
+) -> Result<Outcomes> {
     let mut outcomes = Outcomes::default();
-    for copy in &env.configuration()?.copies {
+    if made.is_empty() || env.cancel.check().is_err() {
+        return Ok(outcomes);
+    }
+    let configuration = env.configuration()?;
+    let access = Access { keys: writer.keyring(), trust: writer.trust(), writer: None, operator: None };
+    let lock = configuration.repository.as_ref().and_then(|repository| repository.object_lock.as_ref());
+    let series = made.iter().map(|point| (point.writer.as_str(), point.source.as_str())).collect();
+    if let Err(failure) = locks::raise(env, repository, (&access.keys, &access.trust), (lock, None), &series) {
+        env.output.told(&failure);
+        outcomes.warned = true;
+    }
+    for copy in configuration.copies.iter().filter(|_| copy_too) {
         let outcome = Target::copy(env, copy)
             .and_then(|target| into(env, repository, (&access, Some(writer.id())), (&target, made), None))
             .map_err(|failure| match failure.kind() {

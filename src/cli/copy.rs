@@ -4,16 +4,18 @@ use super::Ran;
 use super::copies::{Outcomes, tell};
 use super::environment::{Access, Environment};
 use super::globals::FromCopy;
+use super::locks;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Event, Events};
 use crate::job::copy::{Copied, Copy};
-use crate::job::lock;
-use crate::policy::{CopySettings, Keep, ObjectLock, PRIMARY};
+use crate::job::lock::{self, Kept};
+use crate::policy::{CopySettings, ObjectLock, PRIMARY};
 use crate::repo::Repository;
 use crate::repo::copy::prepare;
 use crate::repo::point::Point;
 use crate::repo::writer::Writer;
 use crate::store::{self, probe};
+use std::collections::BTreeSet;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -56,13 +58,14 @@ pub struct Target<'a> {
     name: &'a str,
     settings: store::Settings,
     lock: Option<ObjectLock>,
-    keep: Option<&'a Keep>,
+    kept: Option<Kept<'a>>,
 }
 
 impl<'a> Target<'a> {
-    pub fn copy(env: &Environment, copy: &'a CopySettings) -> Result<Self> {
-        let (settings, lock) = (env.copy_settings(copy)?, copy.store.object_lock);
-        Ok(Target { name: &copy.name, settings, lock, keep: copy.keep.as_ref() })
+    pub fn copy(env: &'a Environment, copy: &'a CopySettings) -> Result<Self> {
+        let (settings, lock, zone) = (env.copy_settings(copy)?, copy.store.object_lock, env.zone()?);
+        let kept = copy.keep.as_ref().map(|keep| Kept { keep, zone });
+        Ok(Target { name: &copy.name, settings, lock, kept })
     }
 
     fn named(env: &'a Environment, name: &str) -> Result<Self> {
@@ -71,7 +74,7 @@ impl<'a> Target<'a> {
             return Target::copy(env, configuration.copy(name)?);
         }
         let lock = configuration.repository.as_ref().and_then(|repository| repository.object_lock);
-        Ok(Target { name: PRIMARY, settings: env.store_settings()?, lock, keep: None })
+        Ok(Target { name: PRIMARY, settings: env.store_settings()?, lock, kept: None })
     }
 
     /// Opens it, or makes it when that was asked for. A file system that is not mounted must not look like a new copy.
@@ -163,8 +166,8 @@ fn carry(
 ) -> Result<Copied> {
     let to = target.open(env, from, create)?;
     let locked = |point: &Point| {
-        let of_source = || env.policy_of(&point.source).ok().flatten().and_then(|policy| policy.keep.as_ref());
-        target.lock.as_ref().map(|lock| lock::of_new(lock, target.keep.or_else(of_source), env.now))
+        let of_source = || env.policy_of(&point.source).ok().flatten().and_then(Kept::by);
+        target.lock.as_ref().map(|lock| lock::of_new(lock, target.kept.or_else(of_source), env.now))
     };
     let job = Copy {
         name: target.name,
@@ -175,10 +178,19 @@ fn carry(
         places: &env.places(from)?,
         writer,
         source,
+        kept: target.kept,
         lock: &locked,
         repair,
     };
     let progress = env.progress();
     progress.emit(&Event::Phase { source: target.name.to_owned(), phase: "compare" });
-    job.run(env.context(&progress))
+    let mut copied = job.run(env.context(&progress), env.now)?;
+    drop(progress);
+    let sources: BTreeSet<(&str, &str)> =
+        copied.points.iter().map(|point| (point.writer.as_str(), point.source.as_str())).collect();
+    let raised = locks::raise(env, &to, (&access.keys, &access.trust), (target.lock.as_ref(), target.kept), &sources);
+    if let Err(failure) = raised {
+        copied.left_out.push(failure.full());
+    }
+    Ok(copied)
 }

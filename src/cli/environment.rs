@@ -12,7 +12,7 @@ use crate::event::{Cancel, Context};
 use crate::job::Places;
 use crate::job::discover::labels::{self, Remark, Taken};
 use crate::job::discover::look::Around;
-use crate::job::lock;
+use crate::job::lock::{self, Kept};
 use crate::job::recorder::{ForSlot, Recorder};
 use crate::journal::Journal;
 use crate::policy::{self, Configuration, CopySettings, Paths, Policy};
@@ -364,7 +364,7 @@ impl Environment {
     /// How backups are written: object lock as far as the configuration asks for it. `policy` is that of the source.
     pub fn write_options(&self, layout: Layout, policy: Option<&Policy>) -> Result<write::Options> {
         let lock = self.configuration()?.repository.as_ref().and_then(|r| r.object_lock);
-        let retain = lock.map(|lock| lock::of_new(&lock, policy.and_then(|policy| policy.keep.as_ref()), self.now));
+        let retain = lock.map(|lock| lock::of_new(&lock, policy.and_then(Kept::by), self.now));
         Ok(write::Options { retain, layout, ..write::Options::default() })
     }
 }

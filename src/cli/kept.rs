@@ -9,7 +9,7 @@ use crate::job::backup::Done;
 use crate::job::configuration::Keeping;
 use crate::job::status::Proofs;
 use crate::repo::Repository;
-use crate::repo::point::Layout;
+use crate::repo::point::{Layout, Point};
 use crate::repo::writer::Writer;
 use std::time::Instant;
 
@@ -23,6 +23,14 @@ pub enum Kept {
 }
 
 impl Kept {
+    /// The point of it that was made.
+    pub fn point(&self) -> Option<&Point> {
+        match self {
+            Kept::Done(done) => Some(&done.point),
+            Kept::Before | Kept::Failed => None,
+        }
+    }
+
     /// After a run of configured sources that made something.
     pub fn after(wanted: bool, env: &Environment, repository: &Repository, writer: &Writer) -> Self {
         if !wanted {

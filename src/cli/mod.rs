@@ -20,6 +20,7 @@ mod init;
 mod journal;
 mod kept;
 mod keys;
+mod locks;
 mod ls;
 mod metrics;
 mod output;

@@ -9,7 +9,7 @@ use crate::job::prune::plan::{Holds, Plan, SeriesPlan, SourceRules, Wishes};
 use crate::job::prune::{self, Outcome, Prune};
 use crate::job::recorder::What;
 use crate::journal::Job;
-use crate::policy::Configuration;
+use crate::policy::{Configuration, CopySettings};
 use crate::repo::writer::{Writer, WriterInfo};
 use crate::repo::{Repository, catalog};
 use std::collections::BTreeSet;
@@ -27,6 +27,7 @@ Examples:
   bkp prune                                      do it
   bkp prune --plan 1f6b0c52a9de                  only if it is still that plan
   bkp prune shop --confirm-shrink shop           after `keep` of policy shop was made shorter
+  bkp prune --copy madrid                        a copy, by its own `keep`
   bkp prune --writer 4f1c… --identity key.txt    for a host that must not delete its own backups")]
 pub struct Arguments {
     /// Only these policies or sources [default: all]
@@ -56,21 +57,32 @@ pub struct Arguments {
     /// Nobody looks on: leave alone what would lose more than half of its points at once
     #[arg(long)]
     unattended: bool,
+    /// Prune this copy, by its own `keep`, instead of the repository
+    #[arg(long, value_name = "COPY", conflicts_with = "unattended")]
+    copy: Option<String>,
 }
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let repository = env.repository()?;
+        let copy = self.copy.as_deref().map(|name| env.configuration()?.copy(name)).transpose()?;
+        let repository = env.repository_or(self.copy.as_deref())?;
+        let places = env.places(&repository)?;
+        // Nobody brings anything into it meanwhile.
+        let _lock = copy.map(|copy| places.lock_copy(&copy.name)).transpose()?;
+        let places = copy.map_or(places.clone(), |copy| places.of_copy(&copy.name));
         let by = env.writer(&repository)?;
         let access = env.listing(&repository)?;
         let whose = self.whose(&repository, &by)?;
-        let policies = rules(env)?;
+        let policies = match copy {
+            Some(copy) => rules_of_copy(copy, rules(env)?, env)?,
+            None => rules(env)?,
+        };
         let recorder = env.recorder()?;
         let held = recorder.journal().state()?.holds;
         let holds: Holds = held.into_iter().map(|(source, hold)| (source, hold.why)).collect();
         let prune = Prune {
             repository: &repository,
-            places: &env.places(&repository)?,
+            places: &places,
             by: &by,
             whose: &whose,
             keys: &access.keys,
@@ -173,6 +185,21 @@ fn rules(env: &Environment) -> Result<Vec<SourceRules>> {
         }));
     }
     Ok(all)
+}
+
+/// What a copy keeps of its own, of every source. It is confirmed under the name of the copy.
+fn rules_of_copy(copy: &CopySettings, sources: Vec<SourceRules>, env: &Environment) -> Result<Vec<SourceRules>> {
+    let Some(keep) = copy.keep else {
+        return Err(Failure::usage(format!(
+            "copy {} has no `keep`: it keeps everything that was brought there",
+            copy.name
+        ))
+        .hint("Write `keep:` into it, in the main file"));
+    };
+    let zone = env.zone()?;
+    let of_copy =
+        |rules: SourceRules| SourceRules { policy: copy.name.clone(), rules: Some(keep), zone: zone.clone(), ..rules };
+    Ok(sources.into_iter().map(of_copy).collect())
 }
 
 /// What a prune ends with: what was found counts more than what waits.

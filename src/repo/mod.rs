@@ -17,6 +17,7 @@ pub mod index;
 pub mod init;
 pub mod journal;
 pub mod keys;
+pub mod locking;
 pub mod names;
 pub mod objects;
 pub mod pinned;

@@ -88,6 +88,40 @@ fn the_store_is_full() {
 }
 
 #[test]
+fn one_of_two_copies_is_full() {
+    if !alone("places::one_of_two_copies_is_full", "a full disk while a copy is made") {
+        return;
+    }
+    let host = Host::new();
+    let _mounted = mounted(&host.path("small"), "8m");
+    let copy = |name: &str| format!("  - {{ name: {name}, url: \"file://{}\" }}\n", host.text(name));
+    let (small, large) = (copy("small"), copy("large"));
+    host.configure(&format!("repository: {{ url: \"{}\" }}\ncopies:\n{small}{large}", host.url));
+    fs::create_dir(host.path("data/docs")).unwrap();
+    fs::write(host.path("data/docs/small"), "small").unwrap();
+    host.sources(&[
+        volume(&host),
+        format!("dump: {{ command: {{ run: [cat, \"{}\"] }} }}", host.text("data/docs/big")),
+    ]);
+    host.run(&["copy", "--create", "small", "large"]).ends(0);
+    host.run(&["backup", "docs"]).ends(0);
+    noise(&host.path("data/docs/big"), 20 << 20, 1);
+    for source in ["docs", "dump"] {
+        host.next_second();
+        let answer = host.run(&["backup", source]).ends(3);
+        answer.says("copy small: the store is full").says("Free some space").says("copy large: 1 point");
+        host.is_tidy();
+    }
+    host.run(&["copies"]).ends(3).says("2 of 3 copies good");
+    // What the full one has is whole, and the rest comes when there is room.
+    host.read(&["check", "--copy", "small", "--level", "readable"]).ends(0);
+    Mounted::resize(&host.path("small"), "200m");
+    host.run(&["copy"]).ends(0).says("copy small: 2 points").says("copy large: nothing was missing");
+    host.read(&["check", "--copy", "small", "--level", "readable"]).ends(0);
+    host.run(&["copies"]).ends(0).says("3 of 3 copies good");
+}
+
+#[test]
 fn the_target_of_a_restore_is_full() {
     if !alone("places::the_target_of_a_restore_is_full", "a full disk during a restore") {
         return;

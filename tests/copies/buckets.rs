@@ -86,7 +86,7 @@ fn a_copy_in_a_bucket_is_locked_and_restores() {
     };
     copy("1d");
     host.run(&["copy", "--create", "bucket"]).ends(0);
-    host.run(&["backup"]).ends(0).says("copy bucket: 3 points");
+    host.run(&["backup"]).ends(0).says("copy bucket: 4 points");
     let objects = place.names();
     let of_points: Vec<&String> =
         objects.iter().filter(|name| name.contains("/w/")).filter(|n| !n.contains("/proofs/")).collect();
@@ -115,6 +115,52 @@ fn a_copy_in_a_bucket_is_locked_and_restores() {
     bare.read(&["restore", "log", "--to", &bare.text("log.db")]).ends(0);
     assert_eq!(texts(&bare.path("log.db")), vec!["old"; 20_000]);
     bare.read(&["check", "--level", "readable"]).ends(0);
+}
+
+/// Runs when the clock of the program says that it is so many days from now.
+fn on_day(host: &Host, days: i64, words: &[&str]) {
+    let clock = host.path("clock");
+    fs::write(&clock, (days * DAY).to_string()).unwrap();
+    let mut command = host.command(words);
+    command.env("BKP_CLOCK", clock);
+    host.finish(host.start(command)).ends(0);
+}
+
+#[test]
+fn locks_last_as_long_as_the_policy_keeps_the_point() {
+    let Some(place) = Place::new("locks by tier", true) else { return };
+    let host = host_at(&place, &place.administrator(), "    object_lock: { mode: governance, keep: policy }\n");
+    let source = format!("sources:\n  app: {{ sqlite: {{ path: \"{}\" }} }}\n", host.text("data/app.db"));
+    let policy = format!("policy: all\ntimezone: UTC\nkeep: {{ daily: 30, weekly: 10 }}\n{source}");
+    fs::write(host.path("etc/policies.d/all.yaml"), policy).unwrap();
+    init(&host);
+    let days = [-16, -15, -9, -8, -1, 0];
+    for day in days {
+        on_day(&host, day, &["backup", "app"]);
+    }
+    let made = host.points("app");
+    assert_eq!(made.len(), days.len());
+    let instant = |point: &Value| point["consistent_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let week = |at: jiff::Timestamp| {
+        let week = at.to_zoned(jiff::tz::TimeZone::UTC).date().iso_week_date();
+        (week.year(), week.week())
+    };
+    let mut ends_of_weeks = 0;
+    // Newest first: the first of each week that is over stands for it.
+    for (number, point) in made.iter().enumerate() {
+        let at = instant(point);
+        let last_of_its_week = number > 0 && week(instant(&made[number - 1])) != week(at);
+        let days = if last_of_its_week { 70 } else { 30 };
+        ends_of_weeks += usize::from(last_of_its_week);
+        let (writer, name) = (point["writer"].as_str().unwrap(), point["point"].as_str().unwrap());
+        let (_, until) = place.lock(&format!("prod/w/{writer}/points/app/{name}")).unwrap();
+        assert!((until - at.as_second() - days * DAY).abs() < 600, "{name}: {} days", (until - at.as_second()) / DAY);
+    }
+    assert!(ends_of_weeks >= 2, "{made:?}");
+    // What such a point needs is locked as long as the point.
+    let streams = place.names().into_iter().filter(|name| name.contains("/s/"));
+    let long = streams.filter(|name| place.lock(name).unwrap().1 > now() + 40 * DAY).count();
+    assert_eq!(long, ends_of_weeks);
 }
 
 /// A host whose repository is that place.
@@ -235,7 +281,11 @@ fn many_hosts_write_into_one_bucket_without_knowing_of_each_other() {
     let key = fs::read_to_string(first.identity()).unwrap();
     fs::write(first.identity(), format!("{key}{}\n", lines.join("\n"))).unwrap();
     let all = first.read(&["points", "--all", "--json"]).ends(0).json();
-    assert_eq!(all["points"].as_array().unwrap().len(), 4 * 2 * 3 + 2, "{all}");
+    assert_eq!(
+        all["points"].as_array().unwrap().len(),
+        4 * 2 * 3 + 2 + 5,
+        "each host keeps its configuration too: {all}"
+    );
     for (number, host) in others.iter().enumerate() {
         fs::copy(first.identity(), host.identity()).unwrap();
         host.read(&["restore", "app", "--to", &host.text("app.db")]).ends(0);

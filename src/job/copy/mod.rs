@@ -5,9 +5,11 @@
 //! and does not keep the others from being carried. The point exists in the repository before any of this begins, so a copy
 //! that fails loses nothing.
 
+mod kept;
 pub mod state;
 
 use super::Places;
+use super::lock::Kept;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Context, Event};
 use crate::repo::catalog::{self, Wanted};
@@ -18,7 +20,8 @@ use crate::repo::objects::Objects;
 use crate::repo::point::Point;
 use crate::repo::sign::Trust;
 use crate::repo::{Repository, names};
-use crate::store::{self, Key, Retain};
+use crate::store::{self, Entry, Key, Retain};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One store that is to have what another one has.
@@ -33,6 +36,8 @@ pub struct Copy<'a> {
     /// Only points of this writer; the others' are closed to it.
     pub writer: Option<&'a str>,
     pub source: Option<&'a str>,
+    /// What the copy keeps of its own, where it does not keep all that the repository has.
+    pub kept: Option<Kept<'a>>,
     /// Object lock there of what a point needs.
     pub lock: &'a dyn Fn(&Point) -> Option<Retain>,
     /// Look into every point and object that is there, and put right what is not what it should be.
@@ -59,12 +64,12 @@ impl Copied {
 }
 
 impl Copy<'_> {
-    pub fn run(&self, context: Context<'_>) -> Result<Copied> {
+    pub fn run(&self, context: Context<'_>, now: Timestamp) -> Result<Copied> {
         let _lock = self.places.lock_copy(self.name)?;
         copy::must_be_of(self.to, self.from)?;
         let mut copied = Copied { left_out: copy::bring(self.from, self.to, self.trust)?, ..Copied::default() };
         let mut shelves = self.shelves()?;
-        for (point, sealed) in self.wanted(&shelves, &mut copied)? {
+        for (point, sealed) in self.wanted(&shelves, &mut copied, now)? {
             let there = shelves.entry(point.writer.clone()).or_default();
             if let Err(failure) = self.carry(&point, &sealed, there, context, &mut copied) {
                 copied.stopped = Some(failure);
@@ -85,12 +90,19 @@ impl Copy<'_> {
     }
 
     /// The points that the copy lacks, newest first, with their objects.
-    fn wanted(&self, shelves: &BTreeMap<String, Shelf>, copied: &mut Copied) -> Result<Vec<(Point, Vec<u8>)>> {
+    fn wanted(
+        &self,
+        shelves: &BTreeMap<String, Shelf>,
+        copied: &mut Copied,
+        now: Timestamp,
+    ) -> Result<Vec<(Point, Vec<u8>)>> {
         let mut missing: BTreeSet<Key> = BTreeSet::new();
         for (writer, shelf) in shelves {
             let listed = self.from.store.list(&names::points(writer, self.source))?;
             let lacks = |key: &Key, size: u64| self.repair || shelf.get(key) != Some(&size);
-            missing.extend(listed.into_iter().filter(|e| lacks(&e.key, e.size)).map(|e| e.key));
+            let keeps = self.keeps(writer, shelf, &listed, now)?;
+            let meant = |key: &Key| keeps.as_ref().is_none_or(|keeps| keeps.contains(key));
+            missing.extend(listed.iter().filter(|e| lacks(&e.key, e.size) && meant(&e.key)).map(|e| e.key.clone()));
         }
         if missing.is_empty() {
             return Ok(Vec::new());
@@ -110,6 +122,16 @@ impl Copy<'_> {
         }
         points.sort_by_key(|(point, _)| std::cmp::Reverse(point.consistent_at));
         Ok(points)
+    }
+
+    /// What the rules of the copy keep, of all that is in either store.
+    fn keeps(&self, writer: &str, shelf: &Shelf, listed: &[Entry], now: Timestamp) -> Result<Option<BTreeSet<Key>>> {
+        let Some(kept) = self.kept else { return Ok(None) };
+        let pins = self.from.store.list(&names::pinned_points(writer))?;
+        let pins = kept::pins(pins.iter().map(|entry| &entry.key));
+        let there = copy::points(shelf, writer).map(|(key, _)| key);
+        let wanted = kept::wanted(kept, there.chain(listed.iter().map(|entry| &entry.key)), &pins, now);
+        Ok(Some(wanted.into_iter().cloned().collect()))
     }
 
     /// A failure from here is about a store, and ends the run; what is wrong with the point itself is noted.

@@ -1,5 +1,8 @@
 //! How a copy stands: a comparison of what the repository and the copy list, and of what checks found. Pure.
 
+use super::kept;
+pub use super::kept::{Pins, pins};
+use crate::job::lock::Kept;
 use crate::repo::copy::{self, Shelf};
 use crate::repo::names;
 use jiff::Timestamp;
@@ -45,6 +48,17 @@ impl CopyState {
 
 /// What stores list, by writer.
 pub type Shelves = BTreeMap<String, Shelf>;
+
+/// Leaves of the points of the repository those that a copy with rules of its own wants.
+pub fn wanted(repository: &Shelves, copy: &Shelves, kept: Kept<'_>, pins: &Pins, now: Timestamp) -> Shelves {
+    let of_writer = |(writer, shelf): (&String, &Shelf)| {
+        let there = copy.get(writer).into_iter().flat_map(Shelf::keys);
+        let wanted = kept::wanted(kept, shelf.keys().chain(there), pins, now);
+        let shelf = shelf.iter().filter(|(key, _)| wanted.contains(key)).map(|(key, size)| (key.clone(), *size));
+        (writer.clone(), shelf.collect())
+    };
+    repository.iter().map(of_writer).collect()
+}
 
 /// `damage`: objects of it that a check found damaged.
 pub fn compare(

@@ -1,4 +1,4 @@
-//! What makes a copy a repository by itself: `repository.json`, the restore scripts, keys, writers and proofs.
+//! What makes a copy a repository by itself: `repository.json`, the restore scripts, keys, writers, proofs, pins and journals.
 //!
 //! None of this is pinned by a point. The scripts are those of this bkp and not those of the other store; lists and writers
 //! that are there already stay as they are; of `keys/`, only what looks like a key takes the place of what is there. A point
@@ -56,7 +56,11 @@ pub fn bring(from: &Repository, to: &Repository, trust: &Trust) -> Result<Vec<St
         if !there.iter().any(|entry| entry.key == key) {
             put_new(&*to.store, &key, store::read(&*from.store, &key)?)?;
         }
-        bring_proofs(from, to, &info.writer)?;
+        // What was proven of the contents holds in every store that holds the same bytes. That bytes were read again does not.
+        let of_the_bytes = format!(".{}.", Level::Stored.name());
+        bring_records(from, to, &names::proofs(&info.writer, None), |name| !name.contains(&of_the_bytes))?;
+        bring_records(from, to, &names::pinned_points(&info.writer), |_| true)?;
+        bring_records(from, to, &names::journals(&info.writer), |_| true)?;
     }
     durable::crash_point("copy:companions-written");
     Ok(left_out)
@@ -100,14 +104,12 @@ fn bring_keys(from: &dyn Store, to: &dyn Store, left_out: &mut Vec<String>) -> R
     Ok(())
 }
 
-/// What was proven of the contents holds in every store that holds the same bytes. That bytes were read again does not.
-fn bring_proofs(from: &Repository, to: &Repository, writer: &str) -> Result<()> {
-    let prefix = names::proofs(writer, None);
-    let there = to.store.list(&prefix)?;
-    let of_the_bytes = format!(".{}.", Level::Stored.name());
-    for entry in from.store.list(&prefix)? {
+/// Signed records that are never changed.
+fn bring_records(from: &Repository, to: &Repository, prefix: &str, meant: impl Fn(&str) -> bool) -> Result<()> {
+    let there = to.store.list(prefix)?;
+    for entry in from.store.list(prefix)? {
         let known = there.binary_search_by(|known| known.key.cmp(&entry.key)).is_ok();
-        if !known && !entry.key.last().contains(&of_the_bytes) {
+        if !known && meant(entry.key.last()) {
             put_new(&*to.store, &entry.key, store::read(&*from.store, &entry.key)?)?;
         }
     }

@@ -102,6 +102,10 @@ impl std::fmt::Display for Age {
 }
 
 impl Age {
+    pub fn after(&self, from: &Zoned) -> Option<Timestamp> {
+        from.checked_add(self.0.0).ok().map(|z| z.timestamp())
+    }
+
     /// Whole days of the zone, of which some have 23 hours.
     fn before(&self, from: &Zoned) -> Option<Timestamp> {
         from.checked_sub(self.0.0).ok().map(|z| z.timestamp())
@@ -202,14 +206,16 @@ impl Guard {
 }
 
 /// One rule that counts periods.
-struct Period {
+pub struct Period {
     name: &'static str,
-    count: u32,
-    of: fn(&Zoned) -> String,
+    pub count: u32,
+    /// What the period of an instant is called.
+    pub of: fn(&Zoned) -> String,
 }
 
 impl Period {
-    fn all(rules: &Rules) -> Vec<Period> {
+    /// The finest first.
+    pub fn all(rules: &Rules) -> Vec<Period> {
         let period = |name, count: Option<u32>, of| Some(Period { name, count: count?, of });
         let all = [
             period("hourly", rules.hourly, |z| z.strftime("%Y-%m-%d %H:00 %:z").to_string()),
@@ -219,6 +225,21 @@ impl Period {
             period("yearly", rules.yearly, |z| z.strftime("%Y").to_string()),
         ];
         all.into_iter().flatten().collect()
+    }
+}
+
+impl Period {
+    /// As many of these periods later as are counted: until then, what stands for one that is over stays at least.
+    pub fn after(&self, from: &Zoned) -> Option<Timestamp> {
+        let count = i64::from(self.count);
+        let span = match self.name {
+            "hourly" => Span::new().try_hours(count),
+            "daily" => Span::new().try_days(count),
+            "weekly" => Span::new().try_weeks(count),
+            "monthly" => Span::new().try_months(count),
+            _ => Span::new().try_years(count),
+        };
+        from.checked_add(span.ok()?).ok().map(|at| at.timestamp())
     }
 }
 

@@ -26,7 +26,7 @@ use crate::repo::index::{Index, PackInfo};
 use crate::repo::point::{self, Body, EngineInfo, Layout, Pin, Point, Previous, StackRun, Stream, Tree};
 use crate::repo::sketch::Sampler;
 use crate::repo::writer::{Audience, Writer};
-use crate::repo::{Repository, names};
+use crate::repo::{Repository, locking, names};
 use crate::store::{Key, Retain, Store, StoreError};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -38,9 +38,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-
-/// Requests for a longer lock that are under way at once.
-const LOCKING: usize = 8;
 
 /// How a session writes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -378,20 +375,10 @@ impl<'a> Session<'a> {
 
     /// What earlier sessions stored is locked as long as their points were to be; now this point needs it as well.
     fn lock_reused(&self, packs: &[&PackInfo]) -> Result<()> {
-        let (Some(retain), Some(retention)) = (&self.options.retain, self.store().retention()) else { return Ok(()) };
-        let reused: Vec<&PackInfo> = packs.iter().copied().filter(|pack| self.present.contains(pack)).collect();
-        let raise = |packs: &[&PackInfo]| -> Result<()> {
-            for pack in packs {
-                self.cancel.check()?;
-                retention.raise(&names::pack(self.writer.id(), &pack.sha256), retain)?;
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let shares = reused.chunks(reused.len().div_ceil(LOCKING).max(1));
-            let threads: Vec<_> = shares.map(|packs| scope.spawn(move || raise(packs))).collect();
-            threads.into_iter().try_for_each(|thread| thread.join().expect("raising a lock does not panic"))
-        })
+        let Some(retain) = &self.options.retain else { return Ok(()) };
+        let reused = packs.iter().filter(|pack| self.present.contains(pack));
+        let keys: Vec<Key> = reused.map(|pack| names::pack(self.writer.id(), &pack.sha256)).collect();
+        locking::raise_all(self.store(), &keys, retain, self.cancel)
     }
 
     /// Everything the point will refer to is in the store with its exact size, and its hash where the store keeps one.

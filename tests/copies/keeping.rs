@@ -1,0 +1,73 @@
+//! A copy with rules of its own: what it is brought, and what is pruned there.
+
+use crate::standing;
+use crate::support::host::{Host, database, texts};
+
+/// A host whose copy keeps the newest two points of each source.
+fn host() -> Host {
+    let host = Host::new();
+    let copy = format!("  - {{ name: second, url: \"file://{}\", keep: {{ last: 2 }} }}\n", host.text("second"));
+    host.configure(&format!("repository: {{ url: \"{}\" }}\ncopies:\n{copy}", host.url));
+    host.sources(&[format!("app: {{ sqlite: {{ path: \"{}\" }} }}", host.text("data/app.db"))]);
+    host
+}
+
+fn back_up(host: &Host, text: &str, words: &[&str]) {
+    host.next_second();
+    database(&host.path("data/app.db"), 10, text);
+    host.run(&[&["backup", "app"], words].concat()).ends(0);
+}
+
+fn in_copy(host: &Host) -> usize {
+    let listed = host.run(&["points", "--from", "second", "--source", "app", "--all", "--json"]).ends(0).json();
+    listed["points"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_copy_is_brought_only_what_it_keeps() {
+    let host = host();
+    for text in ["one", "two", "three"] {
+        back_up(&host, text, &["--no-copy"]);
+    }
+    host.run(&["copy", "--create", "second"]).ends(0);
+    assert_eq!(in_copy(&host), 2, "the oldest one is not wanted there");
+    host.run(&["copies"]).ends(0).says("2 of 2 copies good");
+    host.read(&["restore", "app", "--from", "second", "--to", &host.text("app.db")]).ends(0);
+    assert_eq!(texts(&host.path("app.db")), vec!["three"; 10]);
+    // One that is pinned is wanted whatever the copy keeps.
+    let oldest = host.points("app").pop().unwrap()["id"].as_str().unwrap().to_owned();
+    host.run(&["pin", &oldest, "--reason", "before the move"]).ends(0);
+    assert_eq!(standing(&host, "second")["missing"], 1);
+    host.run(&["copy"]).ends(0);
+    assert_eq!(in_copy(&host), 3);
+}
+
+#[test]
+fn a_copy_is_pruned_by_its_own_rules() {
+    let host = host();
+    host.run(&["copy", "--create", "second"]).ends(0);
+    for text in ["one", "two", "three", "four"] {
+        back_up(&host, text, &[]);
+    }
+    assert_eq!(in_copy(&host), 4, "nothing goes by itself");
+    host.read(&["check", "--copy", "second", "--level", "readable"]).ends(0);
+    host.run(&["prune", "--copy", "second", "--dry-run"]).ends(0).says("2 to forget");
+    assert_eq!(in_copy(&host), 4);
+    host.run(&["prune", "--copy", "second"]).ends(0).says("2 points forgotten");
+    assert_eq!(in_copy(&host), 2);
+    assert_eq!(host.points("app").len(), 4, "the repository keeps what it has");
+    // What was pruned does not come back, and is not missed.
+    host.run(&["copy", "--json"]).ends(0);
+    assert_eq!(in_copy(&host), 2);
+    host.run(&["copies"]).ends(0).says("2 of 2 copies good");
+    host.run(&["check", "--copy", "second"]).ends(0).says("no problem found");
+    host.read(&["restore", "app", "--from", "second", "--to", &host.text("app.db")]).ends(0);
+    assert_eq!(texts(&host.path("app.db")), vec!["four"; 10]);
+}
+
+#[test]
+fn a_copy_without_rules_is_not_pruned() {
+    let host = crate::host_with(&["second"]);
+    host.run(&["copy", "--create", "second"]).ends(0);
+    host.run(&["prune", "--copy", "second"]).fails(2, "has no `keep`", "Write `keep:`");
+}
