@@ -257,10 +257,11 @@ fn sealed_segments_are_kept_in_the_repository_where_the_host_cannot_change_them(
         let read = bkp::repo::journal::read(&repository, &keys, (writer.id(), &signer), (id, *first)).unwrap();
         assert!(read == fs::read(path).unwrap());
     }
-    let nobody =
-        Writer::generate(repository.id(), "other", vec![], &host.path("other"), jiff::Timestamp::now()).unwrap();
     let (id, first) = &segments[0];
-    let other = nobody.signing.verifying_key();
+    let stranger = Host::new();
+    let stranger_id = fs::read_dir(stranger.path("state/repositories")).unwrap().next().unwrap().unwrap().file_name();
+    let stranger = Writer::load(&stranger.path("state"), stranger_id.to_str().unwrap()).unwrap().unwrap();
+    let other = stranger.signing.verifying_key();
     let refused = bkp::repo::journal::read(&repository, &keys, (writer.id(), &other), (id, *first)).unwrap_err();
     assert!(refused.to_string().contains("not signed by the writer"), "{refused}");
     host.is_well();

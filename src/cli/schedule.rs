@@ -110,14 +110,16 @@ fn planned(schedule: &Schedule, cron: &str, state: &State, now: Timestamp, numbe
 fn reasons(schedule: &Schedule, cron: &str, at: &Due) -> Vec<String> {
     let zone = schedule.zone().iana_name().unwrap_or("the zone of the host");
     let mut why = vec![format!("{cron} in {zone}")];
+    if schedule.job == Job::Prune {
+        why.push("what it would delete, and why: bkp prune --unattended --dry-run".into());
+    }
     if !schedule.jitter.is_zero() {
         let whole = std::time::Duration::from_secs(schedule.jitter.as_secs().max(1));
         why.push(format!("jitter {}", duration_text(whole)));
     }
     let local = at.slot.to_zoned(schedule.zone().clone());
-    if let Some(gap) = local.time_zone().to_ambiguous_zoned(local.datetime()).is_ambiguous().then_some(()) {
-        let () = gap;
-        why.push("the first of two such times (daylight saving)".into());
+    if local.time_zone().to_ambiguous_zoned(local.datetime()).is_ambiguous() {
+        why.push("a time that comes twice that day (daylight saving)".into());
     }
     let put_off = at.due.duration_since(at.slot) - jiff::SignedDuration::try_from(schedule.jitter).unwrap_or_default();
     if put_off.as_secs() > 0 {

@@ -3,7 +3,7 @@
 use super::child::Child;
 use super::news::TaskKey;
 use super::queue::{self, AtWork, Limits, Waiting};
-use super::work::{End, Stage, TaskKind, Verdict, judge};
+use super::work::{End, Known, Stage, TaskKind, Verdict, judge};
 use super::{Daemon, Process};
 use crate::error::Result;
 use crate::job::recorder::{ForSlot, SLOT_VARIABLE};
@@ -106,21 +106,17 @@ impl Daemon {
         for work in lanes.iter_mut().filter_map(|lane| lane.work.as_mut()) {
             let known = ledger.state().policy(work.slot.job, &work.slot.policy);
             let open = known.and_then(|known| known.open.get(&work.slot.slot));
+            let known = Known { slot: open, lives: &|run| ledger.journal().lives(run) };
             for task in work.tasks.iter_mut().filter(|task| task.stage == Stage::Adopted) {
+                let mut goes_on = false;
                 for source in task.left() {
-                    let run = open.and_then(|open| open.runs.get(&source));
-                    if run.is_some_and(|(run, end)| end.is_none() && ledger.journal().lives(run)) {
-                        continue;
-                    }
-                    if let Verdict::Ended(end) = judge(&source, open, None, task.attempts, work.overlap) {
-                        task.ends.insert(source, end);
+                    match judge(&source, known, None, task.attempts + 1, work.overlap) {
+                        Verdict::Ended(end) => drop(task.ends.insert(source, end)),
+                        Verdict::GoesOn => goes_on = true,
+                        Verdict::Again(_) => {}
                     }
                 }
-                let goes_on = |source: &String| {
-                    let run = open.and_then(|open| open.runs.get(source));
-                    run.is_some_and(|(run, end)| end.is_none() && ledger.journal().lives(run))
-                };
-                if !task.left().iter().any(goes_on) {
+                if !goes_on {
                     task.attempts += 1;
                     task.stage = if task.left().is_empty() { Stage::Over } else { Stage::Waiting(None) };
                 }

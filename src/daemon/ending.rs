@@ -4,7 +4,7 @@ use super::Daemon;
 use super::child::Exit;
 use super::lanes::{backups, unknown_sources};
 use super::news::TaskKey;
-use super::work::{End, Stage, Task, TaskKind, Verdict, judge};
+use super::work::{End, Known, Stage, Task, TaskKind, Verdict, judge};
 use crate::clock;
 use crate::journal::{Fact, SlotEnd};
 use crate::schedule::{Notice, Weight};
@@ -43,6 +43,8 @@ impl Daemon {
         let Some(lane) = self.lane_of(key) else { return };
         let known = self.ledger.state().policy(key.slot.job, &key.slot.policy);
         let open = known.and_then(|known| known.open.get(&key.slot.slot));
+        let journal = self.ledger.journal();
+        let known = Known { slot: open, lives: &|run| journal.lives(run) };
         let Some(work) = self.lanes[lane].work.as_mut() else { return };
         let (overlap, deadline) = (work.overlap, work.deadline);
         let Some(task) = work.tasks.get_mut(key.task) else { return };
@@ -52,7 +54,7 @@ impl Daemon {
         }
         let (mut goes_on, mut again) = (false, None);
         for source in task.left() {
-            match judge(&source, open, Some(exit), task.attempts, overlap) {
+            match judge(&source, known, Some(exit), task.attempts, overlap) {
                 Verdict::Ended(End::Failed(_)) if stopping && told_to_end => again = Some(String::new()),
                 Verdict::Ended(end) => drop(task.ends.insert(source, end)),
                 Verdict::GoesOn => goes_on = true,

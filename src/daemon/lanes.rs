@@ -1,8 +1,7 @@
 //! One lane for each schedule: when to look at it, and the slot that is at work.
 
 use super::Daemon;
-use super::work::Verdict;
-use super::work::{End, Stage, Task, TaskKind, Work, judge};
+use super::work::{End, Known, Stage, Task, TaskKind, Verdict, Work, judge};
 use crate::journal::{Fact, Job, PolicyState, Reason, SlotEnd, SlotId};
 use crate::policy::Policy;
 use crate::schedule::{Busy, Due, Schedule, Step, Upcoming};
@@ -165,15 +164,15 @@ impl Daemon {
         let state = self.ledger.state();
         let open = state.policy(work.slot.job, &work.slot.policy).and_then(|known| known.open.get(&work.slot.slot));
         let Some(open) = open.filter(|open| !open.runs.is_empty()) else { return };
+        let known = Known { slot: Some(open), lives: &|run| self.ledger.journal().lives(run) };
         for task in &mut work.tasks {
             let mut goes_on = false;
             for source in task.left() {
-                match judge(&source, Some(open), None, 1, work.overlap) {
+                match judge(&source, known, None, 1, work.overlap) {
+                    // What was not begun has no record, and nothing came of it.
+                    _ if !open.runs.contains_key(&source) => {}
                     Verdict::Ended(end) => drop(task.ends.insert(source, end)),
-                    Verdict::GoesOn => {
-                        let run = open.runs.get(&source);
-                        goes_on |= run.is_some_and(|(run, _)| self.ledger.journal().lives(run));
-                    }
+                    Verdict::GoesOn => goes_on = true,
                     Verdict::Again(_) => task.attempts = 1,
                 }
             }

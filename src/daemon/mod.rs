@@ -237,6 +237,9 @@ impl Daemon {
                 self.ledger.tell(&Notice::new(Weight::Note, "reloaded", "the configuration was read again"));
                 self.tell_of_configuration();
                 self.make_lanes(now);
+                if self.children.is_empty() {
+                    self.settings.forget_others(&self.paths);
+                }
             }
             Err(failure) => {
                 let error = failure.full();

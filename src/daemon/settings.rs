@@ -8,6 +8,9 @@ use crate::error::{Context, Failure, Result};
 use crate::policy::{self, Configuration, Paths};
 use crate::schedule::Schedule;
 use sha2::{Digest, Sha256};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -72,7 +75,8 @@ fn digest(files: &[(PathBuf, Vec<u8>)]) -> String {
 }
 
 fn copy(paths: &Paths, files: &[(PathBuf, Vec<u8>)], digest: &str) -> Result<PathBuf> {
-    let directory = copies(paths).join(&digest[..16]);
+    // Runs may be reading the one that was made of the same files before.
+    let directory = copies(paths).join(format!("{}-{}", &digest[..16], durable::random_hex(4)));
     let what = || format!("cannot copy the configuration to {}", directory.display());
     let main_file = directory.join("bkp.yaml");
     durable::create_private_directory(&directory.join("policies.d")).context(what)?;
@@ -82,12 +86,18 @@ fn copy(paths: &Paths, files: &[(PathBuf, Vec<u8>)], digest: &str) -> Result<Pat
         has_main_file |= is_main_file;
         let name = path.file_name().unwrap_or_default();
         let to = if is_main_file { main_file.clone() } else { directory.join("policies.d").join(name) };
-        durable::write(&to, bytes, 0o600).context(what)?;
+        put(&to, bytes).context(what)?;
     }
     if !has_main_file {
-        durable::write(&main_file, b"", 0o600).context(what)?;
+        put(&main_file, b"").context(what)?;
     }
     Ok(main_file)
+}
+
+/// It need not outlive a power cut: each daemon copies anew.
+fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
 }
 
 /// This installation among others with the same policies.

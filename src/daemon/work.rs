@@ -148,26 +148,34 @@ fn shortened(mut all: Vec<String>) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
-/// What came of a source, by the records of the slot; `exit` when its process has ended.
-pub fn judge(source: &str, slot: Option<&OpenSlot>, exit: Option<&Exit>, attempts: u32, overlap: Overlap) -> Verdict {
-    let record = slot.and_then(|slot| slot.runs.get(source));
-    match (record, exit) {
+/// What is known of the runs of a slot.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    pub slot: Option<&'a OpenSlot>,
+    /// Whether the process of a run is there.
+    pub lives: &'a dyn Fn(&str) -> bool,
+}
+
+/// What came of a source, by the records of the slot; by `exit`, how its process ended, where the journal does not know: the
+/// disk may be full.
+pub fn judge(source: &str, known: Known<'_>, exit: Option<&Exit>, attempts: u32, overlap: Overlap) -> Verdict {
+    let may_be_tried = attempts <= ATTEMPTS_AFTER_A_CRASH;
+    match (known.slot.and_then(|slot| slot.runs.get(source)), exit) {
         (Some((_, Some(ended))), _) => {
             let message = ended.message.clone().unwrap_or_else(|| format!("exit code {}", ended.code));
             match ended.outcome {
                 Outcome::Done | Outcome::Warnings => Verdict::Ended(End::Good),
-                Outcome::Aborted if attempts <= ATTEMPTS_AFTER_A_CRASH => Verdict::Again(message),
+                Outcome::Aborted if may_be_tried => Verdict::Again(message),
                 Outcome::Aborted | Outcome::Failed => by_code(ended.code, message, overlap),
             }
         }
-        (Some((_, None)), _) | (None, None) => Verdict::GoesOn,
-        // It is not in the journal: the disk may be full.
-        (None, Some(Exit { code: Some(0 | 3), .. })) => Verdict::Ended(End::Good),
-        (None, Some(Exit { code: Some(code), last_words, .. })) => by_code(*code, last_words.clone(), overlap),
-        (None, Some(Exit { code: None, last_words, .. })) if attempts <= ATTEMPTS_AFTER_A_CRASH => {
-            Verdict::Again(last_words.clone())
-        }
-        (None, Some(Exit { last_words, .. })) => Verdict::Ended(End::Failed(last_words.clone())),
+        (Some((run, None)), _) if (known.lives)(run) => Verdict::GoesOn,
+        (_, Some(Exit { code: Some(0 | 3), .. })) => Verdict::Ended(End::Good),
+        (_, Some(Exit { code: Some(code), last_words, .. })) => by_code(*code, last_words.clone(), overlap),
+        (_, Some(Exit { last_words, .. })) if may_be_tried => Verdict::Again(last_words.clone()),
+        (_, Some(Exit { last_words, .. })) => Verdict::Ended(End::Failed(last_words.clone())),
+        (_, None) if may_be_tried => Verdict::Again("its process vanished".into()),
+        (_, None) => Verdict::Ended(End::Failed("its process vanished".into())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is made of runs and their ends.
 
 use super::child::Exit;
-use super::work::{End, Task, TaskKind, Verdict, Work, judge};
+use super::work::{End, Known, Task, TaskKind, Verdict, Work, judge};
 use crate::journal::{Job, OpenSlot, Outcome, Reason, RunEnded, SlotEnd, SlotId};
 use crate::policy::Overlap;
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ fn slot(outcome: Option<Outcome>, code: u8) -> OpenSlot {
 }
 
 fn of(slot: Option<&OpenSlot>, exit: Option<&Exit>, attempts: u32, overlap: Overlap) -> Verdict {
-    judge("app", slot, exit, attempts, overlap)
+    judge("app", Known { slot, lives: &|_| false }, exit, attempts, overlap)
 }
 
 #[test]
@@ -30,7 +30,22 @@ fn the_journal_is_believed_before_the_exit_code() {
     let Verdict::Ended(End::Failed(why)) = of(Some(&failed), Some(&exit(Some(0))), 1, Overlap::Skip) else { panic!() };
     assert_eq!(why, "exit code 1");
     // Somebody else has it in hand for the same slot.
-    assert_eq!(of(Some(&slot(None, 0)), Some(&exit(Some(11))), 1, Overlap::Skip), Verdict::GoesOn);
+    let begun = slot(None, 0);
+    let known = Known { slot: Some(&begun), lives: &|run| run == "r" };
+    assert_eq!(judge("app", known, Some(&exit(Some(11))), 1, Overlap::Skip), Verdict::GoesOn);
+}
+
+#[test]
+fn a_run_that_began_and_whose_end_could_not_be_written_is_not_run_again() {
+    let begun = slot(None, 0);
+    assert_eq!(of(Some(&begun), Some(&exit(Some(0))), 1, Overlap::Skip), Verdict::Ended(End::Good));
+    assert_eq!(
+        of(Some(&begun), Some(&exit(Some(1))), 1, Overlap::Skip),
+        Verdict::Ended(End::Failed("last words".into()))
+    );
+    // One that nobody saw the end of is.
+    assert!(matches!(of(Some(&begun), None, 1, Overlap::Skip), Verdict::Again(_)));
+    assert!(matches!(of(Some(&begun), None, 3, Overlap::Skip), Verdict::Ended(End::Failed(_))));
 }
 
 #[test]

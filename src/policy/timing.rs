@@ -257,7 +257,8 @@ impl Reader<'_> {
 
     pub(super) fn prune(&self, field: &Field<raw::Prune>) -> Option<Routine> {
         let raw = field.value.as_ref()?;
-        self.routine(field.place, &raw.schedule, Vec::new())
+        // Nobody looks on.
+        self.routine(field.place, &raw.schedule, vec!["--unattended".to_owned()])
     }
 
     pub(super) fn check(&self, field: &Field<raw::Check>) -> Option<Routine> {

@@ -7,17 +7,39 @@ use crate::policy;
 use croner::Cron;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub struct Calendar {
-    cron: Cron,
+    /// Shared: it has a bit for each year there is.
+    cron: Arc<Cron>,
     zone: TimeZone,
+}
+
+/// Cron lines that were understood before; most policies have one of a few.
+#[derive(Debug, Default)]
+pub struct Known(BTreeMap<String, Arc<Cron>>);
+
+impl Known {
+    fn cron(&mut self, schedule: &str) -> Option<Arc<Cron>> {
+        if let Some(known) = self.0.get(schedule) {
+            return Some(known.clone());
+        }
+        let cron = Arc::new(policy::cron(schedule).ok()?);
+        self.0.insert(schedule.to_owned(), cron.clone());
+        Some(cron)
+    }
 }
 
 impl Calendar {
     /// Nothing for what is no schedule, which the configuration has refused before.
     pub fn new(schedule: &str, zone: TimeZone) -> Option<Self> {
-        Some(Calendar { cron: policy::cron(schedule).ok()?, zone })
+        Calendar::of_known(schedule, zone, &mut Known::default())
+    }
+
+    pub fn of_known(schedule: &str, zone: TimeZone, known: &mut Known) -> Option<Self> {
+        Some(Calendar { cron: known.cron(schedule)?, zone })
     }
 
     pub fn zone(&self) -> &TimeZone {

@@ -13,6 +13,7 @@ mod tests;
 
 use crate::journal::{EVERY_POLICY, Job};
 use crate::policy::{Configuration, Policy, Routine, Timing};
+use calendar::Known;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -45,7 +46,11 @@ pub struct Due {
 impl Schedule {
     /// Nothing where the policy has no schedule. `host` tells this installation from others with the same policy.
     pub fn of_policy(policy: &Policy, host: &str) -> Option<Self> {
-        let calendar = Calendar::new(policy.schedule.as_deref()?, policy.timezone.clone())?;
+        Schedule::of_known(policy, host, &mut Known::default())
+    }
+
+    fn of_known(policy: &Policy, host: &str, known: &mut Known) -> Option<Self> {
+        let calendar = Calendar::of_known(policy.schedule.as_deref()?, policy.timezone.clone(), known)?;
         Some(Schedule::new(Job::Backup, &policy.name, calendar, policy.timing.clone(), host))
     }
 
@@ -56,7 +61,8 @@ impl Schedule {
             let calendar = Calendar::new(&routine.schedule, configuration.timezone.clone())?;
             Some(Schedule::new(job, EVERY_POLICY, calendar, routine.timing.clone(), host))
         };
-        let policies = configuration.policies.iter().filter_map(|policy| Schedule::of_policy(policy, host));
+        let mut known = Known::default();
+        let policies = configuration.policies.iter().filter_map(|policy| Schedule::of_known(policy, host, &mut known));
         let routines = [routine(Job::Prune, &configuration.prune), routine(Job::Check, &configuration.check)];
         policies.chain(routines.into_iter().flatten()).collect()
     }

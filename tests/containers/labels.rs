@@ -1,6 +1,6 @@
 //! What labels bring into a policy, what they cannot, and what is said of those without effect.
 
-use crate::cli::{Bkp, Ran, read_database, write_database};
+use crate::cli::{Bkp, Ran, eventually, read_database, write_database};
 use crate::support::docker::engine::docker;
 use crate::support::docker::{Container, Kind, image};
 use crate::support::supervisor::Supervisor;
@@ -137,4 +137,56 @@ fn without_an_engine_what_is_configured_is_backed_up_and_the_run_fails() {
     assert_eq!(host.points("app").len(), 1);
     run(&["status"]).expect_code(0).says(&["what labels bring is left out"]);
     run(&["backup", "app"]).expect_code(0);
+}
+
+/// A daemon that ends with the test.
+struct Daemon(std::process::Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_daemon_backs_up_what_is_labelled_when_its_slot_comes() {
+    if crate::support::docker::require(PART, Kind::Redis).is_none() {
+        return;
+    }
+    let (policy, files, app) = (unique("policy"), unique("files"), unique("app"));
+    let host = Bkp::with_repository();
+    let clock = host.path("clock");
+    let set_clock = |to: &str| {
+        let to: jiff::Timestamp = to.parse().unwrap();
+        std::fs::write(host.path("next"), to.duration_since(jiff::Timestamp::now()).as_secs_f64().to_string()).unwrap();
+        std::fs::rename(host.path("next"), &clock).unwrap();
+    };
+    write_database(&host.path("app.db"), &["one"]);
+    let sources = format!("sources: {{ {app}: {{ sqlite: {{ path: {} }} }} }}", host.path("app.db").display());
+    host.configure(
+        "timezone: UTC\n",
+        &format!("policy: {policy}\nschedule: \"0 10 * * *\"\nlabels: {{}}\n{sources}\n"),
+    );
+    set_clock("2026-11-30T09:59:00Z");
+    let log = std::fs::File::create(host.path("log")).unwrap();
+    let mut command = host.command(&["daemon"]);
+    let _daemon = Daemon(command.env("BKP_CLOCK", &clock).stderr(log).spawn().unwrap());
+    let said = |text: &str| std::fs::read_to_string(host.path("log")).unwrap().contains(text);
+    eventually("the daemon is ready", || said("ready: 1 scheduled"));
+
+    // It comes after the daemon began, and goes again.
+    let volume = Leftover(files.clone());
+    docker(&["volume", "create", "--label", &format!("bkp.policy={policy}"), &files]);
+    std::fs::write(mountpoint(&files).join("letter.txt"), "dear").unwrap();
+    set_clock("2026-11-30T10:00:00Z");
+    eventually("both are backed up", || host.points(&files).len() == 1 && host.points(&app).len() == 1);
+    drop(volume);
+    eventually("the slot has ended", || {
+        let journal = host.json(&["journal", "--policy", &policy]);
+        journal["records"].as_array().unwrap().iter().any(|record| record["as"] == "done")
+    });
+    set_clock("2026-12-01T10:00:00Z");
+    eventually("what is left is backed up", || host.points(&app).len() == 2);
+    assert_eq!(host.points(&files).len(), 1);
 }
