@@ -4,6 +4,7 @@ use crate::cli::eventually;
 use crate::images::{machine, require};
 use crate::support::docker::engine::docker;
 use crate::support::supervisor::Supervisor;
+use crate::support::wait_for_every;
 use crate::{block, finished, project, succeeded};
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -180,7 +181,7 @@ impl Machine {
     #[track_caller]
     fn backs_up_again(&self) {
         let before = self.points("documents");
-        eventually("one more backup by the daemon", || self.points("documents") > before);
+        wait_for_every(500, "one more backup by the daemon", 120, || (self.points("documents") > before).then_some(()));
     }
 }
 
