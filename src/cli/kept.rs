@@ -24,10 +24,14 @@ pub enum Kept {
 }
 
 impl Kept {
-    pub fn keep(env: &Environment, repository: &Repository, writer: &Writer) -> Self {
+    /// After a run of configured sources that made something.
+    pub fn after(wanted: bool, env: &Environment, repository: &Repository, writer: &Writer) -> Self {
+        if !wanted {
+            return Kept::Before;
+        }
         let keep = || {
             let (paths, configuration) = (&origin(env.paths()?)?, env.configuration()?);
-            let options = env.write_options(Layout::default())?;
+            let options = env.write_options(Layout::default(), None)?;
             let progress = env.progress();
             let places = &env.places(repository)?;
             let read_from = &env.paths()?.config;

@@ -57,6 +57,19 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(*factor).ok_or_else(wrong)
 }
 
+/// `20MiB/s`: bytes per second, enough for a part of an object now and then.
+pub fn bandwidth(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a rate, such as 20MiB/s or 500kB/s".to_string();
+    let rate = text.strip_suffix("/s").map(str::trim_end).ok_or_else(wrong)?;
+    match size(rate) {
+        Ok(bytes) if bytes >= SLOWEST => Ok(bytes),
+        Ok(_) => Err("expected a rate of 16KiB/s or more".into()),
+        Err(_) => Err(wrong()),
+    }
+}
+
+const SLOWEST: u64 = 16 << 10;
+
 /// The shortest text that [`size`] reads as this.
 pub fn size_text(bytes: u64) -> String {
     for (unit, factor) in

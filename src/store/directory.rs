@@ -6,7 +6,7 @@
 //! It does not remove directories that became empty, and cannot lock objects.
 
 use super::body::{Exact, clip};
-use super::{Entry, Head, Key, Retain, Store, StoreError, StoreResult, Upload};
+use super::{Entry, Head, Key, Purged, Retain, Store, StoreError, StoreResult, Upload};
 use crate::clock;
 use crate::durable::{self, TEMPORARY_PREFIX, TempFile};
 use bytes::Bytes;
@@ -266,6 +266,10 @@ impl Store for Directory {
             }
             Err(e) => Err(system(&e, &path)),
         }
+    }
+
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.delete(key).map(|()| Purged::Gone)
     }
 }
 
