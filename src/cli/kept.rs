@@ -8,6 +8,7 @@ use crate::error::{Failure, Result};
 use crate::job::backup::Done;
 use crate::job::configuration::Keeping;
 use crate::job::status::Proofs;
+use crate::policy::Paths;
 use crate::repo::Repository;
 use crate::repo::point::{Layout, Point};
 use crate::repo::writer::Writer;
@@ -37,11 +38,12 @@ impl Kept {
             return Kept::Before;
         }
         let keep = || {
-            let (paths, configuration) = (env.paths()?, env.configuration()?);
+            let (paths, configuration) = (&origin(env.paths()?)?, env.configuration()?);
             let options = env.write_options(Layout::default(), None)?;
             let progress = env.progress();
             let places = &env.places(repository)?;
-            let keeping = Keeping { repository, writer, places, options, paths, configuration };
+            let read_from = &env.paths()?.config;
+            let keeping = Keeping { repository, writer, places, options, paths, read_from, configuration };
             keeping.keep(env.context(&progress), clock::now())
         };
         // Whoever wants bkp to end wants that now.
@@ -71,5 +73,13 @@ impl Kept {
         let Kept::Done(done) = self else { return Ok(serde_json::Value::Null) };
         serde_json::to_value(view(&done.point, &Proofs::new(), env.zone()?, env.now))
             .map_err(|e| Failure::failed("cannot write JSON").because(e))
+    }
+}
+
+/// Runs of the daemon read a copy of the configuration; people want to know where it is.
+fn origin(paths: &Paths) -> Result<Paths> {
+    match paths.config.starts_with(&paths.state) {
+        true => Ok(Paths { config: Paths::of_this_process(None)?.config, ..paths.clone() }),
+        false => Ok(paths.clone()),
     }
 }

@@ -20,7 +20,7 @@ use crate::repo::writer::Writer;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The page about the host.
 pub const PAGE: &str = "HOST.txt";
@@ -33,7 +33,10 @@ pub struct Keeping<'a> {
     pub writer: &'a Writer,
     pub places: &'a Places,
     pub options: Options,
+    /// Where bkp has things on this host.
     pub paths: &'a Paths,
+    /// The main file that was read, which may be a copy.
+    pub read_from: &'a Path,
     pub configuration: &'a Configuration,
 }
 
@@ -87,7 +90,7 @@ impl Keeping<'_> {
         let mut files = vec![(PAGE.to_owned(), self.page().into_bytes())];
         for path in &self.configuration.files {
             let name = match path.file_name().and_then(|name| name.to_str()) {
-                _ if *path == self.paths.config => MAIN_FILE.to_owned(),
+                _ if path == self.read_from => MAIN_FILE.to_owned(),
                 Some(name) => format!("policies.d/{name}"),
                 None => continue,
             };

@@ -1,12 +1,12 @@
 //! The stacks of `deploy/compose` with bkp as their sidecar, brought up by Docker Compose as they stand: data is written, backed
 //! up by the sidecar, and restored.
 
-use crate::cli::{read_database, write_database};
+use crate::cli::{eventually, read_database, write_database};
 use crate::images::{DEBIAN, clients, proxy, require, slim};
 use crate::support::docker::{self, Kind};
 use crate::support::not_run;
 use crate::support::supervisor::Supervisor;
-use crate::{finished, project, succeeded};
+use crate::{block, finished, project, succeeded};
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -159,22 +159,52 @@ fn own(path: &Path, uid: u32) {
 
 #[test]
 fn a_sqlite_database_on_a_volume_without_any_socket() {
-    let Some(stack) = Stack::prepare("flask-sqlite", &format!("{WAITS}  app: {{ command: [sleep, infinity] }}\n"))
-    else {
-        return;
-    };
-    stack.up();
+    let Some(stack) = Stack::prepare("flask-sqlite", "  app: { command: [sleep, infinity] }\n") else { return };
+    // Often, so that the daemon has something to do.
+    let policy = stack.path("bkp/policies.d/flask.yaml");
+    let text = std::fs::read_to_string(&policy).unwrap().replace("*/30 * * * *", "*/2 * * * * *");
+    std::fs::write(&policy, text).unwrap();
+    let init = ["run", "--rm", "--no-TTY", "bkp", "init", "--recovery-key", "/var/lib/bkp/key.txt"];
+    succeeded(&mut stack.compose(&init));
     let database = stack.volume("data").join("app.db");
     write_database(&database, &["one", "two"]);
     own(&stack.volume("data"), 1000);
-    stack.init();
+    stack.up();
+    eventually("the daemon has made a backup", || stack.bkp(&["status"]).0 == 0);
     stack.bkp_ok(&["config", "check"]);
-    stack.bkp_ok(&["backup"]);
-    stack.bkp_ok(&["status"]);
-    write_database(&database, &["three"]);
-    own(&stack.volume("data"), 1000);
     stack.bkp_ok(&["restore", "tasks", "--to", "/volumes/data/back.db", "--identity", "/var/lib/bkp/key.txt"]);
     assert_eq!(read_database(&stack.volume("data").join("back.db")), ["one", "two"]);
+    succeeded(&mut stack.compose(&["stop", "--timeout", "60", "bkp"]));
+    let ended = ["inspect", "-f", "{{.State.ExitCode}}", &format!("{}-bkp-1", stack.name)];
+    assert_eq!(docker::engine::docker(&ended), "0", "it ends in order");
+}
+
+/// The ten lines of the README, beside a stack of somebody.
+#[test]
+fn a_sidecar_in_ten_lines() {
+    let Some(stack) = Stack::prepare("flask-sqlite", "  app: {}\n") else { return };
+    let sidecar = block("README.md", "yaml", "command: daemon");
+    assert_eq!(sidecar.lines().count(), 10);
+    let backups = format!("{}:", stack.path("backups").display());
+    std::fs::write(stack.path("bkp.yaml"), sidecar.replace("/mnt/backup:", &backups)).unwrap();
+    let own_stack = format!(
+        "services:\n  app:\n    image: {DEBIAN}\n    command: [sleep, infinity]\n    volumes: [\"data:/data\"]\nvolumes:\n  data:\n"
+    );
+    std::fs::write(stack.path("compose.yaml"), own_stack).unwrap();
+    std::fs::remove_file(stack.path("bkp/policies.d/flask.yaml")).unwrap();
+    let policy = "policy: data\nschedule: \"*/2 * * * * *\"\nsources: { data: { volume: { path: /volumes/data } } }\n";
+    std::fs::write(stack.path("bkp/policies.d/data.yaml"), policy).unwrap();
+    let commands = block("README.md", "sh", "bkp.yaml up -d");
+    let (first, last) = commands.rsplit_once('\n').unwrap();
+    let run = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-e", "-c", script]).current_dir(stack.path(".")).env("COMPOSE_PROJECT_NAME", &stack.name);
+        command.envs(stack.compose(&[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+        finished(&mut command)
+    };
+    let (code, _, stderr) = run(first);
+    assert_eq!(code, 0, "{stderr}");
+    eventually("the daemon has made a backup", || run(&last.replace("exec bkp", "exec -T bkp")).0 == 0);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::cli::eventually;
 use crate::images::{machine, require};
 use crate::support::docker::engine::docker;
 use crate::support::supervisor::Supervisor;
+use crate::support::wait_for_every;
 use crate::{block, finished, project, succeeded};
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -33,8 +34,8 @@ struct Machine {
 }
 
 impl Machine {
-    /// With the package installed.
-    fn boot() -> Machine {
+    /// With the package beside it.
+    fn bare() -> Machine {
         let name = format!("bkp-test-machine-{}", bkp::durable::random_hex(4));
         let removal = Supervisor::new("docker rm -fv \"$1\"", &[OsStr::new(&name)]);
         let mut command = Command::new("docker");
@@ -50,9 +51,14 @@ impl Machine {
         });
         // systemd does that itself, but not in a container; credentials come through such mounts.
         machine.shell("mount --make-rshared /");
-        let there = format!("{}:/root/bkp.deb", machine.name);
-        docker(&["cp", package().to_str().unwrap(), &there]);
-        machine.shell("dpkg --install /root/bkp.deb");
+        docker(&["cp", package().to_str().unwrap(), &format!("{}:/root/", machine.name)]);
+        machine
+    }
+
+    /// With the package installed.
+    fn boot() -> Machine {
+        let machine = Machine::bare();
+        machine.shell("dpkg --install /root/bkp_*.deb");
         machine
     }
 
@@ -164,4 +170,67 @@ fn what_root_does_leaves_the_daemon_its_directories_and_the_unit_restores_owners
     assert_eq!(machine.shell("find /var/lib/bkp ! -user bkp"), "", "what the unit made belongs to the daemon too");
     // Without the key it does not even begin.
     assert_ne!(machine.try_shell("systemctl start bkp-restore@documents").0, 0);
+}
+
+impl Machine {
+    fn points(&self, source: &str) -> usize {
+        let listed = self.shell(&format!("bkp points --all --json --source {source}"));
+        serde_json::from_str::<serde_json::Value>(&listed).unwrap()["points"].as_array().unwrap().len()
+    }
+
+    #[track_caller]
+    fn backs_up_again(&self) {
+        let before = self.points("documents");
+        wait_for_every(500, "one more backup by the daemon", 120, || (self.points("documents") > before).then_some(()));
+    }
+}
+
+#[test]
+fn the_service_takes_five_commands() {
+    let Some(()) = require(PART) else { return };
+    let machine = Machine::bare();
+    machine.shell("mkdir -m 755 /srv/documents && echo dear > /srv/documents/letter.txt");
+    // Somebody who types the two files.
+    let files = format!(
+        "#!/bin/sh\nprintf 'repository: {{ url: file:///var/lib/bkp/repository }}\\n' > \"$1\"\ncat > \"$2\" <<'END'\n{POLICY}END\n"
+    );
+    machine.write("/usr/local/bin/editor", &files);
+    machine.shell("chmod +x /usr/local/bin/editor");
+    let script = block("README.md", "sh", "systemctl enable --now bkp");
+    assert_eq!(script.lines().count(), 5);
+    let said = machine.shell(&format!("set -e; cd /root\n{script}"));
+    assert!(said.contains("active (running)"), "{said}");
+    machine.backs_up_again();
+    eventually("its configuration is kept", || machine.points("bkp-configuration") == 1);
+    assert_eq!(machine.shell("find /var/lib/bkp ! -user bkp"), "");
+
+    // What is wrong is refused aloud, and changes nothing.
+    machine.shell("systemctl reload bkp");
+    machine.shell("cp /etc/bkp/policies.d/shop.yaml /root/ && echo 'shedule: x' >> /etc/bkp/policies.d/shop.yaml");
+    assert_ne!(machine.try_shell("systemctl reload bkp").0, 0, "a wrong configuration is refused");
+    assert_eq!(machine.shell("systemctl is-active bkp"), "active");
+    machine.shell("cp /root/shop.yaml /etc/bkp/policies.d/ && systemctl reload bkp");
+    machine.backs_up_again();
+
+    // It may not become more than it is.
+    let main = "$(systemctl show --property MainPID --value bkp)";
+    assert_eq!(
+        machine.shell(&format!("awk '/^(CapEff|CapBnd|NoNewPrivs|Seccomp):/ {{ print $2 }}' /proc/{main}/status")),
+        "0000000000000000\n0000000000000000\n1\n2"
+    );
+    // Killed, it comes back; asked, it ends.
+    let before = machine.shell(&format!("echo {main}"));
+    machine.shell(&format!("kill -KILL {main}"));
+    eventually("it is started again", || {
+        machine.try_shell("systemctl is-active bkp").1 == "active" && machine.shell(&format!("echo {main}")) != before
+    });
+    machine.backs_up_again();
+    machine.shell("systemctl stop bkp && test \"$(systemctl show --property Result --value bkp)\" = success");
+
+    // The same without the daemon.
+    let before = machine.points("documents");
+    machine.shell("systemctl start bkp-backup@shop");
+    assert!(machine.points("documents") > before);
+    machine.shell("systemctl start bkp-backup@shop.timer && systemctl is-active bkp-backup@shop.timer");
+    machine.shell("bkp check && bkp journal verify");
 }
