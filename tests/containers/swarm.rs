@@ -105,7 +105,7 @@ fn a_redis_of_a_swarm_service_is_found_again_after_its_task_was_made_anew() {
     swarm.redis(password, &user);
     assert_eq!(swarm.redis(password, &["get", "session"]), "alive");
     bkp(&["backup", "carts"]).expect_code(0);
-    assert_eq!(bkp(&["points", "--json"]).document()["points"].as_array().unwrap().len(), 2);
+    assert_eq!(bkp(&["points", "--source", "carts", "--json"]).document()["points"].as_array().unwrap().len(), 2);
 
     // With the account that the task was told, whose file is nowhere but in it.
     host.configure("", "policy: taking\nlabels: { own_accounts: true }\n");
