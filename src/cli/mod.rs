@@ -6,22 +6,31 @@
 mod backup;
 mod check;
 mod config;
+mod copies;
+mod copy;
+mod daemon;
 mod discover;
 mod doctor;
+mod due;
 mod environment;
 mod export;
 mod format;
+mod globals;
 mod init;
 mod journal;
+mod kept;
 mod keys;
 mod ls;
+mod metrics;
 mod output;
 mod pin;
 mod plan;
 mod points;
 mod progress;
 mod prune;
+mod reload;
 mod restore;
+mod schedule;
 mod shell;
 mod show;
 mod signals;
@@ -31,7 +40,8 @@ mod status;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use clap::{CommandFactory, Parser};
-use environment::{Environment, Globals};
+use environment::Environment;
+use globals::Globals;
 use output::Output;
 use std::process::ExitCode;
 
@@ -85,6 +95,10 @@ enum Command {
     Export(export::Arguments),
     /// Read the repository again and prove what can be restored
     Check(check::Arguments),
+    /// Bring the copies of the repository up to date
+    Copy(copy::Arguments),
+    /// How many good copies there are
+    Copies(copies::Arguments),
     /// Delete what is older than the policies keep
     Prune(prune::Arguments),
     /// Keep a backup for as long as it is pinned
@@ -96,8 +110,16 @@ enum Command {
     Keys(keys::Command),
     /// What is protected, how well, and what is missing
     Status(status::Arguments),
+    /// Run what is scheduled, until it is told to stop
+    Daemon(daemon::Arguments),
+    /// Let the daemon read its configuration again
+    Reload(reload::Arguments),
+    /// What runs next, and when
+    Plan(schedule::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),
+    /// The metrics, also without a daemon
+    Metrics(metrics::Arguments),
     /// Show what is on this host, and what is not protected
     Discover(discover::Arguments),
     /// Look for what could keep backups from working
@@ -112,6 +134,17 @@ enum Command {
     /// What stands by while containers stand still, in case bkp is killed
     #[command(hide = true, name = crate::job::quiesce::GUARD)]
     LetContainersGoOn { record: std::path::PathBuf },
+    /// The sources of a policy now, those that labels bring included; for the daemon
+    #[command(hide = true, name = "list-sources")]
+    ListSources { policy: String },
+}
+
+impl Command {
+    /// Whether it could as well read from a copy.
+    fn reads_points(&self) -> bool {
+        use Command::{Export, Ls, Points, Restore, Show};
+        matches!(self, Points(_) | Show(_) | Ls(_) | Restore(_) | Export(_))
+    }
 }
 
 pub fn main() -> ExitCode {
@@ -122,9 +155,17 @@ pub fn main() -> ExitCode {
     };
     let globals = &program.globals;
     let output = Output::new(globals.json, globals.quiet, globals.no_color);
-    let ran = signals::watch().and_then(|cancel| {
+    // The daemon takes signals otherwise.
+    let is_daemon = matches!(program.command, Command::Daemon(_));
+    let cancel = if is_daemon { Ok(std::sync::Arc::default()) } else { signals::watch() };
+    let ran = cancel.and_then(|cancel| {
+        daemon::stand_back();
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
-        run(program.command, &env).map_err(|failure| or_signal(failure, &cancel))
+        let reads = program.command.reads_points();
+        run(program.command, &env).map_err(|failure| match cancel.check() {
+            Ok(()) if reads => copies::elsewhere(&env, failure),
+            _ => or_signal(failure, &cancel),
+        })
     });
     match ran {
         Ok(None) => ExitCode::SUCCESS,
@@ -154,17 +195,24 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Restore(arguments) => arguments.run(env),
         Command::Export(arguments) => arguments.run(env),
         Command::Check(arguments) => arguments.run(env),
+        Command::Copy(arguments) => arguments.run(env),
+        Command::Copies(arguments) => arguments.run(env),
         Command::Prune(arguments) => arguments.run(env),
         Command::Pin(arguments) => arguments.run(env),
         Command::Unpin(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
+        Command::Daemon(arguments) => arguments.run(env),
+        Command::Reload(arguments) => arguments.run(env),
+        Command::Plan(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
+        Command::Metrics(arguments) => arguments.run(env),
         Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),
         Command::Config(command) => command.run(env),
         Command::Completions(arguments) => arguments.run(env),
         Command::Man(arguments) => arguments.run(env),
+        Command::ListSources { policy } => daemon::list_sources(&policy, env),
         Command::LetContainersGoOn { record } => crate::job::quiesce::guard(&record).map(|()| None),
     }
 }

@@ -32,6 +32,8 @@ pub struct Check<'a> {
     /// Who signs the proofs; without one nothing is recorded in the store.
     pub writer: Option<&'a Writer>,
     pub places: &'a Places,
+    /// A copy may have fewer points than were made: that some are missing is no finding there.
+    pub is_copy: bool,
     pub level: Level,
     /// The part of the objects to read; 1.0 is all. Proofs need all.
     pub sample: f64,
@@ -87,7 +89,7 @@ impl Check<'_> {
     }
 
     fn seen(&self) -> Vec<Seen> {
-        self.writer.map_or_else(Vec::new, |writer| chain::remembered(&writer.series_memory()))
+        self.writer.filter(|_| !self.is_copy).map_or_else(Vec::new, |writer| chain::remembered(&writer.series_memory()))
     }
 
     fn broken(&self) -> impl Iterator<Item = (&str, &str, &str)> {
@@ -110,20 +112,28 @@ impl Check<'_> {
             series: &'s mut BTreeMap<(&'a str, &'a str), Series<'a>>,
             writer: &'a str,
             source: &'a str,
+            partial: bool,
         ) -> &'s mut Series<'a> {
-            let empty =
-                || Series { writer, source, points: Vec::new(), broken: BTreeSet::new(), forgotten: &[], seen: None };
+            let empty = || Series {
+                writer,
+                source,
+                points: Vec::new(),
+                broken: BTreeSet::new(),
+                forgotten: &[],
+                seen: None,
+                partial,
+            };
             series.entry((writer, source)).or_insert_with(empty)
         }
         for point in &self.catalog.points {
             let hash = self.catalog.hashes.get(&point.key()).copied().unwrap_or_default();
-            entry(&mut series, &point.writer, &point.source).points.push((point, hash));
+            entry(&mut series, &point.writer, &point.source, self.is_copy).points.push((point, hash));
         }
         for (writer, source, point) in self.broken() {
-            entry(&mut series, writer, source).broken.insert(point);
+            entry(&mut series, writer, source, self.is_copy).broken.insert(point);
         }
         for seen in &seen {
-            entry(&mut series, own.unwrap_or_default(), &seen.source).seen = Some(seen);
+            entry(&mut series, own.unwrap_or_default(), &seen.source, self.is_copy).seen = Some(seen);
         }
         for ((writer, source), series) in &mut series {
             let of_writer = forgotten.get(writer).and_then(|of| of.get(*source));

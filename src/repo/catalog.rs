@@ -6,9 +6,9 @@ use crate::repo::point::Point;
 use crate::repo::sign::{self, Trust, Trusted};
 use crate::repo::writer::WriterInfo;
 use crate::repo::{Repository, names};
-use crate::store::{self, Key, StoreError};
+use crate::store::{self, Entry, Key, StoreError};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Objects that are there but cannot be believed or opened, with the reason.
 pub type Broken = Vec<(Key, Failure)>;
@@ -48,6 +48,8 @@ pub struct Wanted<'a> {
     pub id: Option<&'a str>,
     /// With `newest_until`: also those after that instant.
     pub and_later: bool,
+    /// Only these objects.
+    pub among: Option<&'a BTreeSet<Key>>,
 }
 
 /// The writers there are, and what stands among them and is none: that must not hide the others.
@@ -92,7 +94,10 @@ pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Want
         }
         let listed = repository.store.list(&names::points(&info.writer, wanted.source))?;
         let mut series: BTreeMap<String, Vec<Key>> = BTreeMap::new();
-        for entry in listed.into_iter().filter(|e| wanted.id.is_none_or(|id| has_id(e.key.last(), id))) {
+        let meant = |e: &Entry| {
+            wanted.id.is_none_or(|id| has_id(e.key.last(), id)) && wanted.among.is_none_or(|keys| keys.contains(&e.key))
+        };
+        for entry in listed.into_iter().filter(meant) {
             let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
             catalog.stored.insert(entry.key.clone(), entry.modified);
             series.entry(source).or_default().push(entry.key);

@@ -51,6 +51,8 @@ pub struct Series<'a> {
     pub forgotten: &'a [(u64, u64)],
     /// Of the writer itself; absent elsewhere.
     pub seen: Option<&'a Seen>,
+    /// Not all points have to be here: that some are missing is no finding.
+    pub partial: bool,
 }
 
 impl Series<'_> {
@@ -78,7 +80,9 @@ impl Series<'_> {
                     found.push(self.problem(&previous.point, text));
                 }
                 Some(_) => {}
-                None if self.is_before_the_oldest(point) || self.broken.contains(previous.point.as_str()) => {}
+                None if self.partial
+                    || self.is_before_the_oldest(point)
+                    || self.broken.contains(previous.point.as_str()) => {}
                 None if self.follows_a_forgotten(point, &by_number) => {}
                 None if named.insert(point.sequence.saturating_sub(1)) => {
                     let text = format!("it is missing, and {} was made after it", point.point);
@@ -87,8 +91,10 @@ impl Series<'_> {
                 None => {}
             }
         }
-        found.extend(self.gaps(&by_number, &named));
-        found.extend(self.rollback(&by_number));
+        if !self.partial {
+            found.extend(self.gaps(&by_number, &named));
+            found.extend(self.rollback(&by_number));
+        }
         found
     }
 

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 pub const REPOSITORY: &str = "repository.json";
 pub const RECIPIENTS: &str = "keys/recipients.json";
 pub const WRITERS: &str = "writers/";
+/// The source that bkp keeps its own configuration as; no other may be called so.
+pub const CONFIGURATION: &str = "bkp-configuration";
 
 /// Names made here are valid by construction; sources were checked by [`check_source`].
 fn key(name: String) -> Key {
@@ -42,6 +44,11 @@ pub fn points(writer: &str, source: Option<&str>) -> String {
 
 pub fn point(writer: &str, source: &str, point: &str) -> Key {
     key(format!("w/{writer}/points/{source}/{point}"))
+}
+
+/// Prefix of everything that a writer keeps.
+pub fn of_writer(writer: &str) -> String {
+    format!("w/{writer}/")
 }
 
 pub fn packs(writer: &str) -> String {
@@ -100,11 +107,6 @@ pub fn proof(writer: &str, source: &str, point: &str, level: &str, at: Timestamp
     key(format!("w/{writer}/proofs/{source}/{point}.{level}.{}", utc(at)))
 }
 
-/// Everything of a writer.
-pub fn of_writer(writer: &str) -> String {
-    format!("w/{writer}/")
-}
-
 /// Records that points are pinned, or no longer: all of a writer's.
 pub fn pinned_points(writer: &str) -> String {
     format!("w/{writer}/pins/")
@@ -141,6 +143,15 @@ pub fn dead_list(writer: &str, sha256: &[u8; 32]) -> Key {
 
 pub fn collector_clock(writer: &str) -> Key {
     key(format!("{}{}", collector(writer, "clock"), crate::durable::random_hex(8)))
+}
+
+pub fn journals(writer: &str) -> String {
+    format!("w/{writer}/journal/")
+}
+
+/// A sealed segment of a journal, by the number of its first record.
+pub fn journal(writer: &str, journal: &str, first: u64) -> Key {
+    key(format!("w/{writer}/journal/{journal}-{first:016}"))
 }
 
 /// `YYYYMMDDTHHMMSSZ`.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 
+pub mod bandwidth;
 mod body;
 pub mod directory;
 pub mod memory;
@@ -18,6 +19,7 @@ pub mod probe;
 pub mod retry;
 pub mod s3;
 mod settings;
+pub mod tamper;
 
 pub use outage::Watch;
 pub use settings::{Addressing, Location, Settings, create, open, open_bare, open_watched};

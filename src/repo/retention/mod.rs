@@ -40,6 +40,23 @@ pub struct Rules {
     pub safety: Age,
 }
 
+impl Default for Rules {
+    /// No period, and what holds where a policy does not say otherwise.
+    fn default() -> Self {
+        Rules {
+            last: None,
+            hourly: None,
+            daily: None,
+            weekly: None,
+            monthly: None,
+            yearly: None,
+            within: None,
+            min: MINIMUM,
+            safety: safety_time(),
+        }
+    }
+}
+
 /// What holds where a policy does not say otherwise.
 pub const MINIMUM: u32 = 1;
 pub fn safety_time() -> Age {

@@ -13,6 +13,7 @@ mod resume;
 mod stream;
 mod tree;
 
+pub(super) use object::ObjectWriter;
 pub use tree::TreeWriter;
 
 use crate::durable;

@@ -33,6 +33,7 @@ mod download;
 mod errors;
 mod purge;
 mod upload;
+mod versions;
 
 /// A bucket. Clones share the connection.
 #[derive(Clone)]
@@ -328,11 +329,7 @@ impl Retention for S3 {
             }
         };
         let at = self.location(key);
-        let mode = match goal.mode {
-            LockMode::Compliance => ObjectLockRetentionMode::Compliance,
-            LockMode::Governance => ObjectLockRetentionMode::Governance,
-        };
-        let lock = ObjectLockRetention::builder().mode(mode).retain_until_date(until(&goal)).build();
+        let lock = ObjectLockRetention::builder().mode(lock_mode_of(&goal)).retain_until_date(until(&goal)).build();
         let request = self.connection.client.put_object_retention().bucket(at.bucket).key(at.key).retention(lock);
         let what = format!("locking {key} in {}", self.describe());
         let request = request.set_bypass_governance_retention(stricter);
@@ -347,6 +344,13 @@ fn base64(bytes: &[u8]) -> String {
 
 fn decode(text: &str) -> Option<[u8; 32]> {
     base64::engine::general_purpose::STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+fn lock_mode_of(retain: &Retain) -> ObjectLockRetentionMode {
+    match retain.mode {
+        LockMode::Governance => ObjectLockRetentionMode::Governance,
+        LockMode::Compliance => ObjectLockRetentionMode::Compliance,
+    }
 }
 
 fn lock_mode(retain: &Retain) -> ObjectLockMode {

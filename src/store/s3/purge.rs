@@ -32,8 +32,8 @@ impl S3 {
         Ok(outcome)
     }
 
-    /// Ids of all versions and delete markers of exactly this name.
-    fn versions(&self, key: &Key) -> StoreResult<Vec<String>> {
+    /// Ids of all versions and delete markers of exactly this name. A bucket without versions knows an object by `null`.
+    pub(in crate::store) fn versions(&self, key: &Key) -> StoreResult<Vec<String>> {
         let name = self.location(key).key;
         let mut found = Vec::new();
         let mut after: Option<(Option<String>, Option<String>)> = None;
