@@ -6,9 +6,15 @@ mod support;
 
 #[path = "prune/apart.rs"]
 mod apart;
+#[path = "prune/bucket.rs"]
+mod bucket;
 #[path = "prune/directory.rs"]
 mod directory;
 #[path = "prune/kills.rs"]
 mod kills;
+#[path = "prune/listings.rs"]
+mod listings;
 #[path = "prune/past.rs"]
 mod past;
+#[path = "prune/stores.rs"]
+mod stores;

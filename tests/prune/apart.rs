@@ -73,13 +73,12 @@ fn a_lifecycle_rule_that_ate_a_pack_stops_the_prune_and_the_points_are_named() {
     past.host.run(&["prune"]).ends(4).says(name).says(&format!("log/{newest}")).says("Nothing was deleted");
     let after = past.everything();
     assert_eq!(after, before);
+    // As far as is known here, it is the last one that can be relied upon.
+    past.host.run(&["prune", "--forget", newest]).ends(13).says("bkp check log --level readable");
     past.host.run(&["check"]).ends(4).says(name).says(&format!("affects log/{newest}"));
     // The way out: what cannot be restored any more is forgotten by name, and the rest goes on.
-    let broken: Vec<&str> = points.iter().map(String::as_str).collect();
-    past.host.run(&["prune", "--forget", broken[1]]).ends(13).says("bkp check log --level readable");
     let whole = past.back_up(CHUNKS, ago(0));
-    past.host.run(&["check"]).ends(4);
-    past.host.run(&["prune", "--forget", broken[0], "--forget", broken[1]]).ends(0).says("2 points forgotten");
+    past.host.run(&["prune", "--forget", newest]).ends(0).says("1 point forgotten");
     past.host.is_well();
     past.holds(&whole);
 }

@@ -57,6 +57,10 @@ impl Past {
 
     pub fn on(host: Host) -> Past {
         let repository = open(&host);
+        Past::of(host, repository)
+    }
+
+    pub fn of(host: Host, repository: Repository) -> Past {
         let writer = Writer::load(&host.path("state"), repository.id()).unwrap().unwrap();
         Past { host, repository, writer }
     }
@@ -73,8 +77,11 @@ impl Past {
 
     /// A backup that was made then.
     pub fn back_up(&self, kind: Kind, at: Timestamp) -> Point {
+        self.back_up_with(kind, at, self.options(kind))
+    }
+
+    pub fn back_up_with(&self, kind: Kind, at: Timestamp, options: Options) -> Point {
         let cancel = Cancel::default();
-        let options = self.options(kind);
         let mut session = Session::begin(&self.repository, &self.writer, kind.source, options, &cancel, at).unwrap();
         session.stream("dump", &mut &data(at)[..]).unwrap();
         session.commit(self.draft(kind, at)).unwrap()

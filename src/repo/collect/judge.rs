@@ -163,7 +163,7 @@ impl Looking<'_> {
         }
         // One past the last known number, so that the last one is looked for as well.
         for (source, number) in &self.seen {
-            series.entry(source).or_default().push(number + 1);
+            series.entry(source).or_default().extend([*number, number + 1]);
         }
         for (source, memory) in self.previous.iter().flat_map(|p| &p.mark.series) {
             let known = memory.points.values().copied();

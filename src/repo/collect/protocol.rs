@@ -42,6 +42,15 @@ pub struct SessionState {
     pub fenced: Option<Timestamp>,
 }
 
+/// Which sessions keep what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs<I> {
+    /// The points that these build on must stay.
+    pub open: Vec<I>,
+    /// What these have stored, according to their checkpoints, must stay.
+    pub checkpoints: Vec<I>,
+}
+
 /// An object as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -67,6 +76,24 @@ impl Protocol {
         let open = sessions.into_iter().filter(|session| self.is_open(session, now)).map(|session| session.started);
         let young = now.checked_sub(self.young).unwrap_or(Timestamp::MIN);
         open.chain([young]).min().unwrap_or(young)
+    }
+
+    /// What open sessions may need. A session may take up what any unended one of its series has stored, also one that was
+    /// fenced meanwhile.
+    pub fn needs<'a, I: Clone>(
+        &self,
+        sessions: impl IntoIterator<Item = (I, &'a SessionState, &'a str)>,
+        now: Timestamp,
+    ) -> Needs<I> {
+        let all: Vec<(I, &SessionState, &str)> = sessions.into_iter().collect();
+        let open: Vec<&(I, &SessionState, &str)> =
+            all.iter().filter(|(_, state, _)| self.is_open(state, now)).collect();
+        let of_series = |source: &str| open.iter().any(|(.., other)| *other == source);
+        let unended = all.iter().filter(|(_, state, source)| !state.ended && of_series(source));
+        Needs {
+            open: open.iter().map(|(id, ..)| id.clone()).collect(),
+            checkpoints: unended.map(|(id, ..)| id.clone()).collect(),
+        }
     }
 
     /// Nothing reaches it, and it is not young.

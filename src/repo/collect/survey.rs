@@ -19,7 +19,7 @@ use crate::repo::read::SpooledIndex;
 use crate::repo::write::SessionInfo;
 use crate::store::{self, Entry, Key};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 /// Objects and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -234,28 +234,19 @@ impl Looking<'_> {
 
     /// Open sessions need the points they build on, and what they and those before them have stored.
     fn reach_sessions(&mut self, accept_missing: bool) -> Result<()> {
-        let protocol = self.collector.protocol;
-        let open: Vec<String> =
-            self.sessions.iter().filter(|(_, s)| protocol.is_open(s, self.now)).map(|(id, _)| id.clone()).collect();
-        let mut sources = BTreeSet::new();
-        for session in &open {
-            let Some(info) = self.session(session)? else { continue };
-            for base in &info.bases {
-                self.reach_base(&info.source, base, session, accept_missing)?;
-            }
-            sources.insert(info.source);
-        }
-        if sources.is_empty() {
-            return Ok(());
-        }
-        // A session may take up what any unended one of its series has stored, also one that was fenced meanwhile.
         let unended: Vec<String> = self.sessions.iter().filter(|(_, s)| !s.ended).map(|(id, _)| id.clone()).collect();
+        let mut infos: BTreeMap<String, SessionInfo> = BTreeMap::new();
         for session in unended {
-            if self.session(&session)?.is_some_and(|info| sources.contains(&info.source)) {
-                self.reach_checkpoints(&session)?;
+            infos.extend(self.session(&session)?.map(|info| (session, info)));
+        }
+        let known = infos.iter().map(|(id, info)| (id.as_str(), &self.sessions[id], info.source.as_str()));
+        let needs = self.collector.protocol.needs(known, self.now);
+        for session in needs.open {
+            for base in &infos[session].bases {
+                self.reach_base(&infos[session].source, base, session, accept_missing)?;
             }
         }
-        Ok(())
+        needs.checkpoints.into_iter().try_for_each(|session| self.reach_checkpoints(session))
     }
 
     fn session(&mut self, session: &str) -> Result<Option<SessionInfo>> {
