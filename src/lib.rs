@@ -12,6 +12,7 @@
 //! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
 //! | 6 | [`schedule`] | when things are due |
 //! | 7 | [`watch`] | what it all comes to, for those who look from outside |
+//! | 8 | [`daemon`] | runs what is due, as processes of its own |
 //! | 9 | [`cli`] | words in, words out |
 //!
 //! A backup: `engine.dump(sink)` pushes streams and trees into `repo::write`, which compresses, seals and stores them;
@@ -21,6 +22,7 @@
 pub mod backoff;
 pub mod cli;
 pub mod clock;
+pub mod daemon;
 pub mod durable;
 pub mod engine;
 pub mod error;

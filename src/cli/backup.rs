@@ -37,8 +37,8 @@ pub struct Arguments {
     /// A source that is not configured: sqlite:FILE, volume:DIRECTORY, command:'PROGRAM …'; NAME= in front to name it
     #[arg(long, value_name = "[NAME=]KIND:LOCATION")]
     source: Vec<String>,
-    /// All sources of this stack, begun at the same moment
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["names", "source"])]
+    /// All sources of this stack, or those of them that are named, begun at the same moment
+    #[arg(long, value_name = "NAME", conflicts_with = "source")]
     stack: Option<String>,
     /// Read every file again, also where size and times say that nothing changed
     #[arg(long)]
@@ -122,7 +122,7 @@ impl Arguments {
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
         let live = env.live()?;
-        let sources = live.configuration.stack(stack)?;
+        let sources = self.of_stack(live.configuration.stack(stack)?, stack)?;
         live.remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
         let recorder = env.recorder()?;
         let member = |(policy, source): &(&Policy, &policy::Source)| {
@@ -170,6 +170,22 @@ impl Arguments {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
         ending(&done, failed, members.len(), !live.remarks.is_empty())
+    }
+
+    /// Those that were named, if any were.
+    fn of_stack<'a>(
+        &self,
+        all: Vec<(&'a Policy, &'a policy::Source)>,
+        stack: &str,
+    ) -> Result<Vec<(&'a Policy, &'a policy::Source)>> {
+        let is =
+            |(policy, source): &(&Policy, &policy::Source), name: &String| policy.name == *name || source.name == *name;
+        if let Some(unknown) = self.names.iter().find(|name| !all.iter().any(|one| is(one, name))) {
+            return Err(Failure::usage(format!("stack {stack} has no policy or source {unknown}")));
+        }
+        let named =
+            |one: &(&Policy, &policy::Source)| self.names.is_empty() || self.names.iter().any(|name| is(one, name));
+        Ok(all.into_iter().filter(named).collect())
     }
 
     /// What is to be backed up. Labels matter unless only sources were named that are configured.

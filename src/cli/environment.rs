@@ -11,7 +11,7 @@ use crate::event::{Cancel, Context};
 use crate::job::Places;
 use crate::job::discover::labels::{self, Remark, Taken};
 use crate::job::discover::look::Around;
-use crate::job::recorder::Recorder;
+use crate::job::recorder::{ForSlot, Recorder};
 use crate::journal::Journal;
 use crate::policy::{self, Configuration, Paths, Policy};
 use crate::repo::keys::{Keyring, Operator};
@@ -85,6 +85,8 @@ pub struct Environment {
     pub cancel: Arc<Cancel>,
     /// The instant the command began.
     pub now: Timestamp,
+    /// What the daemon started this process for.
+    pub slot: Option<ForSlot>,
     /// The bar that is drawn now.
     bar: SharedBar,
     paths: OnceCell<Paths>,
@@ -124,6 +126,25 @@ impl Globals {
     }
 }
 
+impl Globals {
+    /// The options that say where the repository is, for a process of the same kind. What is in the environment is there too.
+    pub fn for_children(&self) -> Vec<String> {
+        let path = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
+        let options = [
+            ("--repo", self.repo.clone()),
+            ("--endpoint", self.store.endpoint.clone()),
+            ("--region", self.store.region.clone()),
+            ("--access-key-file", self.store.access_key_file.as_ref().map(path)),
+            ("--secret-key-file", self.store.secret_key_file.as_ref().map(path)),
+            ("--ca-file", self.store.ca_file.as_ref().map(path)),
+            ("--patience", self.store.patience.clone()),
+        ];
+        let given = options.into_iter().filter_map(|(option, value)| Some([option.to_owned(), value?]));
+        let identities = self.identity.iter().map(|file| ["--identity".to_owned(), path(file)]);
+        given.chain(identities).flatten().collect()
+    }
+}
+
 impl Access {
     /// The keys for one point, also when `keys/` in the store is lost or was exchanged.
     pub fn keys_for(&self, point: &Point) -> Keyring {
@@ -139,6 +160,7 @@ impl Environment {
             output,
             cancel,
             now,
+            slot: ForSlot::of_this_process(),
             bar: SharedBar::default(),
             paths: OnceCell::new(),
             configuration: OnceCell::new(),
@@ -314,13 +336,17 @@ impl Environment {
     /// Notes the runs of this process in the journal.
     pub fn recorder(&self) -> Result<Recorder> {
         let (output, bar) = (self.output, self.bar.clone());
-        Ok(Recorder::new(self.journal()?, move |failure| {
+        let recorder = Recorder::new(self.journal()?, move |failure| {
             let bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
             match bar.as_ref() {
                 Some(bar) => bar.suspend(|| output.told(failure)),
                 None => output.told(failure),
             }
-        }))
+        });
+        Ok(match self.slot.clone() {
+            Some(slot) => recorder.of_slot(slot),
+            None => recorder,
+        })
     }
 
     /// The engine of a source of this host. A volume leaves out the repository and the directories of bkp itself.

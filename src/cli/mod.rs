@@ -6,6 +6,7 @@
 mod backup;
 mod check;
 mod config;
+mod daemon;
 mod discover;
 mod doctor;
 mod environment;
@@ -20,7 +21,9 @@ mod output;
 mod plan;
 mod points;
 mod progress;
+mod reload;
 mod restore;
+mod schedule;
 mod shell;
 mod show;
 mod signals;
@@ -89,6 +92,12 @@ enum Command {
     Keys(keys::Command),
     /// What is protected, how well, and what is missing
     Status(status::Arguments),
+    /// Run what is scheduled, until it is told to stop
+    Daemon(daemon::Arguments),
+    /// Let the daemon read its configuration again
+    Reload(reload::Arguments),
+    /// What runs next, and when
+    Plan(schedule::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),
     /// The metrics, also without a daemon
@@ -107,6 +116,9 @@ enum Command {
     /// What stands by while containers stand still, in case bkp is killed
     #[command(hide = true, name = crate::job::quiesce::GUARD)]
     LetContainersGoOn { record: std::path::PathBuf },
+    /// The sources of a policy now, those that labels bring included; for the daemon
+    #[command(hide = true, name = "list-sources")]
+    ListSources { policy: String },
 }
 
 pub fn main() -> ExitCode {
@@ -117,7 +129,11 @@ pub fn main() -> ExitCode {
     };
     let globals = &program.globals;
     let output = Output::new(globals.json, globals.quiet, globals.no_color);
-    let ran = signals::watch().and_then(|cancel| {
+    // The daemon takes signals otherwise.
+    let is_daemon = matches!(program.command, Command::Daemon(_));
+    let cancel = if is_daemon { Ok(std::sync::Arc::default()) } else { signals::watch() };
+    let ran = cancel.and_then(|cancel| {
+        daemon::stand_back();
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
         run(program.command, &env).map_err(|failure| or_signal(failure, &cancel))
     });
@@ -151,6 +167,9 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Check(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
+        Command::Daemon(arguments) => arguments.run(env),
+        Command::Reload(arguments) => arguments.run(env),
+        Command::Plan(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
         Command::Metrics(arguments) => arguments.run(env),
         Command::Discover(arguments) => arguments.run(env),
@@ -158,6 +177,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Config(command) => command.run(env),
         Command::Completions(arguments) => arguments.run(env),
         Command::Man(arguments) => arguments.run(env),
+        Command::ListSources { policy } => daemon::list_sources(&policy, env),
         Command::LetContainersGoOn { record } => crate::job::quiesce::guard(&record).map(|()| None),
     }
 }

@@ -7,16 +7,38 @@ use super::backup::Done;
 use crate::clock;
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
-use crate::journal::{Fact, Job, Journal, Reason, RunEnded, RunStarted};
-use jiff::Timestamp;
+use crate::journal::{Begun, Fact, Job, Journal, Reason, RunEnded, RunStarted, Running, SlotId};
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
+
+/// What a run is told of its slot by who starts it: in the environment variable of this name, as JSON.
+pub const SLOT_VARIABLE: &str = "BKP_SLOT";
+
+/// Which slot a process is for, and how far it stands back for other programs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForSlot {
+    #[serde(flatten)]
+    pub id: SlotId,
+    /// Number of the record that expects the slot.
+    pub seq: u64,
+    pub reason: Reason,
+    pub nice: u8,
+    /// On the disks, only when nobody else wants them.
+    pub idle: bool,
+}
+
+impl ForSlot {
+    pub fn of_this_process() -> Option<Self> {
+        serde_json::from_str(&std::env::var(SLOT_VARIABLE).ok()?).ok()
+    }
+}
 
 pub struct Recorder {
     journal: Journal,
     reason: Reason,
     /// Which expected run of the policy this is.
-    slot: Option<Timestamp>,
+    slot: Option<ForSlot>,
     silent: AtomicBool,
     tell: Box<dyn Fn(&Failure) + Send + Sync>,
 }
@@ -46,8 +68,9 @@ impl Recorder {
         Recorder { journal, reason: Reason::Manual, slot: None, silent: AtomicBool::new(false), tell: Box::new(tell) }
     }
 
-    pub fn of_slot(self, slot: Option<Timestamp>, reason: Reason) -> Self {
-        Recorder { slot, reason, ..self }
+    /// Runs are those of a slot, which no source is run twice for.
+    pub fn of_slot(self, slot: ForSlot) -> Self {
+        Recorder { reason: slot.reason, slot: Some(slot), ..self }
     }
 
     pub fn journal(&self) -> &Journal {
@@ -94,7 +117,7 @@ impl Recorder {
     ) -> Result<T> {
         let started = self.started(what, reason);
         self.told(self.journal.end_what_died(clock::now()));
-        let running = self.told(self.journal.begin(started, clock::now()));
+        let running = self.begin(started)?;
         let begun = Instant::now();
         let result = act();
         if let Some(running) = running {
@@ -108,13 +131,28 @@ impl Recorder {
         result
     }
 
+    /// The only failure is that somebody has run this for the slot before, or does it now.
+    fn begin(&self, started: RunStarted) -> Result<Option<Running>> {
+        let Some(slot) = self.slot.as_ref().filter(|_| started.slot.is_some()) else {
+            return Ok(self.told(self.journal.begin(started, clock::now())));
+        };
+        let who = started.source.clone().unwrap_or_else(|| "the repository".to_owned());
+        let who = format!("slot {} of {who}", slot.id.slot);
+        match self.told(self.journal.begin_for_slot(started, slot.seq, clock::now())) {
+            None => Ok(None),
+            Some(Begun::Running(running)) => Ok(Some(running)),
+            Some(Begun::Done(run)) => Err(Failure::new(Kind::Refused, format!("{who} was done by run {run}"))),
+            Some(Begun::GoesOn(run)) => Err(Failure::new(Kind::Locked, format!("{who} is being done by run {run}"))),
+        }
+    }
+
     fn started(&self, what: What<'_>, reason: Reason) -> RunStarted {
         RunStarted {
             run: durable::random_hex(8),
             job: what.job,
             source: what.source.map(str::to_owned),
             policy: what.policy.map(str::to_owned),
-            slot: self.slot.filter(|_| reason != Reason::Safety),
+            slot: self.slot.as_ref().filter(|_| reason != Reason::Safety).map(|slot| slot.id.slot),
             reason,
             pid: std::process::id(),
         }

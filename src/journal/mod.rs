@@ -22,7 +22,7 @@ pub use append::{Appended, Locked};
 pub use line::{Hash, Head};
 pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
-pub use run::Running;
+pub use run::{Begun, Running};
 pub use state::{Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, State};
 
 /// The journal of a state directory.
