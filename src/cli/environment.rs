@@ -20,7 +20,7 @@ use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
 use crate::secret::{SecretRef, Secrets};
-use crate::store::{self, Addressing, Location, Retain, Watch};
+use crate::store::{self, Addressing, Location, Retain, Store, Watch};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::cell::OnceCell;
@@ -169,6 +169,11 @@ impl Environment {
         }
     }
 
+    /// The same with a configuration that was read before.
+    pub fn of(globals: Globals, output: Output, cancel: Arc<Cancel>, configuration: &Configuration) -> Self {
+        Environment { configuration: configuration.clone().into(), ..Environment::new(globals, output, cancel) }
+    }
+
     pub fn paths(&self) -> Result<&Paths> {
         if let Some(paths) = self.paths.get() {
             return Ok(paths);
@@ -307,6 +312,13 @@ impl Environment {
             settings.budget = settings.budget.lasting(patience);
         }
         Ok(settings)
+    }
+
+    /// The store for somebody who has only so long.
+    pub fn store_within(&self, patience: Duration) -> Result<Arc<dyn Store>> {
+        let mut settings = self.store_settings()?;
+        settings.budget = settings.budget.lasting(patience);
+        store::open(&settings)
     }
 
     /// Opens the repository. What its endpoint was found to do when it was made is made use of.

@@ -12,6 +12,7 @@ mod doctor;
 mod environment;
 mod export;
 mod format;
+mod healthcheck;
 mod init;
 mod journal;
 mod keys;
@@ -100,6 +101,8 @@ enum Command {
     Plan(schedule::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),
+    /// Whether the daemon lives and is ready, and objectives are met
+    Healthcheck(healthcheck::Arguments),
     /// The metrics, also without a daemon
     Metrics(metrics::Arguments),
     /// Show what is on this host, and what is not protected
@@ -171,6 +174,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Reload(arguments) => arguments.run(env),
         Command::Plan(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
+        Command::Healthcheck(arguments) => arguments.run(env),
         Command::Metrics(arguments) => arguments.run(env),
         Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),

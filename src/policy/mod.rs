@@ -31,6 +31,7 @@ mod tree;
 mod values;
 mod variables;
 mod vaults;
+mod watching;
 mod when;
 
 pub use adhoc::adhoc;
@@ -41,6 +42,7 @@ pub use problem::{Origin, Problem, Problems, did_you_mean};
 pub use show::{Shown, schema, show};
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
 pub use values::{cron, duration, duration_text, name as check_name, size, size_text};
+pub use watching::{HttpSettings, LogForm};
 pub use when::When;
 
 /// Everything that was configured.
@@ -54,6 +56,8 @@ pub struct Configuration {
     pub daemon: DaemonSettings,
     pub prune: Option<Routine>,
     pub check: Option<Routine>,
+    pub http: HttpSettings,
+    pub log: Option<LogForm>,
     pub policies: Vec<Policy>,
     /// What is no error but should be known: a file anybody may change, a file that is passed over.
     pub warnings: Vec<String>,
@@ -160,6 +164,8 @@ impl Default for Configuration {
             daemon: DaemonSettings::default(),
             prune: None,
             check: None,
+            http: HttpSettings::default(),
+            log: None,
             policies: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
@@ -198,6 +204,7 @@ impl Configuration {
             let references = [&repository.access_key, &repository.secret_key, &repository.session_token];
             references.into_iter().flatten().map(|reference| (reference.clone(), "repository".to_owned()))
         });
+        let of_http = self.http.token.iter().map(|reference| (reference.clone(), "http".to_owned()));
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
         let of_sources = sources.flat_map(|source| {
             source.settings.secrets().into_iter().map(|reference| (reference.clone(), source.name.clone()))
@@ -207,7 +214,7 @@ impl Configuration {
             servers.flat_map(|settings| settings.secrets()).map(|reference| (reference.clone(), policy.name.clone()))
         });
         let mut all: Vec<(SecretRef, String)> = Vec::new();
-        for (reference, user) in of_repository.chain(of_sources).chain(of_labels) {
+        for (reference, user) in of_repository.chain(of_http).chain(of_sources).chain(of_labels) {
             match all.iter_mut().find(|(known, _)| *known == reference) {
                 Some((_, users)) => *users = format!("{users}, {user}"),
                 None => all.push((reference, user)),

@@ -91,10 +91,10 @@ impl Chronicle {
         let at = record.at;
         self.begun = self.begun.or(Some(at));
         match &record.fact {
-            Fact::ConfigLoaded { ok: true, digest, .. } => {
-                if self.configured.as_ref().is_none_or(|(known, _)| known != digest) {
-                    self.configured = Some((digest.clone(), at));
-                }
+            Fact::ConfigLoaded { ok: true, digest, .. }
+                if self.configured.as_ref().is_none_or(|(known, _)| known != digest) =>
+            {
+                self.configured = Some((digest.clone(), at));
             }
             Fact::SlotEnded { id, end, .. } if id.job == Job::Backup => {
                 let warned = self.warned.remove(&(id.policy.clone(), id.slot)).unwrap_or(false);

@@ -234,6 +234,17 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
     status
 }
 
+impl Status {
+    /// With what the daemon says of itself; a configuration that was refused is known already.
+    pub fn degraded(mut self, why: &[String]) -> Self {
+        let more = why.iter().filter(|_| self.config.ok).map(|why| Concern::Degraded { why: why.clone() });
+        let more: Vec<Stated> = more.map(Stated::from).collect();
+        self.ok &= more.is_empty();
+        self.concerns.splice(0..0, more);
+        self
+    }
+}
+
 impl From<Concern> for Stated {
     fn from(concern: Concern) -> Self {
         Stated { grave: concern.is_grave(), told: concern.told(Language::English), concern }
