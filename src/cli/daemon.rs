@@ -40,9 +40,9 @@ impl Arguments {
             observers: vec![Box::new(log.clone())],
         };
         let daemon = Daemon::new(options)?;
-        let server = bound.map(|bound| show(env, &daemon, bound, &log)).transpose()?;
         let (stop, reload) = (daemon.handle(), daemon.handle());
         signals::serve(move || stop.stop(), move || reload.reload())?;
+        let server = bound.map(|bound| show(env, &daemon, bound, &log)).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context(|| "cannot start the daemon".into())?;
         runtime.block_on(daemon.run())?;

@@ -97,7 +97,7 @@ impl Page<'_> {
                     ol class="next" {
                         @for stated in &self.status.concerns {
                             @let told = stated.concern.told(self.language);
-                            li { (told.what) br; code { (told.next) } }
+                            li { (told.what) br; span class="todo" { "→ " (told.next) } }
                         }
                     }
                 } @else if !self.status.sources.is_empty() {
@@ -157,7 +157,7 @@ impl Page<'_> {
                         Some(run) => {
                             (sign(&outcome_sign(run.outcome, say))) " " (self.when(run.at))
                             @if let Some(message) = run.message.as_ref().filter(|_| !run.outcome.is_good()) {
-                                br; span class="soft" { (message.lines().next().unwrap_or_default()) }
+                                br; span class="soft said" { (message.lines().next().unwrap_or_default()) }
                             }
                         }
                         None => (say.never),
@@ -174,7 +174,7 @@ impl Page<'_> {
                 }
                 td {
                     @match newest.filter(|newest| newest.point.is_some()) {
-                        Some(newest) => (self.size(newest.bytes)),
+                        Some(newest) => { span class="whole" { (self.size(newest.bytes)) } },
                         None => "–",
                     }
                 }
@@ -191,8 +191,10 @@ impl Page<'_> {
         };
         html! {
             @if let Some((shape, class)) = kept { span class={ "sign " (class) } aria-hidden="true" { (shape) } " " }
-            (attained.map_or_else(|| "–".to_owned(), span))
-            @if let Some(target) = source.rpo_seconds { " / " (span(target)) }
+            span class="whole" {
+                (attained.map_or_else(|| "–".to_owned(), span))
+                @if let Some(target) = source.rpo_seconds { " / " (span(target)) }
+            }
         }
     }
 
@@ -200,9 +202,9 @@ impl Page<'_> {
     fn when(&self, at: Timestamp) -> Markup {
         let seconds = self.status.at.duration_since(at).as_secs();
         html! {
-            time datetime=(at.to_string()) { (ago(seconds, self.language)) }
+            time class="whole" datetime=(at.to_string()) { (ago(seconds, self.language)) }
             br;
-            span class="soft" { (minute(at, &self.status.timezone)) }
+            span class="soft whole" { (minute(at, &self.status.timezone)) }
         }
     }
 
@@ -366,7 +368,7 @@ fn minute(at: Timestamp, zone: &TimeZone) -> String {
 }
 
 fn sign(sign: &Sign) -> Markup {
-    html! { span class=(sign.class) { span class="sign" aria-hidden="true" { (sign.shape) } (sign.word) } }
+    html! { span class={ "whole " (sign.class) } { span class="sign" aria-hidden="true" { (sign.shape) } (sign.word) } }
 }
 
 fn verdict_sign(verdict: Verdict, say: &Phrases) -> Sign {

@@ -16,6 +16,7 @@ const APP: &[(&str, &str)] = &[("source", "app"), ("policy", "app")];
 pub fn listening(world: &World, more: &str) -> (Running, SocketAddr) {
     let repository = format!("repository: {{ url: \"{}\" }}\n", world.host.url);
     world.host.configure(&format!("{repository}http: {{ listen: \"127.0.0.1:0\"{more} }}\n"));
+    let _ = fs::remove_file(world.host.path("state/http-address"));
     let mut daemon = world.daemon();
     daemon.until("the daemon listens", || address(world).is_some());
     let address = address(world).unwrap();
@@ -185,7 +186,10 @@ fn beyond_loopback_a_token_is_wanted_and_config_check_says_so() {
     }
     world.run(&["healthcheck"]).ends(0);
     world.stop(daemon);
-    fs::write(world.host.path("secret"), "short").unwrap();
+    fs::remove_file(&file).unwrap();
+    fs::write(world.host.path("home/token"), "abc").unwrap();
+    let file = world.host.text("home/token");
+    world.host.configure(&format!("{repository}http: {{ listen: \"0.0.0.0:0\", token_file: \"{file}\" }}\n"));
     world.run(&["daemon"]).fails(2, "too short", "openssl rand");
 }
 
