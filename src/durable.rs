@@ -193,6 +193,20 @@ impl Lock {
             .context(|| format!("cannot write {}", path.display()))?;
         Ok(Lock { _file: file })
     }
+
+    /// Takes the lock as soon as nobody has it: for what is held only for moments.
+    pub fn wait(path: &Path) -> Result<Self> {
+        let what = || format!("cannot lock {}", path.display());
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).context(what)?;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Failure::from_io(e.into(), what)),
+                Ok(()) => return Ok(Lock { _file: file }),
+            }
+        }
+    }
 }
 
 /// Places where `tests/crash.rs` kills the program. After each, a normal run must succeed and `bkp check` be clean.

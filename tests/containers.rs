@@ -7,6 +7,8 @@ mod cli;
 mod in_place;
 #[path = "containers/labels.rs"]
 mod labels;
+#[path = "containers/standing_still.rs"]
+mod standing_still;
 mod support;
 #[path = "containers/swarm.rs"]
 mod swarm;
@@ -217,6 +219,27 @@ fn a_new_volume_has_the_labels_of_the_old_one() {
     host.run_with_key(&["restore", "documents", "--to", &format!("volume:{new}")])
         .expect_code(2)
         .says(&["there is a volume"]);
+}
+
+#[test]
+fn a_restore_into_a_new_volume_that_was_killed_is_done_by_the_same_command() {
+    let Some(()) = support::docker::require(PART, support::docker::Kind::Redis) else { return };
+    let name = unique("letters");
+    let _old = Volume::new(&name);
+    std::fs::write(mountpoint(&name).join("letter.txt"), "dear").unwrap();
+    let host = host_with(&format!("  letters: {{ volume: {{ name: {name} }} }}\n"));
+    host.ok(&["backup"]);
+    let new = format!("{name}-new");
+    let _new = Leftover(new.clone());
+    let target = format!("volume:{new}");
+    let command = ["restore", "letters", "--to", &target, "--identity", "key.txt"];
+    for point in ["restore:target-begun", "restore:data-written", "restore:before-live"] {
+        let status = host.command(&command).env("BKP_CRASH_AT", point).status().unwrap();
+        assert!(!status.success(), "{point} was not reached");
+    }
+    host.ok(&command);
+    assert_eq!(std::fs::read_to_string(mountpoint(&new).join("letter.txt")).unwrap(), "dear");
+    host.run(&command).expect_code(2).says(&["there is a volume"]);
 }
 
 #[test]

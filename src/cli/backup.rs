@@ -256,7 +256,7 @@ impl Chosen {
 fn open(env: &Environment) -> Result<(Repository, Writer)> {
     let repository = env.repository()?;
     let writer = env.writer(&repository)?;
-    tell_what_goes_on(env, &env.places(&repository)?)?;
+    tell_what_goes_on(env, &env.places(&repository)?);
     Ok((repository, writer))
 }
 
@@ -284,11 +284,22 @@ impl Place<'_> {
     }
 }
 
-pub fn tell_what_goes_on(env: &Environment, places: &Places) -> Result<()> {
-    for container in places.let_go_on()? {
-        env.output.warn(&format!("container {container} stood still since a run that was killed; it goes on now"));
+/// Containers that a killed run left standing still go on before anything else happens.
+pub fn tell_what_goes_on(env: &Environment, places: &Places) {
+    match places.let_go_on() {
+        Ok(recovered) => {
+            for container in recovered.went_on {
+                env.output
+                    .warn(&format!("container {container} stood still since a run that was killed; it goes on now"));
+            }
+            recovered.warnings.iter().for_each(|warning| env.output.warn(warning));
+        }
+        // What matters now is the run that was asked for.
+        Err(failure) => env.output.warn(&format!(
+            "whether containers stand still since a run that was killed is not known: {}",
+            failure.full()
+        )),
     }
-    Ok(())
 }
 
 fn named(source: &str, failure: &Failure) -> Failure {

@@ -100,7 +100,7 @@ impl Arguments {
         let access = env.reading(&repository)?;
         let opened = Opened { env, repository: &repository, access: &access };
         // What a killed restore stopped belongs to the plan again.
-        tell_what_goes_on(env, &env.places(&repository)?)?;
+        tell_what_goes_on(env, &env.places(&repository)?);
         if let Some(stack) = &self.stack {
             return super::stack::restore(&self, &opened, stack);
         }
@@ -145,7 +145,13 @@ impl Arguments {
         let settings = self.settings(env, adhoc, &point, repository, access)?;
         let engine = env.engine(&settings)?;
         let target = self.target(&settings, &*engine, &point)?;
-        let plan = restore::plan(&point, &request, target, env.now);
+        let (stopped, unseen) = match target {
+            Destination::InPlace(_) => restore::to_be_stopped(&*engine)?,
+            _ => Default::default(),
+        };
+        // The act tells it as well, when there is one.
+        unseen.filter(|_| self.dry_run).iter().for_each(|text| env.output.warn(text));
+        let plan = restore::plan(&point, &request, target, stopped, env.now);
         Ok(Prepared { point, plan, settings, engine })
     }
 

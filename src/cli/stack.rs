@@ -8,8 +8,7 @@ use super::restore::{Arguments, Opened, Prepared, refuse_what_exists};
 use crate::engine::Confirmed;
 use crate::error::{Failure, Kind, Result};
 use crate::exec::Place;
-use crate::exec::docker::{self, Docker, Quiet, State, WritingContainer};
-use crate::job::quiesce::Held;
+use crate::exec::docker::{Docker, Quiet, State, WritingContainer};
 use crate::job::stack::{self, Advance, StackPlan};
 use std::time::Instant;
 
@@ -40,12 +39,14 @@ pub fn restore(arguments: &Arguments, opened: &Opened<'_>, stack: &str) -> Ran {
         env.output.note(&describe(opened, &plan));
     }
     let started = Instant::now();
-    let held = if programs.is_empty() { None } else { Some(places.hold(Quiet::Stop, programs)?) };
+    let held = if programs.is_empty() { None } else { Some(places.hold(Quiet::Stop, &programs)?) };
     let mut warned = false;
     for one in &prepared {
         warned |= run(arguments, opened, one, &mut advance).map_err(|failure| interrupted(failure, &plan, one))?;
     }
-    held.map(Held::release).transpose()?;
+    let unreleased = held.map(|held| held.release().warnings).unwrap_or_default();
+    unreleased.iter().for_each(|warning| env.output.warn(warning));
+    warned |= !unreleased.is_empty();
     advance.close();
     let seconds = started.elapsed().as_secs_f64();
     let document = serde_json::json!({ "plan": plan, "seconds": seconds });
@@ -62,7 +63,7 @@ pub fn restore(arguments: &Arguments, opened: &Opened<'_>, stack: &str) -> Ran {
 
 /// Running containers of the Compose project, except the servers that are restored through themselves.
 fn programs(stack: &str, prepared: &[Prepared]) -> Result<Vec<WritingContainer>> {
-    let Ok(docker) = Docker::connect() else { return Ok(Vec::new()) };
+    let Some(docker) = Docker::if_there()? else { return Ok(Vec::new()) };
     let selector = |one: &Prepared| match &one.settings.server()?.place {
         Place::Container(selector) => Some(selector.clone()),
         Place::Host => None,
@@ -71,13 +72,11 @@ fn programs(stack: &str, prepared: &[Prepared]) -> Result<Vec<WritingContainer>>
     for selector in prepared.iter().filter_map(selector) {
         servers.push(docker.find(&selector)?.id);
     }
-    let of_project = |c: &docker::Description| c.labels.get("com.docker.compose.project").is_some_and(|p| p == stack);
-    let all = docker.containers()?.into_iter();
-    let running = all.filter(|c| c.state == State::Running && of_project(c) && !servers.contains(&c.id));
-    Ok(stack::dependents_first(running.collect())
-        .into_iter()
-        .map(|c| WritingContainer { id: c.id, name: c.name })
-        .collect())
+    let mut running = docker.programs_of(stack, &servers)?;
+    running.retain(|c| matches!(c.state, State::Running | State::Restarting));
+    let programs: Vec<WritingContainer> = stack::dependents_first(running).into_iter().map(Into::into).collect();
+    programs.iter().try_for_each(|container| container.may_be(Quiet::Stop))?;
+    Ok(programs)
 }
 
 fn prepare(arguments: &Arguments, opened: &Opened<'_>, stack: &str) -> Result<Vec<Prepared>> {

@@ -45,9 +45,15 @@ pub trait Engine: Send + Sync {
         Ok(None)
     }
 
-    /// Running containers that may change this source behind the engine's back. Empty where no container engine can be asked.
+    /// Containers that may change this source behind the engine's back, stopped ones too. Empty on a host without a container
+    /// engine; a failure where there is one that cannot be asked.
     fn writers(&self) -> Result<Vec<WritingContainer>> {
         Ok(Vec::new())
+    }
+
+    /// Refuses when a dump would be worth nothing, because somebody works on the source and was not made to stand still.
+    fn must_be_at_rest(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Whether, and how, [`Engine::writers`] are to stand still during a dump.
@@ -55,8 +61,8 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// What this engine has to do without, such as a Vault that could be asked for the password: it goes on with what is in
-    /// memory, and the run ends with exit code 3.
+    /// What this engine has to do without, such as a Vault that could be asked for the password (it goes on with what is in
+    /// memory), or a container whose own health check fails; the run ends with exit code 3.
     fn degraded(&self) -> Vec<String> {
         Vec::new()
     }

@@ -59,9 +59,20 @@ impl Server {
         }
     }
 
-    /// Secrets that are used as they were some time ago, for people.
+    /// Secrets that are used as they were some time ago, and a container that says itself that it is not well. For people.
     pub fn degraded(&self) -> Vec<String> {
-        self.secrets.degraded_of(&self.password)
+        self.secrets.degraded_of(&self.password).into_iter().chain(self.unhealthy()).collect()
+    }
+
+    /// The container, when its own health check fails.
+    pub fn unhealthy(&self) -> Option<String> {
+        let Place::Container(selector) = &self.place else { return None };
+        // One that does not run has been told already.
+        let container = Docker::connect().ok()?.find(selector).ok()?;
+        let name = container.name;
+        (container.health.as_deref() == Some("unhealthy")).then(|| {
+            format!("container {name} is unhealthy: its own health check fails. See why: docker inspect --format '{{{{json .State.Health}}}}' {name}")
+        })
     }
 
     /// Address of the server for a client inside this process.

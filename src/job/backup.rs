@@ -66,7 +66,8 @@ impl Backup<'_> {
         let source = || self.source.to_owned();
         let started = std::time::Instant::now();
         context.events.emit(&Event::RunStarted { run: "backup", source: source(), at: now });
-        let done = self.attempts(context, now);
+        // What is not as it should be around the source may be the reason.
+        let done = self.attempts(context, now).inspect_err(|_| self.warn(context, &self.engine.degraded()));
         let outcome = match &done {
             Ok(done) if done.warnings.is_empty() => Outcome::Done,
             Ok(_) => Outcome::DoneWithWarnings,
@@ -82,8 +83,7 @@ impl Backup<'_> {
         for _ in 1..ATTEMPTS {
             match self.attempt(context, now) {
                 Err(failure) if failure.is_passing() => {
-                    let text = format!("{}; the dump begins again", failure.full());
-                    context.events.emit(&Event::Warning { source: self.source.to_owned(), text });
+                    self.warn(context, &[format!("{}; the dump begins again", failure.full())]);
                 }
                 other => return other,
             }
@@ -129,9 +129,7 @@ impl Backup<'_> {
         if let Err(failure) = self.keep_memory(&run.next_memory, &point, previous.as_ref()) {
             notes.push(format!("the next run will read everything again: {}", failure.full()));
         }
-        for text in &warnings {
-            context.events.emit(&Event::Warning { source: self.source.to_owned(), text: text.clone() });
-        }
+        self.warn(context, &warnings);
         context.events.emit(&Event::Committed {
             source: self.source.to_owned(),
             point: point.point.clone(),
@@ -145,16 +143,38 @@ impl Backup<'_> {
     fn dump(&self, sink: &mut SessionSink<'_, '_>, run: &DumpRun<'_>) -> Result<Dumped> {
         let Some(how) = self.engine.quiesce() else { return self.engine.dump(sink, run) };
         let writers = self.engine.writers()?;
-        if writers.is_empty() {
-            return self.engine.dump(sink, run);
+        writers.iter().filter(|container| container.is_alive()).try_for_each(|container| container.may_be(how))?;
+        let held = self.places.hold(how, &writers)?;
+        let names = held.names();
+        if names.is_empty() {
+            self.engine.must_be_at_rest()?;
         }
-        let names: Vec<String> = writers.iter().map(|container| container.name.clone()).collect();
-        let held = self.places.hold(how, writers)?;
         let dumped = self.engine.dump(sink, run);
-        let stood = held.release()?.as_secs_f64();
-        let mut dumped = dumped?;
-        dumped.notes.push(format!("{} for {stood:.1} s: {}", how.done(), names.join(", ")));
+        let released = held.release();
+        let mut dumped = dumped.inspect_err(|_| self.warn(run.context, &released.warnings))?;
+        match (names.is_empty(), writers.is_empty()) {
+            (false, _) => {
+                let stood = released.stood.as_secs_f64();
+                dumped.notes.push(format!("{} for {stood:.1} s: {}", how.done(), names.join(", ")));
+            }
+            (true, false) => {
+                let names: Vec<&str> = writers.iter().map(|container| container.name.as_str()).collect();
+                dumped.notes.push(format!("nobody had to be {}: {} did not run", how.done(), names.join(", ")));
+            }
+            (true, true) => dumped.warnings.push(format!(
+                "nobody was {}: no container has {} mounted for writing, so whatever writes there went on",
+                how.done(),
+                self.engine.location()
+            )),
+        }
+        dumped.warnings.extend(released.warnings);
         Ok(dumped)
+    }
+
+    fn warn(&self, context: Context<'_>, texts: &[String]) {
+        for text in texts {
+            context.events.emit(&Event::Warning { source: self.source.to_owned(), text: text.clone() });
+        }
     }
 
     fn phase(&self, context: Context<'_>, phase: &'static str) {

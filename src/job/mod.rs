@@ -45,8 +45,17 @@ impl Places {
         Lock::take(&directory.join(format!("{source}.lock")), &format!("source {source}"))
     }
 
-    /// Lets go on what a killed run left standing still; see [`quiesce`]. Gives the names of the containers.
-    pub fn let_go_on(&self) -> Result<Vec<String>> {
+    /// Takes the lock of a place that a restore makes: one run at a time of this host takes what it finds there for its own.
+    fn lock_target(&self, target: &restore::Destination) -> Result<Lock> {
+        let directory = self.state.join("locks").join("targets");
+        private(&directory)?;
+        let canonical = serde_json::to_vec(target).expect("a destination is plain data");
+        let name = hex::encode(&names::sha256(&canonical)[..16]);
+        Lock::take(&directory.join(format!("{name}.lock")), "the target of this restore")
+    }
+
+    /// Lets go on what a killed run left standing still; see [`quiesce`].
+    pub fn let_go_on(&self) -> Result<quiesce::Recovered> {
         quiesce::recover(&self.state)
     }
 
@@ -59,7 +68,7 @@ impl Places {
     }
 
     /// Makes containers stand still; see [`quiesce`].
-    pub fn hold(&self, how: Quiet, containers: Vec<WritingContainer>) -> Result<quiesce::Held> {
+    pub fn hold(&self, how: Quiet, containers: &[WritingContainer]) -> Result<quiesce::Held> {
         quiesce::hold(&self.state, how, containers)
     }
 

@@ -70,7 +70,8 @@ impl Engine for Redis {
     fn degraded(&self) -> Vec<String> {
         let server = &self.settings.server;
         let of_sentinel = self.settings.sentinel.as_ref().and_then(|sentinel| sentinel.password.as_ref());
-        server.secrets.degraded_of(server.password.iter().chain(of_sentinel))
+        let secrets = server.secrets.degraded_of(server.password.iter().chain(of_sentinel));
+        secrets.into_iter().chain(server.unhealthy()).collect()
     }
 
     fn location(&self) -> String {

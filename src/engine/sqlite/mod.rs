@@ -50,10 +50,7 @@ impl Settings {
     /// Where the database is, for a volume as Docker says.
     pub fn located(&self) -> Result<PathBuf> {
         let Some(OnVolume { name, path }) = &self.volume else { return Ok(self.path.clone()) };
-        match docker::find_volume(name)? {
-            Some(volume) => Ok(volume.place()?.join(path)),
-            None => Ok(self.path.clone()),
-        }
+        Ok(docker::find_volume(name)?.place()?.join(path))
     }
 }
 
@@ -84,8 +81,9 @@ impl Engine for Sqlite {
     }
 
     fn writers(&self) -> Result<Vec<WritingContainer>> {
-        let Ok(docker) = Docker::connect() else { return Ok(Vec::new()) };
-        self.settings.located()?.parent().map_or_else(|| Ok(Vec::new()), |directory| docker.writers_of(directory))
+        let (Some(docker), path) = (Docker::if_there()?, self.settings.located()?) else { return Ok(Vec::new()) };
+        let volume = self.settings.volume.as_ref().map(|on| on.name.as_str());
+        path.parent().map_or_else(|| Ok(Vec::new()), |directory| docker.writers_of(directory, volume))
     }
 
     fn preflight(&self) -> Result<()> {

@@ -77,7 +77,7 @@ impl Settings {
 
     /// The same at the place where Docker has the volume.
     pub fn located(&self) -> Result<Self> {
-        let found = self.name.as_deref().map(docker::find_volume).transpose()?.flatten();
+        let found = self.name.as_deref().map(docker::find_volume).transpose()?;
         let path = found.map(|volume| volume.place()).transpose()?.unwrap_or_else(|| self.path.clone());
         Ok(Settings { path, ..self.clone() })
     }
@@ -143,10 +143,18 @@ impl Engine for Volume {
     }
 
     fn writers(&self) -> Result<Vec<WritingContainer>> {
-        match Docker::connect() {
-            Ok(docker) => docker.writers_of(&self.settings.located()?.path),
-            Err(_) => Ok(Vec::new()),
-        }
+        // Somebody is to stand still: then there must be an engine.
+        let docker = if self.settings.quiesce.is_some() { Some(Docker::connect()?) } else { Docker::if_there()? };
+        let Some(docker) = docker else { return Ok(Vec::new()) };
+        docker.writers_of(&self.settings.located()?.path, self.settings.name.as_deref())
+    }
+
+    fn must_be_at_rest(&self) -> Result<()> {
+        let path = self.settings.located()?.path;
+        let Some(server) = live_database::at_work(&path) else { return Ok(()) };
+        let text = format!("{} is the data of {server}, which works on it", path.display());
+        Err(Failure::new(Kind::Refused, format!("{text}: a copy of its files would be worth nothing"))
+            .hint("Back it up as a server (bkp discover shows how), or say `quiesce: stop` or `quiesce: pause`, which needs a container of this Docker that has it mounted"))
     }
 
     fn quiesce(&self) -> Option<Quiet> {
@@ -162,10 +170,8 @@ impl Engine for Volume {
             return Err(Failure::usage(format!("{} is the repository, or a directory of bkp itself", self.location()))
                 .hint("Back up what is to be protected; copy the repository with the tools of its store"));
         }
-        if let Some(server) = live_database::at_work(&settings.path).filter(|_| settings.quiesce.is_none()) {
-            let text = format!("{} is the data of {server}, which works on it", self.location());
-            return Err(Failure::new(Kind::Refused, format!("{text}: a copy of its files would be worth nothing"))
-                .hint("Back it up as a server (bkp discover shows how), or say `quiesce: stop` or `quiesce: pause`"));
+        if settings.quiesce.is_none() {
+            self.must_be_at_rest()?;
         }
         walk::Names::of(&root).context(|| format!("cannot list the volume {}", self.location()))?;
         // Attributes of links and devices are reached through it.
@@ -177,7 +183,7 @@ impl Engine for Volume {
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
         let settings = self.settings.located()?;
-        let make = self.settings.name.as_deref().map(docker::find_volume).transpose()?.flatten();
+        let make = self.settings.name.as_deref().map(docker::find_volume).transpose()?;
         let make = make.map(named::Make::from);
         let root = settings.open()?;
         let (now, stamped) = (clock::now(), clock::of_files());

@@ -36,12 +36,28 @@ pub fn into_new(settings: &Settings, origin: &dyn Origin, name: &str, run: &Load
         return Err(Failure::usage(format!("volume {name} would be of driver {driver} with options, on a place of its own"))
             .hint(format!("Make it yourself with `docker volume create`, then restore with --to DIRECTORY and copy; the options were: {options:?}")));
     }
+    remove_unfinished(&docker, name)?;
     let volume = docker.create_volume(name, &driver, &labels, &options)?;
     let outcome = fill(settings, origin, volume.mountpoint, run);
     if outcome.is_err() {
         let _ = docker.remove_volume(name);
     }
     outcome
+}
+
+/// A restore that was killed leaves a volume whose directory is missing from beneath it: nothing of it was ever of use. The
+/// engine itself leaves none like that, and keeps one that a container has.
+fn remove_unfinished(docker: &Docker, name: &str) -> Result<()> {
+    let volumes = docker.volumes()?;
+    let is_unfinished = |volume: &docker::Volume| {
+        let place = &volume.mountpoint;
+        // Where there is nothing above it either, the engine's files are on another machine.
+        place.parent().is_some_and(|above| above.is_dir()) && matches!(place.try_exists(), Ok(false))
+    };
+    match volumes.iter().find(|volume| volume.name == name && volume.driver == "local") {
+        Some(volume) if volume.options.is_empty() && is_unfinished(volume) => docker.remove_volume(name),
+        _ => Ok(()),
+    }
 }
 
 /// The engine made an empty directory; the tree takes its place, so that a crash leaves no half of it.

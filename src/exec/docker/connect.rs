@@ -78,6 +78,14 @@ fn from_environment() -> Result<Endpoint> {
     }
 }
 
+/// Whether a container engine is named, or has a socket here. Whether it answers is another matter.
+pub fn is_there() -> bool {
+    match from_environment() {
+        Ok(Endpoint::Socket(path)) => path.exists() || std::env::var_os("DOCKER_HOST").is_some_and(|h| !h.is_empty()),
+        Ok(_) | Err(_) => true,
+    }
+}
+
 /// Connects, and makes sure that somebody answers.
 pub fn open() -> Result<(bollard::Docker, Endpoint)> {
     let endpoint = from_environment()?;

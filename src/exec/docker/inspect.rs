@@ -36,6 +36,10 @@ pub struct Description {
     pub command: Vec<String>,
     /// As whom, when it is not root.
     pub user: Option<String>,
+    /// The engine removes it when it stops (`--rm`).
+    pub removed_at_end: bool,
+    /// Where the engine keeps what the container writes outside of its mounts, as far as it tells.
+    pub upper: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +121,8 @@ impl Docker {
         let image_id = details.image.unwrap_or_default();
         let health = state.health.and_then(|health| health.status).map(|status| status.to_string());
         let networks = details.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        let host_config = details.host_config.unwrap_or_default();
+        let layers = details.graph_driver.map(|driver| driver.data).unwrap_or_default();
         let ports = summary.ports.unwrap_or_default().into_iter().map(|port| Port {
             container: port.private_port,
             published: port.public_port.map(|public| (port.ip.unwrap_or_default(), public)),
@@ -134,15 +140,17 @@ impl Docker {
             ports: ports.collect(),
             mounts: details.mounts.unwrap_or_default().into_iter().map(Mount::from).collect(),
             networks: networks.into_iter().map(|(name, end)| (name, end.ip_address.unwrap_or_default())).collect(),
-            network_mode: details.host_config.and_then(|config| config.network_mode).unwrap_or_default(),
+            network_mode: host_config.network_mode.unwrap_or_default(),
             environment: environment(config.env.unwrap_or_default()),
             command: [config.entrypoint.unwrap_or_default(), config.cmd.unwrap_or_default()].concat(),
             user: config.user.filter(|user| !user.is_empty()),
+            removed_at_end: host_config.auto_remove.unwrap_or_default(),
+            upper: layers.get("UpperDir").cloned(),
         }
     }
 }
 
-fn state_of(status: &str) -> State {
+pub(super) fn state_of(status: &str) -> State {
     match status {
         "created" => State::Created,
         "running" => State::Running,

@@ -21,6 +21,7 @@ mod files;
 mod find;
 mod inspect;
 mod opening;
+mod own;
 mod run;
 mod scripts;
 mod session;
@@ -29,6 +30,7 @@ mod volumes;
 mod writers;
 
 pub use container::{Container, Image};
+pub use control::Went;
 pub use files::{File, Owner};
 pub use inspect::{Description, Mount, MountKind, Port, State};
 pub use told::Told;
@@ -71,5 +73,10 @@ impl Docker {
     pub fn connect() -> Result<Self> {
         let (client, endpoint) = connect::open()?;
         Ok(Docker { client, endpoint })
+    }
+
+    /// The same, where hosts without any engine are as good: `None` there, and a failure where one is and cannot be asked.
+    pub fn if_there() -> Result<Option<Self>> {
+        if connect::is_there() { Self::connect().map(Some) } else { Ok(None) }
     }
 }

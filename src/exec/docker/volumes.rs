@@ -123,7 +123,14 @@ impl Docker {
     }
 }
 
-/// The volume `name` as the engine has it; `None` where no engine can be asked.
-pub fn find_volume(name: &str) -> Result<Option<Volume>> {
-    Docker::connect().ok().map(|docker| docker.volume(name)).transpose()
+/// The volume `name` as the engine has it. Where no engine can be asked nobody knows where it is: a volume with a device leaves
+/// an empty directory where others have their files.
+pub fn find_volume(name: &str) -> Result<Volume> {
+    let docker = Docker::connect().map_err(|failure| {
+        let hint = failure.next_step().map(|step| format!("{step}. ")).unwrap_or_default();
+        Failure::new(failure.kind(), format!("cannot find out where the Docker volume {name} is"))
+            .because(failure.full())
+            .hint(format!("{hint}Without it, back up or restore the directory itself by its path"))
+    })?;
+    docker.volume(name)
 }

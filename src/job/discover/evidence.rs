@@ -171,6 +171,8 @@ mod tests {
             environment: BTreeMap::new(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             user: None,
+            removed_at_end: false,
+            upper: None,
         }
     }
 

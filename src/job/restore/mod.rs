@@ -4,20 +4,16 @@
 //! there comes first. The hash covers what will be done and not when it was asked, so that a plan made with `--dry-run`
 //! can be run later, and is refused when the same words would do something else by then.
 
-use super::backup::{Backup, Done};
-use super::recorder::Recorder;
-use super::{Places, PointOrigin};
-use crate::durable::Lock;
-use crate::engine::{Confirmed, Engine, LoadRun, Loaded, Naming, Part, Target};
+mod act;
+
+pub use act::{Restore, Restored, not_confirmed, to_be_stopped};
+
+use crate::engine::{Naming, Part};
 use crate::error::{Failure, Kind, Result};
-use crate::event::{Context, Event, Outcome};
-use crate::exec::docker::Quiet;
 use crate::policy::{path_text, serialize_path};
 use crate::repo::catalog::Catalog;
-use crate::repo::keys::Keyring;
+use crate::repo::names;
 use crate::repo::point::Point;
-use crate::repo::read::PointReader;
-use crate::repo::{Repository, names};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::ser::SerializeMap;
@@ -70,6 +66,8 @@ pub struct Act {
     #[serde(flatten, serialize_with = "serialize_part")]
     pub part: Part,
     pub target: Destination,
+    /// Containers that are stopped before the first step and started after the last.
+    pub stopped: Vec<String>,
     pub safety_backup: bool,
 }
 
@@ -182,8 +180,9 @@ fn seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Decides everything about a restore of `point`. No effects; `now` is only used to tell how much is lost.
-pub fn plan(point: &Point, request: &Request, target: Destination, now: Timestamp) -> Plan {
+/// Decides everything about a restore of `point`, during which `stopped` stand still. No effects; `now` is only used to tell how
+/// much is lost.
+pub fn plan(point: &Point, request: &Request, target: Destination, stopped: Vec<String>, now: Timestamp) -> Plan {
     let in_place = matches!(target, Destination::InPlace(_));
     let act = Act {
         repository: point.repository.clone(),
@@ -192,6 +191,7 @@ pub fn plan(point: &Point, request: &Request, target: Destination, now: Timestam
         engine: point.engine.kind.clone(),
         part: request.part.clone(),
         target,
+        stopped,
         safety_backup: in_place,
     };
     let requested_at = match request.wanted {
@@ -219,6 +219,9 @@ pub fn plan(point: &Point, request: &Request, target: Destination, now: Timestam
 fn steps(act: &Act) -> Vec<String> {
     let id = names::short_id(&act.point);
     let mut steps = vec![format!("open point {id} and check that its writer signed it")];
+    if !act.stopped.is_empty() {
+        steps.push(format!("stop the containers that write there: {}", act.stopped.join(", ")));
+    }
     if act.safety_backup {
         steps.push(format!("back up {} as it is now (safety backup)", act.source));
     }
@@ -242,6 +245,9 @@ fn steps(act: &Act) -> Vec<String> {
         Destination::Command => format!("feed {part} to the restore command of {}", act.source),
     });
     steps.push("compare every byte with what was signed before the last step makes it live".into());
+    if !act.stopped.is_empty() {
+        steps.push("start those containers again".into());
+    }
     steps
 }
 
@@ -293,131 +299,6 @@ pub fn default_target(location: &Path, point: &Point, fallback: &Path) -> PathBu
         Some(extension) => here.join(format!("{stem}_restore_{stamp}.{extension}")),
         None => here.join(format!("{stem}_restore_{stamp}")),
     }
-}
-
-/// What an act needs besides its plan.
-pub struct Restore<'a> {
-    pub repository: &'a Repository,
-    pub keys: &'a Keyring,
-    pub places: &'a Places,
-    pub engine: &'a dyn Engine,
-    pub recorder: &'a Recorder,
-    /// How to back up the source first; required in place.
-    pub safety: Option<Backup<'a>>,
-    /// Go on when the safety backup fails, because the source is gone or broken.
-    pub without_safety: bool,
-}
-
-#[derive(Debug)]
-pub struct Restored {
-    pub loaded: Loaded,
-    pub safety: Option<Done>,
-    pub warnings: Vec<String>,
-}
-
-impl Restore<'_> {
-    pub fn run(
-        &self,
-        plan: &Plan,
-        point: &Point,
-        confirmed: Option<Confirmed>,
-        context: Context<'_>,
-        now: Timestamp,
-    ) -> Result<Restored> {
-        let source = || point.source.clone();
-        let started = std::time::Instant::now();
-        context.events.emit(&Event::RunStarted { run: "restore", source: source(), at: now });
-        let restored = self.attempt(plan, point, confirmed, context, now);
-        let outcome = match &restored {
-            Ok(r) if r.warnings.is_empty() => Outcome::Done,
-            Ok(_) => Outcome::DoneWithWarnings,
-            Err(_) => Outcome::Failed,
-        };
-        let seconds = started.elapsed().as_secs_f64();
-        context.events.emit(&Event::RunFinished { run: "restore", source: source(), outcome, seconds });
-        restored
-    }
-
-    fn attempt(
-        &self,
-        plan: &Plan,
-        point: &Point,
-        confirmed: Option<Confirmed>,
-        context: Context<'_>,
-        now: Timestamp,
-    ) -> Result<Restored> {
-        let phase = |phase| context.events.emit(&Event::Phase { source: point.source.clone(), phase });
-        phase("open");
-        let reader = PointReader::open(self.repository, point, self.keys, context.cancel)?;
-        let mut warnings = Vec::new();
-        let mut safety = None;
-        let mut _lock: Option<Lock> = None;
-        let mut held = None;
-        let target = match &plan.act.target {
-            Destination::New(path) => Target::New(path.clone()),
-            Destination::NewVolume(name) => Target::NewVolume(name.clone()),
-            Destination::NewDatabases { naming, .. } => Target::NewDatabases(naming.clone()),
-            Destination::Command => Target::Command,
-            Destination::InPlace(_) => {
-                let confirmed = confirmed.ok_or_else(|| not_confirmed(&point.source))?;
-                _lock = Some(self.places.lock(&point.source)?);
-                phase("safety backup");
-                match self.back_up_first(context, now) {
-                    Ok(done) => safety = Some(done),
-                    Err(failure) if self.without_safety && !is_signal(&failure) => {
-                        warnings.push(format!("there is no safety backup: {}", failure.full()));
-                    }
-                    Err(failure) => return Err(failure),
-                }
-                let writers = self.engine.writers()?;
-                if !writers.is_empty() {
-                    phase("stop the containers that write");
-                    held = Some(self.places.hold(Quiet::Stop, writers)?);
-                }
-                Target::Live(confirmed)
-            }
-        };
-        phase("restore");
-        if plan.act.part == Part::Whole {
-            context.meter.total_bytes.store(plan.bytes, std::sync::atomic::Ordering::Relaxed);
-        }
-        let keep_replaced = safety.as_ref().is_none_or(|done: &Done| !done.warnings.is_empty());
-        let run = LoadRun { context, part: plan.act.part.clone(), keep_replaced };
-        let loaded = self.engine.load(&PointOrigin::new(reader), &target, &run)?;
-        if let Some(held) = held {
-            held.release()?;
-        }
-        warnings.extend(loaded.warnings.iter().cloned().chain(self.engine.degraded()));
-        for text in &warnings {
-            context.events.emit(&Event::Warning { source: point.source.clone(), text: text.clone() });
-        }
-        Ok(Restored { loaded, safety, warnings })
-    }
-
-    fn back_up_first(&self, context: Context<'_>, now: Timestamp) -> Result<Done> {
-        let refused = |why: Failure| {
-            if is_signal(&why) {
-                return why;
-            }
-            Failure::new(Kind::Refused, "the safety backup could not be made, so nothing was restored")
-                .because(why.full())
-                .hint("Repair that; or, when what is there is worth nothing any more, add --no-safety-backup")
-        };
-        let Some(safety) = &self.safety else {
-            return Err(refused(Failure::failed("this host is no writer of the repository")));
-        };
-        self.recorder.safety_backup(safety.source, || safety.run_locked(context, now)).map_err(refused)
-    }
-}
-
-fn is_signal(failure: &Failure) -> bool {
-    matches!(failure.kind(), Kind::Interrupted | Kind::Terminated)
-}
-
-/// The refusal to replace a source that nobody named.
-pub fn not_confirmed(source: &str) -> Failure {
-    Failure::new(Kind::Refused, format!("this may replace what {source} is now"))
-        .hint(format!("Say so with --confirm {source}; in place, a safety backup is made first"))
 }
 
 #[cfg(test)]
@@ -527,7 +408,7 @@ mod tests {
         let new = || Destination::New("/srv/x".into());
         let make = |instant, target| {
             let request = at(instant);
-            plan(choose(&catalog, &request).unwrap(), &request, target, now)
+            plan(choose(&catalog, &request).unwrap(), &request, target, Vec::new(), now)
         };
         let one = make("2026-01-02T12:00:00Z", new());
         assert_eq!(one.loss_seconds, 12 * 3600);
