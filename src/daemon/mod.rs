@@ -171,6 +171,8 @@ impl Daemon {
         self.look(clock::now());
         self.paint(true);
         self.manager.ready();
+        let text = format!("ready: {} scheduled", self.lanes.len());
+        self.ledger.tell(&Notice::new(Weight::Note, "ready", text));
         while !self.is_done() {
             let heartbeat = self.heartbeat();
             timer.arm(self.next_wake(clock::now()).unwrap_or(heartbeat)).await?;

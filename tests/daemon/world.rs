@@ -56,11 +56,14 @@ impl World {
     }
 
     pub fn daemon_with(&self, environment: &[(&str, &str)]) -> Running {
-        let before = self.count("daemon_started");
         let mut command = self.command(&["daemon"]);
         command.envs(environment.iter().copied());
         let mut running = self.host.start(command);
-        running.until("the daemon has begun", || self.count("daemon_started") > before);
+        wait_for("the daemon is ready", 60, || {
+            let ended = running.child.try_wait().unwrap();
+            assert!(ended.is_none(), "it has ended: {}", running.said());
+            running.said().contains("ready: ").then_some(())
+        });
         running
     }
 
