@@ -155,7 +155,8 @@ fn level(fact: &Fact) -> Level {
         | Fact::HoldPlaced { .. }
         | Fact::NotifyFailed { .. }
         | Fact::RetentionChanged { .. } => Level::Warning,
-        Fact::SlotExpected { .. } => Level::Debug,
+        // Its runs have told.
+        Fact::SlotExpected { .. } | Fact::SlotEnded { end: SlotEnd::Done, .. } => Level::Debug,
         _ => Level::Info,
     }
 }
