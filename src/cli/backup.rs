@@ -12,6 +12,7 @@ use crate::job::Places;
 use crate::job::backup::{Backup, Done};
 use crate::job::discover::labels;
 use crate::job::recorder::{Recorder, What};
+use crate::job::seal;
 use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
 use crate::journal::Job;
@@ -29,6 +30,7 @@ Examples:
   bkp backup pontificia                          the sources of one policy
   bkp backup mysql-auth documents                these sources
   bkp backup --stack pontificia                  all sources of a stack, together
+  bkp backup pontificia --if-due                 from a timer: when its schedule says so
   bkp backup --repo /srv/backup --source sqlite:/srv/app.db --source documents=volume:/srv/docs")]
 pub struct Arguments {
     /// Policies or sources of the configuration [default: all of them]
@@ -40,6 +42,9 @@ pub struct Arguments {
     /// All sources of this stack, or those of them that are named, begun at the same moment
     #[arg(long, value_name = "NAME", conflicts_with = "source")]
     stack: Option<String>,
+    /// Only when a slot of the policy's schedule has come; for timers and CronJobs, where no daemon runs
+    #[arg(long, conflicts_with_all = ["source", "stack"])]
+    if_due: bool,
     /// Read every file again, also where size and times say that nothing changed
     #[arg(long)]
     reread: bool,
@@ -73,6 +78,11 @@ struct Place<'a> {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
+        if self.if_due {
+            return super::due::run(&self.names, env, |names, stack, env| {
+                Arguments { names, source: Vec::new(), stack, if_due: false, reread: self.reread }.run(env)
+            });
+        }
         if let Some(stack) = &self.stack {
             return self.whole_stack(env, stack);
         }
@@ -112,6 +122,7 @@ impl Arguments {
                 }
             }
         }
+        put_journal_away(env, &repository, &writer, &place.places);
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
@@ -122,7 +133,7 @@ impl Arguments {
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
         let live = env.live()?;
-        let sources = self.of_stack(live.configuration.stack(stack)?, stack)?;
+        let sources = self.of_stack(live.configuration.stack(stack)?, stack, env)?;
         live.remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
         let recorder = env.recorder()?;
         let member = |(policy, source): &(&Policy, &policy::Source)| {
@@ -161,6 +172,7 @@ impl Arguments {
                 }
             }
         }
+        put_journal_away(env, &repository, &writer, &env.places(&repository)?);
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
@@ -177,9 +189,11 @@ impl Arguments {
         &self,
         all: Vec<(&'a Policy, &'a policy::Source)>,
         stack: &str,
+        env: &Environment,
     ) -> Result<Vec<(&'a Policy, &'a policy::Source)>> {
-        let is =
-            |(policy, source): &(&Policy, &policy::Source), name: &String| policy.name == *name || source.name == *name;
+        let is = |(policy, source): &(&Policy, &policy::Source), name: &String| {
+            source.name == *name || env.slot.is_none() && policy.name == *name
+        };
         if let Some(unknown) = self.names.iter().find(|name| !all.iter().any(|one| is(one, name))) {
             return Err(Failure::usage(format!("stack {stack} has no policy or source {unknown}")));
         }
@@ -206,7 +220,9 @@ impl Arguments {
                 source: source.clone(),
                 policy: Some(policy.name.clone()),
             };
-            wanted.sources.extend(all.select(&self.names)?.into_iter().map(chosen));
+            // For a slot, sources are named, and nothing else.
+            let selected = if env.slot.is_some() { all.only_sources(&self.names)? } else { all.select(&self.names)? };
+            wanted.sources.extend(selected.into_iter().map(chosen));
             wanted.remarks.extend(live.iter().flat_map(|live| &live.remarks).map(told));
             if policies && configuration.policies.iter().all(|policy| policy.labels.is_none()) {
                 wanted.remarks.extend(labels::without_effect(configuration));
@@ -258,6 +274,14 @@ fn open(env: &Environment) -> Result<(Repository, Writer)> {
     let writer = env.writer(&repository)?;
     tell_what_goes_on(env, &env.places(&repository)?);
     Ok((repository, writer))
+}
+
+/// The journal of this host is kept where the host cannot change it. That this fails is no failure of a backup.
+fn put_journal_away(env: &Environment, repository: &Repository, writer: &Writer, places: &Places) {
+    let put = env.journal().and_then(|journal| seal::put_away(repository, writer, places, &journal));
+    if let Err(failure) = put {
+        env.output.warn(&format!("the journal could not be put into the repository: {}", failure.full()));
+    }
 }
 
 /// What failed for all of them is a run of each that failed.

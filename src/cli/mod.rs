@@ -9,6 +9,7 @@ mod config;
 mod daemon;
 mod discover;
 mod doctor;
+mod due;
 mod environment;
 mod export;
 mod format;

@@ -32,7 +32,11 @@ impl Arguments {
         let known = damage::load(&env.places(&repository)?);
         let catalog = points::read(env, &repository, &access, newest)?;
         let proofs = proof::highest(&repository, &access.keys, &access.trust, None)?;
-        let states = status::fold(&catalog, &proofs, &expected, &known, env.now);
+        let mut states = status::fold(&catalog, &proofs, &expected, &known, env.now);
+        match env.journal()?.state() {
+            Ok(journal) => status::note_failures(&mut states, &journal),
+            Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
+        }
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
         let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
@@ -45,7 +49,10 @@ impl Arguments {
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
         env.output.answer(&document, || {
-            screen(&repository.store.describe(), &states) + &storage(&states) + &remembered(&known, env.now)
+            screen(&repository.store.describe(), &states)
+                + &failures(&states, env.now)
+                + &storage(&states)
+                + &remembered(&known, env.now)
         })?;
         Ok(match (catalog.broken.is_empty() && !damaged, missed) {
             (false, _) => Some(Kind::Verification),
@@ -111,6 +118,23 @@ fn screen(location: &str, states: &[SourceState]) -> String {
     });
     let titles = ["", "SOURCE", "POLICY", "NEWEST>", "RPO>", "POINT", "SIZE>", "PROOF", ""];
     format!("{verdict}\n{location}\n\n{}", table(&titles, rows))
+}
+
+/// Why there is nothing newer.
+fn failures(states: &[SourceState], now: Timestamp) -> String {
+    let line = |state: &SourceState| {
+        let failure = state.last_failure.as_ref()?;
+        let since = age(now.duration_since(failure.at).as_secs());
+        let message = failure.message.as_deref().unwrap_or("see: bkp journal");
+        let times = if failure.failures_in_a_row > 1 {
+            format!(", {} times in a row", failure.failures_in_a_row)
+        } else {
+            String::new()
+        };
+        Some(format!("\nFAILED  {} ({since}{times}): {}", state.source, plain(message)))
+    };
+    let text: String = states.iter().filter_map(line).collect();
+    if text.is_empty() { text } else { format!("\n{text}") }
 }
 
 /// What the layouts cost, for the sources whose dumps could be compared.

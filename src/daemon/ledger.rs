@@ -16,6 +16,8 @@ pub struct Ledger {
     with_unwritten: Option<State>,
     failure: Option<String>,
     observers: Vec<Box<dyn Observer>>,
+    /// The last record that observers were told of.
+    told: u64,
 }
 
 impl Ledger {
@@ -23,7 +25,8 @@ impl Ledger {
     pub fn open(journal: Journal, observers: Vec<Box<dyn Observer>>) -> Result<Self> {
         let mut follower = journal.follow();
         follower.catch_up(&mut |_| {})?;
-        Ok(Ledger { journal, follower, unwritten: Vec::new(), with_unwritten: None, failure: None, observers })
+        let told = follower.state.seq;
+        Ok(Ledger { journal, follower, unwritten: Vec::new(), with_unwritten: None, failure: None, observers, told })
     }
 
     pub fn journal(&self) -> &Journal {
@@ -74,9 +77,15 @@ impl Ledger {
 
     /// Takes in what was written.
     pub fn catch_up(&mut self) {
-        let Ledger { follower, observers, .. } = self;
+        let Ledger { follower, observers, told, .. } = self;
         let mut seen: Vec<Record> = Vec::new();
-        let result = follower.catch_up(&mut |record| seen.push(record.clone()));
+        // Where the journal had to be read anew from its beginning, nobody is told of it all again.
+        let result = follower.catch_up(&mut |record| {
+            if record.seq > *told {
+                seen.push(record.clone())
+            }
+        });
+        *told = follower.state.seq;
         for record in &seen {
             observers.iter_mut().for_each(|observer| observer.recorded(record, &follower.state));
         }

@@ -41,7 +41,7 @@ use timer::Timer;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-pub use lock::{ask_to_reload, running};
+pub use lock::{ask_to_reload, become_the_daemon, running};
 pub use settings::host;
 
 /// The loop comes by at least so often; clocks that were set are noticed then.

@@ -12,6 +12,7 @@ mod origin;
 pub mod quiesce;
 pub mod recorder;
 pub mod restore;
+pub mod seal;
 mod sink;
 pub mod stack;
 pub mod status;
@@ -75,6 +76,11 @@ impl Places {
     /// What checks found to be damaged.
     fn damage(&self) -> PathBuf {
         damage_of(&self.state.join("repositories").join(&self.repository))
+    }
+
+    /// Up to where the journal was put into the repository.
+    fn sealed(&self) -> PathBuf {
+        self.state.join("repositories").join(&self.repository).join("journal-sealed")
     }
 
     fn memory(&self) -> PathBuf {

@@ -198,6 +198,11 @@ impl Configuration {
         Ok(all.filter(|(policy, source)| wanted(policy, source)).collect())
     }
 
+    /// The sources of these names, also where a policy has the same name.
+    pub fn only_sources(&self, names: &[String]) -> Result<Vec<(&Policy, &Source)>> {
+        names.iter().map(|name| self.source(name).ok_or_else(|| self.unknown(name))).collect()
+    }
+
     /// Every reference to a secret, once, and what it is for.
     pub fn secrets(&self) -> Vec<(SecretRef, String)> {
         let of_repository = self.repository.iter().flat_map(|repository| {

@@ -13,6 +13,7 @@ pub mod chunker;
 pub mod container;
 pub mod index;
 pub mod init;
+pub mod journal;
 pub mod keys;
 pub mod names;
 pub mod point;

@@ -100,6 +100,15 @@ pub fn proof(writer: &str, source: &str, point: &str, level: &str, at: Timestamp
     key(format!("w/{writer}/proofs/{source}/{point}.{level}.{}", utc(at)))
 }
 
+pub fn journals(writer: &str) -> String {
+    format!("w/{writer}/journal/")
+}
+
+/// A sealed segment of a journal, by the number of its first record.
+pub fn journal(writer: &str, journal: &str, first: u64) -> Key {
+    key(format!("w/{writer}/journal/{journal}-{first:016}"))
+}
+
 /// `YYYYMMDDTHHMMSSZ`.
 pub fn utc(at: Timestamp) -> String {
     at.strftime("%Y%m%dT%H%M%SZ").to_string()

@@ -4,6 +4,8 @@ use crate::support::host::database;
 use crate::support::wait_for;
 use crate::world::World;
 use serde_json::json;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
 
 #[test]
 fn a_slot_is_expected_before_it_comes_and_runs_once_when_it_does() {
@@ -201,4 +203,103 @@ fn the_repository_is_checked_on_its_own_schedule() {
     world.stop(daemon);
     let status = world.run(&["status", "--json"]).ends(0).json();
     assert_eq!(status["sources"][0]["newest"]["level"], "stored");
+}
+
+#[test]
+fn a_timer_follows_the_same_rules() {
+    let world = World::new();
+    world.daily("");
+    let due = ["backup", "app", "--if-due"];
+    // Nothing is known yet: the slot of yesterday counts as having just come.
+    world.run(&due).ends(0);
+    assert_eq!(world.slots("app")["2026-11-29T10:00:00Z"], ["done"]);
+    world.run(&due).ends(0).says("app is not due: next 2026-11-30 10:00:00 +00:00");
+    world.set_clock("2026-11-30T10:00:00Z");
+    // A failure that may pass leaves the slot open, and the next call goes on.
+    let store = world.host.store();
+    std::fs::rename(&store, world.host.path("away")).unwrap();
+    world.run(&due).ends(10);
+    std::fs::rename(world.host.path("away"), &store).unwrap();
+    assert_eq!(world.slots("app")["2026-11-30T10:00:00Z"], ["failed"]);
+    world.set_clock("2026-12-02T10:05:00Z");
+    world.run(&due).ends(0);
+    assert_eq!(world.slots("app")["2026-12-01T10:00:00Z"], ["missed"]);
+    assert_eq!(world.slots("app")["2026-12-02T10:00:00Z"], ["done"]);
+    assert_eq!(world.run(&["backup", "app", "--if-due", "--json"]).ends(0).json()["status"], "not_due");
+    assert_eq!(world.host.points("app").len(), 2);
+    let daemon = world.daemon();
+    world.run(&due).fails(11, "looked after already", "either the daemon or timers");
+    world.stop(daemon);
+    world.run(&["backup", "--if-due"]).ends(2);
+}
+
+#[test]
+fn the_status_tells_the_last_failure_beside_the_newest_point() {
+    let world = World::new();
+    world.daily("");
+    world.run(&["backup"]).ends(0);
+    let data = world.host.path("data/app.db");
+    std::fs::rename(&data, world.host.path("data/away.db")).unwrap();
+    world.run(&["backup"]).ends(1);
+    world.run(&["backup"]).ends(1);
+    world.run(&["status"]).ends(0).says("FAILED  app (").says("2 times in a row").says(data.to_str().unwrap());
+    let status = world.run(&["status", "--json"]).ends(0).json();
+    assert_eq!(status["sources"][0]["last_failure"]["failures_in_a_row"], 2);
+    std::fs::rename(world.host.path("data/away.db"), &data).unwrap();
+    world.run(&["backup"]).ends(0);
+    world.run(&["status"]).ends(0).says_not("FAILED");
+}
+
+#[test]
+fn a_source_that_is_called_as_its_policy_is_backed_up_once() {
+    let world = World::new();
+    let text =
+        format!("policy: app\nschedule: \"0 10 * * *\"\nsources:\n  {}\n  {}\n", world.app("app"), world.app("b"));
+    world.policy("app", &text);
+    let daemon = world.daemon();
+    world.set_clock("2026-11-30T10:00:00Z");
+    assert_eq!(world.ended("app", "2026-11-30T10:00:00Z"), "done");
+    world.stop(daemon);
+    assert_eq!(world.count("run_started"), 2);
+}
+
+#[test]
+fn a_service_manager_hears_how_it_is_and_one_that_does_not_listen_holds_up_nothing() {
+    let world = World::new();
+    world.daily("");
+    let path = world.host.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let heard = Mutex::new(String::new());
+    let hears = |what: &str| {
+        let mut buffer = [0; 4096];
+        let mut heard = heard.lock().unwrap();
+        while let Ok(length) = socket.recv(&mut buffer) {
+            heard.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+        heard.contains(what).then_some(())
+    };
+    let notify = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "600000")];
+    let daemon = world.daemon_with(&notify);
+    wait_for("it says that it is ready", 30, || hears("READY=1"));
+    wait_for("it says what is next", 30, || hears("STATUS=0 at work, next app 2026-11-30T10:00:00Z"));
+    wait_for("it feeds the watchdog", 30, || hears("WATCHDOG=1"));
+    world.run(&["reload"]).ends(0);
+    wait_for("it says that it reloads", 30, || hears("RELOADING=1\nMONOTONIC_USEC="));
+    world.stop(daemon);
+    wait_for("it says that it stops", 30, || hears("STOPPING=1"));
+
+    // Nobody reads: the socket is full after some words.
+    let daemon = world.daemon_with(&notify);
+    for day in ["2026-11-30", "2026-12-01", "2026-12-02"] {
+        world.set_clock(&format!("{day}T10:00:00Z"));
+        assert_eq!(world.ended("app", &format!("{day}T10:00:00Z")), "done");
+    }
+    let feeder = UnixDatagram::unbound().unwrap();
+    feeder.set_nonblocking(true).unwrap();
+    wait_for("the socket is full", 60, || feeder.send_to(b"WATCHDOG=1", &path).is_err().then_some(()));
+    world.set_clock("2026-12-03T10:00:00Z");
+    assert_eq!(world.ended("app", "2026-12-03T10:00:00Z"), "done");
+    // One of the words that wait must not keep it from ending.
+    world.stop(daemon);
 }
