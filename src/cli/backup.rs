@@ -1,9 +1,11 @@
 //! `bkp backup`: one source after the other; a failure of one does not keep the others from being backed up.
 
 use super::Ran;
+use super::copies::{self, Outcomes};
 use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
+use super::kept::Kept;
 use super::output::plain;
 use super::points::{PointView, view};
 use crate::clock;
@@ -18,7 +20,7 @@ use crate::job::status::Proofs;
 use crate::journal::Job;
 use crate::policy::{self, Policy};
 use crate::repo::Repository;
-use crate::repo::point::Layout;
+use crate::repo::point::Point;
 use crate::repo::writer::Writer;
 use serde::Serialize;
 use std::time::Instant;
@@ -42,6 +44,9 @@ pub struct Arguments {
     /// All sources of this stack, or those of them that are named, begun at the same moment
     #[arg(long, value_name = "NAME", conflicts_with = "source")]
     stack: Option<String>,
+    /// Leave the copies as they are; the next run catches up
+    #[arg(long)]
+    no_copy: bool,
     /// Only when a slot of the policy's schedule has come; for timers and CronJobs, where no daemon runs
     #[arg(long, conflicts_with_all = ["source", "stack"])]
     if_due: bool,
@@ -80,7 +85,7 @@ impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         if self.if_due {
             return super::due::run(&self.names, env, |names, stack, env| {
-                Arguments { names, source: Vec::new(), stack, if_due: false, reread: self.reread }.run(env)
+                Arguments { names, stack, if_due: false, source: Vec::new(), ..self }.run(env)
             });
         }
         if let Some(stack) = &self.stack {
@@ -122,13 +127,22 @@ impl Arguments {
                 }
             }
         }
+        let configured = self.source.is_empty() || !self.names.is_empty();
+        let kept = match configured && !done.is_empty() {
+            true => Kept::keep(env, &repository, &writer),
+            false => Kept::Before,
+        };
+        let copies = self.copy(env, (&repository, &writer), &done)?;
         put_journal_away(env, &repository, &writer, &place.places);
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
+            document["configuration"] = kept.view(env)?;
+            document["copies"] = copies.document();
             env.output.document(&document)?;
         }
-        ending(&done, failed, all, !wanted.remarks.is_empty())
+        let warned = !wanted.remarks.is_empty() || kept.failed() || copies.warned();
+        ending(&done, failed, all, warned)
     }
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
@@ -138,7 +152,8 @@ impl Arguments {
         let recorder = env.recorder()?;
         let member = |(policy, source): &(&Policy, &policy::Source)| {
             let engine = env.engine(&source.settings)?;
-            Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, layout: source.layout })
+            let options = env.write_options(source.layout, Some(*policy))?;
+            Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, options })
         };
         let opened = open(env).and_then(|(repository, writer)| {
             let members = sources.iter().map(member).collect::<Result<Vec<_>>>()?;
@@ -152,7 +167,6 @@ impl Arguments {
             places: &env.places(&repository)?,
             recorder: &recorder,
             stack,
-            options: env.write_options(Layout::default())?,
             memory: env.configuration()?.memory,
             reread: self.reread,
         };
@@ -172,16 +186,37 @@ impl Arguments {
                 }
             }
         }
+        let kept = match done.is_empty() {
+            true => Kept::Before,
+            false => Kept::keep(env, &repository, &writer),
+        };
+        let copies = self.copy(env, (&repository, &writer), &done)?;
         put_journal_away(env, &repository, &writer, &env.places(&repository)?);
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["stack"] = serde_json::json!({ "name": stack, "skew_seconds": skew });
+            document["copies"] = copies.document();
+            document["configuration"] = kept.view(env)?;
             env.output.document(&document)?;
         } else {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
-        ending(&done, failed, members.len(), !live.remarks.is_empty())
+        ending(&done, failed, members.len(), !live.remarks.is_empty() || kept.failed() || copies.warned())
+    }
+
+    /// Brings the copies up to date, once there is something new.
+    fn copy(
+        &self,
+        env: &Environment,
+        (repository, writer): (&Repository, &Writer),
+        done: &[(Done, f64)],
+    ) -> Result<Outcomes> {
+        if self.no_copy || done.is_empty() || env.cancel.check().is_err() {
+            return Ok(Outcomes::default());
+        }
+        let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).collect();
+        copies::after_backup(env, repository, writer, &made)
     }
 
     /// Those that were named, if any were.
@@ -299,7 +334,7 @@ impl Place<'_> {
             places: &self.places,
             source: &source.name,
             engine: &*engine,
-            options: self.env.write_options(source.layout)?,
+            options: self.env.write_options(source.layout, self.env.policy_of(&source.name)?)?,
             reread,
             together: None,
             purpose: None,

@@ -6,6 +6,8 @@
 mod backup;
 mod check;
 mod config;
+mod copies;
+mod copy;
 mod daemon;
 mod discover;
 mod doctor;
@@ -13,16 +15,20 @@ mod due;
 mod environment;
 mod export;
 mod format;
+mod globals;
 mod healthcheck;
 mod init;
 mod journal;
+mod kept;
 mod keys;
 mod ls;
 mod metrics;
 mod output;
+mod pin;
 mod plan;
 mod points;
 mod progress;
+mod prune;
 mod reload;
 mod restore;
 mod schedule;
@@ -35,7 +41,8 @@ mod status;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use clap::{CommandFactory, Parser};
-use environment::{Environment, Globals};
+use environment::Environment;
+use globals::Globals;
 use output::Output;
 use std::process::ExitCode;
 
@@ -89,6 +96,16 @@ enum Command {
     Export(export::Arguments),
     /// Read the repository again and prove what can be restored
     Check(check::Arguments),
+    /// Bring the copies of the repository up to date
+    Copy(copy::Arguments),
+    /// How many good copies there are
+    Copies(copies::Arguments),
+    /// Delete what is older than the policies keep
+    Prune(prune::Arguments),
+    /// Keep a backup for as long as it is pinned
+    Pin(pin::Pin),
+    /// Let a backup go when its policy does
+    Unpin(pin::Unpin),
     /// Who can read the backups
     #[command(subcommand)]
     Keys(keys::Command),
@@ -125,6 +142,14 @@ enum Command {
     ListSources { policy: String },
 }
 
+impl Command {
+    /// Whether it could as well read from a copy.
+    fn reads_points(&self) -> bool {
+        use Command::{Export, Ls, Points, Restore, Show};
+        matches!(self, Points(_) | Show(_) | Ls(_) | Restore(_) | Export(_))
+    }
+}
+
 pub fn main() -> ExitCode {
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let program = match Program::try_parse_from(&arguments) {
@@ -139,7 +164,11 @@ pub fn main() -> ExitCode {
     let ran = cancel.and_then(|cancel| {
         daemon::stand_back();
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
-        run(program.command, &env).map_err(|failure| or_signal(failure, &cancel))
+        let reads = program.command.reads_points();
+        run(program.command, &env).map_err(|failure| match cancel.check() {
+            Ok(()) if reads => copies::elsewhere(&env, failure),
+            _ => or_signal(failure, &cancel),
+        })
     });
     match ran {
         Ok(None) => ExitCode::SUCCESS,
@@ -169,6 +198,11 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Restore(arguments) => arguments.run(env),
         Command::Export(arguments) => arguments.run(env),
         Command::Check(arguments) => arguments.run(env),
+        Command::Copy(arguments) => arguments.run(env),
+        Command::Copies(arguments) => arguments.run(env),
+        Command::Prune(arguments) => arguments.run(env),
+        Command::Pin(arguments) => arguments.run(env),
+        Command::Unpin(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
         Command::Daemon(arguments) => arguments.run(env),

@@ -4,10 +4,12 @@
 //! is better than a record of none.
 
 use super::backup::Done;
+use super::copy::Copied;
 use crate::clock;
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
 use crate::journal::{Begun, Fact, Job, Journal, Reason, RunEnded, RunStarted, Running, SlotId};
+use crate::repo::point::Point;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -82,6 +84,23 @@ impl Recorder {
         self.run(What::source(Job::Backup, source, policy), self.reason, act, note_backup)
     }
 
+    /// Bringing a copy up to date, with what became of each point. `expected` are those that ought to be there afterwards.
+    pub fn copy(
+        &self,
+        copy: &str,
+        source: Option<&str>,
+        expected: &[&Point],
+        act: impl FnOnce() -> Result<Copied>,
+    ) -> Result<Copied> {
+        let what = What { job: Job::Copy, source, policy: None };
+        let result = self.run(what, self.reason, act, note_copy);
+        let facts = facts_of_copy(copy, expected, &result);
+        if !facts.is_empty() {
+            self.told(self.journal.append(&facts, clock::now()).map(drop));
+        }
+        result
+    }
+
     /// The same before a restore replaces the source.
     pub fn safety_backup(&self, source: &str, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
         self.run(What::source(Job::Backup, source, None), Reason::Safety, act, note_backup)
@@ -94,6 +113,13 @@ impl Recorder {
             Some(Kind::Warnings) => RunEnded::well(run, true),
             Some(kind) => RunEnded::failed(run, &Failure::new(*kind, "it ended with findings")),
         })
+    }
+
+    /// What a run did, beside its end.
+    pub fn note(&self, facts: &[Fact]) {
+        if !facts.is_empty() {
+            self.told(self.journal.append(facts, clock::now()).map(drop));
+        }
     }
 
     /// Runs that could not begin, because of something that concerns them all.
@@ -176,6 +202,44 @@ impl Recorder {
             }
         }
     }
+}
+
+fn note_copy(copied: &Copied, run: &str) -> RunEnded {
+    let ended = match &copied.stopped {
+        Some(failure) => RunEnded::failed(run, failure),
+        None => RunEnded::well(run, !copied.is_complete()),
+    };
+    RunEnded { bytes: copied.carried.bytes, added: copied.carried.bytes, ..ended }
+}
+
+/// Points that arrived, and points that did not. Of one that ought to be there and was not carried, it is known when the copy
+/// came to its end: then it was there before.
+fn facts_of_copy(copy: &str, expected: &[&Point], result: &Result<Copied>) -> Vec<Fact> {
+    let fact = |source: &str, point: &str, problem: Option<String>| Fact::CopyEnded {
+        copy: copy.to_owned(),
+        source: source.to_owned(),
+        point: point.to_owned(),
+        ok: problem.is_none(),
+        message: problem,
+    };
+    let arrived = result.iter().flat_map(|copied| &copied.points);
+    let mut facts: Vec<Fact> = arrived.map(|point| fact(&point.source, &point.point, None)).collect();
+    for (title, failure) in result.iter().flat_map(|copied| &copied.failed) {
+        if let Some((source, point)) = title.split_once('/').filter(|(source, _)| *source != "w") {
+            facts.push(fact(source, point, Some(failure.full())));
+        }
+    }
+    let stopped = match result {
+        Ok(copied) => copied.stopped.as_ref(),
+        Err(failure) => Some(failure),
+    };
+    let is_told =
+        |point: &Point| result.iter().any(|copied| copied.points.iter().any(|other| other.point == point.point));
+    if let Some(failure) = stopped {
+        let missing = expected.iter().filter(|point| !is_told(point));
+        facts.extend(missing.map(|point| fact(&point.source, &point.point, Some(failure.full()))));
+    }
+    facts
 }
 
 fn note_backup(done: &Done, run: &str) -> RunEnded {

@@ -3,6 +3,7 @@
 use super::damage::Found;
 use crate::journal::State;
 use crate::repo::catalog::Catalog;
+use crate::repo::names::CONFIGURATION;
 use crate::repo::point::{Cost, Layout, Point};
 use crate::repo::proof::Level;
 use jiff::{SignedDuration, Timestamp};
@@ -122,7 +123,9 @@ pub fn fold(
     now: Timestamp,
 ) -> Vec<SourceState> {
     let known = expected.iter().map(|e| e.source.as_str());
-    let names: BTreeSet<&str> = known.chain(catalog.points.iter().map(|p| p.source.as_str())).collect();
+    let mut names: BTreeSet<&str> = known.chain(catalog.points.iter().map(|p| p.source.as_str())).collect();
+    // bkp sees to that one by itself.
+    names.remove(CONFIGURATION);
     let mut states: Vec<SourceState> =
         names.into_iter().map(|name| state(name, catalog, proofs, (expected, damage), now)).collect();
     states.sort_by_key(|s| match s.verdict {

@@ -10,8 +10,7 @@ use crate::durable;
 use crate::error::{Context, Kind, Result};
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -76,8 +75,7 @@ impl Journal {
         let runs = self.runs();
         durable::create_private_directory(&runs).context(|| format!("cannot create {}", runs.display()))?;
         let path = runs.join(id);
-        let alive = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let alive = alive.context(|| format!("cannot create {}", path.display()))?;
+        let alive = durable::open_private(&path, true).context(|| format!("cannot create {}", path.display()))?;
         rustix::fs::flock(&alive, FlockOperation::NonBlockingLockExclusive)
             .context(|| format!("cannot lock {}", path.display()))?;
         Ok(Running { journal: self.clone(), id: id.to_owned(), _alive: alive })

@@ -18,7 +18,9 @@ pub use watching::{Http, LogForm};
 #[schemars(title = "bkp.yaml")]
 pub struct Main {
     /// Where backups are kept.
-    pub repository: Option<Field<Repository>>,
+    pub repository: Option<Field<Store>>,
+    /// Further stores, each of which gets a copy of every point.
+    pub copies: Option<Field<Vec<Field<Store>>>>,
     /// The Vault that references `ref+vault://` are read from.
     pub vault: Option<Field<Vault>>,
     /// Zone of schedules and of times without one, such as `America/Bogota`. Default: that of the host.
@@ -37,10 +39,12 @@ pub struct Main {
     pub log: Option<Field<LogForm>>,
 }
 
-/// Where backups are kept. Secrets are references: `ref+file:///path`, `ref+vault://PATH#/FIELD`, `ref+env://NAME`, `ref+cred://NAME`.
+/// A place where backups are kept. Secrets are references: `ref+file:///path`, `ref+vault://PATH#/FIELD`, `ref+env://NAME`, `ref+cred://NAME`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Repository {
+pub struct Store {
+    /// Of a copy: what it is called.
+    pub name: Option<Field<String>>,
     /// `s3://BUCKET/PREFIX`, `file:///DIRECTORY` or `/DIRECTORY`.
     pub url: Option<Field<String>>,
     /// The S3 server, such as `https://minio.example:9000`. Default: Amazon's.
@@ -64,6 +68,10 @@ pub struct Repository {
     pub ca_file: Option<Field<String>>,
     /// Ask the store to refuse deletion for a time.
     pub object_lock: Option<Field<ObjectLock>>,
+    /// How much goes to and from it, at most, such as `20MiB/s`.
+    pub bandwidth: Option<Field<String>>,
+    /// Of a copy: which points it keeps. Default: all that the repository has.
+    pub keep: Option<Field<Keep>>,
 }
 
 /// Where Vault is, and as whom to speak to it: exactly one of `approle`, `token`, `userpass`, `kubernetes` and `jwt`.
@@ -154,7 +162,7 @@ pub enum Addressing {
 #[serde(deny_unknown_fields)]
 pub struct ObjectLock {
     pub mode: Option<Field<LockMode>>,
-    /// For how long, in days: `30d`.
+    /// For how long: days (`30d`), or `policy`: as long as the policy of the source keeps the point.
     pub keep: Option<Field<String>>,
 }
 
@@ -233,6 +241,12 @@ pub struct Keep {
     pub weekly: Option<Field<u64>>,
     pub monthly: Option<Field<u64>>,
     pub yearly: Option<Field<u64>>,
+    /// All points that are not older than this, counted back from the newest: `7d`, `1mo`, `1y`.
+    pub within: Option<Field<String>>,
+    /// Never fewer points than this. Default: 1.
+    pub min: Option<Field<u64>>,
+    /// How long safety backups stay, those that a restore makes of what it replaces. Default: `7d`.
+    pub safety: Option<Field<String>>,
 }
 
 /// How the dumps of a source are stored; `bkp status` tells what either costs.

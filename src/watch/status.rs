@@ -200,7 +200,9 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
     let all = configuration.policies.iter();
     let policies = all.map(|policy| policy_status(known, policy, schedule(Job::Backup, &policy.name), now)).collect();
     let routines = schedules.iter().filter(|s| s.job != Job::Backup).map(|s| routine(known, s, now)).collect();
-    let copies = state.copies.iter().filter(|((_, source), _)| sources.iter().any(|s| s.source == *source));
+    let configured = |copy: &str| configuration.copies.iter().any(|known| known.name == copy);
+    let of_these = |source: &str| sources.iter().any(|known| known.source == source);
+    let copies = state.copies.iter().filter(|((copy, source), _)| configured(copy) && of_these(source));
     let copies = copies.map(|((copy, source), last)| CopyStatus {
         copy: copy.clone(),
         source: source.clone(),
