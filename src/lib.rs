@@ -11,7 +11,7 @@
 //! | 4 | [`policy`], [`journal`] | configuration, validated; the durable record of what was expected, begun and ended |
 //! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
 //! | 6 | [`schedule`] | when things are due |
-//! | 7 | [`watch`] | what it all comes to, for those who look from outside |
+//! | 7 | [`watch`], [`http`] | what it all comes to, for those who look from outside; probes, metrics and the page |
 //! | 8 | [`daemon`] | runs what is due, as processes of its own |
 //! | 9 | [`cli`] | words in, words out |
 //!
@@ -28,6 +28,7 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod exec;
+pub mod http;
 pub mod job;
 pub mod journal;
 pub mod policy;

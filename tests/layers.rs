@@ -24,8 +24,9 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
 ];
 
-/// Edges inside one layer that are meant: every module fails with the same error type and asks the same clock.
-const WITHIN_A_LAYER: &[(&str, &str)] = &[("durable", "error"), ("durable", "clock")];
+/// Edges inside one layer that are meant: every module fails with the same error type and asks the same clock, and the
+/// pages show what `watch` makes of the journal.
+const WITHIN_A_LAYER: &[(&str, &str)] = &[("durable", "error"), ("durable", "clock"), ("http", "watch")];
 
 const FILE_LINES: usize = 450;
 const FUNCTION_LINES: usize = 60;

@@ -589,3 +589,29 @@ fn labels_bring_accounts_and_nothing_that_says_where() {
     let without = Host::with(&[("a.yaml", "policy: a\nsources: { v: { volume: { path: /srv } } }\n")]).load().unwrap();
     assert_eq!(without.policies[0].labels, None, "off unless somebody says so");
 }
+
+#[test]
+fn where_the_daemon_listens_and_who_is_let_in() {
+    let load = |http: &str| Host::with(&[("bkp.yaml", &format!("http: {http}\n"))]).load();
+    let http = |text: &str| load(text).unwrap().http;
+    assert_eq!(http("{}").listen.unwrap().to_string(), "127.0.0.1:9427");
+    assert!(!http("{}").chosen);
+    assert_eq!(http("{ listen: off }").listen, None);
+    let all = http("{ listen: \"[::]:80\", token: ref+cred://http, hosts: [BKP.Example] }");
+    assert_eq!((all.listen.unwrap().port(), all.chosen, all.hosts), (80, true, vec!["bkp.example".to_owned()]));
+    assert_eq!(http("{ listen: 127.0.0.2:1, token_file: /t }").token.unwrap().to_string(), "ref+file:///t");
+    for (text, said) in [
+        ("{ listen: 0.0.0.0:9427 }", "whoever reaches this address could read along"),
+        ("{ listen: \"[2001:db8::1]:1\" }", "whoever reaches this address could read along"),
+        ("{ listen: localhost }", "expected an address and a port"),
+        ("{ listen: 9427 }", "expected an address and a port"),
+        ("{ token: hunter2 }", "a secret is never written here"),
+        ("{ token: ref+cred://a, token_file: /b }", "keep one of them"),
+    ] {
+        let told = load(text).unwrap_err().to_string();
+        assert!(told.contains(said) && !told.contains("hunter2"), "{text}: {told}");
+    }
+    let log = |text: &str| Host::with(&[("bkp.yaml", &format!("log: {text}\n"))]).load();
+    assert_eq!(log("json").unwrap().log, Some(policy::LogForm::Json));
+    assert!(log("xml").is_err());
+}

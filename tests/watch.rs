@@ -1,14 +1,24 @@
 //! How bkp is watched, through the real program: metrics, probes, page and log, whatever became of the runs before.
 #![allow(clippy::unwrap_used)] // all of this is test
 
+#[path = "watch/client.rs"]
+mod client;
 #[path = "watch/files.rs"]
 mod files;
+#[path = "watch/log.rs"]
+mod log;
 #[path = "watch/metrics.rs"]
 mod metrics;
-#[allow(dead_code)] // the other format comes with the daemon
+#[path = "watch/page.rs"]
+mod page;
+#[path = "watch/probes.rs"]
+mod probes;
 #[path = "watch/scrape.rs"]
 mod scrape;
 mod support;
+#[allow(dead_code)] // the daemon's own tests use more of it
+#[path = "daemon/world.rs"]
+mod world;
 
 use scrape::Scrape;
 use support::host::{Host, database};

@@ -1,19 +1,22 @@
-//! `bkp daemon`: runs what is scheduled until it is told to stop, and says on standard error what happens.
+//! `bkp daemon`: runs what is scheduled until it is told to stop, says on standard error what happens, and shows how things are.
 
 use super::Ran;
 use super::environment::Environment;
-use super::journal::{Shown, told};
-use super::output::{Output, plain};
 use super::signals;
-use crate::clock;
 use crate::daemon::{Daemon, Options};
 use crate::error::{Context, Failure, Result};
+use crate::http::{self, Bound, Reachable, Server, Shown};
 use crate::job::recorder::ForSlot;
-use crate::journal::{Fact, Record, RunStarted, SlotEnd, State};
-use crate::schedule::{Notice, Observer, Weight};
-use jiff::tz::TimeZone;
-use std::collections::BTreeMap;
+use crate::policy::Configuration;
+use crate::repo::Repository;
+use crate::store::Store;
+use crate::watch::log::{Level, Log};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// In which the store must answer the question whether it is there.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -28,66 +31,61 @@ pub struct Arguments {}
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let log = Log { output: env.output, zone: env.zone()?.clone(), runs: BTreeMap::new() };
+        let log = Arc::new(Log::new(env.configuration()?.log, env.zone()?.clone(), env.globals.quiet));
+        // Whether another daemon is there is told better by the daemon itself than by the port.
+        let bound = if of_this_host(env)?.is_none() { bound(env, &log)? } else { None };
         let options = Options {
             paths: env.paths()?.clone(),
             arguments: env.globals.for_children(),
-            observers: vec![Box::new(log)],
+            observers: vec![Box::new(log.clone())],
         };
         let daemon = Daemon::new(options)?;
         let (stop, reload) = (daemon.handle(), daemon.handle());
         signals::serve(move || stop.stop(), move || reload.reload())?;
+        let server = bound.map(|bound| show(env, &daemon, bound, &log)).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context(|| "cannot start the daemon".into())?;
         runtime.block_on(daemon.run())?;
+        drop(server);
         Ok(None)
     }
 }
 
-/// What happens, as lines for people.
-struct Log {
-    output: Output,
-    zone: TimeZone,
-    runs: BTreeMap<String, RunStarted>,
+/// Probes, metrics and the page. A port that nobody chose may be somebody else's: then it goes on without them.
+fn bound(env: &Environment, log: &Log) -> Result<Option<Bound>> {
+    let http = &env.configuration()?.http;
+    match http::bind(http, env.secrets()?.clone()) {
+        Err(failure) if !http.chosen => {
+            log.note(Level::Warning, "http_off", &format!("probes, metrics and the page are off: {}", failure.full()));
+            Ok(None)
+        }
+        bound => bound,
+    }
 }
 
-impl Log {
-    fn line(&self, text: &str) {
-        let at = clock::now().to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
-        self.output.log(&format!("{at}  {}", plain(text)));
-    }
+fn show(env: &Environment, daemon: &Daemon, bound: Bound, log: &Log) -> Result<Server> {
+    let state = &env.paths()?.state;
+    let shown = Shown::new(state, &crate::daemon::host(), daemon.outlook(), reachable(env));
+    let server = bound.serve(state, Arc::new(shown))?;
+    log.note(Level::Info, "http_listens", &format!("probes, metrics and a page at http://{}", server.address));
+    Ok(server)
 }
 
-impl Observer for Log {
-    fn recorded(&mut self, record: &Record, _: &State) {
-        let run = match &record.fact {
-            Fact::RunStarted(run) => {
-                self.runs.insert(run.run.clone(), run.clone());
-                Some(run.clone())
-            }
-            Fact::RunEnded(ended) => self.runs.remove(&ended.run),
-            _ => None,
+/// A store that is asked whether it is there; opened anew when another one is configured, or when it did not answer.
+fn reachable(env: &Environment) -> Reachable {
+    let (globals, output, cancel) = (env.globals.clone(), env.output, env.cancel.clone());
+    let known: Mutex<Option<(Arc<Configuration>, Arc<dyn Store>)>> = Mutex::default();
+    Arc::new(move |configuration| {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = known.take().filter(|(of, _)| Arc::ptr_eq(of, configuration));
+        let store = match open {
+            Some((_, store)) => store,
+            None => Environment::of(globals.clone(), output, cancel.clone(), configuration).store_within(PATIENCE)?,
         };
-        let is_news = !matches!(&record.fact, Fact::SlotExpected { .. } | Fact::SlotEnded { end: SlotEnd::Done, .. });
-        if is_news && !(self.output.quiet && matches!(&record.fact, Fact::RunStarted(_))) {
-            let (subject, text) = told(&Shown { record: record.clone(), run }, &self.zone);
-            self.line(&format!("{subject}: {text}"));
-        }
-    }
-
-    fn noticed(&mut self, notice: &Notice) {
-        let subject = notice.source.as_ref().or(notice.policy.as_ref());
-        let subject = subject.map(|name| format!("{name}: ")).unwrap_or_default();
-        let weight = match notice.weight {
-            Weight::Note => "",
-            Weight::Warning | Weight::Error if notice.event == "run_said" => "",
-            Weight::Warning => "warning: ",
-            Weight::Error => "error: ",
-        };
-        for line in notice.text.lines() {
-            self.line(&format!("{subject}{weight}{line}"));
-        }
-    }
+        Repository::open(store.clone())?;
+        *known = Some((configuration.clone(), store));
+        Ok(())
+    })
 }
 
 /// Which sources a policy has now, as a list of names.

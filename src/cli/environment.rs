@@ -22,7 +22,7 @@ use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
 use crate::secret::{SecretRef, Secrets};
-use crate::store::{self, Key, Location, Watch};
+use crate::store::{self, Key, Location, Store, Watch};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::cell::OnceCell;
@@ -87,6 +87,11 @@ impl Environment {
             live: OnceCell::new(),
             reads: OnceCell::new(),
         }
+    }
+
+    /// The same with a configuration that was read before.
+    pub fn of(globals: Globals, output: Output, cancel: Arc<Cancel>, configuration: &Configuration) -> Self {
+        Environment { configuration: configuration.clone().into(), ..Environment::new(globals, output, cancel) }
     }
 
     pub fn paths(&self) -> Result<&Paths> {
@@ -237,6 +242,13 @@ impl Environment {
             settings.budget = settings.budget.lasting(patience);
         }
         Ok(settings)
+    }
+
+    /// The store for somebody who has only so long.
+    pub fn store_within(&self, patience: Duration) -> Result<Arc<dyn Store>> {
+        let mut settings = self.store_settings()?;
+        settings.budget = settings.budget.lasting(patience);
+        store::open(&settings)
     }
 
     /// Where a copy of the repository is.

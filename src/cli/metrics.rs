@@ -45,5 +45,5 @@ pub fn look(env: &Environment) -> Result<Status> {
     if let Err(failure) = journal.end_what_died(clock::now()) {
         env.output.warn(&format!("runs that were killed cannot be noted as such: {}", failure.full()));
     }
-    Watcher::of(&journal, &crate::journal::host()).status(env.configuration()?, &damage::load_all(state), clock::now())
+    Watcher::of(&journal, &crate::daemon::host()).status(env.configuration()?, &damage::load_all(state), clock::now())
 }

@@ -16,6 +16,7 @@ mod environment;
 mod export;
 mod format;
 mod globals;
+mod healthcheck;
 mod init;
 mod journal;
 mod kept;
@@ -119,6 +120,8 @@ enum Command {
     Plan(schedule::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),
+    /// Whether the daemon lives and is ready, and objectives are met
+    Healthcheck(healthcheck::Arguments),
     /// The metrics, also without a daemon
     Metrics(metrics::Arguments),
     /// Show what is on this host, and what is not protected
@@ -207,6 +210,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Reload(arguments) => arguments.run(env),
         Command::Plan(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
+        Command::Healthcheck(arguments) => arguments.run(env),
         Command::Metrics(arguments) => arguments.run(env),
         Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),

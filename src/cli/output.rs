@@ -50,11 +50,6 @@ impl Output {
         }
     }
 
-    /// A line of a log, which is written also with `--quiet`.
-    pub fn log(&self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
-    }
-
     pub fn warn(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{} {text}", self.marked("warning:", "33"));
     }

@@ -63,6 +63,6 @@ impl Journal {
 }
 
 /// The name of this host, for people.
-pub fn host() -> String {
+fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -33,6 +33,7 @@ mod tree;
 mod values;
 mod variables;
 mod vaults;
+mod watching;
 mod when;
 
 pub use adhoc::adhoc;
@@ -44,6 +45,7 @@ pub use show::{Shown, schema, show};
 pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
 pub use values::{cron, duration, duration_text, name as check_name, size, size_text};
+pub use watching::{HttpSettings, LogForm};
 pub use when::When;
 
 /// Everything that was configured.
@@ -58,6 +60,8 @@ pub struct Configuration {
     pub daemon: DaemonSettings,
     pub prune: Option<Routine>,
     pub check: Option<Routine>,
+    pub http: HttpSettings,
+    pub log: Option<LogForm>,
     pub policies: Vec<Policy>,
     /// What is no error but should be known: a file anybody may change, a file that is passed over.
     pub warnings: Vec<String>,
@@ -173,6 +177,8 @@ impl Default for Configuration {
             daemon: DaemonSettings::default(),
             prune: None,
             check: None,
+            http: HttpSettings::default(),
+            log: None,
             policies: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
@@ -218,6 +224,7 @@ impl Configuration {
             let references = [&store.access_key, &store.secret_key, &store.session_token];
             references.into_iter().flatten().map(move |reference| (reference.clone(), name.to_owned()))
         });
+        let of_http = self.http.token.iter().map(|reference| (reference.clone(), "http".to_owned()));
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
         let of_sources = sources.flat_map(|source| {
             source.settings.secrets().into_iter().map(|reference| (reference.clone(), source.name.clone()))
@@ -227,7 +234,7 @@ impl Configuration {
             servers.flat_map(|settings| settings.secrets()).map(|reference| (reference.clone(), policy.name.clone()))
         });
         let mut all: Vec<(SecretRef, String)> = Vec::new();
-        for (reference, user) in of_stores.chain(of_sources).chain(of_labels) {
+        for (reference, user) in of_stores.chain(of_http).chain(of_sources).chain(of_labels) {
             match all.iter_mut().find(|(known, _)| *known == reference) {
                 Some((_, users)) => *users = format!("{users}, {user}"),
                 None => all.push((reference, user)),

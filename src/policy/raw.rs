@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod daemon;
+mod watching;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
+pub use watching::{Http, LogForm};
 
 /// The main file, `bkp.yaml`.
 #[derive(Deserialize, JsonSchema)]
@@ -31,6 +33,10 @@ pub struct Main {
     pub prune: Option<Field<Prune>>,
     /// When the repository is read again.
     pub check: Option<Field<Check>>,
+    /// Where the daemon shows how things are.
+    pub http: Option<Field<Http>>,
+    /// How the daemon writes its log. Default: text on a terminal, fields for systemd's journal, JSON elsewhere.
+    pub log: Option<Field<LogForm>>,
 }
 
 /// A place where backups are kept. Secrets are references: `ref+file:///path`, `ref+vault://PATH#/FIELD`, `ref+env://NAME`, `ref+cred://NAME`.

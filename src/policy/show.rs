@@ -6,6 +6,7 @@
 use super::mask;
 use super::timing;
 use super::values::{duration_text, size_text};
+use super::watching;
 use super::{
     Addressing, Configuration, CopySettings, Keep, Labels, LockKeep, Origin, Policy, Source, StoreSettings, raw,
 };
@@ -227,7 +228,20 @@ impl Showing<'_> {
             self.put(&["daemon", "io"], &[], daemon.io.name());
             self.put(&["daemon", "drain"], &[], duration_text(daemon.drain));
             self.put(&["daemon", "retry"], &[], duration_text(daemon.retry));
+            self.watching();
         }
+    }
+
+    fn watching(&mut self) {
+        let configuration = self.configuration;
+        let http = &configuration.http;
+        self.put(&["http", "listen"], &[], watching::listen_text(http));
+        let token = http.token.as_ref().map(|token| token.to_string());
+        self.put_some(&["http", "token"], &["token_file"], token);
+        if !http.hosts.is_empty() {
+            self.put(&["http", "hosts"], &[], http.hosts.clone());
+        }
+        self.put_some(&["log"], &[], configuration.log.map(watching::log_text));
     }
 
     fn policy(&mut self, policy: &Policy) {

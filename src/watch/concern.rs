@@ -53,6 +53,10 @@ pub enum Concern {
     JournalDamaged {
         problems: u64,
     },
+    /// What keeps the daemon from doing all it should.
+    Degraded {
+        why: String,
+    },
     /// The configuration was refused; the one before stays in force.
     ConfigurationRefused {
         error: String,
@@ -141,6 +145,7 @@ impl Concern {
     fn english(&self) -> String {
         match self {
             Concern::JournalDamaged { problems } => format!("The journal is damaged in {problems} places"),
+            Concern::Degraded { why } => format!("The daemon is degraded: {why}"),
             Concern::ConfigurationRefused { error } => {
                 format!("The configuration was refused; the one before stays in force: {error}")
             }
@@ -175,6 +180,7 @@ impl Concern {
     fn spanish(&self) -> String {
         match self {
             Concern::JournalDamaged { problems } => format!("El diario está dañado en {problems} lugares"),
+            Concern::Degraded { why } => format!("El demonio trabaja con limitaciones: {why}"),
             Concern::ConfigurationRefused { error } => {
                 format!("La configuración fue rechazada; sigue vigente la anterior: {error}")
             }
@@ -230,6 +236,7 @@ impl Concern {
         match self {
             Concern::JournalDamaged { .. } => "bkp journal verify".into(),
             Concern::ConfigurationRefused { .. } => "bkp config check".into(),
+            Concern::Degraded { .. } => "bkp doctor".into(),
             Concern::Missing { source } | Concern::Late { source, .. } | Concern::Overdue { source, .. } => {
                 format!("bkp backup {source}")
             }

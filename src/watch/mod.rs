@@ -7,8 +7,10 @@ mod chronicle;
 mod concern;
 mod due;
 mod judge;
+pub mod log;
 pub mod metrics;
 mod status;
+pub mod tell;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -16,7 +18,7 @@ mod words;
 pub use chronicle::{Chronicle, Tally};
 pub use concern::{Concern, Language};
 pub use status::{Known, PolicyStatus, SourceStatus, Status, of};
-pub use words::{ago, instant, plain, size, span, took};
+pub use words::{ago, instant, job, plain, size, span, took};
 
 use crate::error::Result;
 use crate::job::damage::Found;

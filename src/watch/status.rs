@@ -200,7 +200,9 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
     let all = configuration.policies.iter();
     let policies = all.map(|policy| policy_status(known, policy, schedule(Job::Backup, &policy.name), now)).collect();
     let routines = schedules.iter().filter(|s| s.job != Job::Backup).map(|s| routine(known, s, now)).collect();
-    let copies = state.copies.iter().filter(|((_, source), _)| sources.iter().any(|s| s.source == *source));
+    let configured = |copy: &str| configuration.copies.iter().any(|known| known.name == copy);
+    let of_these = |source: &str| sources.iter().any(|known| known.source == source);
+    let copies = state.copies.iter().filter(|((copy, source), _)| configured(copy) && of_these(source));
     let copies = copies.map(|((copy, source), last)| CopyStatus {
         copy: copy.clone(),
         source: source.clone(),
@@ -232,6 +234,17 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
     status.concerns = super::judge::all(&status).into_iter().map(Stated::from).collect();
     status.ok = status.concerns.iter().all(|stated| !stated.grave);
     status
+}
+
+impl Status {
+    /// With what the daemon says of itself; a configuration that was refused is known already.
+    pub fn degraded(mut self, why: &[String]) -> Self {
+        let more = why.iter().filter(|_| self.config.ok).map(|why| Concern::Degraded { why: why.clone() });
+        let more: Vec<Stated> = more.map(Stated::from).collect();
+        self.ok &= more.is_empty();
+        self.concerns.splice(0..0, more);
+        self
+    }
 }
 
 impl From<Concern> for Stated {

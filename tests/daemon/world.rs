@@ -14,6 +14,8 @@ impl World {
     /// It is shortly before ten on a Monday, in UTC.
     pub fn new() -> Self {
         let world = World { host: Host::new() };
+        let repository = format!("repository: {{ url: \"{}\" }}\n", world.host.url);
+        world.host.configure(&format!("{repository}http: {{ listen: off }}\n"));
         database(&world.host.path("data/app.db"), 10, "row");
         world.set_clock("2026-11-30T09:59:00Z");
         world

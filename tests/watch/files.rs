@@ -36,8 +36,9 @@ fn names(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("bkp_")).map(str::to_owned).collect()
 }
 
-/// What there is once something was copied, told or pruned.
+/// What there is once something was copied, told, pruned, or loaded by a daemon.
 const NOT_IN_A_PLAIN_SCRAPE: &[&str] = &[
+    "bkp_config_last_reload_timestamp_seconds",
     "bkp_copy_failures_in_a_row",
     "bkp_copy_last_success_timestamp_seconds",
     "bkp_notify_failures_in_a_row",
