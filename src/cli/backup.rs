@@ -128,10 +128,7 @@ impl Arguments {
             }
         }
         let configured = self.source.is_empty() || !self.names.is_empty();
-        let kept = match configured && !done.is_empty() {
-            true => Kept::keep(env, &repository, &writer),
-            false => Kept::Before,
-        };
+        let kept = Kept::after(configured && !done.is_empty(), env, &repository, &writer);
         let copies = self.copy(env, (&repository, &writer), &done)?;
         put_journal_away(env, &repository, &writer, &place.places);
         if env.output.json {
@@ -186,10 +183,7 @@ impl Arguments {
                 }
             }
         }
-        let kept = match done.is_empty() {
-            true => Kept::Before,
-            false => Kept::keep(env, &repository, &writer),
-        };
+        let kept = Kept::after(!done.is_empty(), env, &repository, &writer);
         let copies = self.copy(env, (&repository, &writer), &done)?;
         put_journal_away(env, &repository, &writer, &env.places(&repository)?);
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));

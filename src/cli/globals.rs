@@ -1,4 +1,4 @@
-//! The global options, and those for a store that the configuration does not describe.
+//! The options that every command understands, and where each is taken from when the command line leaves it open.
 
 use super::progress::Mode;
 use crate::policy;

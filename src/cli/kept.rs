@@ -23,7 +23,11 @@ pub enum Kept {
 }
 
 impl Kept {
-    pub fn keep(env: &Environment, repository: &Repository, writer: &Writer) -> Self {
+    /// After a run of configured sources that made something.
+    pub fn after(wanted: bool, env: &Environment, repository: &Repository, writer: &Writer) -> Self {
+        if !wanted {
+            return Kept::Before;
+        }
         let keep = || {
             let (paths, configuration) = (env.paths()?, env.configuration()?);
             let options = env.write_options(Layout::default(), None)?;

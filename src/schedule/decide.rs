@@ -80,12 +80,12 @@ impl Schedule {
     pub fn decide_once(&self, known: &PolicyState, now: Timestamp) -> Decision {
         let mut decision = self.decide(known, Busy::default(), now);
         let is_new = known.open.is_empty() && known.reached.is_none();
-        if let Some(slot) = self.calendar.latest(now).filter(|_| is_new) {
-            if end_of_blackout(&self.timing.blackout, self.zone(), now).is_none() {
-                let deadline = super::later(now, self.timing.deadline);
-                decision.steps.push(Step::Expect(Due { slot, due: slot, deadline }));
-                decision.steps.push(Step::Run { slot, reason: Reason::Schedule, deadline });
-            }
+        if let Some(slot) = self.calendar.latest(now).filter(|_| is_new)
+            && end_of_blackout(&self.timing.blackout, self.zone(), now).is_none()
+        {
+            let deadline = super::later(now, self.timing.deadline);
+            decision.steps.push(Step::Expect(Due { slot, due: slot, deadline }));
+            decision.steps.push(Step::Run { slot, reason: Reason::Schedule, deadline });
         }
         decision
     }
