@@ -10,7 +10,7 @@
 //! | 3 | [`repo`], [`engine`] | the on-store format; the dump plug-ins. Neither imports the other |
 //! | 4 | [`policy`], [`journal`] | configuration, validated; the durable record of what was expected, begun and ended |
 //! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
-//! | 6 | [`schedule`] | when things are due |
+//! | 6 | [`schedule`], [`notify`] | when things are due; whom to tell |
 //! | 9 | [`cli`] | words in, words out |
 //!
 //! A backup: `engine.dump(sink)` pushes streams and trees into `repo::write`, which compresses, seals and stores them;
@@ -27,6 +27,7 @@ pub mod event;
 pub mod exec;
 pub mod job;
 pub mod journal;
+pub mod notify;
 pub mod policy;
 pub mod repo;
 pub mod schedule;

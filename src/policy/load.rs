@@ -90,6 +90,7 @@ impl Loading<'_> {
                 main.daemon.as_ref().and_then(|daemon| reader.daemon(daemon)).unwrap_or_default();
             self.configuration.prune = main.prune.as_ref().and_then(|prune| reader.prune(prune));
             self.configuration.check = main.check.as_ref().and_then(|check| reader.check(check));
+            self.configuration.notify = main.notify.as_ref().map(|list| reader.channels(list)).unwrap_or_default();
         }
         self.miss_vault(&reader);
         self.problems.append(&mut reader.problems.borrow_mut());

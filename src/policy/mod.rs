@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod adhoc;
+mod channels;
 mod convert;
 mod load;
 mod mask;
@@ -34,6 +35,7 @@ mod vaults;
 mod when;
 
 pub use adhoc::adhoc;
+pub use channels::{Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
 pub use convert::docker_volume_path;
 pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
@@ -54,6 +56,8 @@ pub struct Configuration {
     pub daemon: DaemonSettings,
     pub prune: Option<Routine>,
     pub check: Option<Routine>,
+    /// Who is told of what happens.
+    pub notify: Vec<Channel>,
     pub policies: Vec<Policy>,
     /// What is no error but should be known: a file anybody may change, a file that is passed over.
     pub warnings: Vec<String>,
@@ -160,6 +164,7 @@ impl Default for Configuration {
             daemon: DaemonSettings::default(),
             prune: None,
             check: None,
+            notify: Vec::new(),
             policies: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
@@ -206,8 +211,11 @@ impl Configuration {
             let servers = policy.labels.iter().flat_map(|labels| &labels.servers);
             servers.flat_map(|settings| settings.secrets()).map(|reference| (reference.clone(), policy.name.clone()))
         });
+        let of_channels = self.notify.iter().flat_map(|channel| {
+            channel.secrets().into_iter().map(|reference| (reference.clone(), format!("notify {}", channel.name)))
+        });
         let mut all: Vec<(SecretRef, String)> = Vec::new();
-        for (reference, user) in of_repository.chain(of_sources).chain(of_labels) {
+        for (reference, user) in of_repository.chain(of_sources).chain(of_labels).chain(of_channels) {
             match all.iter_mut().find(|(known, _)| *known == reference) {
                 Some((_, users)) => *users = format!("{users}, {user}"),
                 None => all.push((reference, user)),

@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod daemon;
+mod notify;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
+pub use notify::{Detail, Hook, Language, Mail, Notify, Ntfy, Ping, Telegram, Topic, Webhook};
 
 /// The main file, `bkp.yaml`.
 #[derive(Deserialize, JsonSchema)]
@@ -29,6 +31,8 @@ pub struct Main {
     pub prune: Option<Field<Prune>>,
     /// When the repository is read again.
     pub check: Option<Field<Check>>,
+    /// Who is told of what happens.
+    pub notify: Option<Field<Vec<Field<Notify>>>>,
 }
 
 /// Where backups are kept. Secrets are references: `ref+file:///path`, `ref+vault://PATH#/FIELD`, `ref+env://NAME`, `ref+cred://NAME`.
