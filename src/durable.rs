@@ -6,10 +6,10 @@
 
 use crate::clock;
 use crate::error::{Context, Failure, Kind, Result};
-use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -95,6 +95,7 @@ impl Drop for TempFile {
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = TempFile::create_in(parent_of(path), mode)?;
     file.write_all(bytes)?;
+    belongs_to_owner_of(parent_of(path), file.file())?;
     file.commit(path)
 }
 
@@ -102,6 +103,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = TempFile::create_in(parent_of(path), mode)?;
     file.write_all(bytes)?;
+    belongs_to_owner_of(parent_of(path), file.file())?;
     file.commit_new(path)
 }
 
@@ -140,9 +142,33 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Creates a directory and its parents, private to the owner.
+/// Creates a directory and its parents, private to the owner of the first that is there already.
 pub fn create_private_directory(path: &Path) -> io::Result<()> {
-    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(path)
+    let missing: Vec<_> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(path)?;
+    missing.iter().rev().try_for_each(|made| belongs_to_owner_of(parent_of(made), &File::open(made)?))
+}
+
+/// What root makes in a directory of somebody else belongs to that one: the daemon, who is not root, shares its directories
+/// with commands that root runs, and must not find locks there that it cannot open.
+pub fn belongs_to_owner_of(directory: &Path, made: &File) -> io::Result<()> {
+    let owner = std::fs::metadata(directory)?;
+    if owner.uid() == 0 || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(made, Some(owner.uid()), Some(owner.gid()))
+}
+
+/// Opens a file for writing, or makes an empty one that belongs to the owner of its directory. Follows no link at its end: root
+/// writes into directories of others.
+pub fn open_private(path: &Path, create_new: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).create_new(create_new).truncate(false).mode(0o600);
+    let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
+    if file.metadata()?.uid() == 0 {
+        belongs_to_owner_of(parent_of(path), &file)?;
+    }
+    Ok(file)
 }
 
 /// The directory a path is in; `.` for a bare name.
@@ -169,14 +195,7 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock or says who has it. `what` is named in the message: `source app`.
     pub fn take(path: &Path, what: &str) -> Result<Self> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .context(|| format!("cannot open the lock file {}", path.display()))?;
+        let mut file = open_private(path, false).context(|| format!("cannot open the lock file {}", path.display()))?;
         if let Err(e) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if e != rustix::io::Errno::WOULDBLOCK {
                 return Err(Failure::from_io(e.into(), || format!("cannot lock {}", path.display())));
@@ -221,6 +240,18 @@ pub const CRASH_POINTS: &[&str] = &[
     "backup:before-point",
     "backup:point-written",
     "backup:before-session-end",
+    "copy:prepared",
+    "copy:companions-written",
+    "copy:object-stored",
+    "copy:data-stored",
+    "copy:before-point",
+    "copy:point-written",
+    "prune:tombstone-written",
+    "prune:point-forgotten",
+    "prune:fenced",
+    "prune:dead-listed",
+    "prune:marked",
+    "prune:object-deleted",
     "restore:target-begun",
     "restore:data-written",
     "restore:before-live",
@@ -275,6 +306,25 @@ mod tests {
         assert_eq!(write_new(&path, b"second", 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_root_makes_in_a_directory_of_another_belongs_to_that_one() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(directory.path(), Some(4711), Some(4712)).unwrap();
+        let below = directory.path().join("a/b");
+        create_private_directory(&below).unwrap();
+        write(&below.join("file"), b"x", 0o600).unwrap();
+        let _lock = Lock::take(&below.join("lock"), "source app").unwrap();
+        for made in ["a", "a/b", "a/b/file", "a/b/lock"] {
+            let metadata = std::fs::metadata(directory.path().join(made)).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (4711, 4712), "{made}");
+        }
+        std::os::unix::fs::symlink("/dev/null", below.join("trap")).unwrap();
+        assert!(Lock::take(&below.join("trap"), "source trap").is_err(), "a link may lead anywhere");
     }
 
     #[test]

@@ -32,6 +32,13 @@ pub enum Event {
         bytes: u64,
         added: u64,
     },
+    /// The point exists in a copy of the repository as well.
+    Copied {
+        copy: String,
+        source: String,
+        point: String,
+        bytes: u64,
+    },
     /// The store does not answer; it is asked again until then. Told once, however many requests wait.
     StoreSilent {
         store: String,

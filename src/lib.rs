@@ -10,7 +10,9 @@
 //! | 3 | [`repo`], [`engine`] | the on-store format; the dump plug-ins. Neither imports the other |
 //! | 4 | [`policy`], [`journal`] | configuration, validated; the durable record of what was expected, begun and ended |
 //! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
-//! | 6 | [`schedule`], [`notify`] | when things are due; whom to tell |
+//! | 6 | [`schedule`] | when things are due |
+//! | 7 | [`watch`], [`notify`] | what it all comes to, for those who look from outside; whom to tell |
+//! | 8 | [`daemon`] | runs what is due, as processes of its own |
 //! | 9 | [`cli`] | words in, words out |
 //!
 //! A backup: `engine.dump(sink)` pushes streams and trees into `repo::write`, which compresses, seals and stores them;
@@ -20,6 +22,7 @@
 pub mod backoff;
 pub mod cli;
 pub mod clock;
+pub mod daemon;
 pub mod durable;
 pub mod engine;
 pub mod error;
@@ -33,3 +36,4 @@ pub mod repo;
 pub mod schedule;
 pub mod secret;
 pub mod store;
+pub mod watch;

@@ -3,15 +3,21 @@
 
 #[path = "support/cli.rs"]
 mod cli;
+#[path = "containers/discovery.rs"]
+mod discovery;
 #[path = "containers/in_place.rs"]
 mod in_place;
 #[path = "containers/labels.rs"]
 mod labels;
+#[path = "containers/live_data.rs"]
+mod live_data;
 #[path = "containers/standing_still.rs"]
 mod standing_still;
 mod support;
 #[path = "containers/swarm.rs"]
 mod swarm;
+#[path = "support/trees.rs"]
+mod trees;
 
 use cli::{Bkp, eventually, read_database, write_database};
 use std::path::{Path, PathBuf};

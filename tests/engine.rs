@@ -160,7 +160,7 @@ fn a_signal_stops_a_dump_and_a_load() {
         assert_eq!(stopped.kind(), Kind::Terminated, "{name}");
         let target = new(&directory.path().join("restored"));
         let stopped = engine(&source)
-            .load(&origin, &target, &LoadRun { context, part: bkp::engine::Part::Whole, keep_replaced: false })
+            .load(&origin, &target, &LoadRun { context, part: bkp::engine::Part::Whole, copy: None })
             .unwrap_err();
         assert_eq!(stopped.kind(), Kind::Terminated, "{name}");
         assert_eq!(names(directory.path()), ["source"], "{name} leaves something");

@@ -16,6 +16,10 @@ mod ferretdb;
 mod independent;
 #[path = "engine_mongo/oplog.rs"]
 mod oplog;
+#[path = "engine_mongo/rough_days.rs"]
+mod rough_days;
+#[path = "engine_mongo/tool.rs"]
+mod tool;
 
 use bkp::engine::mongo::{Mongo, Settings};
 use bkp::engine::{Dumped, Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Target};
@@ -139,9 +143,21 @@ pub fn load_keeping(
     part: Part,
     keep_replaced: bool,
 ) -> Result<Loaded> {
+    let copy = (!keep_replaced && matches!(target, Target::Live(_))).then(|| fingerprint(settings));
+    load_over(settings, origin, target, part, copy.as_ref())
+}
+
+/// The same, where this is known of a copy of what is replaced.
+pub fn load_over(
+    settings: &Settings,
+    origin: &MemoryOrigin,
+    target: &Target,
+    part: Part,
+    copy: Option<&Fingerprint>,
+) -> Result<Loaded> {
     let (meter, cancel) = (Meter::default(), Cancel::default());
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
-    Mongo::new(settings.clone()).load(origin, target, &LoadRun { context, part, keep_replaced })
+    Mongo::new(settings.clone()).load(origin, target, &LoadRun { context, part, copy })
 }
 
 pub fn fingerprint(settings: &Settings) -> Fingerprint {

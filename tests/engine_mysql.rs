@@ -9,8 +9,12 @@ mod support;
 mod bad_days;
 #[path = "engine_mysql/contract.rs"]
 mod contract;
+#[path = "engine_mysql/omissions.rs"]
+mod omissions;
 #[path = "engine_mysql/restores.rs"]
 mod restores;
+#[path = "engine_mysql/rough_days.rs"]
+mod rough_days;
 
 use bkp::engine::mysql::{self, Mysql, Settings};
 use bkp::engine::{Engine, Fingerprint, LoadRun, Loaded, Naming, Part, Server, Sink, Target, TreeSink};
@@ -155,9 +159,21 @@ pub fn dump_to(settings: &Settings, sink: &mut dyn Sink) -> Result<bkp::engine::
 }
 
 pub fn load(settings: &Settings, origin: &MemoryOrigin, target: &Target, part: Part, keep: bool) -> Result<Loaded> {
+    let copy = (!keep && matches!(target, Target::Live(_))).then(|| fingerprint(settings));
+    load_over(settings, origin, target, part, copy.as_ref())
+}
+
+/// The same, where this is known of a copy of what is replaced.
+pub fn load_over(
+    settings: &Settings,
+    origin: &MemoryOrigin,
+    target: &Target,
+    part: Part,
+    copy: Option<&Fingerprint>,
+) -> Result<Loaded> {
     let (meter, cancel) = (Meter::default(), Cancel::default());
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
-    Mysql::new(settings.clone()).load(origin, target, &LoadRun { context, part, keep_replaced: keep })
+    Mysql::new(settings.clone()).load(origin, target, &LoadRun { context, part, copy })
 }
 
 pub fn load_new(settings: &Settings, origin: &MemoryOrigin, naming: Naming) -> Result<Loaded> {

@@ -9,8 +9,12 @@ mod support;
 mod bad_days;
 #[path = "engine_postgres/contract.rs"]
 mod contract;
+#[path = "engine_postgres/omissions.rs"]
+mod omissions;
 #[path = "engine_postgres/restores.rs"]
 mod restores;
+#[path = "engine_postgres/rough_days.rs"]
+mod rough_days;
 #[path = "engine_postgres/server.rs"]
 mod server;
 
@@ -44,7 +48,19 @@ fn load_keeping(
     part: Part,
     keep_replaced: bool,
 ) -> Result<Loaded> {
-    with_context(|context| Postgres::new(settings).load(origin, target, &LoadRun { context, part, keep_replaced }))
+    let copy = (!keep_replaced && matches!(target, Target::Live(_))).then(|| fingerprint(&settings));
+    load_over(settings, origin, target, part, copy.as_ref())
+}
+
+/// The same, where this is known of a copy of what is replaced.
+fn load_over(
+    settings: Settings,
+    origin: &dyn bkp::engine::Origin,
+    target: &Target,
+    part: Part,
+    copy: Option<&bkp::engine::Fingerprint>,
+) -> Result<Loaded> {
+    with_context(|context| Postgres::new(settings).load(origin, target, &LoadRun { context, part, copy }))
 }
 
 fn fingerprint(settings: &Settings) -> bkp::engine::Fingerprint {
@@ -68,8 +84,9 @@ fn database(name: &str) -> Part {
     Part::Database(name.into())
 }
 
-/// No database that a restore works in is left.
+/// No database that a restore works in is left. Other tests restore into the same server meanwhile.
 #[track_caller]
 fn assert_tidy(server: &dyn Pg) {
-    assert_eq!(server.ask("", "select datname from pg_database where datname like 'bkp\\_%'"), "");
+    let working = "select datname from pg_database where datname like 'bkp\\_%'";
+    support::wait_for("the end of all restores", 120, || server.ask("", working).is_empty().then_some(()));
 }

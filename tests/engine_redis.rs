@@ -5,12 +5,16 @@
 mod memory_sink;
 mod support;
 
+#[path = "engine_redis/append_only.rs"]
+mod append_only;
 #[path = "engine_redis/bad_days.rs"]
 mod bad_days;
 #[path = "engine_redis/contract.rs"]
 mod contract;
 #[path = "engine_redis/data.rs"]
 mod data;
+#[path = "engine_redis/rough_days.rs"]
+mod rough_days;
 #[path = "engine_redis/sentinel.rs"]
 mod sentinel;
 

@@ -9,6 +9,10 @@ mod support;
 #[path = "support/trees.rs"]
 mod trees;
 
+use bkp::journal::{Fact, Job, Journal, Reason, RunEnded, RunStarted};
+use bkp::repo::Repository;
+use bkp::repo::keys::Operator;
+use bkp::repo::writer::Writer;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
@@ -220,4 +224,76 @@ fn a_full_disk_keeps_no_backup_from_being_made_and_is_told() {
     fs::remove_file(&filler).unwrap();
     host.run(&["backup"]).ends(0).says_not("the journal does not know");
     host.run(&["journal", "verify"]).ends(0).says("no problem found");
+}
+
+#[test]
+fn sealed_segments_are_kept_in_the_repository_where_the_host_cannot_change_them() {
+    let host = host();
+    host.run(&["backup", "app"]).ends(0);
+    let journal = Journal::of(&host.path("state"));
+    // Long records, so that segments are full soon.
+    for _ in 0..8 {
+        let long = Fact::HoldPlaced { source: "app".into(), why: "w".repeat(900_000) };
+        journal.append(&[long], "2026-11-30T00:00:00Z".parse().unwrap()).unwrap();
+    }
+    let sealed = journal.sealed_segments().unwrap();
+    assert!(!sealed.is_empty());
+    assert_eq!(host.objects("journal").len(), 0);
+    host.run(&["backup", "app"]).ends(0);
+    assert_eq!(host.objects("journal").len(), sealed.len());
+    host.run(&["backup", "app"]).ends(0);
+    assert_eq!(host.objects("journal").len(), sealed.len(), "once is enough");
+
+    // An operator reads them, and they are what the host has.
+    let repository = open(&host);
+    let writer = Writer::load(&host.path("state"), repository.id()).unwrap().unwrap();
+    let operator = Operator::read(&[host.identity()]).unwrap();
+    let keys = operator.keyring(&*repository.store).unwrap();
+    let signer = writer.signing.verifying_key();
+    let segments = bkp::repo::journal::list(&repository, writer.id()).unwrap();
+    assert_eq!(segments.len(), sealed.len());
+    for ((id, first), (own_first, path)) in segments.iter().zip(&sealed) {
+        assert_eq!((Some(id.clone()), first), (journal.id().unwrap(), own_first));
+        let read = bkp::repo::journal::read(&repository, &keys, (writer.id(), &signer), (id, *first)).unwrap();
+        assert!(read == fs::read(path).unwrap());
+    }
+    let nobody =
+        Writer::generate(repository.id(), "other", vec![], &host.path("other"), jiff::Timestamp::now()).unwrap();
+    let (id, first) = &segments[0];
+    let other = nobody.signing.verifying_key();
+    let refused = bkp::repo::journal::read(&repository, &keys, (writer.id(), &other), (id, *first)).unwrap_err();
+    assert!(refused.to_string().contains("not signed by the writer"), "{refused}");
+    host.is_well();
+}
+
+fn open(host: &Host) -> Repository {
+    let settings = bkp::store::Settings::new(host.url.parse().unwrap());
+    Repository::open(bkp::store::open(&settings).unwrap()).unwrap()
+}
+
+#[test]
+fn a_million_records_are_folded_in_a_bearable_time_and_little_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::of(directory.path());
+    let at = "2026-11-30T00:00:00Z".parse().unwrap();
+    // The full million is measured with `make bench`; the work grows evenly with the number.
+    let number = if std::env::var_os("BKP_TEST_FULL_SIZE").is_some_and(|value| value == "1") { 500_000 } else { 5_000 };
+    for batch in 0..number / 1000 {
+        let facts: Vec<Fact> = (0..1000)
+            .flat_map(|run| {
+                let id = format!("{batch:08x}{run:08x}");
+                let (job, source) = (Job::Backup, Some(format!("source-{:03}", run % 500)));
+                let (policy, slot, reason) = (source.clone(), Some(at), Reason::Schedule);
+                let started = RunStarted { run: id.clone(), job, source, policy, slot, reason, pid: 1 };
+                [Fact::RunStarted(started), Fact::RunEnded(RunEnded::well(&id, false))]
+            })
+            .collect();
+        journal.append(&facts, at).unwrap();
+    }
+    let begun = std::time::Instant::now();
+    let state = journal.state().unwrap();
+    println!("{} records folded in {:.2} s", state.seq, begun.elapsed().as_secs_f64());
+    assert_eq!(state.seq, 2 * number + 1);
+    assert_eq!(state.histories.len(), 500);
+    assert_eq!(state.histories.values().map(|history| history.ended.done).sum::<u64>(), number);
 }

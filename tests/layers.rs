@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["policy", "journal"],
     &["job"],
     &["schedule"],
-    &["report", "notify", "http"],
+    &["watch", "report", "notify", "http"],
     &["daemon"],
     &["cli"],
     &["main"],

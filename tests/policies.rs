@@ -130,6 +130,28 @@ fn main_with_vault() -> String {
 }
 
 #[test]
+fn the_copies_in_the_example_load_too() {
+    let (_, text) = examples().into_iter().find(|(name, _)| name == "bkp.yaml").unwrap();
+    let (_, copies) = text.split_once("# copies:\n").unwrap();
+    let block = copies.lines().take_while(|line| line.starts_with("#   "));
+    let yaml = block.fold("copies:\n".to_string(), |yaml, line| format!("{yaml}{}\n", &line[2..]));
+    let host = Host::with(&[("bkp.yaml", &format!("timezone: UTC\nrepository: {{ url: /srv/backup }}\n{yaml}"))]);
+    insta::assert_snapshot!(host.shown());
+}
+
+#[test]
+fn copies_that_make_no_sense() {
+    insta::assert_snapshot!(problems_of_main(
+        "repository: { url: /srv/backup, name: first, keep: { daily: 3 }, bandwidth: fast }\n\
+         copies:\n\
+         - { url: /srv/second }\n\
+         - { name: repository, url: /srv/third, bandwidth: 1kB/s }\n\
+         - { name: madrid, url: s3://madrid/p, access_key: ref+env://A, object_lock: { mode: compliance, keep: forever } }\n\
+         - { name: madrid, endpoint: https://h, keep: { daily: 0 } }\n"
+    ));
+}
+
+#[test]
 fn the_example_with_vault_loads_with_its_main_file() {
     let (_, policy) = examples().into_iter().find(|(name, _)| name == "vault.yaml").unwrap();
     let host = Host::with(&[("bkp.yaml", &main_with_vault()), ("vault.yaml", &policy)]);

@@ -16,7 +16,7 @@ use bkp::repo::recipients::{self, Change};
 use bkp::repo::sign::Trust;
 use bkp::repo::write::Options;
 use bkp::repo::{Repository, init};
-use bkp::store::{self, Entry, Head, Key, LockMode, Retain, Retention, Store, StoreResult, Upload};
+use bkp::store::{self, Entry, Head, Key, LockMode, Purged, Retain, Retention, Store, StoreResult, Upload};
 use bytes::Bytes;
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -174,6 +174,9 @@ impl Store for Locking {
     }
     fn delete(&self, key: &Key) -> StoreResult<()> {
         self.inner.delete(key)
+    }
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.inner.purge(key)
     }
     fn retention(&self) -> Option<&dyn Retention> {
         Some(self)

@@ -13,7 +13,7 @@ use bkp::repo::proof::Level;
 use bkp::repo::write::{Options, Session};
 use bkp::repo::{Repository, point::Point};
 use bkp::store::memory::Memory;
-use bkp::store::{Entry, Head, Key, Retain, Store, StoreError, StoreResult, Upload};
+use bkp::store::{Entry, Head, Key, Purged, Retain, Store, StoreError, StoreResult, Upload};
 use bytes::Bytes;
 use std::io::Read;
 use std::ops::Range;
@@ -76,6 +76,9 @@ impl Store for FailsAt {
     }
     fn delete(&self, key: &Key) -> StoreResult<()> {
         self.guard(|| self.inner.delete(key))
+    }
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.guard(|| self.inner.purge(key))
     }
 }
 
@@ -211,5 +214,8 @@ impl Store for FailsAtPack {
     }
     fn delete(&self, key: &Key) -> StoreResult<()> {
         self.inner.delete(key)
+    }
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.inner.purge(key)
     }
 }

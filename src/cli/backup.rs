@@ -1,9 +1,11 @@
 //! `bkp backup`: one source after the other; a failure of one does not keep the others from being backed up.
 
 use super::Ran;
+use super::copies::{self, Outcomes};
 use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
+use super::kept::Kept;
 use super::output::plain;
 use super::points::{PointView, view};
 use crate::clock;
@@ -12,12 +14,13 @@ use crate::job::Places;
 use crate::job::backup::{Backup, Done};
 use crate::job::discover::labels;
 use crate::job::recorder::{Recorder, What};
+use crate::job::seal;
 use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
 use crate::journal::Job;
 use crate::policy::{self, Policy};
 use crate::repo::Repository;
-use crate::repo::point::Layout;
+use crate::repo::point::Point;
 use crate::repo::writer::Writer;
 use serde::Serialize;
 use std::time::Instant;
@@ -29,6 +32,7 @@ Examples:
   bkp backup pontificia                          the sources of one policy
   bkp backup mysql-auth documents                these sources
   bkp backup --stack pontificia                  all sources of a stack, together
+  bkp backup pontificia --if-due                 from a timer: when its schedule says so
   bkp backup --repo /srv/backup --source sqlite:/srv/app.db --source documents=volume:/srv/docs")]
 pub struct Arguments {
     /// Policies or sources of the configuration [default: all of them]
@@ -37,9 +41,15 @@ pub struct Arguments {
     /// A source that is not configured: sqlite:FILE, volume:DIRECTORY, command:'PROGRAM …'; NAME= in front to name it
     #[arg(long, value_name = "[NAME=]KIND:LOCATION")]
     source: Vec<String>,
-    /// All sources of this stack, begun at the same moment
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["names", "source"])]
+    /// All sources of this stack, or those of them that are named, begun at the same moment
+    #[arg(long, value_name = "NAME", conflicts_with = "source")]
     stack: Option<String>,
+    /// Leave the copies as they are; the next run catches up
+    #[arg(long)]
+    no_copy: bool,
+    /// Only when a slot of the policy's schedule has come; for timers and CronJobs, where no daemon runs
+    #[arg(long, conflicts_with_all = ["source", "stack"])]
+    if_due: bool,
     /// Read every file again, also where size and times say that nothing changed
     #[arg(long)]
     reread: bool,
@@ -73,6 +83,11 @@ struct Place<'a> {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
+        if self.if_due {
+            return super::due::run(&self.names, env, |names, stack, env| {
+                Arguments { names, stack, if_due: false, source: Vec::new(), ..self }.run(env)
+            });
+        }
         if let Some(stack) = &self.stack {
             return self.whole_stack(env, stack);
         }
@@ -112,22 +127,30 @@ impl Arguments {
                 }
             }
         }
+        let configured = self.source.is_empty() || !self.names.is_empty();
+        let kept = Kept::after(configured && !done.is_empty(), env, &repository, &writer);
+        let copies = self.copy(env, (&repository, &writer), &done)?;
+        put_journal_away(env, &repository, &writer, &place.places);
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
+            document["configuration"] = kept.view(env)?;
+            document["copies"] = copies.document();
             env.output.document(&document)?;
         }
-        ending(&done, failed, all, !wanted.remarks.is_empty())
+        let warned = !wanted.remarks.is_empty() || kept.failed() || copies.warned();
+        ending(&done, failed, all, warned)
     }
 
     fn whole_stack(&self, env: &Environment, stack: &str) -> Ran {
         let live = env.live()?;
-        let sources = live.configuration.stack(stack)?;
+        let sources = self.of_stack(live.configuration.stack(stack)?, stack, env)?;
         live.remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
         let recorder = env.recorder()?;
         let member = |(policy, source): &(&Policy, &policy::Source)| {
             let engine = env.engine(&source.settings)?;
-            Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, layout: source.layout })
+            let options = env.write_options(source.layout, Some(*policy))?;
+            Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, options })
         };
         let opened = open(env).and_then(|(repository, writer)| {
             let members = sources.iter().map(member).collect::<Result<Vec<_>>>()?;
@@ -141,7 +164,6 @@ impl Arguments {
             places: &env.places(&repository)?,
             recorder: &recorder,
             stack,
-            options: env.write_options(Layout::default())?,
             memory: env.configuration()?.memory,
             reread: self.reread,
         };
@@ -161,15 +183,52 @@ impl Arguments {
                 }
             }
         }
+        let kept = Kept::after(!done.is_empty(), env, &repository, &writer);
+        let copies = self.copy(env, (&repository, &writer), &done)?;
+        put_journal_away(env, &repository, &writer, &env.places(&repository)?);
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["stack"] = serde_json::json!({ "name": stack, "skew_seconds": skew });
+            document["copies"] = copies.document();
+            document["configuration"] = kept.view(env)?;
             env.output.document(&document)?;
         } else {
             env.output.note(&format!("{stack}: {}, {} apart", count(done.len(), "point"), took(skew)));
         }
-        ending(&done, failed, members.len(), !live.remarks.is_empty())
+        ending(&done, failed, members.len(), !live.remarks.is_empty() || kept.failed() || copies.warned())
+    }
+
+    /// Brings the copies up to date, once there is something new.
+    fn copy(
+        &self,
+        env: &Environment,
+        (repository, writer): (&Repository, &Writer),
+        done: &[(Done, f64)],
+    ) -> Result<Outcomes> {
+        if self.no_copy || done.is_empty() || env.cancel.check().is_err() {
+            return Ok(Outcomes::default());
+        }
+        let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).collect();
+        copies::after_backup(env, repository, writer, &made)
+    }
+
+    /// Those that were named, if any were.
+    fn of_stack<'a>(
+        &self,
+        all: Vec<(&'a Policy, &'a policy::Source)>,
+        stack: &str,
+        env: &Environment,
+    ) -> Result<Vec<(&'a Policy, &'a policy::Source)>> {
+        let is = |(policy, source): &(&Policy, &policy::Source), name: &String| {
+            source.name == *name || env.slot.is_none() && policy.name == *name
+        };
+        if let Some(unknown) = self.names.iter().find(|name| !all.iter().any(|one| is(one, name))) {
+            return Err(Failure::usage(format!("stack {stack} has no policy or source {unknown}")));
+        }
+        let named =
+            |one: &(&Policy, &policy::Source)| self.names.is_empty() || self.names.iter().any(|name| is(one, name));
+        Ok(all.into_iter().filter(named).collect())
     }
 
     /// What is to be backed up. Labels matter unless only sources were named that are configured.
@@ -190,7 +249,9 @@ impl Arguments {
                 source: source.clone(),
                 policy: Some(policy.name.clone()),
             };
-            wanted.sources.extend(all.select(&self.names)?.into_iter().map(chosen));
+            // For a slot, sources are named, and nothing else.
+            let selected = if env.slot.is_some() { all.only_sources(&self.names)? } else { all.select(&self.names)? };
+            wanted.sources.extend(selected.into_iter().map(chosen));
             wanted.remarks.extend(live.iter().flat_map(|live| &live.remarks).map(told));
             if policies && configuration.policies.iter().all(|policy| policy.labels.is_none()) {
                 wanted.remarks.extend(labels::without_effect(configuration));
@@ -244,6 +305,14 @@ fn open(env: &Environment) -> Result<(Repository, Writer)> {
     Ok((repository, writer))
 }
 
+/// The journal of this host is kept where the host cannot change it. That this fails is no failure of a backup.
+fn put_journal_away(env: &Environment, repository: &Repository, writer: &Writer, places: &Places) {
+    let put = env.journal().and_then(|journal| seal::put_away(repository, writer, places, &journal));
+    if let Err(failure) = put {
+        env.output.warn(&format!("the journal could not be put into the repository: {}", failure.full()));
+    }
+}
+
 /// What failed for all of them is a run of each that failed.
 fn recorded<'a, T>(recorder: &Recorder, opened: Result<T>, whats: impl Iterator<Item = What<'a>>) -> Result<T> {
     opened.inspect_err(|failure| recorder.could_not_begin(whats, failure))
@@ -259,7 +328,7 @@ impl Place<'_> {
             places: &self.places,
             source: &source.name,
             engine: &*engine,
-            options: self.env.write_options(source.layout)?,
+            options: self.env.write_options(source.layout, self.env.policy_of(&source.name)?)?,
             reread,
             together: None,
             purpose: None,

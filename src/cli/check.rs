@@ -12,6 +12,7 @@ use crate::event::{Event, Events};
 use crate::job::check::{Check, Checked};
 use crate::job::recorder::What;
 use crate::journal::Job;
+use crate::policy;
 use crate::repo::catalog::{Catalog, Wanted};
 use crate::repo::check::{Problem, Report};
 use crate::repo::point::Point;
@@ -29,7 +30,8 @@ Examples:
   bkp check                                      everything, to level stored
   bkp check mysql-auth                           the points of one source
   bkp check --sample 5%                          another twentieth of the objects each day
-  bkp check --level readable --identity recovery-key.txt")]
+  bkp check --level readable --identity recovery-key.txt
+  bkp check --copy madrid --sample 5%            a copy instead of the repository")]
 pub struct Arguments {
     /// Only these sources or points [default: all]
     #[arg(value_name = "SOURCE|POINT")]
@@ -40,6 +42,9 @@ pub struct Arguments {
     /// Read only a part of the objects, such as 5%; a sample proves nothing about single points
     #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "100%")]
     sample: f64,
+    /// Check this copy instead of the repository
+    #[arg(long, value_name = "COPY", visible_alias = "from")]
+    copy: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -49,7 +54,7 @@ enum LevelArgument {
 }
 
 /// `5%` or `5` → 0.05.
-fn percent(text: &str) -> std::result::Result<f64, String> {
+pub fn percent(text: &str) -> std::result::Result<f64, String> {
     let number: f64 =
         text.trim_end_matches('%').trim().parse().map_err(|_| "give a percentage such as 5%".to_owned())?;
     if number > 0.0 && number <= 100.0 {
@@ -65,13 +70,16 @@ impl Arguments {
     }
 
     fn check(&self, env: &Environment) -> Ran {
-        let repository = env.repository()?;
+        let repository = env.repository_or(self.copy.as_deref())?;
+        let copy = self.copy.as_deref().filter(|name| *name != policy::PRIMARY);
         let (level, access) = match self.level {
             LevelArgument::Stored => (Level::Stored, env.listing(&repository)?),
             LevelArgument::Readable => (Level::Readable, env.reading(&repository)?),
         };
         let catalog = points::read(env, &repository, &access, Wanted::default())?;
         let points = self.chosen(&catalog, env.now)?;
+        let places = env.places(&repository)?;
+        let places = copy.map_or(places.clone(), |copy| places.of_copy(copy));
         let started = Instant::now();
         let progress = env.progress();
         progress.emit(&Event::Phase { source: count(points.len(), "point"), phase: "check" });
@@ -80,10 +88,12 @@ impl Arguments {
         let check = Check {
             repository: &repository,
             catalog: &catalog,
-            places: &env.places(&repository)?,
+            places: &places,
             points: &points,
             keys: &access.keys,
+            trust: &access.trust,
             writer: access.writer.as_ref(),
+            is_copy: copy.is_some(),
             level,
             sample: self.sample,
             seed,
@@ -115,7 +125,7 @@ impl Arguments {
             env.output.note("This host is no writer of the repository, so no proof of this was recorded.");
         }
         if damaged && !env.output.json {
-            env.output.note("Restore what you need from another point, then find out what happened to the store; a new backup stores missing data again.");
+            env.output.note(&next_step(env, copy)?);
         }
         Ok(damaged.then_some(Kind::Verification))
     }
@@ -139,6 +149,20 @@ impl Arguments {
         }
         Ok(chosen)
     }
+}
+
+/// What to do about damage. Where there are copies, they are what it is mended from.
+fn next_step(env: &Environment, copy: Option<&str>) -> Result<String> {
+    let copies = &env.configuration()?.copies;
+    Ok(match (copy, copies.first()) {
+        (Some(copy), _) => format!("Find out what happened to that store; then bring the damaged objects again: bkp copy --repair {copy}"),
+        (None, Some(first)) => format!(
+            "Find out what happened to the store; the copies may have it whole: bkp copy --from {} --repair {}; until then, restore with --from {0}",
+            first.name,
+            policy::PRIMARY
+        ),
+        (None, None) => "Restore what you need from another point, then find out what happened to the store; a new backup stores missing data again.".into(),
+    })
 }
 
 /// Each problem, with the points it affects below it.

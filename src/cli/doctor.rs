@@ -1,30 +1,37 @@
 //! `bkp doctor`: looks for what could keep backups from working, and says what to do about each.
 
 mod secrets;
+mod stores;
 
 use super::Ran;
 use super::environment::Environment;
 use super::format::{self, count, size};
 use super::output::{plain, table};
 use crate::clock;
-use crate::engine::leftovers;
 use crate::error::{Failure, Kind, Result};
 use crate::repo::writer::{Writer, state_file};
 use crate::repo::{Repository, catalog, keys, recipients};
-use crate::store::{self, Location, probe};
+use crate::store::{self, probe};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-With --identity it also finds out whether that key opens the repository.
+With --identity it also finds out whether that key opens the repository. With --tamper it ends with 1 where backups are meant
+to be locked and can be destroyed from here, and with 3 where nothing says that they should be.
 
 Examples:
   bkp doctor
   bkp doctor --identity recovery-key.txt
+  bkp doctor --tamper                   with the host's own credentials: can it destroy its backups?
   bkp doctor --json")]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Try to delete, overwrite and unlock a fresh object in each store, and tell whether the store refused
+    #[arg(long)]
+    tamper: bool,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,6 +114,10 @@ impl Arguments {
             }
             Err(failure) => findings.failure("repository", &failure),
         }
+        stores::copies(env, &mut findings);
+        if self.tamper {
+            stores::tamper(env, &mut findings);
+        }
         let failed = findings.0.iter().any(|f| f.verdict == Verdict::Failed);
         let warned = findings.0.iter().any(|f| f.verdict == Verdict::Warning);
         env.output.answer(&serde_json::json!({ "ok": !failed, "findings": findings.0 }), || text(&findings.0))?;
@@ -147,13 +158,21 @@ fn versions(findings: &mut Findings) {
 fn leftovers(env: &Environment, findings: &mut Findings) {
     let Ok(configuration) = env.configuration() else { return };
     let sources = configuration.policies.iter().flat_map(|p| &p.sources);
-    let mut all: Vec<_> = sources.flat_map(|source| leftovers::of(&source.settings)).collect();
-    all.sort();
-    all.dedup();
+    let mut all = BTreeSet::new();
+    for source in sources {
+        match env.engine(&source.settings).and_then(|engine| engine.leftovers(&env.cancel)) {
+            Ok(found) => all.extend(found),
+            // Whether a source can be backed up is not asked here.
+            Err(failure) => findings.add(
+                "leftovers",
+                Verdict::Note,
+                format!("{} could not be looked at: {}", source.name, plain(&failure.full())),
+            ),
+        }
+    }
     for leftover in all {
-        let path = plain(&leftover.path.display().to_string());
-        findings.add("leftovers", Verdict::Warning, format!("{path}: {}", leftover.what));
-        findings.hint(format!("Look into it; when nothing in it is needed: rm -r -- '{path}'"));
+        findings.add("leftovers", Verdict::Warning, plain(&format!("{}: {}", leftover.place, leftover.what)));
+        findings.hint(plain(&format!("Look into it; when nothing in it is needed: {}", leftover.remove)));
     }
 }
 
@@ -249,27 +268,8 @@ fn store_abilities(env: &Environment, repository: &Repository, findings: &mut Fi
         Ok(Err(_)) => findings.add("store", Verdict::Ok, abilities(recorded)),
         Err(failure) => findings.failure("store", &failure),
     }
-    let locks = recorded["object_lock"] == true;
     let asked = env.configuration().is_ok_and(|c| c.repository.as_ref().is_some_and(|r| r.object_lock.is_some()));
-    match (&settings.location, locks && asked) {
-        (_, true) => findings.add("deletion", Verdict::Ok, "backups are locked as the configuration asks"),
-        (Location::Directory(path), _) if rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok() => {
-            findings.add(
-                "deletion",
-                Verdict::Note,
-                "this host can delete its backups: they are in a directory it may write to",
-            );
-            findings.hint("Keep a copy that it cannot reach, such as a bucket with object lock");
-        }
-        _ => {
-            findings.add(
-                "deletion",
-                Verdict::Note,
-                "nothing is locked: who has the credentials of the store may be able to delete backups",
-            );
-            findings.hint("Use a bucket with object lock and `object_lock:` in the configuration, or credentials that cannot delete");
-        }
-    }
+    stores::deletion("deletion", &settings.location, recorded["object_lock"] == true && asked, findings);
 }
 
 fn abilities(value: &serde_json::Value) -> String {
@@ -287,7 +287,11 @@ fn clock(env: &Environment, repository: &Repository, findings: &mut Findings) {
         let before = clock::now();
         repository.store.put(&key, bytes::Bytes::from_static(b"clock"), None)?;
         let seen = repository.store.head(&key)?.modified;
-        repository.store.delete(&key)?;
+        // Credentials that cannot delete are good ones.
+        match repository.store.delete(&key) {
+            Err(store::StoreError::Denied(_)) => {}
+            other => other?,
+        }
         Ok(seen.duration_since(before).as_secs())
     };
     match stamp() {

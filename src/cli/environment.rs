@@ -2,8 +2,9 @@
 //!
 //! Everything is opened when a command asks for it, so that `bkp --help` or `bkp config check` need no repository.
 
+use super::globals::Globals;
 use super::output::Output;
-use super::progress::{Mode, Progress, SharedBar, StoreNews};
+use super::progress::{Progress, SharedBar, StoreNews};
 use crate::clock;
 use crate::engine::{self, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
@@ -11,73 +12,23 @@ use crate::event::{Cancel, Context};
 use crate::job::Places;
 use crate::job::discover::labels::{self, Remark, Taken};
 use crate::job::discover::look::Around;
-use crate::job::recorder::Recorder;
+use crate::job::lock;
+use crate::job::recorder::{ForSlot, Recorder};
 use crate::journal::Journal;
-use crate::policy::{self, Configuration, Paths, Policy};
+use crate::policy::{self, Configuration, CopySettings, Paths, Policy};
 use crate::repo::keys::{Keyring, Operator};
 use crate::repo::point::{Layout, Point};
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
 use crate::secret::{SecretRef, Secrets};
-use crate::store::{self, Addressing, Location, Retain, Watch};
+use crate::store::{self, Key, Location, Watch};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-
-/// Options that every command understands.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Globals {
-    /// Main configuration file [env: BKP_CONFIG; default: /etc/bkp/bkp.yaml, for users ~/.config/bkp/bkp.yaml]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub config: Option<PathBuf>,
-    /// Repository: a directory, file:///DIRECTORY or s3://BUCKET/PREFIX [env: BKP_REPO]
-    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
-    pub repo: Option<String>,
-    /// Private key that reads backups: recovery key, age identity, ssh key; may be repeated [env: BKP_IDENTITY]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub identity: Vec<PathBuf>,
-    /// One JSON document on standard output
-    #[arg(long, global = true, help_heading = "Global options")]
-    pub json: bool,
-    /// Only errors and warnings on standard error
-    #[arg(long, short, global = true, help_heading = "Global options")]
-    pub quiet: bool,
-    /// No colour (also: NO_COLOR)
-    #[arg(long, global = true, help_heading = "Global options")]
-    pub no_color: bool,
-    /// How to show progress on standard error; auto: a bar on a terminal, else nothing
-    #[arg(long, global = true, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Global options")]
-    pub progress: Mode,
-    #[command(flatten)]
-    pub store: StoreOptions,
-}
-
-/// For a bucket that the configuration does not describe.
-#[derive(clap::Args, Clone, Debug)]
-pub struct StoreOptions {
-    /// S3 server, such as https://minio.example:9000 [env: BKP_ENDPOINT]
-    #[arg(long, global = true, value_name = "URL", help_heading = "S3 options")]
-    pub endpoint: Option<String>,
-    /// S3 region [env: AWS_REGION]
-    #[arg(long, global = true, value_name = "NAME", help_heading = "S3 options")]
-    pub region: Option<String>,
-    /// File that holds the access key [default: AWS_ACCESS_KEY_ID]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
-    pub access_key_file: Option<PathBuf>,
-    /// File that holds the secret key [default: AWS_SECRET_ACCESS_KEY]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
-    pub secret_key_file: Option<PathBuf>,
-    /// Certificates (PEM) to trust instead of the system's
-    #[arg(long, global = true, value_name = "FILE", help_heading = "S3 options")]
-    pub ca_file: Option<PathBuf>,
-    /// How long to try again while the store, or Vault, does not answer, such as 30s [env: BKP_PATIENCE] [default: 15m]
-    #[arg(long, global = true, hide_short_help = true, value_name = "DURATION", help_heading = "S3 options")]
-    pub patience: Option<String>,
-}
 
 pub struct Environment {
     pub globals: Globals,
@@ -85,12 +36,16 @@ pub struct Environment {
     pub cancel: Arc<Cancel>,
     /// The instant the command began.
     pub now: Timestamp,
+    /// What the daemon started this process for.
+    pub slot: Option<ForSlot>,
     /// The bar that is drawn now.
     bar: SharedBar,
     paths: OnceCell<Paths>,
     configuration: OnceCell<Configuration>,
     secrets: OnceCell<Secrets>,
     live: OnceCell<Live>,
+    /// The point that is being read, to tell in which copy it is should that fail.
+    reads: OnceCell<Key>,
 }
 
 /// The configuration with the sources that labels of containers and volumes bring.
@@ -109,21 +64,6 @@ pub struct Access {
     pub operator: Option<Operator>,
 }
 
-impl Globals {
-    /// What the command line left open is taken from the environment; there, empty counts as not set.
-    pub fn completed(mut self) -> Self {
-        let given = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        self.repo = self.repo.or_else(|| given("BKP_REPO"));
-        if self.identity.is_empty() {
-            self.identity.extend(given("BKP_IDENTITY").map(PathBuf::from));
-        }
-        self.store.endpoint = self.store.endpoint.or_else(|| given("BKP_ENDPOINT"));
-        self.store.region = self.store.region.or_else(|| given("AWS_REGION"));
-        self.store.patience = self.store.patience.or_else(|| given("BKP_PATIENCE"));
-        self
-    }
-}
-
 impl Access {
     /// The keys for one point, also when `keys/` in the store is lost or was exchanged.
     pub fn keys_for(&self, point: &Point) -> Keyring {
@@ -139,11 +79,13 @@ impl Environment {
             output,
             cancel,
             now,
+            slot: ForSlot::of_this_process(),
             bar: SharedBar::default(),
             paths: OnceCell::new(),
             configuration: OnceCell::new(),
             secrets: OnceCell::new(),
             live: OnceCell::new(),
+            reads: OnceCell::new(),
         }
     }
 
@@ -212,6 +154,22 @@ impl Environment {
         }
     }
 
+    /// Remembers which point is read.
+    pub fn reads(&self, point: &Point) {
+        let _ = self.reads.set(point.key());
+    }
+
+    pub fn read_point(&self) -> Option<&Key> {
+        self.reads.get()
+    }
+
+    /// The policy of a source, where it has one.
+    pub fn policy_of(&self, source: &str) -> Result<Option<&Policy>> {
+        let configured = self.configuration()?.source(source);
+        let live = || self.live.get().and_then(|live| live.configuration.source(source));
+        Ok(configured.or_else(live).map(|(policy, _)| policy))
+    }
+
     pub fn zone(&self) -> Result<&TimeZone> {
         Ok(&self.configuration()?.timezone)
     }
@@ -247,19 +205,9 @@ impl Environment {
             *path = std::path::absolute(&*path)
                 .map_err(|e| Failure::from_io(e, || format!("cannot tell where {url} is")))?;
         }
-        let same = |r: &&policy::RepositorySettings| r.url.parse::<Location>().is_ok_and(|l| l == settings.location);
+        let same = |r: &&policy::StoreSettings| r.url.parse::<Location>().is_ok_and(|l| l == settings.location);
         if let Some(repository) = configured.filter(same) {
-            settings.endpoint = repository.endpoint.clone();
-            settings.region = repository.region.clone().unwrap_or(settings.region);
-            settings.access_key = repository.access_key.clone();
-            settings.secret_key = repository.secret_key.clone();
-            settings.session_token = repository.session_token.clone();
-            settings.ca_file = repository.ca_file.clone();
-            settings.addressing = match repository.addressing {
-                policy::Addressing::Automatic => None,
-                policy::Addressing::Path => Some(Addressing::Path),
-                policy::Addressing::Virtual => Some(Addressing::Virtual),
-            };
+            settings = repository.to_open(self.secrets()?)?;
         }
         self.apply_options(settings)
     }
@@ -281,16 +229,36 @@ impl Environment {
         settings.region = options.region.clone().unwrap_or(settings.region);
         settings.ca_file = options.ca_file.clone().or(settings.ca_file);
         settings.secrets = self.secrets()?.clone();
+        self.patiently(settings)
+    }
+
+    fn patiently(&self, mut settings: store::Settings) -> Result<store::Settings> {
         if let Some(patience) = self.patience()? {
             settings.budget = settings.budget.lasting(patience);
         }
         Ok(settings)
     }
 
-    /// Opens the repository. What its endpoint was found to do when it was made is made use of.
+    /// Where a copy of the repository is.
+    pub fn copy_settings(&self, copy: &CopySettings) -> Result<store::Settings> {
+        self.patiently(copy.store.to_open(self.secrets()?)?)
+    }
+
     pub fn repository(&self) -> Result<Repository> {
+        self.open(self.store_settings()?)
+    }
+
+    /// The copy of that name, or the repository where none is named.
+    pub fn repository_or(&self, copy: Option<&str>) -> Result<Repository> {
+        match copy.filter(|name| *name != policy::PRIMARY) {
+            Some(name) => self.open(self.copy_settings(self.configuration()?.copy(name)?)?),
+            None => self.repository(),
+        }
+    }
+
+    /// Opens a repository. What its endpoint was found to do when it was made is made use of.
+    pub fn open(&self, mut settings: store::Settings) -> Result<Repository> {
         let memory = self.configuration()?.memory;
-        let mut settings = self.store_settings()?;
         let repository = Repository::open(store::open_watched(&settings, self.watch()?)?)?;
         settings.capabilities = serde_json::from_value(repository.info.store.clone()).ok();
         match (&settings.location, settings.capabilities) {
@@ -314,13 +282,17 @@ impl Environment {
     /// Notes the runs of this process in the journal.
     pub fn recorder(&self) -> Result<Recorder> {
         let (output, bar) = (self.output, self.bar.clone());
-        Ok(Recorder::new(self.journal()?, move |failure| {
+        let recorder = Recorder::new(self.journal()?, move |failure| {
             let bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
             match bar.as_ref() {
                 Some(bar) => bar.suspend(|| output.told(failure)),
                 None => output.told(failure),
             }
-        }))
+        });
+        Ok(match self.slot.clone() {
+            Some(slot) => recorder.of_slot(slot),
+            None => recorder,
+        })
     }
 
     /// The engine of a source of this host. A volume leaves out the repository and the directories of bkp itself.
@@ -330,8 +302,11 @@ impl Environment {
         if let Settings::Volume(volume) = &mut settings {
             let paths = self.paths()?;
             volume.apart = vec![paths.state.clone(), paths.cache.clone()];
-            if let Location::Directory(repository) = self.store_settings()?.location {
-                volume.apart.push(repository);
+            let copies = self.configuration()?.copies.iter().map(|copy| self.copy_settings(copy));
+            for settings in [self.store_settings()].into_iter().chain(copies) {
+                if let Location::Directory(repository) = settings?.location {
+                    volume.apart.push(repository);
+                }
             }
         }
         Ok(engine::build(&settings))
@@ -386,13 +361,10 @@ impl Environment {
         Operator::read(&self.globals.identity)
     }
 
-    /// How backups are written: object lock as far as the configuration asks for it.
-    pub fn write_options(&self, layout: Layout) -> Result<write::Options> {
+    /// How backups are written: object lock as far as the configuration asks for it. `policy` is that of the source.
+    pub fn write_options(&self, layout: Layout, policy: Option<&Policy>) -> Result<write::Options> {
         let lock = self.configuration()?.repository.as_ref().and_then(|r| r.object_lock);
-        let retain = lock.map(|lock| Retain {
-            mode: lock.mode,
-            until: self.now + SignedDuration::from_hours(24 * i64::from(lock.days)),
-        });
+        let retain = lock.map(|lock| lock::of_new(&lock, policy.and_then(|policy| policy.keep.as_ref()), self.now));
         Ok(write::Options { retain, layout, ..write::Options::default() })
     }
 }

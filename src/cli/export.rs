@@ -2,6 +2,7 @@
 
 use super::Ran;
 use super::environment::Environment;
+use super::globals::FromCopy;
 use super::points;
 use super::show::find;
 use crate::durable::{self, TempFile};
@@ -28,6 +29,8 @@ pub struct Arguments {
     /// Into this new file, which appears when it is whole [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    from: FromCopy,
 }
 
 const TREE: &str = "tree";
@@ -41,10 +44,11 @@ impl Arguments {
         if self.output.is_none() && env.output.json {
             return Err(Failure::usage("--json and a dump cannot share standard output").hint("Add -o FILE"));
         }
-        let repository = env.repository()?;
+        let repository = env.repository_or(self.from.from.as_deref())?;
         let access = env.reading(&repository)?;
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point, env.now)?;
+        env.reads(point);
         let reader = PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?;
         let name = self.choose(&reader)?;
         let progress = env.progress();

@@ -1,52 +1,13 @@
 //! How sizes, instants and spans look to people.
 
+use crate::watch::{Language, ago};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
-/// `1.2 GiB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{bytes} B"),
-        _ if value >= 99.95 => format!("{value:.0} {}", UNITS[unit]),
-        _ => format!("{value:.1} {}", UNITS[unit]),
-    }
-}
-
-/// `2 h`, in the largest unit of which there is at least one and a half, except for seconds.
-pub fn span(seconds: i64) -> String {
-    let seconds = seconds.unsigned_abs();
-    match seconds {
-        0..90 => format!("{seconds} s"),
-        90..5400 => format!("{} min", (seconds + 30) / 60),
-        5400..129_600 => format!("{} h", (seconds + 1800) / 3600),
-        _ => format!("{} d", (seconds + 43_200) / 86_400),
-    }
-}
+pub use crate::watch::{instant, size, span, took};
 
 /// `2 h ago`.
 pub fn age(seconds: i64) -> String {
-    match seconds {
-        ..-1 => format!("in {}", span(seconds)),
-        -1..=1 => "now".into(),
-        _ => format!("{} ago", span(seconds)),
-    }
-}
-
-/// `12.4 s`, for how long something took.
-pub fn took(seconds: f64) -> String {
-    if seconds < 90.0 { format!("{seconds:.1} s") } else { span(seconds as i64) }
-}
-
-/// `2026-11-22 16:20:15 -05:00`: in the zone, with its offset.
-pub fn instant(at: Timestamp, zone: &TimeZone) -> String {
-    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+    ago(seconds, Language::English)
 }
 
 /// `2026-11-22T21:20:15Z`.
@@ -57,41 +18,4 @@ pub fn utc(at: Timestamp) -> String {
 /// `1 point`, `2 points`.
 pub fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_short() {
-        let table = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1 << 20, "1.0 MiB"),
-            ((1 << 20) - 1, "1.0 MiB"),
-            (231_000_000, "220 MiB"),
-            (1_288_490_189, "1.2 GiB"),
-        ];
-        for (bytes, expected) in table {
-            assert_eq!(size(bytes), expected);
-        }
-    }
-
-    #[test]
-    fn ages_are_human() {
-        let table = [(0, "now"), (59, "59 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (3 * 86_400, "3 d ago")];
-        for (seconds, expected) in table {
-            assert_eq!(age(seconds), expected);
-        }
-        assert_eq!(age(-600), "in 10 min");
-    }
-
-    #[test]
-    fn instants_carry_their_offset() {
-        let zone = TimeZone::get("America/Bogota").unwrap();
-        let at = "2026-11-22T21:20:15Z".parse().unwrap();
-        assert_eq!(instant(at, &zone), "2026-11-22 16:20:15 -05:00");
-    }
 }

@@ -59,7 +59,7 @@ impl Arguments {
             Err(failure) => return Err(failure),
         }
         let found = probe::probe(&settings, now)?;
-        if env.write_options(Layout::default())?.retain.is_some() && !found.object_lock {
+        if env.write_options(Layout::default(), None)?.retain.is_some() && !found.object_lock {
             return Err(Failure::usage(format!(
                 "{} cannot lock objects, and the configuration asks for it",
                 store.describe()

@@ -105,9 +105,9 @@ impl Arguments {
 }
 
 /// A record, and the run that it belongs to.
-struct Shown {
-    record: Record,
-    run: Option<RunStarted>,
+pub struct Shown {
+    pub record: Record,
+    pub run: Option<RunStarted>,
 }
 
 fn run_of(record: &Record, runs: &mut BTreeMap<String, RunStarted>) -> Option<RunStarted> {
@@ -166,7 +166,7 @@ fn text(shown: &VecDeque<Shown>, zone: &TimeZone) -> String {
 }
 
 /// `backup app`, `done: 1.2 GiB, 220 MiB new, 12.4 s`
-fn told(one: &Shown, zone: &TimeZone) -> (String, String) {
+pub fn told(one: &Shown, zone: &TimeZone) -> (String, String) {
     let subject = |run: Option<&RunStarted>| match run {
         Some(run) => format!("{} {}", job(run.job), run.source.as_deref().unwrap_or_default()).trim_end().to_owned(),
         None => "run".to_owned(),

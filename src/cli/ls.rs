@@ -2,6 +2,7 @@
 
 use super::environment::Environment;
 use super::format::size;
+use super::globals::FromCopy;
 use super::output::{gone_is_fine, plain};
 use super::points;
 use super::show::find;
@@ -32,6 +33,8 @@ pub struct Arguments {
     /// Mode, owner, size and time too
     #[arg(long, short)]
     long: bool,
+    #[command(flatten)]
+    from: FromCopy,
 }
 
 /// A line of the catalogue (`docs/FORMAT.md` §7), as far as it is shown.
@@ -65,10 +68,11 @@ fn bytes_of(text: &Option<String>, encoded: &Option<String>) -> Option<Vec<u8>> 
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let repository = env.repository()?;
+        let repository = env.repository_or(self.from.from.as_deref())?;
         let access = env.reading(&repository)?;
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point, env.now)?;
+        env.reads(point);
         let reader = PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?;
         let mut out = BufWriter::new(io::stdout().lock());
         let written =

@@ -6,20 +6,32 @@
 mod backup;
 mod check;
 mod config;
+mod copies;
+mod copy;
+mod daemon;
 mod discover;
 mod doctor;
+mod due;
 mod environment;
 mod export;
 mod format;
+mod globals;
 mod init;
 mod journal;
+mod kept;
 mod keys;
 mod ls;
+mod metrics;
+mod notify;
 mod output;
+mod pin;
 mod plan;
 mod points;
 mod progress;
+mod prune;
+mod reload;
 mod restore;
+mod schedule;
 mod shell;
 mod show;
 mod signals;
@@ -29,7 +41,8 @@ mod status;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use clap::{CommandFactory, Parser};
-use environment::{Environment, Globals};
+use environment::Environment;
+use globals::Globals;
 use output::Output;
 use std::process::ExitCode;
 
@@ -83,13 +96,34 @@ enum Command {
     Export(export::Arguments),
     /// Read the repository again and prove what can be restored
     Check(check::Arguments),
+    /// Bring the copies of the repository up to date
+    Copy(copy::Arguments),
+    /// How many good copies there are
+    Copies(copies::Arguments),
+    /// Delete what is older than the policies keep
+    Prune(prune::Arguments),
+    /// Keep a backup for as long as it is pinned
+    Pin(pin::Pin),
+    /// Let a backup go when its policy does
+    Unpin(pin::Unpin),
     /// Who can read the backups
     #[command(subcommand)]
     Keys(keys::Command),
     /// What is protected, how well, and what is missing
     Status(status::Arguments),
+    /// Run what is scheduled, until it is told to stop
+    Daemon(daemon::Arguments),
+    /// Let the daemon read its configuration again
+    Reload(reload::Arguments),
+    /// What runs next, and when
+    Plan(schedule::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),
+    /// The metrics, also without a daemon
+    Metrics(metrics::Arguments),
+    /// Who is told of what happens
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// Show what is on this host, and what is not protected
     Discover(discover::Arguments),
     /// Look for what could keep backups from working
@@ -104,6 +138,22 @@ enum Command {
     /// What stands by while containers stand still, in case bkp is killed
     #[command(hide = true, name = crate::job::quiesce::GUARD)]
     LetContainersGoOn { record: std::path::PathBuf },
+    /// The sources of a policy now, those that labels bring included; for the daemon
+    #[command(hide = true, name = "list-sources")]
+    ListSources { policy: String },
+}
+
+impl Command {
+    /// Whether somebody may want to be told what came of it.
+    fn is_job(&self) -> bool {
+        matches!(self, Command::Backup(_) | Command::Check(_) | Command::Copy(_) | Command::Prune(_))
+    }
+
+    /// Whether it could as well read from a copy.
+    fn reads_points(&self) -> bool {
+        use Command::{Export, Ls, Points, Restore, Show};
+        matches!(self, Points(_) | Show(_) | Ls(_) | Restore(_) | Export(_))
+    }
 }
 
 pub fn main() -> ExitCode {
@@ -114,9 +164,21 @@ pub fn main() -> ExitCode {
     };
     let globals = &program.globals;
     let output = Output::new(globals.json, globals.quiet, globals.no_color);
-    let ran = signals::watch().and_then(|cancel| {
+    // The daemon takes signals otherwise.
+    let is_daemon = matches!(program.command, Command::Daemon(_));
+    let cancel = if is_daemon { Ok(std::sync::Arc::default()) } else { signals::watch() };
+    let ran = cancel.and_then(|cancel| {
+        daemon::stand_back();
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
-        run(program.command, &env).map_err(|failure| or_signal(failure, &cancel))
+        let (reads, is_job) = (program.command.reads_points(), program.command.is_job());
+        let ran = run(program.command, &env);
+        if is_job {
+            notify::after_run(&env);
+        }
+        ran.map_err(|failure| match cancel.check() {
+            Ok(()) if reads => copies::elsewhere(&env, failure),
+            _ => or_signal(failure, &cancel),
+        })
     });
     match ran {
         Ok(None) => ExitCode::SUCCESS,
@@ -146,14 +208,25 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Restore(arguments) => arguments.run(env),
         Command::Export(arguments) => arguments.run(env),
         Command::Check(arguments) => arguments.run(env),
+        Command::Copy(arguments) => arguments.run(env),
+        Command::Copies(arguments) => arguments.run(env),
+        Command::Prune(arguments) => arguments.run(env),
+        Command::Pin(arguments) => arguments.run(env),
+        Command::Unpin(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
+        Command::Daemon(arguments) => arguments.run(env),
+        Command::Reload(arguments) => arguments.run(env),
+        Command::Plan(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
+        Command::Metrics(arguments) => arguments.run(env),
+        Command::Notify(command) => command.run(env),
         Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),
         Command::Config(command) => command.run(env),
         Command::Completions(arguments) => arguments.run(env),
         Command::Man(arguments) => arguments.run(env),
+        Command::ListSources { policy } => daemon::list_sources(&policy, env),
         Command::LetContainersGoOn { record } => crate::job::quiesce::guard(&record).map(|()| None),
     }
 }

@@ -8,6 +8,8 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
+pub use crate::watch::plain;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     pub json: bool,
@@ -46,6 +48,11 @@ impl Output {
         if !self.quiet {
             let _ = writeln!(io::stderr().lock(), "{text}");
         }
+    }
+
+    /// A line of a log, which is written also with `--quiet`.
+    pub fn log(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
     pub fn warn(&self, text: &str) {
@@ -135,12 +142,6 @@ pub fn pairs(rows: &[(&str, String)]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Text from outside for a terminal: control characters shown, not obeyed.
-pub fn plain(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,10 +150,5 @@ mod tests {
     fn tables_have_no_lines_and_no_trailing_spaces() {
         let text = table(&["NAME", "SIZE>"], [vec!["a".into(), "1 B".into()], vec!["long".into(), "10 B".into()]]);
         assert_eq!(text, "NAME  SIZE\na      1 B\nlong  10 B");
-    }
-
-    #[test]
-    fn control_characters_are_not_obeyed() {
-        assert_eq!(plain("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
     }
 }

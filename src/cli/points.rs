@@ -3,6 +3,7 @@
 use super::Ran;
 use super::environment::{Access, Environment};
 use super::format::{age, count, instant, size};
+use super::globals::FromCopy;
 use super::output::table;
 use crate::error::{Kind, Result};
 use crate::job::status::Proofs;
@@ -21,6 +22,8 @@ pub struct Arguments {
     /// All points, and not only the newest ten of each source
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    from: FromCopy,
 }
 
 const SHOWN: usize = 10;
@@ -115,7 +118,7 @@ pub fn ending(catalog: &Catalog) -> Ran {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let repository = env.repository()?;
+        let repository = env.repository_or(self.from.from.as_deref())?;
         let access = env.listing(&repository)?;
         let source = self.source.as_deref();
         let catalog = read(env, &repository, &access, Wanted { source, ..Wanted::default() })?;

@@ -4,6 +4,7 @@ use super::Ran;
 use super::backup::tell_what_goes_on;
 use super::environment::{Access, Environment};
 use super::format;
+use super::globals::FromCopy;
 use super::plan::{describe, report};
 use super::{points, show};
 use crate::clock;
@@ -84,6 +85,8 @@ pub struct Arguments {
     /// Do it only when it is the plan with this hash (see --dry-run)
     #[arg(long, value_name = "HASH", conflicts_with = "dry_run")]
     pub plan: Option<String>,
+    #[command(flatten)]
+    pub from: FromCopy,
 }
 
 /// A point, what will be done with it, and the engine that can.
@@ -96,9 +99,9 @@ pub struct Prepared {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let repository = env.repository()?;
+        let repository = env.repository_or(self.from.from.as_deref())?;
         let access = env.reading(&repository)?;
-        let opened = Opened { env, repository: &repository, access: &access };
+        let opened = Opened { env, repository: &repository, access: &access, copy: self.from.is_copy() };
         // What a killed restore stopped belongs to the plan again.
         tell_what_goes_on(env, &env.places(&repository)?);
         if let Some(stack) = &self.stack {
@@ -134,10 +137,11 @@ impl Arguments {
 
     /// Everything up to the act itself.
     pub fn prepare(&self, opened: &Opened<'_>) -> Result<Prepared> {
-        let Opened { env, repository, access } = *opened;
+        let Opened { env, repository, access, .. } = *opened;
         let adhoc = self.source.as_deref().filter(|s| s.contains(':')).map(policy::adhoc).transpose()?;
         let (request, catalog) = self.look(env, repository, access, adhoc.as_ref())?;
         let point = restore::choose(&catalog, &request)?.clone();
+        env.reads(&point);
         for (newer, why) in restore::passed_over(&catalog, &request, &point) {
             let at = format::utc(newer.consistent_at);
             env.output.warn(&format!("point {} ({at}) is passed over: {why}; to take it, name it", newer.id()));
@@ -268,13 +272,6 @@ impl Arguments {
                 return Err(Failure::usage("the output of a command has no place that could be replaced")
                     .hint("Restore through the restore command of the source, or to a file with --to"));
             }
-            if matches!(settings, Settings::Redis(_)) {
-                let text = format!("{} is a Redis, which bkp does not replace in place", point.source);
-                return Err(Failure::usage(text).hint(format!(
-                    "Restore it to a data directory, stop the server and give it that directory; with --stack add --skip {}",
-                    point.source
-                )));
-            }
             return Ok(Destination::InPlace(engine.location()));
         }
         let absolute = |path: &Path| {
@@ -347,6 +344,8 @@ pub struct Opened<'a> {
     pub env: &'a Environment,
     pub repository: &'a Repository,
     pub access: &'a Access,
+    /// What is read is a copy of the repository.
+    pub copy: bool,
 }
 
 impl Opened<'_> {
@@ -358,13 +357,24 @@ impl Opened<'_> {
         confirmed: Option<Confirmed>,
         without_safety: bool,
     ) -> Result<Restored> {
-        let Opened { env, repository, access } = *self;
+        let Opened { env, repository, access, copy } = *self;
         let places = env.places(repository)?;
         let recorder = env.recorder()?;
         let keys = access.keys_for(point);
         let configured = env.configuration()?.source(&point.source);
-        let options = env.write_options(configured.map_or_else(Layout::default, |(_, source)| source.layout))?;
-        let safety = access.writer.as_ref().map(|writer| Backup {
+        let layout = configured.map_or_else(Layout::default, |(_, source)| source.layout);
+        let options = env.write_options(layout, configured.map(|(policy, _)| policy))?;
+        // Not into the copy that is read: a safety backup belongs to its series, in the repository.
+        let own = (copy && plan.act.safety_backup).then(|| env.repository());
+        let into = match &own {
+            None => Some(repository),
+            Some(Ok(own)) => Some(own),
+            Some(Err(failure)) => {
+                env.output.warn(&format!("the repository takes no safety backup: {}", failure.full()));
+                None
+            }
+        };
+        let safety = into.zip(access.writer.as_ref()).map(|(repository, writer)| Backup {
             repository,
             writer,
             places: &places,

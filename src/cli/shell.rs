@@ -28,6 +28,17 @@ impl Completions {
     }
 }
 
+/// The command that runs, as one would type it again.
+pub fn this_command() -> String {
+    let plain = |word: &str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+:=@,%".contains(&b));
+    let quoted = |word: String| match !word.is_empty() && plain(&word) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    ["bkp".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  bkp man | man -l -\n  bkp man /usr/local/share/man/man1")]
 pub struct Man {

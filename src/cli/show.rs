@@ -3,6 +3,7 @@
 
 use super::environment::{Access, Environment};
 use super::format::{age, instant, size};
+use super::globals::FromCopy;
 use super::output::{pairs, plain};
 use super::points::{self, view};
 use super::status::said_of;
@@ -23,6 +24,8 @@ pub struct Arguments {
     /// A point, or a source for its newest point
     #[arg(value_name = "POINT")]
     point: String,
+    #[command(flatten)]
+    from: FromCopy,
 }
 
 /// The point that `text` names: an id, the beginning of one, `SOURCE/UTC-ID`, or a source for its newest.
@@ -48,10 +51,11 @@ pub fn unknown(catalog: &Catalog, text: &str, failure: Failure) -> Failure {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let repository = env.repository()?;
+        let repository = env.repository_or(self.from.from.as_deref())?;
         let access = env.listing(&repository)?;
         let catalog = points::read_for(env, &repository, &access, &self.point)?;
         let point = find(&catalog, &self.point, env.now)?;
+        env.reads(point);
         let proofs = proof::highest(&repository, &access.keys, &access.trust, Some(&point.source))?;
         let body = match access.operator.is_some() {
             true => Some(PointReader::open(&repository, point, &access.keys_for(point), &env.cancel)?.body),

@@ -2,9 +2,21 @@
 
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
+
+/// For a command that goes on until it is told to stop: SIGTERM and SIGINT `stop` it, SIGHUP lets it `reload`.
+pub fn serve(stop: impl Fn() + Send + 'static, reload: impl Fn() + Send + 'static) -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|e| Failure::from_io(e, || "cannot watch for signals".into()))?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if signal == SIGHUP { reload() } else { stop() }
+        }
+    });
+    Ok(())
+}
 
 /// From here on the signals set the value that is returned.
 pub fn watch() -> Result<Arc<Cancel>> {

@@ -162,8 +162,15 @@ fn describe(opened: &Opened<'_>, plan: &StackPlan) -> String {
     let titles = ["SOURCE", "POINT", "INSTANT", "LOST>", "BEHIND>", "SIZE>", "TARGET"];
     let mut text = format!("plan {} of stack {}\n\n{}", plan.hash, plan.stack, table(&titles, rows));
     text.push_str(&format!("\n\nThe instants lie {} apart.", took(plan.skew_seconds)));
-    if !plan.stopped.is_empty() {
-        text.push_str(&format!("\nStopped meanwhile: {}", plan.stopped.join(", ")));
+    // Also containers of other projects that write into a volume of this one.
+    let mut stopped: Vec<&str> = Vec::new();
+    for name in plan.stopped.iter().chain(plan.members.iter().flat_map(|member| &member.act.stopped)) {
+        if !stopped.contains(&name.as_str()) {
+            stopped.push(name);
+        }
+    }
+    if !stopped.is_empty() {
+        text.push_str(&format!("\nStopped meanwhile: {}", stopped.join(", ")));
     }
     text
 }

@@ -1,11 +1,13 @@
 //! `bkp status`: one screen: what is protected, how old, how well proven, and what is missing.
 
 use super::Ran;
+use super::copies;
 use super::environment::Environment;
 use super::format::{age, count, size, span};
 use super::output::{pairs, plain, table};
 use super::points;
 use crate::error::{Kind, Result};
+use crate::job::copy::state::{CopyState, Standing};
 use crate::job::damage::{self, Found};
 use crate::job::status::{self, Expected, SourceState, Storage, Verdict};
 use crate::repo::catalog::{self, Wanted};
@@ -16,7 +18,8 @@ use jiff::{SignedDuration, Timestamp};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, and with 5
-when a configured source has no point, or when its newest one is older than its objective (RPO).
+when a configured source has no point, or when its newest one is older than its objective (RPO); else with 3 when a copy is not
+good (bkp copies).
 
 Examples:
   bkp status
@@ -32,7 +35,15 @@ impl Arguments {
         let known = damage::load(&env.places(&repository)?);
         let catalog = points::read(env, &repository, &access, newest)?;
         let proofs = proof::highest(&repository, &access.keys, &access.trust, None)?;
-        let states = status::fold(&catalog, &proofs, &expected, &known, env.now);
+        let copies = match env.configuration()?.copies.is_empty() {
+            true => Vec::new(),
+            false => copies::look(env, Ok(repository.clone()))?,
+        };
+        let mut states = status::fold(&catalog, &proofs, &expected, &known, env.now);
+        match env.journal()?.state() {
+            Ok(journal) => status::note_failures(&mut states, &journal),
+            Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
+        }
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
         let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
@@ -42,17 +53,32 @@ impl Arguments {
             "ok": missed == 0 && !damaged && catalog.broken.is_empty(),
             "sources": states,
             "damage": known,
+            "copies": copies,
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
         env.output.answer(&document, || {
-            screen(&repository.store.describe(), &states) + &storage(&states) + &remembered(&known, env.now)
+            screen(&repository.store.describe(), &states)
+                + &failures(&states, env.now)
+                + &storage(&states)
+                + &of_copies(&copies)
+                + &remembered(&known, env.now)
         })?;
         Ok(match (catalog.broken.is_empty() && !damaged, missed) {
             (false, _) => Some(Kind::Verification),
-            (true, 0) => None,
+            (true, 0) => copies.iter().any(|copy| copy.standing != Standing::Good).then_some(Kind::Warnings),
             (true, _) => Some(Kind::Objective),
         })
     }
+}
+
+/// Where there are copies: how many are good, and which are not.
+fn of_copies(copies: &[CopyState]) -> String {
+    if copies.is_empty() {
+        return String::new();
+    }
+    let bad: Vec<CopyState> = copies.iter().filter(|copy| copy.standing != Standing::Good).cloned().collect();
+    let listed = if bad.is_empty() { String::new() } else { format!("\n{}", copies::listing(&bad)) };
+    format!("\n\n{}{listed}", copies::headline(copies))
 }
 
 /// What the configuration promises.
@@ -111,6 +137,23 @@ fn screen(location: &str, states: &[SourceState]) -> String {
     });
     let titles = ["", "SOURCE", "POLICY", "NEWEST>", "RPO>", "POINT", "SIZE>", "PROOF", ""];
     format!("{verdict}\n{location}\n\n{}", table(&titles, rows))
+}
+
+/// Why there is nothing newer.
+fn failures(states: &[SourceState], now: Timestamp) -> String {
+    let line = |state: &SourceState| {
+        let failure = state.last_failure.as_ref()?;
+        let since = age(now.duration_since(failure.at).as_secs());
+        let message = failure.message.as_deref().unwrap_or("see: bkp journal");
+        let times = if failure.failures_in_a_row > 1 {
+            format!(", {} times in a row", failure.failures_in_a_row)
+        } else {
+            String::new()
+        };
+        Some(format!("\nFAILED  {} ({since}{times}): {}", state.source, plain(message)))
+    };
+    let text: String = states.iter().filter_map(line).collect();
+    if text.is_empty() { text } else { format!("\n{text}") }
 }
 
 /// What the layouts cost, for the sources whose dumps could be compared.

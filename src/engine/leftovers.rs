@@ -1,38 +1,42 @@
-//! What a restore that was killed leaves beside its target, or in it where that is a mount point.
+//! What a restore that was killed leaves: beside its target, in it where that is a mount point, or in a server.
 //!
 //! Found by name alone, and removed by nobody but the user: it may be the only copy of what was replaced.
 
-use super::Settings;
 use super::volume::{ASIDE_PREFIX, STAGING_PREFIX};
 use crate::durable::{self, TEMPORARY_PREFIX};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leftover {
-    pub path: PathBuf,
+    /// `/srv/.bkp-restore-…`, `database bkp_1f2e3d4c_shop of container db`.
+    pub place: String,
     pub what: &'static str,
+    /// What removes it: a command, or a statement for the server.
+    pub remove: String,
 }
 
-/// Of a source of this host. A directory that cannot be listed has none.
-pub fn of(settings: &Settings) -> Vec<Leftover> {
-    let mut found = match settings {
-        Settings::Sqlite(sqlite) => {
-            let path = sqlite.located().unwrap_or_else(|_| sqlite.path.clone());
-            within(durable::parent_of(&path))
-        }
-        Settings::Volume(volume) => {
-            let path = volume.located().map_or_else(|_| volume.path.clone(), |volume| volume.path);
-            let real = path.canonicalize().unwrap_or(path);
-            within(durable::parent_of(&real)).into_iter().chain(within(&real)).collect()
-        }
-        _ => Vec::new(),
-    };
+/// What a server has that a restore began and did not end.
+pub const UNFINISHED: &str = "not whole: a restore into it goes on, or was killed";
+/// What a restore in place put aside.
+pub const REPLACED: &str = "what a restore in place replaced";
+
+impl Leftover {
+    /// As a warning of a run.
+    pub fn told(&self) -> String {
+        format!("{} is {}. When nobody needs it: {}", self.place, self.what, self.remove)
+    }
+}
+
+/// Of the directory that a target is in, and of the target itself. A directory that cannot be listed has none.
+pub fn beside(target: &Path) -> Vec<Leftover> {
+    let mut found = within(durable::parent_of(target));
+    found.extend(within(target));
     found.sort();
     found.dedup();
     found
 }
 
-fn within(directory: &Path) -> Vec<Leftover> {
+pub fn within(directory: &Path) -> Vec<Leftover> {
     let kinds = [
         (STAGING_PREFIX, "left by a restore that was killed: the restored tree, or what it replaced"),
         (ASIDE_PREFIX, "what a restore replaced, in whole or in part; the other part is where it was"),
@@ -42,7 +46,8 @@ fn within(directory: &Path) -> Vec<Leftover> {
     let named = entries.filter_map(|entry| {
         let name = entry.file_name();
         let (_, what) = kinds.iter().find(|(prefix, _)| name.to_string_lossy().starts_with(prefix))?;
-        Some(Leftover { path: entry.path(), what })
+        let place = entry.path().display().to_string();
+        Some(Leftover { remove: format!("rm -r -- '{}'", place.replace('\'', "'\\''")), place, what })
     });
     named.collect()
 }

@@ -6,7 +6,7 @@
 //! An engine does not retry, print, or decide whether a dump is good enough to keep: it fails, or it tells all it knows.
 
 use crate::error::Result;
-use crate::event::Context;
+use crate::event::{Cancel, Context};
 use crate::exec::docker::{Image, Quiet, WritingContainer};
 use crate::secret::{SecretRef, Secrets};
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 pub mod command;
-pub mod leftovers;
+mod leftovers;
 pub mod mongo;
 pub mod mysql;
 pub mod postgres;
@@ -27,6 +27,7 @@ pub mod sqlite;
 mod transfer;
 pub mod volume;
 
+pub use leftovers::Leftover;
 pub use server::Server;
 
 /// One kind of source, ready to work. Building one does no I/O.
@@ -65,6 +66,11 @@ pub trait Engine: Send + Sync {
     /// memory), or a container whose own health check fails; the run ends with exit code 3.
     fn degraded(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What restores that were killed left where the source is. Nothing of it is ever removed without being asked.
+    fn leftovers(&self, _: &Cancel) -> Result<Vec<Leftover>> {
+        Ok(Vec::new())
     }
 
     /// Dumps everything into `sink`. `Ok` only when every check of this engine passed.
@@ -182,9 +188,14 @@ pub struct LoadRun<'a> {
     pub context: Context<'a>,
     /// Only this part.
     pub part: Part,
-    /// No whole copy exists of what is replaced: it is to be put aside, not removed.
-    pub keep_replaced: bool,
+    /// The whole copy of what is replaced: where that is still the same, it is removed. What was changed since the copy was made,
+    /// and everything where there is none, is put aside and named.
+    pub copy: Option<&'a Fingerprint>,
 }
+
+/// Why what was replaced is kept although there is a copy.
+const CHANGED: &str = "it is not what the safety backup holds: somebody wrote after that was made";
+const NOT_COMPARED: &str = "it could not be compared with the safety backup";
 
 /// How much of a point is wanted.
 #[derive(Clone, Debug, Default, PartialEq)]

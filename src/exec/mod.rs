@@ -17,6 +17,8 @@ mod heard;
 pub mod host;
 mod tail;
 
+pub use tail::Remarks;
+
 /// What to run. Arguments are handed over as they are; no shell looks at them.
 #[derive(Clone, Debug, Default)]
 pub struct Command {
@@ -34,6 +36,8 @@ pub struct Command {
     /// Killed when its output stands still for longer while somebody wants to read it; with [`Exec::feed`], when it takes
     /// nothing for longer.
     pub silence: Option<Duration>,
+    /// Takes what [`Exec::start`]'s command says on standard error although it ends well.
+    pub remarks: Remarks,
 }
 
 /// Standard output of a running command. `Ok(0)` means: all of it was read, the command ended with status 0, nobody else

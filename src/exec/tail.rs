@@ -6,6 +6,7 @@
 use super::Command;
 use crate::error::{Failure, Result};
 use crate::secret::Secret;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of standard error that are kept.
 const KEPT: usize = 8 << 10;
@@ -31,6 +32,16 @@ impl Complaints {
 
     /// The last lines in one, without control characters and without `secret`; `None` when there is nothing to tell.
     pub fn text(&self, secret: Option<&Secret>) -> Option<String> {
+        let told = self.lines(secret).join(" | ");
+        let skip = told.chars().count().saturating_sub(TOLD);
+        match (told.is_empty(), skip) {
+            (true, _) => None,
+            (_, 0) => Some(told),
+            _ => Some(format!("…{}", told.chars().skip(skip).collect::<String>())),
+        }
+    }
+
+    fn lines(&self, secret: Option<&Secret>) -> Vec<String> {
         let words = secret.map(words_of).unwrap_or_default();
         let mut hidden = vec![false; self.bytes.len()];
         for word in &words {
@@ -54,14 +65,22 @@ impl Complaints {
             }
         }
         let text = String::from_utf8_lossy(&shown);
-        let lines: Vec<String> = text.lines().map(printable).filter(|line| !line.is_empty()).collect();
-        let told = lines.join(" | ");
-        let skip = told.chars().count().saturating_sub(TOLD);
-        match (told.is_empty(), skip) {
-            (true, _) => None,
-            (_, 0) => Some(told),
-            _ => Some(format!("…{}", told.chars().skip(skip).collect::<String>())),
-        }
+        text.lines().map(printable).filter(|line| !line.is_empty()).collect()
+    }
+}
+
+/// Lines of standard error of commands that ended well: warnings, mostly. All clones hold the same.
+#[derive(Clone, Debug, Default)]
+pub struct Remarks(Arc<Mutex<Vec<String>>>);
+
+impl Remarks {
+    pub(super) fn take(&self, complaints: &Complaints, secret: Option<&Secret>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(complaints.lines(secret));
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

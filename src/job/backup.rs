@@ -9,7 +9,7 @@ use super::sink::SessionSink;
 use super::{Places, private};
 use crate::clock;
 use crate::durable;
-use crate::engine::{DumpRun, Dumped, Engine};
+use crate::engine::{DumpRun, Dumped, Engine, Fingerprint};
 use crate::error::{Failure, Result};
 use crate::event::{Context, Event, Outcome};
 use crate::exec::docker;
@@ -53,6 +53,7 @@ pub struct Done {
     pub point: Point,
     pub warnings: Vec<String>,
     pub notes: Vec<String>,
+    pub fingerprint: Fingerprint,
 }
 
 impl Backup<'_> {
@@ -125,6 +126,7 @@ impl Backup<'_> {
         dumped.notes.extend(session.notes());
         dumped.warnings.extend(self.engine.degraded());
         let (warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
+        let fingerprint = dumped.fingerprint.clone();
         let point = session.commit(self.draft(dumped, image, now)?)?;
         if let Err(failure) = self.keep_memory(&run.next_memory, &point, previous.as_ref()) {
             notes.push(format!("the next run will read everything again: {}", failure.full()));
@@ -136,7 +138,7 @@ impl Backup<'_> {
             bytes: point.bytes,
             added: point.added,
         });
-        Ok(Done { point, warnings, notes })
+        Ok(Done { point, warnings, notes, fingerprint })
     }
 
     /// Keeps the containers that write still where that was asked for, not longer than the reading takes.

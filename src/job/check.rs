@@ -9,12 +9,17 @@ use crate::repo::Repository;
 use crate::repo::catalog::Catalog;
 use crate::repo::chain::{self, Seen, Series};
 use crate::repo::check::{self, Problem, Report, Request};
+use crate::repo::collect::forgotten;
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
 use crate::repo::proof::{self, Level};
+use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Ranges of numbers that were forgotten, by source.
+type Forgotten = BTreeMap<String, Vec<(u64, u64)>>;
 
 pub struct Check<'a> {
     pub repository: &'a Repository,
@@ -23,9 +28,12 @@ pub struct Check<'a> {
     /// Those to read again.
     pub points: &'a [Point],
     pub keys: &'a Keyring,
+    pub trust: &'a Trust,
     /// Who signs the proofs; without one nothing is recorded in the store.
     pub writer: Option<&'a Writer>,
     pub places: &'a Places,
+    /// A copy may have fewer points than were made: that some are missing is no finding there.
+    pub is_copy: bool,
     pub level: Level,
     /// The part of the objects to read; 1.0 is all. Proofs need all.
     pub sample: f64,
@@ -50,7 +58,7 @@ impl Check<'_> {
             context,
         })?;
         let sources = self.sources();
-        report.problems.extend(self.chains(&sources));
+        report.problems.extend(self.chains(&sources)?);
         report.problems.sort();
         report.problems.dedup();
         let forgotten = self.remember(&report, sources, now).err();
@@ -81,14 +89,22 @@ impl Check<'_> {
     }
 
     fn seen(&self) -> Vec<Seen> {
-        self.writer.map_or_else(Vec::new, |writer| chain::remembered(&writer.series_memory()))
+        self.writer.filter(|_| !self.is_copy).map_or_else(Vec::new, |writer| chain::remembered(&writer.series_memory()))
     }
 
     fn broken(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.catalog.broken.iter().filter_map(|(key, _)| chain::parts(key))
     }
 
-    fn chains(&self, sources: &BTreeSet<String>) -> Vec<Problem> {
+    /// What was pruned, by writer and source.
+    fn forgotten(&self) -> Result<BTreeMap<&str, Forgotten>> {
+        let writers: BTreeSet<&str> = self.catalog.points.iter().map(|p| p.writer.as_str()).collect();
+        let of = |writer: &'_ str| forgotten::numbers(self.repository, self.keys, self.trust, writer);
+        writers.into_iter().map(|writer| Ok((writer, of(writer)?))).collect()
+    }
+
+    fn chains(&self, sources: &BTreeSet<String>) -> Result<Vec<Problem>> {
+        let forgotten = self.forgotten()?;
         let seen = self.seen();
         let own = self.writer.map(|w| w.id());
         let mut series: BTreeMap<(&str, &str), Series<'_>> = BTreeMap::new();
@@ -96,22 +112,35 @@ impl Check<'_> {
             series: &'s mut BTreeMap<(&'a str, &'a str), Series<'a>>,
             writer: &'a str,
             source: &'a str,
+            partial: bool,
         ) -> &'s mut Series<'a> {
-            let empty = || Series { writer, source, points: Vec::new(), broken: BTreeSet::new(), seen: None };
+            let empty = || Series {
+                writer,
+                source,
+                points: Vec::new(),
+                broken: BTreeSet::new(),
+                forgotten: &[],
+                seen: None,
+                partial,
+            };
             series.entry((writer, source)).or_insert_with(empty)
         }
         for point in &self.catalog.points {
             let hash = self.catalog.hashes.get(&point.key()).copied().unwrap_or_default();
-            entry(&mut series, &point.writer, &point.source).points.push((point, hash));
+            entry(&mut series, &point.writer, &point.source, self.is_copy).points.push((point, hash));
         }
         for (writer, source, point) in self.broken() {
-            entry(&mut series, writer, source).broken.insert(point);
+            entry(&mut series, writer, source, self.is_copy).broken.insert(point);
         }
         for seen in &seen {
-            entry(&mut series, own.unwrap_or_default(), &seen.source).seen = Some(seen);
+            entry(&mut series, own.unwrap_or_default(), &seen.source, self.is_copy).seen = Some(seen);
+        }
+        for ((writer, source), series) in &mut series {
+            let of_writer = forgotten.get(writer).and_then(|of| of.get(*source));
+            series.forgotten = of_writer.map_or(&[], Vec::as_slice);
         }
         let wanted = series.into_values().filter(|s| sources.contains(s.source));
-        wanted.flat_map(|s| s.problems()).collect()
+        Ok(wanted.flat_map(|s| s.problems()).collect())
     }
 
     fn remember(&self, report: &Report, sources: BTreeSet<String>, now: Timestamp) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::store::Key;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
@@ -38,7 +39,17 @@ pub struct Looked<'a> {
 }
 
 pub fn load(places: &Places) -> Vec<Found> {
-    std::fs::read(places.damage()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    read(&places.damage())
+}
+
+/// What is remembered of all repositories that this installation writes into, without asking one of them.
+pub fn load_all(state: &Path) -> Vec<Found> {
+    let repositories = std::fs::read_dir(state.join("repositories")).into_iter().flatten().flatten();
+    repositories.flat_map(|repository| read(&super::damage_of(&repository.path()))).collect()
+}
+
+fn read(path: &Path) -> Vec<Found> {
+    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// Takes in what a check found. Nothing is written when there is nothing to remember or to forget.

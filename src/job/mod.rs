@@ -5,13 +5,18 @@
 
 pub mod backup;
 pub mod check;
+pub mod configuration;
+pub mod copy;
 pub mod damage;
 pub mod discover;
 pub mod gate;
+pub mod lock;
 mod origin;
+pub mod prune;
 pub mod quiesce;
 pub mod recorder;
 pub mod restore;
+pub mod seal;
 mod sink;
 pub mod stack;
 pub mod status;
@@ -30,11 +35,13 @@ pub struct Places {
     state: PathBuf,
     cache: PathBuf,
     repository: String,
+    /// Of which the findings are.
+    copy: Option<String>,
 }
 
 impl Places {
     pub fn new(state: &Path, cache: &Path, repository: &Repository) -> Self {
-        Places { state: state.to_owned(), cache: cache.to_owned(), repository: repository.id().to_owned() }
+        Places { state: state.to_owned(), cache: cache.to_owned(), repository: repository.id().to_owned(), copy: None }
     }
 
     /// Takes the lock of a source: one run at a time writes a series, or replaces a source.
@@ -43,6 +50,26 @@ impl Places {
         let directory = self.state.join("locks").join(&self.repository);
         private(&directory)?;
         Lock::take(&directory.join(format!("{source}.lock")), &format!("source {source}"))
+    }
+
+    /// Takes the lock of a copy: one run at a time of this host writes into it.
+    pub fn lock_copy(&self, copy: &str) -> Result<Lock> {
+        let directory = self.state.join("locks").join(&self.repository).join("copies");
+        private(&directory)?;
+        Lock::take(&directory.join(format!("{copy}.lock")), &format!("copy {copy}"))
+    }
+
+    /// The same directories, where what is found in a copy is remembered by itself.
+    pub fn of_copy(&self, copy: &str) -> Self {
+        Places { copy: Some(copy.to_owned()), ..self.clone() }
+    }
+
+    /// Takes the lock of those who prune a writer on this host. A courtesy: safety does not depend on it.
+    pub fn lock_prune(&self, writer: &str) -> Result<Lock> {
+        let directory = self.state.join("locks").join(&self.repository);
+        private(&directory)?;
+        // No source is called so: their names do not begin with a dot.
+        Lock::take(&directory.join(format!(".prune-{writer}.lock")), &format!("pruning of writer {writer}"))
     }
 
     /// Takes the lock of a place that a restore makes: one run at a time of this host takes what it finds there for its own.
@@ -74,12 +101,25 @@ impl Places {
 
     /// What checks found to be damaged.
     fn damage(&self) -> PathBuf {
-        self.state.join("repositories").join(&self.repository).join("damage.json")
+        let repository = self.state.join("repositories").join(&self.repository);
+        match &self.copy {
+            None => damage_of(&repository),
+            Some(copy) => repository.join(format!("damage-{copy}.json")),
+        }
+    }
+
+    /// Up to where the journal was put into the repository.
+    fn sealed(&self) -> PathBuf {
+        self.state.join("repositories").join(&self.repository).join("journal-sealed")
     }
 
     fn memory(&self) -> PathBuf {
         self.cache.join(&self.repository).join("memory")
     }
+}
+
+fn damage_of(repository: &Path) -> PathBuf {
+    repository.join("damage.json")
 }
 
 fn private(directory: &Path) -> Result<()> {

@@ -93,7 +93,7 @@ fn claim(directory: &Path, docker: &Docker, how: Quiet, containers: &[WritingCon
             (_, State::Gone) => {}
             (Some(other), _) if other.how == Quiet::Pause && how == Quiet::Stop => {
                 return Err(Failure::new(Kind::Locked, format!("container {name} is paused for another run of bkp"))
-                    .hint("Run the command again when that has ended; bkp status shows what runs"));
+                    .hint("Run the command again when that has ended"));
             }
             (Some(other), _) => still.push(one(other.how)),
             (None, State::Running) => still.push(one(how)),

@@ -4,19 +4,43 @@
 //! is better than a record of none.
 
 use super::backup::Done;
+use super::copy::Copied;
 use crate::clock;
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
-use crate::journal::{Fact, Job, Journal, Reason, RunEnded, RunStarted};
-use jiff::Timestamp;
+use crate::journal::{Begun, Fact, Job, Journal, Reason, RunEnded, RunStarted, Running, SlotId};
+use crate::repo::point::Point;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
+
+/// What a run is told of its slot by who starts it: in the environment variable of this name, as JSON.
+pub const SLOT_VARIABLE: &str = "BKP_SLOT";
+
+/// Which slot a process is for, and how far it stands back for other programs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForSlot {
+    #[serde(flatten)]
+    pub id: SlotId,
+    /// Number of the record that expects the slot.
+    pub seq: u64,
+    pub reason: Reason,
+    pub nice: u8,
+    /// On the disks, only when nobody else wants them.
+    pub idle: bool,
+}
+
+impl ForSlot {
+    pub fn of_this_process() -> Option<Self> {
+        serde_json::from_str(&std::env::var(SLOT_VARIABLE).ok()?).ok()
+    }
+}
 
 pub struct Recorder {
     journal: Journal,
     reason: Reason,
     /// Which expected run of the policy this is.
-    slot: Option<Timestamp>,
+    slot: Option<ForSlot>,
     silent: AtomicBool,
     tell: Box<dyn Fn(&Failure) + Send + Sync>,
 }
@@ -46,8 +70,9 @@ impl Recorder {
         Recorder { journal, reason: Reason::Manual, slot: None, silent: AtomicBool::new(false), tell: Box::new(tell) }
     }
 
-    pub fn of_slot(self, slot: Option<Timestamp>, reason: Reason) -> Self {
-        Recorder { slot, reason, ..self }
+    /// Runs are those of a slot, which no source is run twice for.
+    pub fn of_slot(self, slot: ForSlot) -> Self {
+        Recorder { reason: slot.reason, slot: Some(slot), ..self }
     }
 
     pub fn journal(&self) -> &Journal {
@@ -57,6 +82,23 @@ impl Recorder {
     /// A backup, with what came of it.
     pub fn backup(&self, source: &str, policy: Option<&str>, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
         self.run(What::source(Job::Backup, source, policy), self.reason, act, note_backup)
+    }
+
+    /// Bringing a copy up to date, with what became of each point. `expected` are those that ought to be there afterwards.
+    pub fn copy(
+        &self,
+        copy: &str,
+        source: Option<&str>,
+        expected: &[&Point],
+        act: impl FnOnce() -> Result<Copied>,
+    ) -> Result<Copied> {
+        let what = What { job: Job::Copy, source, policy: None };
+        let result = self.run(what, self.reason, act, note_copy);
+        let facts = facts_of_copy(copy, expected, &result);
+        if !facts.is_empty() {
+            self.told(self.journal.append(&facts, clock::now()).map(drop));
+        }
+        result
     }
 
     /// The same before a restore replaces the source.
@@ -71,6 +113,13 @@ impl Recorder {
             Some(Kind::Warnings) => RunEnded::well(run, true),
             Some(kind) => RunEnded::failed(run, &Failure::new(*kind, "it ended with findings")),
         })
+    }
+
+    /// What a run did, beside its end.
+    pub fn note(&self, facts: &[Fact]) {
+        if !facts.is_empty() {
+            self.told(self.journal.append(facts, clock::now()).map(drop));
+        }
     }
 
     /// Runs that could not begin, because of something that concerns them all.
@@ -94,7 +143,7 @@ impl Recorder {
     ) -> Result<T> {
         let started = self.started(what, reason);
         self.told(self.journal.end_what_died(clock::now()));
-        let running = self.told(self.journal.begin(started, clock::now()));
+        let running = self.begin(started)?;
         let begun = Instant::now();
         let result = act();
         if let Some(running) = running {
@@ -108,13 +157,28 @@ impl Recorder {
         result
     }
 
+    /// The only failure is that somebody has run this for the slot before, or does it now.
+    fn begin(&self, started: RunStarted) -> Result<Option<Running>> {
+        let Some(slot) = self.slot.as_ref().filter(|_| started.slot.is_some()) else {
+            return Ok(self.told(self.journal.begin(started, clock::now())));
+        };
+        let who = started.source.clone().unwrap_or_else(|| "the repository".to_owned());
+        let who = format!("slot {} of {who}", slot.id.slot);
+        match self.told(self.journal.begin_for_slot(started, slot.seq, clock::now())) {
+            None => Ok(None),
+            Some(Begun::Running(running)) => Ok(Some(running)),
+            Some(Begun::Done(run)) => Err(Failure::new(Kind::Refused, format!("{who} was done by run {run}"))),
+            Some(Begun::GoesOn(run)) => Err(Failure::new(Kind::Locked, format!("{who} is being done by run {run}"))),
+        }
+    }
+
     fn started(&self, what: What<'_>, reason: Reason) -> RunStarted {
         RunStarted {
             run: durable::random_hex(8),
             job: what.job,
             source: what.source.map(str::to_owned),
             policy: what.policy.map(str::to_owned),
-            slot: self.slot.filter(|_| reason != Reason::Safety),
+            slot: self.slot.as_ref().filter(|_| reason != Reason::Safety).map(|slot| slot.id.slot),
             reason,
             pid: std::process::id(),
         }
@@ -138,6 +202,44 @@ impl Recorder {
             }
         }
     }
+}
+
+fn note_copy(copied: &Copied, run: &str) -> RunEnded {
+    let ended = match &copied.stopped {
+        Some(failure) => RunEnded::failed(run, failure),
+        None => RunEnded::well(run, !copied.is_complete()),
+    };
+    RunEnded { bytes: copied.carried.bytes, added: copied.carried.bytes, ..ended }
+}
+
+/// Points that arrived, and points that did not. Of one that ought to be there and was not carried, it is known when the copy
+/// came to its end: then it was there before.
+fn facts_of_copy(copy: &str, expected: &[&Point], result: &Result<Copied>) -> Vec<Fact> {
+    let fact = |source: &str, point: &str, problem: Option<String>| Fact::CopyEnded {
+        copy: copy.to_owned(),
+        source: source.to_owned(),
+        point: point.to_owned(),
+        ok: problem.is_none(),
+        message: problem,
+    };
+    let arrived = result.iter().flat_map(|copied| &copied.points);
+    let mut facts: Vec<Fact> = arrived.map(|point| fact(&point.source, &point.point, None)).collect();
+    for (title, failure) in result.iter().flat_map(|copied| &copied.failed) {
+        if let Some((source, point)) = title.split_once('/').filter(|(source, _)| *source != "w") {
+            facts.push(fact(source, point, Some(failure.full())));
+        }
+    }
+    let stopped = match result {
+        Ok(copied) => copied.stopped.as_ref(),
+        Err(failure) => Some(failure),
+    };
+    let is_told =
+        |point: &Point| result.iter().any(|copied| copied.points.iter().any(|other| other.point == point.point));
+    if let Some(failure) = stopped {
+        let missing = expected.iter().filter(|point| !is_told(point));
+        facts.extend(missing.map(|point| fact(&point.source, &point.point, Some(failure.full()))));
+    }
+    facts
 }
 
 fn note_backup(done: &Done, run: &str) -> RunEnded {

@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Context, Event, Events};
 use crate::exec::docker::Description;
-use crate::repo::point::{Layout, StackRun};
+use crate::repo::point::StackRun;
 use crate::repo::write::Options;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, names};
@@ -36,7 +36,7 @@ pub struct Member {
     pub source: String,
     pub policy: String,
     pub engine: Box<dyn Engine>,
-    pub layout: Layout,
+    pub options: Options,
 }
 
 /// How the backup of one source ended, and how many seconds it took.
@@ -52,7 +52,6 @@ pub struct StackBackup<'a> {
     pub places: &'a Places,
     pub recorder: &'a Recorder,
     pub stack: &'a str,
-    pub options: Options,
     /// Bytes of memory for all of them together.
     pub memory: u64,
     pub reread: bool,
@@ -106,7 +105,7 @@ impl StackBackup<'_> {
             places: self.places,
             source: &member.source,
             engine: &*member.engine,
-            options: Options { layout: member.layout, ..self.options },
+            options: member.options,
             reread: self.reread,
             together: Some(together),
             purpose: None,

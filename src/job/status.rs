@@ -1,7 +1,9 @@
 //! What is protected, how well, and what is missing: a fold of the points, their proofs, and the configuration.
 
 use super::damage::Found;
+use crate::journal::State;
 use crate::repo::catalog::Catalog;
+use crate::repo::names::CONFIGURATION;
 use crate::repo::point::{Cost, Layout, Point};
 use crate::repo::proof::Level;
 use jiff::{SignedDuration, Timestamp};
@@ -55,6 +57,27 @@ pub struct SourceState {
     pub newest: Option<Newest>,
     /// Nothing where no two dumps could be compared yet, and for volumes.
     pub storage: Option<Storage>,
+    /// The last run on this host, where it failed.
+    pub last_failure: Option<LastFailure>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LastFailure {
+    pub at: Timestamp,
+    pub message: Option<String>,
+    pub failures_in_a_row: u64,
+}
+
+/// Adds what the journal knows of runs that failed since the last one that did not.
+pub fn note_failures(states: &mut [SourceState], journal: &State) {
+    for state in states {
+        let history = journal.backups(&state.source).filter(|history| history.failures_in_a_row > 0);
+        state.last_failure = history.and_then(|history| {
+            let failure = history.last_failure.as_ref()?;
+            let (message, failures_in_a_row) = (failure.run.message.clone(), history.failures_in_a_row);
+            Some(LastFailure { at: failure.at, message, failures_in_a_row })
+        });
+    }
 }
 
 /// What a point of a source puts into the store in either layout, on average over its last points.
@@ -100,7 +123,9 @@ pub fn fold(
     now: Timestamp,
 ) -> Vec<SourceState> {
     let known = expected.iter().map(|e| e.source.as_str());
-    let names: BTreeSet<&str> = known.chain(catalog.points.iter().map(|p| p.source.as_str())).collect();
+    let mut names: BTreeSet<&str> = known.chain(catalog.points.iter().map(|p| p.source.as_str())).collect();
+    // bkp sees to that one by itself.
+    names.remove(CONFIGURATION);
     let mut states: Vec<SourceState> =
         names.into_iter().map(|name| state(name, catalog, proofs, (expected, damage), now)).collect();
     states.sort_by_key(|s| match s.verdict {
@@ -147,7 +172,7 @@ fn state(
         Some(_) => Verdict::Protected,
     };
     let policy = configured.and_then(|e| e.policy.clone());
-    SourceState { source: name.to_owned(), policy, verdict, rpo_seconds: rpo, newest, storage }
+    SourceState { source: name.to_owned(), policy, verdict, rpo_seconds: rpo, newest, storage, last_failure: None }
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,8 +50,7 @@ impl Journal {
         let directory = self.directory();
         durable::create_private_directory(directory).context(|| format!("cannot create {}", directory.display()))?;
         let path = directory.join("lock");
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = open.context(|| format!("cannot open {}", path.display()))?;
+        let lock = durable::open_private(&path, false).context(|| format!("cannot open {}", path.display()))?;
         let mut waited = Duration::ZERO;
         loop {
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -143,7 +141,7 @@ impl Locked<'_> {
 /// Whole, or not at all: also when the disk is full.
 fn write_at(path: &Path, length: u64, bytes: &[u8]) -> Result<()> {
     let what = || format!("cannot write to the journal, {}", path.display());
-    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).context(what)?;
+    let mut file = durable::open_private(path, false).context(what)?;
     let half = bytes.len() / 2;
     let written = file
         .seek(SeekFrom::Start(length))

@@ -6,6 +6,7 @@
 //! It notices damage and tampering that does not reach the end of the chain; whoever can write the file can write a whole
 //! new one, against which the sealed segments in the repository stand.
 
+use crate::error::Result;
 use std::path::{Path, PathBuf};
 
 mod append;
@@ -22,7 +23,7 @@ pub use append::{Appended, Locked};
 pub use line::{Hash, Head};
 pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
-pub use run::Running;
+pub use run::{Begun, Running};
 pub use state::{Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, State};
 
 /// The journal of a state directory.
@@ -40,9 +41,28 @@ impl Journal {
     pub fn directory(&self) -> &Path {
         &self.directory
     }
+
+    /// Those that are not written into any more: the numbers of their first records, and where they are.
+    pub fn sealed_segments(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let mut all = segments::list(&self.directory)?;
+        all.pop();
+        Ok(all.into_iter().map(|segment| (segment.first, segment.path)).collect())
+    }
+
+    /// What its first record calls it.
+    pub fn id(&self) -> Result<Option<String>> {
+        let mut id = None;
+        let Some(first) = segments::list(&self.directory)?.into_iter().next() else { return Ok(None) };
+        read::first(&first.path, &mut |record| {
+            if let Fact::JournalBegun { journal, .. } = &record.fact {
+                id = Some(journal.clone());
+            }
+        })?;
+        Ok(id)
+    }
 }
 
 /// The name of this host, for people.
-fn host() -> String {
+pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

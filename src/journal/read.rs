@@ -9,6 +9,7 @@ use crate::error::{Context, Result};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::Path;
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -150,6 +151,17 @@ impl Cursor {
             self.place.byte += length as u64;
         }
     }
+}
+
+/// The first record of a segment.
+pub fn first(path: &Path, take: &mut dyn FnMut(&Record)) -> Result<()> {
+    let what = || format!("cannot read {}", path.display());
+    let mut line = Vec::new();
+    BufReader::new(File::open(path).context(what)?).read_until(b'\n', &mut line).context(what)?;
+    let record =
+        line.strip_suffix(b"\n").and_then(|line| line::decode(line).ok()).and_then(|sound| sound.record().ok());
+    record.iter().for_each(take);
+    Ok(())
 }
 
 fn broken_chain(head: &Head, sound: &line::Sound<'_>) -> Option<String> {

@@ -103,6 +103,12 @@ pub struct RunStarted {
     pub pid: u32,
 }
 
+impl RunStarted {
+    pub fn is_for_the_same(&self, other: &RunStarted) -> bool {
+        (self.job, &self.source, &self.policy, self.slot) == (other.job, &other.source, &other.policy, other.slot)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunEnded {
     pub run: String,

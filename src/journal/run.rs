@@ -10,13 +10,22 @@ use crate::durable;
 use crate::error::{Context, Kind, Result};
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The file of a run that was never noted is left by a crash in between when it is older.
 const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// What became of the wish to run something for a slot.
+#[derive(Debug)]
+pub enum Begun {
+    Running(Running),
+    /// This run did it.
+    Done(String),
+    /// This run is at it.
+    GoesOn(String),
+}
 
 /// A run that goes on.
 #[derive(Debug)]
@@ -38,13 +47,35 @@ impl Journal {
         Ok(running)
     }
 
+    /// The same for a slot: unless it was done for this source before, or is being done. `seq` is the record that expects it.
+    pub fn begin_for_slot(&self, started: RunStarted, seq: u64, now: Timestamp) -> Result<Begun> {
+        let mut locked = self.lock()?;
+        let mut before: Vec<(String, bool, bool)> = Vec::new();
+        self.cursor(seq).advance(&mut |record| match &record.fact {
+            Fact::RunStarted(run) if run.is_for_the_same(&started) => before.push((run.run.clone(), false, false)),
+            Fact::RunEnded(ended) => {
+                let run = before.iter_mut().find(|(run, _, _)| *run == ended.run);
+                run.into_iter().for_each(|run| (run.1, run.2) = (true, ended.outcome.is_good()));
+            }
+            _ => {}
+        })?;
+        if let Some((run, _, _)) = before.iter().find(|(_, _, good)| *good) {
+            return Ok(Begun::Done(run.clone()));
+        }
+        if let Some((run, _, _)) = before.iter().find(|(run, ended, _)| !ended && self.lives(run)) {
+            return Ok(Begun::GoesOn(run.clone()));
+        }
+        let running = self.prepare(&started.run)?;
+        locked.append(&[Fact::RunStarted(started)], now)?;
+        Ok(Begun::Running(running))
+    }
+
     /// Takes the lock of a run that is about to be noted.
-    pub(super) fn prepare(&self, id: &str) -> Result<Running> {
+    fn prepare(&self, id: &str) -> Result<Running> {
         let runs = self.runs();
         durable::create_private_directory(&runs).context(|| format!("cannot create {}", runs.display()))?;
         let path = runs.join(id);
-        let alive = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let alive = alive.context(|| format!("cannot create {}", path.display()))?;
+        let alive = durable::open_private(&path, true).context(|| format!("cannot create {}", path.display()))?;
         rustix::fs::flock(&alive, FlockOperation::NonBlockingLockExclusive)
             .context(|| format!("cannot lock {}", path.display()))?;
         Ok(Running { journal: self.clone(), id: id.to_owned(), _alive: alive })

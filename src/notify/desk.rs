@@ -127,7 +127,8 @@ impl Desk {
             Fact::ConfigLoaded { error, .. } => {
                 let error = error.clone().unwrap_or_default();
                 let told = self.fails(Thing::Configuration, at);
-                let news = |_| News { id: format!("reload:{seq}"), at, policy: None, about: About::NotReloaded { error } };
+                let news =
+                    |_| News { id: format!("reload:{seq}"), at, policy: None, about: About::NotReloaded { error } };
                 told.map(news).into_iter().collect()
             }
             Fact::CopyEnded { copy, ok: true, .. } => self.well(Thing::Copy(copy.clone()), Job::Copy, None, seq, at),

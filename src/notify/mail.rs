@@ -34,7 +34,9 @@ pub fn send(settings: &Mail, secrets: &Secrets, letter: &Letter) -> Result<()> {
         let why = innermost(&e);
         let failure = Failure::new(Kind::TryLater, format!("the mail server {server} did not take the mail: {why}"));
         match e.status() {
-            Some(code) if code.to_string().starts_with("53") => failure.hint("Look at `user` and `password` of this channel"),
+            Some(code) if code.to_string().starts_with("53") => {
+                failure.hint("Look at `user` and `password` of this channel")
+            }
             _ => failure.hint("Look at `smtp` of this channel, and whether that server answers"),
         }
     })

@@ -100,11 +100,14 @@ impl Post {
         self.since.get_or_insert(record.at);
         if let Fact::Notified { channel, event } = &record.fact {
             self.told.insert((channel.clone(), event.clone()), record.at);
-            let mut lines = self.lines.iter_mut().filter(|line| line.channel.name == *channel);
+            let lines = self.lines.iter_mut().filter(|line| line.channel.name == *channel);
             lines.for_each(|line| line.waiting.retain(|news| news.id != *event));
         }
         for news in self.desk.take(record) {
-            self.lines.iter_mut().filter(|line| line.wants(&news, now)).for_each(|line| line.waiting.push(news.clone()));
+            self.lines
+                .iter_mut()
+                .filter(|line| line.wants(&news, now))
+                .for_each(|line| line.waiting.push(news.clone()));
         }
     }
 
@@ -157,9 +160,8 @@ impl Line {
 
     fn wants(&self, news: &News, now: Timestamp) -> bool {
         let channel = &self.channel;
-        let of_policy = news.policy.as_ref().is_none_or(|policy| {
-            channel.policies.is_empty() || channel.policies.contains(policy)
-        });
+        let of_policy =
+            news.policy.as_ref().is_none_or(|policy| channel.policies.is_empty() || channel.policies.contains(policy));
         // A channel for some policies has no use for what concerns none of them, as a ping of one policy.
         let general = news.policy.is_some() || channel.policies.is_empty();
         let own = matches!(&news.about, About::ChannelDown { channel: down, .. } if *down == channel.name);
@@ -244,7 +246,8 @@ mod tests {
             Digest { day, at: jiff::civil::Time::strptime("%H:%M", at).unwrap() }
         };
         let now: Zoned = "2026-11-26T07:59[Europe/Madrid]".parse().unwrap();
-        let due = |text: &str, now: &Zoned| last_due(digest(text), now).unwrap().strftime("%a %Y-%m-%d %H:%M").to_string();
+        let due =
+            |text: &str, now: &Zoned| last_due(digest(text), now).unwrap().strftime("%a %Y-%m-%d %H:%M").to_string();
         assert_eq!(due("08:00", &now), "Wed 2026-11-25 08:00");
         assert_eq!(due("07:59", &now), "Thu 2026-11-26 07:59");
         assert_eq!(due("mon 08:00", &now), "Mon 2026-11-23 08:00");

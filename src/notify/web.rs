@@ -18,7 +18,8 @@ pub fn send(channel: &Channel, secrets: &Secrets, letter: &Letter) -> Result<()>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::failed("cannot start the client for notifications").because(e))?;
     let client = Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build();
-    let client = client.map_err(|e| Failure::failed("cannot prepare TLS for notifications").because(e.without_url()))?;
+    let client =
+        client.map_err(|e| Failure::failed("cannot prepare TLS for notifications").because(e.without_url()))?;
     let request = request(channel, &client, secrets, letter)?;
     let trouble = |why: String| {
         Failure::new(Kind::TryLater, format!("{} did not take the message: {why}", channel.name))
@@ -44,7 +45,8 @@ fn request(channel: &Channel, client: &Client, secrets: &Secrets, letter: &Lette
     let text = || shortened(&format!("{}\n\n{}", letter.subject, letter.text));
     Ok(match &channel.carrier {
         Carrier::Webhook { url, secret } => {
-            let body = json!({ "host": letter.host, "subject": letter.subject, "text": letter.text, "events": letter.events });
+            let body =
+                json!({ "host": letter.host, "subject": letter.subject, "text": letter.text, "events": letter.events });
             let secret = secret.as_ref().map(|secret| secrets.read(secret)).transpose()?;
             signed(client.post(url), secret.as_ref(), &body, &letter.id)
         }

@@ -160,7 +160,8 @@ impl Digest {
             Some((day, time)) => (Some(day), time.trim()),
             None => (None, text),
         };
-        let day = day.map(|day| DAYS.iter().position(|name| *name == day.to_lowercase()).ok_or_else(wrong)).transpose()?;
+        let day =
+            day.map(|day| DAYS.iter().position(|name| *name == day.to_lowercase()).ok_or_else(wrong)).transpose()?;
         let day = day.and_then(|number| Weekday::from_monday_zero_offset(i8::try_from(number).ok()?).ok());
         let at = Time::strptime("%H:%M", time).map_err(|_| wrong())?;
         Ok(Digest { day, at })

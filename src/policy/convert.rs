@@ -9,9 +9,9 @@ use super::reading::{Field, Reader};
 use super::sources;
 use super::timing::{Timing, Written};
 use super::values;
-use super::{Addressing, Keep, Labels, ObjectLock, Objectives, RepositorySettings, Source};
+use super::{Keep, Labels, Objectives, Source};
+use crate::repo::retention;
 use crate::secret::SecretRef;
-use crate::store::LockMode;
 use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -76,64 +76,6 @@ impl Reader<'_> {
         self.text(field, values::duration)
     }
 
-    pub fn repository(&self, field: &Field<raw::Repository>) -> Option<RepositorySettings> {
-        let raw = field.value.as_ref()?;
-        if raw.url.is_none() {
-            self.note_missing(
-                field.place,
-                "the repository has no `url`",
-                "such as s3://BUCKET/PREFIX or file:///srv/backup",
-            );
-        }
-        let url = self.text(&raw.url, values::url);
-        if url.as_deref().is_some_and(|url| url.starts_with("file://")) {
-            self.only_for_s3(raw);
-        }
-        let settings = RepositorySettings {
-            url: url.unwrap_or_default(),
-            endpoint: self.text(&raw.endpoint, values::endpoint),
-            region: self.text(&raw.region, |text| not_empty(text, "a region")),
-            access_key: self.secret("access_key", &raw.access_key, &raw.access_key_file),
-            secret_key: self.secret("secret_key", &raw.secret_key, &raw.secret_key_file),
-            session_token: self.secret("session_token", &raw.session_token, &raw.session_token_file),
-            addressing: match raw.addressing.as_ref().and_then(|a| a.value) {
-                None => Addressing::Automatic,
-                Some(raw::Addressing::Path) => Addressing::Path,
-                Some(raw::Addressing::Virtual) => Addressing::Virtual,
-            },
-            ca_file: self.text(&raw.ca_file, absolute),
-            object_lock: raw.object_lock.as_ref().and_then(|lock| self.object_lock(lock)),
-        };
-        let has = |one: &Option<Field<String>>, twin: &Option<Field<String>>| one.is_some() || twin.is_some();
-        if has(&raw.access_key, &raw.access_key_file) != has(&raw.secret_key, &raw.secret_key_file) {
-            let help = "give both, or neither to take AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment";
-            self.note_missing(field.place, "`access_key` and `secret_key` belong together", help);
-        }
-        Some(settings)
-    }
-
-    fn only_for_s3(&self, raw: &raw::Repository) {
-        let texts = [
-            ("endpoint", &raw.endpoint),
-            ("region", &raw.region),
-            ("access_key", &raw.access_key),
-            ("access_key_file", &raw.access_key_file),
-            ("secret_key", &raw.secret_key),
-            ("secret_key_file", &raw.secret_key_file),
-            ("session_token", &raw.session_token),
-            ("session_token_file", &raw.session_token_file),
-            ("ca_file", &raw.ca_file),
-        ];
-        let others = [
-            ("addressing", raw.addressing.as_ref().map(|f| f.place)),
-            ("object_lock", raw.object_lock.as_ref().map(|f| f.place)),
-        ];
-        let texts = texts.into_iter().map(|(key, field)| (key, field.as_ref().map(|f| f.place)));
-        for (key, place) in texts.chain(others).filter_map(|(key, place)| Some((key, place?))) {
-            self.wrong::<()>(place, format!("`{key}` means nothing for a directory"));
-        }
-    }
-
     /// A reference, or the file of the `_file` twin.
     pub(super) fn secret(
         &self,
@@ -167,27 +109,6 @@ impl Reader<'_> {
                 ),
             ),
         }
-    }
-
-    fn object_lock(&self, field: &Field<raw::ObjectLock>) -> Option<ObjectLock> {
-        let raw = field.value.as_ref()?;
-        if raw.mode.is_none() || raw.keep.is_none() {
-            let help = "as in: object_lock: { mode: governance, keep: 30d }";
-            self.note_missing(field.place, "object lock needs `mode` and `keep`", help);
-            return None;
-        }
-        let days = self.text(&raw.keep, |text| {
-            let seconds =
-                values::duration(text).map_err(|_| "expected a number of days, such as 30d".to_string())?.as_secs();
-            let days = u32::try_from(seconds / 86_400).ok().filter(|days| *days <= 36_500);
-            days.filter(|_| seconds % 86_400 == 0)
-                .ok_or_else(|| "object lock counts in whole days, at most 36500".into())
-        });
-        let mode = match raw.mode.as_ref()?.value? {
-            raw::LockMode::Governance => LockMode::Governance,
-            raw::LockMode::Compliance => LockMode::Compliance,
-        };
-        Some(ObjectLock { mode, days: days? })
     }
 
     pub fn policy(&self, field: &Field<raw::Policy>) -> Option<PolicyParts> {
@@ -232,7 +153,7 @@ impl Reader<'_> {
         })
     }
 
-    fn keep(&self, field: &Field<raw::Keep>) -> Option<Keep> {
+    pub(super) fn keep(&self, field: &Field<raw::Keep>) -> Option<Keep> {
         let raw = field.value.as_ref()?;
         let count = |field: &Option<Field<u64>>| -> Option<u32> {
             let field = field.as_ref()?;
@@ -244,12 +165,15 @@ impl Reader<'_> {
             }
         };
         let fields = [&raw.last, &raw.hourly, &raw.daily, &raw.weekly, &raw.monthly, &raw.yearly];
-        if fields.iter().all(|f| f.is_none()) {
+        let age = |field| self.text(field, |text| text.parse::<retention::Age>());
+        if fields.iter().all(|f| f.is_none()) && raw.within.is_none() {
             self.note_missing(field.place, "`keep` would keep nothing", "as in: keep: { last: 3, daily: 14 }");
             return None;
         }
         let [last, hourly, daily, weekly, monthly, yearly] = fields.map(count);
-        Some(Keep { last, hourly, daily, weekly, monthly, yearly })
+        let min = count(&raw.min).unwrap_or(retention::MINIMUM);
+        let safety = age(&raw.safety).unwrap_or_else(retention::safety_time);
+        Some(Keep { last, hourly, daily, weekly, monthly, yearly, within: age(&raw.within), min, safety })
     }
 }
 

@@ -84,6 +84,7 @@ impl Loading<'_> {
             }
             self.configuration.repository =
                 main.repository.as_ref().and_then(|repository| reader.repository(repository));
+            self.configuration.copies = main.copies.as_ref().map_or_else(Vec::new, |copies| reader.copies(copies));
             self.configuration.vault = main.vault.as_ref().and_then(|vault| reader.vault(vault));
             self.has_vault = main.vault.is_some();
             self.configuration.daemon =
@@ -215,6 +216,15 @@ impl Loading<'_> {
 
     /// Remembers where each value stands, by its path of keys.
     fn remember_origins(&mut self, document: &Document, node: &Node, path: &mut Vec<String>) {
+        // Entries of a list are known by their names.
+        if let Kind::List(items) = &node.kind {
+            for item in items {
+                let Some(name) = item.named() else { continue };
+                path.push(name.to_owned());
+                self.remember_origins(document, item, path);
+                path.pop();
+            }
+        }
         if let Kind::Map(entries) = &node.kind {
             for (key, value) in entries {
                 path.push(key.text.clone());

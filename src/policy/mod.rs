@@ -9,6 +9,7 @@ use crate::engine;
 use crate::error::{Failure, Result};
 use crate::exec::docker::Quiet;
 use crate::repo::point::Layout;
+pub use crate::repo::retention::Rules as Keep;
 use crate::secret::{SecretRef, vault};
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
@@ -27,6 +28,7 @@ mod reading;
 mod servers;
 mod show;
 mod sources;
+mod stores;
 mod timing;
 mod tree;
 mod values;
@@ -41,6 +43,7 @@ pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
 pub use show::{Shown, schema, show};
+pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
 pub use values::{cron, duration, duration_text, name as check_name, size, size_text};
 pub use when::When;
@@ -48,7 +51,8 @@ pub use when::When;
 /// Everything that was configured.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    pub repository: Option<RepositorySettings>,
+    pub repository: Option<StoreSettings>,
+    pub copies: Vec<CopySettings>,
     /// Where `ref+vault://` is read from.
     pub vault: Option<vault::Settings>,
     pub timezone: TimeZone,
@@ -66,9 +70,9 @@ pub struct Configuration {
     origins: Vec<(Vec<String>, Origin)>,
 }
 
-/// Where backups are kept. The URL is one of `s3://BUCKET[/PREFIX]` and `file:///DIRECTORY`, checked.
+/// A place where backups are kept. The URL is one of `s3://BUCKET[/PREFIX]` and `file:///DIRECTORY`, checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RepositorySettings {
+pub struct StoreSettings {
     pub url: String,
     pub endpoint: Option<String>,
     pub region: Option<String>,
@@ -78,6 +82,17 @@ pub struct RepositorySettings {
     pub addressing: Addressing,
     pub ca_file: Option<PathBuf>,
     pub object_lock: Option<ObjectLock>,
+    /// Bytes per second, in both directions together.
+    pub bandwidth: Option<u64>,
+}
+
+/// A further store, that gets what the repository has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CopySettings {
+    pub name: String,
+    pub store: StoreSettings,
+    /// Absent: everything that the repository has.
+    pub keep: Option<Keep>,
 }
 
 /// Where the bucket's name stands in a request. Automatic: in the path when there is an endpoint, else in the host.
@@ -92,7 +107,15 @@ pub enum Addressing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObjectLock {
     pub mode: LockMode,
-    pub days: u32,
+    pub keep: LockKeep,
+}
+
+/// How long an object is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKeep {
+    Days(u32),
+    /// As long as retention wants the points that need it.
+    Policy,
 }
 
 /// What is backed up together.
@@ -133,17 +156,6 @@ pub struct Objectives {
     pub rto: Option<Duration>,
 }
 
-/// How many points of each period are kept; at least one number is there, and none is 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
-    pub last: Option<u32>,
-    pub hourly: Option<u32>,
-    pub daily: Option<u32>,
-    pub weekly: Option<u32>,
-    pub monthly: Option<u32>,
-    pub yearly: Option<u32>,
-}
-
 /// One thing to protect. Its name is unique in the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
@@ -158,6 +170,7 @@ impl Default for Configuration {
     fn default() -> Self {
         Configuration {
             repository: None,
+            copies: Vec::new(),
             vault: None,
             timezone: TimeZone::system(),
             memory: crate::repo::DEFAULT_MEMORY,
@@ -197,11 +210,18 @@ impl Configuration {
         Ok(all.filter(|(policy, source)| wanted(policy, source)).collect())
     }
 
+    /// The sources of these names, also where a policy has the same name.
+    pub fn only_sources(&self, names: &[String]) -> Result<Vec<(&Policy, &Source)>> {
+        names.iter().map(|name| self.source(name).ok_or_else(|| self.unknown(name))).collect()
+    }
+
     /// Every reference to a secret, once, and what it is for.
     pub fn secrets(&self) -> Vec<(SecretRef, String)> {
-        let of_repository = self.repository.iter().flat_map(|repository| {
-            let references = [&repository.access_key, &repository.secret_key, &repository.session_token];
-            references.into_iter().flatten().map(|reference| (reference.clone(), "repository".to_owned()))
+        let stores = self.repository.iter().map(|store| (PRIMARY, store));
+        let stores = stores.chain(self.copies.iter().map(|copy| (copy.name.as_str(), &copy.store)));
+        let of_stores = stores.flat_map(|(name, store)| {
+            let references = [&store.access_key, &store.secret_key, &store.session_token];
+            references.into_iter().flatten().map(move |reference| (reference.clone(), name.to_owned()))
         });
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
         let of_sources = sources.flat_map(|source| {
@@ -215,13 +235,26 @@ impl Configuration {
             channel.secrets().into_iter().map(|reference| (reference.clone(), format!("notify {}", channel.name)))
         });
         let mut all: Vec<(SecretRef, String)> = Vec::new();
-        for (reference, user) in of_repository.chain(of_sources).chain(of_labels).chain(of_channels) {
+        for (reference, user) in of_stores.chain(of_sources).chain(of_labels).chain(of_channels) {
             match all.iter_mut().find(|(known, _)| *known == reference) {
                 Some((_, users)) => *users = format!("{users}, {user}"),
                 None => all.push((reference, user)),
             }
         }
         all
+    }
+
+    /// The copy of that name.
+    pub fn copy(&self, name: &str) -> Result<&CopySettings> {
+        if let Some(copy) = self.copies.iter().find(|copy| copy.name == name) {
+            return Ok(copy);
+        }
+        let known = self.copies.iter().map(|copy| copy.name.as_str());
+        let failure = Failure::usage(format!("there is no copy `{name}`{}", did_you_mean(name, known.clone())));
+        Err(match self.copies.is_empty() {
+            true => failure.hint("None is configured: write it into `copies:` of the main file"),
+            false => failure.hint(format!("Configured are: {}", known.collect::<Vec<_>>().join(", "))),
+        })
     }
 
     /// The sources of a stack, of all policies that belong to it.

@@ -10,7 +10,7 @@ mod daemon;
 mod notify;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
-pub use notify::{Detail, Hook, Language, Mail, Notify, Ntfy, Ping, Telegram, Topic, Webhook};
+pub use notify::{Detail, Hook, Language, Mail, Notify, Topic};
 
 /// The main file, `bkp.yaml`.
 #[derive(Deserialize, JsonSchema)]
@@ -18,7 +18,9 @@ pub use notify::{Detail, Hook, Language, Mail, Notify, Ntfy, Ping, Telegram, Top
 #[schemars(title = "bkp.yaml")]
 pub struct Main {
     /// Where backups are kept.
-    pub repository: Option<Field<Repository>>,
+    pub repository: Option<Field<Store>>,
+    /// Further stores, each of which gets a copy of every point.
+    pub copies: Option<Field<Vec<Field<Store>>>>,
     /// The Vault that references `ref+vault://` are read from.
     pub vault: Option<Field<Vault>>,
     /// Zone of schedules and of times without one, such as `America/Bogota`. Default: that of the host.
@@ -35,10 +37,12 @@ pub struct Main {
     pub notify: Option<Field<Vec<Field<Notify>>>>,
 }
 
-/// Where backups are kept. Secrets are references: `ref+file:///path`, `ref+vault://PATH#/FIELD`, `ref+env://NAME`, `ref+cred://NAME`.
+/// A place where backups are kept. Secrets are references: `ref+file:///path`, `ref+vault://PATH#/FIELD`, `ref+env://NAME`, `ref+cred://NAME`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Repository {
+pub struct Store {
+    /// Of a copy: what it is called.
+    pub name: Option<Field<String>>,
     /// `s3://BUCKET/PREFIX`, `file:///DIRECTORY` or `/DIRECTORY`.
     pub url: Option<Field<String>>,
     /// The S3 server, such as `https://minio.example:9000`. Default: Amazon's.
@@ -62,6 +66,10 @@ pub struct Repository {
     pub ca_file: Option<Field<String>>,
     /// Ask the store to refuse deletion for a time.
     pub object_lock: Option<Field<ObjectLock>>,
+    /// How much goes to and from it, at most, such as `20MiB/s`.
+    pub bandwidth: Option<Field<String>>,
+    /// Of a copy: which points it keeps. Default: all that the repository has.
+    pub keep: Option<Field<Keep>>,
 }
 
 /// Where Vault is, and as whom to speak to it: exactly one of `approle`, `token`, `userpass`, `kubernetes` and `jwt`.
@@ -152,7 +160,7 @@ pub enum Addressing {
 #[serde(deny_unknown_fields)]
 pub struct ObjectLock {
     pub mode: Option<Field<LockMode>>,
-    /// For how long, in days: `30d`.
+    /// For how long: days (`30d`), or `policy`: as long as the policy of the source keeps the point.
     pub keep: Option<Field<String>>,
 }
 
@@ -231,6 +239,12 @@ pub struct Keep {
     pub weekly: Option<Field<u64>>,
     pub monthly: Option<Field<u64>>,
     pub yearly: Option<Field<u64>>,
+    /// All points that are not older than this, counted back from the newest: `7d`, `1mo`, `1y`.
+    pub within: Option<Field<String>>,
+    /// Never fewer points than this. Default: 1.
+    pub min: Option<Field<u64>>,
+    /// How long safety backups stay, those that a restore makes of what it replaces. Default: `7d`.
+    pub safety: Option<Field<String>>,
 }
 
 /// How the dumps of a source are stored; `bkp status` tells what either costs.

@@ -6,7 +6,10 @@
 use super::mask;
 use super::timing;
 use super::values::{duration_text, size_text};
-use super::{Addressing, Carrier, Channel, Configuration, Labels, Origin, Policy, RepositorySettings, Source, Topic, raw};
+use super::{
+    Addressing, Carrier, Channel, Configuration, CopySettings, Keep, Labels, LockKeep, Origin, Policy, Source,
+    StoreSettings, Topic, raw,
+};
 use crate::engine::redis::Method;
 use crate::engine::{Server, Settings, command};
 use crate::exec::Place;
@@ -36,8 +39,9 @@ pub struct Shown(pub Vec<Setting>);
 pub fn show(configuration: &Configuration) -> Shown {
     let mut showing = Showing { configuration, settings: Vec::new() };
     if let Some(repository) = &configuration.repository {
-        showing.repository(repository);
+        showing.store(&["repository"], repository);
     }
+    configuration.copies.iter().for_each(|copy| showing.copy(copy));
     if let Some(vault) = &configuration.vault {
         showing.vault(vault);
     }
@@ -98,37 +102,68 @@ impl Showing<'_> {
         }
     }
 
-    fn repository(&mut self, repository: &RepositorySettings) {
-        let text = |path: &std::path::PathBuf| path.display().to_string();
-        self.put(&["repository", "url"], &[], repository.url.as_str());
-        self.put_some(&["repository", "endpoint"], &[], repository.endpoint.as_deref());
-        self.put_some(&["repository", "region"], &[], repository.region.as_deref());
-        let secrets = [
-            ("access_key", "access_key_file", &repository.access_key),
-            ("secret_key", "secret_key_file", &repository.secret_key),
-            ("session_token", "session_token_file", &repository.session_token),
-        ];
-        for (key, twin, secret) in secrets {
-            self.put_some(&["repository", key], &[twin], secret.as_ref().map(|secret| secret.to_string()));
+    fn copy(&mut self, copy: &CopySettings) {
+        let at = ["copies", copy.name.as_str()];
+        self.store(&at, &copy.store);
+        if let Some(keep) = &copy.keep {
+            self.keep(&at, keep);
         }
-        if repository.url.starts_with("s3://") {
-            let addressing = match repository.addressing {
-                Addressing::Automatic if repository.endpoint.is_some() => "path",
+    }
+
+    fn keep(&mut self, at: &[&str], keep: &Keep) {
+        let periods = [
+            ("last", keep.last),
+            ("hourly", keep.hourly),
+            ("daily", keep.daily),
+            ("weekly", keep.weekly),
+            ("monthly", keep.monthly),
+            ("yearly", keep.yearly),
+        ];
+        for (period, number) in periods {
+            self.put_some(&[at, &["keep", period]].concat(), &[], number);
+        }
+        self.put_some(&[at, &["keep", "within"]].concat(), &[], keep.within.map(String::from));
+        self.put(&[at, &["keep", "min"]].concat(), &[], keep.min);
+        self.put(&[at, &["keep", "safety"]].concat(), &[], String::from(keep.safety));
+    }
+
+    fn store(&mut self, at: &[&str], store: &StoreSettings) {
+        let text = |path: &std::path::PathBuf| path.display().to_string();
+        let key = |last| [at, &[last]].concat();
+        self.put(&key("url"), &[], store.url.as_str());
+        self.put_some(&key("endpoint"), &[], store.endpoint.as_deref());
+        self.put_some(&key("region"), &[], store.region.as_deref());
+        let secrets = [
+            ("access_key", "access_key_file", &store.access_key),
+            ("secret_key", "secret_key_file", &store.secret_key),
+            ("session_token", "session_token_file", &store.session_token),
+        ];
+        for (name, twin, secret) in secrets {
+            self.put_some(&key(name), &[twin], secret.as_ref().map(|secret| secret.to_string()));
+        }
+        if store.url.starts_with("s3://") {
+            let addressing = match store.addressing {
+                Addressing::Automatic if store.endpoint.is_some() => "path",
                 Addressing::Automatic => "virtual",
                 Addressing::Path => "path",
                 Addressing::Virtual => "virtual",
             };
-            self.put(&["repository", "addressing"], &[], addressing);
+            self.put(&key("addressing"), &[], addressing);
         }
-        self.put_some(&["repository", "ca_file"], &[], repository.ca_file.as_ref().map(text));
-        if let Some(lock) = &repository.object_lock {
+        self.put_some(&key("ca_file"), &[], store.ca_file.as_ref().map(text));
+        if let Some(lock) = &store.object_lock {
             let mode = match lock.mode {
                 LockMode::Governance => "governance",
                 LockMode::Compliance => "compliance",
             };
-            self.put(&["repository", "object_lock", "mode"], &[], mode);
-            self.put(&["repository", "object_lock", "keep"], &[], format!("{}d", lock.days));
+            let keep = match lock.keep {
+                LockKeep::Days(days) => format!("{days}d"),
+                LockKeep::Policy => "policy".to_owned(),
+            };
+            self.put(&[at, &["object_lock", "mode"]].concat(), &[], mode);
+            self.put(&[at, &["object_lock", "keep"]].concat(), &[], keep);
         }
+        self.put_some(&key("bandwidth"), &[], store.bandwidth.map(|rate| format!("{}/s", size_text(rate))));
     }
 
     fn vault(&mut self, vault: &vault::Settings) {
@@ -234,17 +269,7 @@ impl Showing<'_> {
         self.put_some(&["policies", name, "objectives", "rpo"], &[], policy.objectives.rpo.map(duration_text));
         self.put_some(&["policies", name, "objectives", "rto"], &[], policy.objectives.rto.map(duration_text));
         if let Some(keep) = &policy.keep {
-            let periods = [
-                ("last", keep.last),
-                ("hourly", keep.hourly),
-                ("daily", keep.daily),
-                ("weekly", keep.weekly),
-                ("monthly", keep.monthly),
-                ("yearly", keep.yearly),
-            ];
-            for (period, number) in periods {
-                self.put_some(&["policies", name, "keep", period], &[], number);
-            }
+            self.keep(&["policies", name], keep);
         }
         if let Some(labels) = &policy.labels {
             self.labels(name, labels);

@@ -34,6 +34,18 @@ pub struct Key {
     pub text: String,
 }
 
+impl Node {
+    /// What its key `name` says, where it is a mapping that has one.
+    pub fn named(&self) -> Option<&str> {
+        let Kind::Map(entries) = &self.kind else { return None };
+        let (_, name) = entries.iter().find(|(key, _)| key.text == "name")?;
+        match &name.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// Parses a document. Without a tree, at least one problem was added.
 pub fn parse(document: &Document, lookup: Lookup, problems: &mut Vec<Problem>) -> Option<Node> {
     let options = serde_saphyr::options! {

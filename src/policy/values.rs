@@ -1,6 +1,7 @@
 //! Values that are written as text: durations, sizes, schedules, names. Pure; an error is the message, without the value.
 
 use super::problem::did_you_mean;
+use crate::repo::names::CONFIGURATION;
 use globset::Glob;
 use std::time::Duration;
 
@@ -55,6 +56,19 @@ pub fn size(text: &str) -> Result<u64, String> {
     let (_, factor) = UNITS.iter().find(|(unit, _)| *unit == text[digits..].trim_start()).ok_or_else(wrong)?;
     number.checked_mul(*factor).ok_or_else(wrong)
 }
+
+/// `20MiB/s`: bytes per second, enough for a part of an object now and then.
+pub fn bandwidth(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a rate, such as 20MiB/s or 500kB/s".to_string();
+    let rate = text.strip_suffix("/s").map(str::trim_end).ok_or_else(wrong)?;
+    match size(rate) {
+        Ok(bytes) if bytes >= SLOWEST => Ok(bytes),
+        Ok(_) => Err("expected a rate of 16KiB/s or more".into()),
+        Err(_) => Err(wrong()),
+    }
+}
+
+const SLOWEST: u64 = 16 << 10;
 
 /// The shortest text that [`size`] reads as this.
 pub fn size_text(bytes: u64) -> String {
@@ -167,6 +181,8 @@ pub fn name(text: &str) -> Result<(), String> {
         Err("a name cannot begin with a dot".into())
     } else if !text.bytes().all(allowed) {
         Err("a name consists of letters a-z A-Z, digits, `.`, `_` and `-`".into())
+    } else if text == CONFIGURATION {
+        Err("bkp keeps its own configuration under this name".into())
     } else {
         Ok(())
     }

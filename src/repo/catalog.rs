@@ -6,9 +6,9 @@ use crate::repo::point::Point;
 use crate::repo::sign::{self, Trust, Trusted};
 use crate::repo::writer::WriterInfo;
 use crate::repo::{Repository, names};
-use crate::store::{self, Key, StoreError};
+use crate::store::{self, Entry, Key, StoreError};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Objects that are there but cannot be believed or opened, with the reason.
 pub type Broken = Vec<(Key, Failure)>;
@@ -24,6 +24,8 @@ pub struct Catalog {
     pub unpinned: BTreeMap<String, String>,
     /// SHA-256 of the objects of `points`, for the chain.
     pub hashes: BTreeMap<Key, [u8; 32]>,
+    /// When the store got the objects of `points`, by its clock.
+    pub stored: BTreeMap<Key, Timestamp>,
 }
 
 /// Clocks of hosts may differ by so much.
@@ -46,6 +48,8 @@ pub struct Wanted<'a> {
     pub id: Option<&'a str>,
     /// With `newest_until`: also those after that instant.
     pub and_later: bool,
+    /// Only these objects.
+    pub among: Option<&'a BTreeSet<Key>>,
 }
 
 /// The writers there are, and what stands among them and is none: that must not hide the others.
@@ -67,6 +71,15 @@ pub fn writers(repository: &Repository) -> Result<(Vec<WriterInfo>, Broken)> {
     Ok((all, broken))
 }
 
+/// What a writer says of itself; nothing when it is not there, or is damaged.
+pub fn writer(repository: &Repository, id: &str) -> Result<Option<WriterInfo>> {
+    match store::read(&*repository.store, &names::writer(id)) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok().filter(|info: &WriterInfo| info.writer == id)),
+        Err(StoreError::NotFound(_)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
 pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Wanted<'_>) -> Result<Catalog> {
     let (writers, broken) = writers(repository)?;
     let mut catalog = Catalog { broken, ..Catalog::default() };
@@ -81,8 +94,12 @@ pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Want
         }
         let listed = repository.store.list(&names::points(&info.writer, wanted.source))?;
         let mut series: BTreeMap<String, Vec<Key>> = BTreeMap::new();
-        for entry in listed.into_iter().filter(|e| wanted.id.is_none_or(|id| has_id(e.key.last(), id))) {
+        let meant = |e: &Entry| {
+            wanted.id.is_none_or(|id| has_id(e.key.last(), id)) && wanted.among.is_none_or(|keys| keys.contains(&e.key))
+        };
+        for entry in listed.into_iter().filter(meant) {
             let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
+            catalog.stored.insert(entry.key.clone(), entry.modified);
             series.entry(source).or_default().push(entry.key);
         }
         for names_of_series in series.into_values() {
@@ -129,7 +146,7 @@ fn read_series(
 }
 
 /// Whether it could be opened.
-fn read_one(
+pub fn read_one(
     repository: &Repository,
     keys: &Keyring,
     signer: &Trusted,

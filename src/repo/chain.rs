@@ -2,12 +2,14 @@
 //!
 //! Each point carries the next number of its series and the hash of the point before. A number that is missing between others, a
 //! predecessor that is another object now, and two points of one number are findings. That the newest are gone shows only to
-//! the writer, which keeps [`Seen`] in its state. Points before the oldest that is kept were removed on purpose.
+//! the writer, which keeps [`Seen`] in its state. Points before the oldest that is kept were removed on purpose, and so were those
+//! whose numbers a collector remembers.
 //! A decision only: it reads nothing.
 
 use crate::durable;
 use crate::error::{Context, Result};
 use crate::repo::check::Problem;
+use crate::repo::collect::records::has_number;
 use crate::repo::names;
 use crate::repo::point::Point;
 use crate::store::Key;
@@ -45,8 +47,12 @@ pub struct Series<'a> {
     pub points: Vec<(&'a Point, [u8; 32])>,
     /// Names (`UTC-ID`) of those that are there and could not.
     pub broken: BTreeSet<&'a str>,
+    /// Numbers that were removed on purpose.
+    pub forgotten: &'a [(u64, u64)],
     /// Of the writer itself; absent elsewhere.
     pub seen: Option<&'a Seen>,
+    /// Not all points have to be here: that some are missing is no finding.
+    pub partial: bool,
 }
 
 impl Series<'_> {
@@ -74,7 +80,10 @@ impl Series<'_> {
                     found.push(self.problem(&previous.point, text));
                 }
                 Some(_) => {}
-                None if self.is_before_the_oldest(point) || self.broken.contains(previous.point.as_str()) => {}
+                None if self.partial
+                    || self.is_before_the_oldest(point)
+                    || self.broken.contains(previous.point.as_str()) => {}
+                None if self.follows_a_forgotten(point, &by_number) => {}
                 None if named.insert(point.sequence.saturating_sub(1)) => {
                     let text = format!("it is missing, and {} was made after it", point.point);
                     found.push(self.problem(&previous.point, text));
@@ -82,9 +91,22 @@ impl Series<'_> {
                 None => {}
             }
         }
-        found.extend(self.gaps(&by_number, &named));
-        found.extend(self.rollback(&by_number));
+        if !self.partial {
+            found.extend(self.gaps(&by_number, &named));
+            found.extend(self.rollback(&by_number));
+        }
         found
+    }
+
+    fn was_forgotten(&self, number: u64) -> bool {
+        has_number(self.forgotten, number)
+    }
+
+    /// Whether the nearest number below it that has no point was forgotten: two runs that overlap build on the same point, so
+    /// that the predecessor need not have the number just below.
+    fn follows_a_forgotten(&self, point: &Point, by_number: &BTreeMap<u64, Vec<&Point>>) -> bool {
+        let absent = (1..point.sequence).rev().find(|number| !by_number.contains_key(number));
+        absent.is_some_and(|number| self.was_forgotten(number))
     }
 
     fn is_before_the_oldest(&self, point: &Point) -> bool {
@@ -96,7 +118,7 @@ impl Series<'_> {
         let mut unexplained = self.broken.len() as u64;
         let mut found = Vec::new();
         for ((before, _), (after, points)) in by_number.iter().zip(by_number.iter().skip(1)) {
-            let missing = (before + 1..*after).filter(|number| !named.contains(number)).count() as u64;
+            let missing = (before + 1..*after).filter(|n| !named.contains(n) && !self.was_forgotten(*n)).count() as u64;
             let explained = missing.min(unexplained);
             unexplained -= explained;
             if missing > explained {
@@ -111,7 +133,7 @@ impl Series<'_> {
         let seen = self.seen?;
         let newest = by_number.keys().next_back().copied().unwrap_or(0);
         let broken = self.broken.contains(seen.point.as_str());
-        (newest < seen.sequence && !broken).then(|| {
+        (newest < seen.sequence && !broken && !self.was_forgotten(seen.sequence)).then(|| {
             let text = format!(
                 "it is missing: this host wrote it as number {}, and the newest one there is number {newest}",
                 seen.sequence

@@ -12,7 +12,7 @@ use crate::repo::keys::Keyring;
 use crate::repo::point::{Pin, Point, Stream};
 use crate::repo::proof::Level;
 use crate::repo::read::{Cutter, PackSource, PointReader, SpooledIndex, StreamReader, open_pack};
-use crate::repo::{Repository, names};
+use crate::repo::{Repository, objects};
 use crate::store::{Key, StoreError};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -172,13 +172,13 @@ fn packs_of(request: &Request<'_>, point: &Point, wanted: bool) -> Result<Vec<(P
         tree = Some(Index::from_bytes(&data, what)?);
     }
     let mut all = Vec::new();
-    let mut add = |packs: Vec<PackInfo>, chunks: Vec<Vec<ChunkKey>>| {
-        let with_chunks = packs.iter().zip(chunks);
-        all.extend(
-            with_chunks
-                .map(|(pack, chunks)| (pack_pin(point, pack), Content::Pack { data: pack.data, chunks, id_key })),
-        );
-    };
+    let mut add =
+        |packs: Vec<PackInfo>, chunks: Vec<Vec<ChunkKey>>| {
+            let with_chunks = packs.iter().zip(chunks);
+            all.extend(with_chunks.map(|(pack, chunks)| {
+                (objects::pack_pin(point, pack), Content::Pack { data: pack.data, chunks, id_key })
+            }));
+        };
     if let Some(Index { packs, tar, catalogue }) = tree {
         let chunks = by_pack(packs.len(), wanted, tar.into_iter().chain(catalogue).map(Ok))?;
         add(packs, chunks);
@@ -197,10 +197,6 @@ fn packs_of(request: &Request<'_>, point: &Point, wanted: bool) -> Result<Vec<(P
         add(packs, chunks);
     }
     Ok(all)
-}
-
-fn pack_pin(point: &Point, pack: &PackInfo) -> Pin {
-    Pin { key: names::pack(&point.writer, &pack.sha256), sha256: pack.sha256, size: pack.size }
 }
 
 /// The chunks in each pack; only how many packs there are when the chunks are not `wanted`.

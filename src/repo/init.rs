@@ -145,7 +145,7 @@ fn put_recipients(store: &dyn Store, recipients: &[NamedRecipient]) -> Result<()
     Ok(())
 }
 
-fn json(value: &impl serde::Serialize) -> Result<Bytes> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<Bytes> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
     text.push(b'\n');
     Ok(Bytes::from(text))

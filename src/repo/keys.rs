@@ -29,6 +29,11 @@ impl Recipients {
         Recipients(all)
     }
 
+    /// These, and one more.
+    pub fn and(self, recipient: &str) -> Self {
+        Recipients::new(self.0.into_iter().chain([recipient.to_owned()]))
+    }
+
     /// Plug-in recipients start their program here.
     pub fn parse(&self) -> Result<Vec<Box<dyn age::Recipient + Send>>> {
         parse_recipients(&self.0)

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 pub const REPOSITORY: &str = "repository.json";
 pub const RECIPIENTS: &str = "keys/recipients.json";
 pub const WRITERS: &str = "writers/";
+/// The source that bkp keeps its own configuration as; no other may be called so.
+pub const CONFIGURATION: &str = "bkp-configuration";
 
 /// Names made here are valid by construction; sources were checked by [`check_source`].
 fn key(name: String) -> Key {
@@ -42,6 +44,11 @@ pub fn points(writer: &str, source: Option<&str>) -> String {
 
 pub fn point(writer: &str, source: &str, point: &str) -> Key {
     key(format!("w/{writer}/points/{source}/{point}"))
+}
+
+/// Prefix of everything that a writer keeps.
+pub fn of_writer(writer: &str) -> String {
+    format!("w/{writer}/")
 }
 
 pub fn packs(writer: &str) -> String {
@@ -98,6 +105,53 @@ pub fn proofs(writer: &str, source: Option<&str>) -> String {
 
 pub fn proof(writer: &str, source: &str, point: &str, level: &str, at: Timestamp) -> Key {
     key(format!("w/{writer}/proofs/{source}/{point}.{level}.{}", utc(at)))
+}
+
+/// Records that points are pinned, or no longer: all of a writer's.
+pub fn pinned_points(writer: &str) -> String {
+    format!("w/{writer}/pins/")
+}
+
+pub fn pinned_point(writer: &str, source: &str, point: &str, at: Timestamp) -> Key {
+    key(format!("w/{writer}/pins/{source}/{point}.{}", utc(at)))
+}
+
+/// What a collector writes about the objects of a writer.
+pub fn collector(writer: &str, kind: &str) -> String {
+    format!("w/{writer}/gc/{kind}/")
+}
+
+pub fn tombstone(writer: &str, source: &str, point: &str) -> Key {
+    key(format!("{}{source}/{point}", collector(writer, "forgotten")))
+}
+
+pub fn fence(writer: &str, session: &str) -> Key {
+    key(format!("{}{session}", collector(writer, "fences")))
+}
+
+pub fn mark(writer: &str, number: u32) -> Key {
+    key(format!("{}{number:08}-{}", collector(writer, "marks"), crate::durable::random_hex(4)))
+}
+
+pub fn mark_number(key: &Key) -> Option<u32> {
+    key.last().split_once('-')?.0.parse().ok()
+}
+
+pub fn dead_list(writer: &str, sha256: &[u8; 32]) -> Key {
+    key(format!("{}{}", collector(writer, "dead"), hex::encode(&sha256[..16])))
+}
+
+pub fn collector_clock(writer: &str) -> Key {
+    key(format!("{}{}", collector(writer, "clock"), crate::durable::random_hex(8)))
+}
+
+pub fn journals(writer: &str) -> String {
+    format!("w/{writer}/journal/")
+}
+
+/// A sealed segment of a journal, by the number of its first record.
+pub fn journal(writer: &str, journal: &str, first: u64) -> Key {
+    key(format!("w/{writer}/journal/{journal}-{first:016}"))
 }
 
 /// `YYYYMMDDTHHMMSSZ`.

@@ -144,6 +144,9 @@ pub struct Point {
     /// Absent for a backup like any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
+    /// Whose commit it was. Absent in points of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// Of this point, and then of those before it, as far back as costs are averaged over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub costs: Vec<Cost>,

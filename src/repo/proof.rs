@@ -1,10 +1,10 @@
 //! Proofs: signed records of how far a point was verified, and when (`docs/FORMAT.md` §8).
 
-use crate::error::{Failure, Kind, Result};
-use crate::repo::container::{decode, encode};
+use crate::error::Result;
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
-use crate::repo::sign::{self, Trust};
+use crate::repo::record::{self, Record};
+use crate::repo::sign::Trust;
 use crate::repo::writer::{Audience, Writer};
 use crate::repo::{Repository, catalog, names};
 use crate::store;
@@ -12,8 +12,6 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-const PAYLOAD_TYPE: &str = "application/vnd.bkp.proof+json";
 
 /// How far a point is proven; each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,6 +61,14 @@ pub struct Proof {
     pub detail: serde_json::Value,
 }
 
+impl Record for Proof {
+    const TYPE: &'static str = "application/vnd.bkp.proof+json";
+
+    fn repository(&self) -> &str {
+        &self.repository
+    }
+}
+
 pub fn write(repository: &Repository, writer: &Writer, point: &Point, level: Level, at: Timestamp) -> Result<()> {
     let proof = Proof {
         repository: repository.id().to_owned(),
@@ -74,8 +80,12 @@ pub fn write(repository: &Repository, writer: &Writer, point: &Point, level: Lev
         at,
         detail: serde_json::Value::Null,
     };
-    let payload = serde_json::to_vec(&proof).map_err(|e| Failure::failed("cannot write a proof").because(e))?;
-    let sealed = encode::seal(&sign::sign(PAYLOAD_TYPE, &payload, &writer.signing), &writer.audience(Audience::All))?;
+    // Whose point it is must be able to read it: what is older may be deleted only behind it.
+    let recipients = match catalog::writer(repository, &point.writer)? {
+        Some(info) => writer.audience(Audience::All).and(&info.recipient),
+        None => writer.audience(Audience::All),
+    };
+    let sealed = record::seal(&proof, writer, &recipients)?;
     let key = names::proof(writer.id(), &point.source, &point.point, level.name(), at);
     Ok(repository.store.put(&key, Bytes::from(sealed), None)?)
 }
@@ -119,13 +129,6 @@ fn open(
     signer: &ed25519_dalek::VerifyingKey,
     key: &store::Key,
 ) -> Result<Proof> {
-    let what = format!("the proof {key}");
-    let envelope = decode::open_whole(&store::read(&*repository.store, key)?, keys, &what)?;
-    let payload = sign::verify(&envelope, PAYLOAD_TYPE, signer, &what)?;
-    let proof: Proof =
-        serde_json::from_slice(&payload).map_err(|e| Failure::new(Kind::Verification, what.clone()).because(e))?;
-    if proof.repository != repository.id() {
-        return Err(Failure::new(Kind::Verification, format!("{what} belongs to another repository")));
-    }
-    Ok(proof)
+    let sealed = store::read(&*repository.store, key)?;
+    record::open(&sealed, keys, signer, repository.id(), &format!("the proof {key}"))
 }

@@ -39,6 +39,13 @@ impl Calendar {
         None
     }
 
+    /// The latest slot up to this instant.
+    pub fn latest(&self, until: Timestamp) -> Option<Timestamp> {
+        let whole = Timestamp::from_second(until.as_second()).ok()?;
+        let found = self.cron.find_previous_occurrence(&whole.to_zoned(self.zone.clone()), true).ok()?;
+        Some(found.timestamp())
+    }
+
     /// All slots after this instant.
     pub fn after(&self, after: Timestamp) -> impl Iterator<Item = Timestamp> {
         std::iter::successors(self.next(after), |slot| self.next(*slot))

@@ -76,6 +76,20 @@ impl Schedule {
         decision
     }
 
+    /// The same where nobody waits for slots to come: with nothing known, the latest slot counts as having just come.
+    pub fn decide_once(&self, known: &PolicyState, now: Timestamp) -> Decision {
+        let mut decision = self.decide(known, Busy::default(), now);
+        let is_new = known.open.is_empty() && known.reached.is_none();
+        if let Some(slot) = self.calendar.latest(now).filter(|_| is_new)
+            && end_of_blackout(&self.timing.blackout, self.zone(), now).is_none()
+        {
+            let deadline = super::later(now, self.timing.deadline);
+            decision.steps.push(Step::Expect(Due { slot, due: slot, deadline }));
+            decision.steps.push(Step::Run { slot, reason: Reason::Schedule, deadline });
+        }
+        decision
+    }
+
     /// All slots that came and are open, oldest first; those that nobody expected in time are expected now.
     fn come(&self, known: &PolicyState, now: Timestamp, decision: &mut Decision) -> Vec<Come> {
         let mut come: Vec<Come> = known

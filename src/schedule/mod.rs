@@ -7,6 +7,7 @@
 mod blackout;
 mod calendar;
 mod decide;
+mod outlook;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use blackout::end_of_blackout;
 pub use calendar::Calendar;
 pub use decide::{Busy, Decision, Step};
+pub use outlook::{Notice, Observer, Outlook, Upcoming, Weight};
 
 /// What is to happen regularly, and by which rules.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@
 //! It does not remove directories that became empty, and cannot lock objects.
 
 use super::body::{Exact, clip};
-use super::{Entry, Head, Key, Retain, Store, StoreError, StoreResult, Upload};
+use super::{Entry, Head, Key, Purged, Retain, Store, StoreError, StoreResult, Upload};
 use crate::clock;
 use crate::durable::{self, TEMPORARY_PREFIX, TempFile};
 use bytes::Bytes;
@@ -81,6 +81,7 @@ impl Tree {
             }
             other => other,
         }
+        .and_then(|mut file| durable::belongs_to_owner_of(&directory, file.file()).map(|()| file))
         .map_err(|e| system(&e, &directory))
     }
 
@@ -92,7 +93,9 @@ impl Tree {
         let mut missing: Vec<_> = directory.ancestors().take_while(new).map(Path::to_owned).collect();
         missing.reverse();
         for path in missing {
-            match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path) {
+            let above = durable::parent_of(&path);
+            let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
+            match made.and_then(|()| durable::belongs_to_owner_of(above, &File::open(&path)?)) {
                 Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(self.lost(&e, &path)),
                 _ => durable::sync_directory(durable::parent_of(&path)).map_err(|e| system(&e, &path))?,
             }
@@ -263,6 +266,10 @@ impl Store for Directory {
             }
             Err(e) => Err(system(&e, &path)),
         }
+    }
+
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.delete(key).map(|()| Purged::Gone)
     }
 }
 

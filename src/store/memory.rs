@@ -3,7 +3,7 @@
 //! It cannot lock objects.
 
 use super::body::clip;
-use super::{Entry, Head, Key, Retain, Store, StoreError, StoreResult, Upload};
+use super::{Entry, Head, Key, Purged, Retain, Store, StoreError, StoreResult, Upload};
 use crate::clock;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
@@ -91,6 +91,10 @@ impl Store for Memory {
     fn delete(&self, key: &Key) -> StoreResult<()> {
         self.objects().remove(key);
         Ok(())
+    }
+
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.delete(key).map(|()| Purged::Gone)
     }
 }
 

@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 
+pub mod bandwidth;
 mod body;
 pub mod directory;
 pub mod memory;
@@ -18,6 +19,7 @@ pub mod probe;
 pub mod retry;
 pub mod s3;
 mod settings;
+pub mod tamper;
 
 pub use outage::Watch;
 pub use settings::{Addressing, Location, Settings, create, open, open_bare, open_watched};
@@ -182,6 +184,14 @@ pub struct Retain {
     pub until: Timestamp,
 }
 
+/// What became of an object that was to be gone for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purged {
+    Gone,
+    /// Some version of it is locked. It may be deleted when the lock ends.
+    Locked,
+}
+
 /// The contract.
 pub trait Store: Send + Sync {
     /// Where this is, for messages: `file:///srv/backup`, `s3://bucket/prefix`. Without credentials.
@@ -208,8 +218,12 @@ pub trait Store: Send + Sync {
 
     fn head(&self, key: &Key) -> StoreResult<Head>;
 
-    /// Deletes an object; one that is not there is `Ok`.
+    /// Deletes an object; one that is not there is `Ok`. Where the store keeps versions, the old one stays.
     fn delete(&self, key: &Key) -> StoreResult<()>;
+
+    /// Deletes an object with all its versions, so that its bytes are gone; one that is not there is `Ok`. A lock is never
+    /// lifted: [`Purged::Locked`] when one holds it.
+    fn purge(&self, key: &Key) -> StoreResult<Purged>;
 
     /// Object lock, where the store has it.
     fn retention(&self) -> Option<&dyn Retention> {

@@ -6,7 +6,7 @@
 //! The limit is on requests, not on open readers and uploads, so holding many of those cannot lock up.
 
 use super::outage::{Outages, Waiting, Watch};
-use super::{Entry, Head, Key, Retain, Retention, Store, StoreError, StoreResult, Upload};
+use super::{Entry, Head, Key, Purged, Retain, Retention, Store, StoreError, StoreResult, Upload};
 use crate::backoff::{chance, pause};
 use crate::error::Failure;
 use crate::event::Cancel;
@@ -150,6 +150,10 @@ impl Store for Retrying {
 
     fn delete(&self, key: &Key) -> StoreResult<()> {
         self.core.insist(|_| self.core.store.delete(key))
+    }
+
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.core.insist(|_| self.core.store.purge(key))
     }
 
     fn retention(&self) -> Option<&dyn Retention> {

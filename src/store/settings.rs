@@ -3,6 +3,7 @@
 //! Settings hold references to credentials, never values, so that they can be printed. The values are read when the store
 //! is opened. Everything that [`open`] gives retries and limits itself.
 
+use super::bandwidth::{Limited, Rate};
 use super::directory::Directory;
 use super::outage::Watch;
 use super::probe::Capabilities;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub budget: Budget,
     /// How many requests may be under way at once.
     pub parallel: usize,
+    /// Bytes per second to and from it, at most.
+    pub bandwidth: Option<u64>,
 }
 
 impl Settings {
@@ -74,6 +77,7 @@ impl Settings {
             capabilities: None,
             budget: Budget::default(),
             parallel: 8,
+            bandwidth: None,
         }
     }
 }
@@ -135,7 +139,11 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Store>> {
 
 /// The same; a signal ends the waiting between tries, and it is told when the store does not answer.
 pub fn open_watched(settings: &Settings, watch: Watch) -> Result<Arc<dyn Store>> {
-    let bare = open_bare(settings)?;
+    let mut bare = open_bare(settings)?;
+    if let Some(per_second) = settings.bandwidth {
+        let place = format!("{} {}", settings.location, settings.endpoint.as_deref().unwrap_or_default());
+        bare = Arc::new(Limited::new(bare, Rate::shared(place, per_second), watch.cancel.clone()));
+    }
     Ok(Arc::new(Retrying::watched(bare, settings.budget, settings.parallel, watch)))
 }
 

@@ -22,7 +22,10 @@ fn host() -> Host {
         format!("docs: {{ volume: {{ path: \"{}\" }} }}", host.text("data/docs")),
         format!("dump: {{ command: {{ run: [cat, \"{}\"] }} }}", host.text("data/dump")),
     ]);
-    host.run(&["backup"]).ends(0);
+    // Not as they are configured, which would keep the configuration too.
+    let (docs, dump) = (host.text("data/docs"), host.text("data/dump"));
+    let (docs, dump) = (format!("docs=volume:{docs}"), format!("dump=command:cat {dump}"));
+    host.run(&["backup", "--source", &docs, "--source", &dump]).ends(0);
     host
 }
 

@@ -91,7 +91,7 @@ fn a_lost_state_directory_costs_the_membership_and_no_data() {
 
     host.run(&["init", "--join"]).ends(0);
     host.run(&["backup"]).ends(0);
-    let answer = host.read(&["points", "--json"]).ends(0);
+    let answer = host.read(&["points", "--json", "--source", "app"]).ends(0);
     assert_eq!(answer.json()["points"].as_array().unwrap().len(), 2);
     host.is_well();
 }

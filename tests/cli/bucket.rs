@@ -90,7 +90,7 @@ fn everything_of_the_point_is_locked(minio: &Minio, bucket: &str, writer: &str) 
         let prefix = format!("some/prefix/w/{writer}/{kind}/");
         minio.ask(async |client| {
             let listed = client.list_object_versions().bucket(bucket).prefix(&prefix).send().await.unwrap();
-            assert_eq!(listed.versions().len(), 1, "{prefix}");
+            assert!(!listed.versions().is_empty(), "{prefix}");
             for version in listed.versions() {
                 let key = version.key().unwrap();
                 let head = client.head_object().bucket(bucket).key(key).send().await.unwrap();

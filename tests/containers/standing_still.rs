@@ -91,6 +91,28 @@ fn what_cannot_stand_still_is_not_copied_as_if_it_did() {
 }
 
 #[test]
+fn the_files_of_a_server_that_was_stopped_start_another_one() {
+    let name = unique("server");
+    let _volume = Volume::new(&name);
+    let on = |volume: &str| Container::mariadb().volume(&format!("{volume}:/var/lib/mysql"));
+    let Some(server) = on(&name).start(PART) else { return };
+    server.query(
+        "",
+        "create database shop; create table shop.goods (name text); insert into shop.goods values ('pears')",
+    );
+    let host = host_with(&format!("  data: {{ volume: {{ name: {name}, quiesce: stop }} }}\n"));
+    let begun = server.inspect("{{.State.StartedAt}}");
+    host.ok(&["backup"]).says(&["note: stopped for", server.name()]);
+    assert_eq!(state(&server), "running");
+    assert_ne!(server.inspect("{{.State.StartedAt}}"), begun);
+    let new = format!("{name}-new");
+    let _new = crate::Leftover(new.clone());
+    host.ok_with_key(&["restore", "data", "--to", &format!("volume:{new}")]);
+    let other = on(&new).password(server.password()).start(PART).unwrap();
+    assert_eq!(other.query("shop", "select name from goods"), "pears");
+}
+
+#[test]
 fn a_volume_is_not_looked_for_where_docker_would_have_it_when_nobody_can_be_asked() {
     let Some(()) = crate::support::docker::require(PART, Kind::Redis) else { return };
     let elsewhere = tempfile::tempdir().unwrap();

@@ -21,6 +21,23 @@ fn output_comes_through_unchanged() {
 }
 
 #[test]
+fn what_a_command_complains_about_is_heard_also_when_it_ends_well() {
+    let Some(container) = shared() else { return };
+    let places: [Box<dyn Exec>; 2] = [Box::new(place(container)), Box::new(bkp::exec::host::Host)];
+    for place in places {
+        let script = "echo out; echo 'careful: hunter2' >&2; echo more >&2; exit $1";
+        let mut command = Command { input: Some(Secret::new("password=hunter2\n".into())), ..shell(script) };
+        command.arguments.extend(["sh", "0"].map(Into::into));
+        let mut said = String::new();
+        place.start(&command, &Cancel::default()).unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(
+            (said.as_str(), command.remarks.lines()),
+            ("out\n", vec!["careful: [hidden]".into(), "more".into()])
+        );
+    }
+}
+
+#[test]
 fn there_is_no_terminal() {
     let Some(container) = shared() else { return };
     let (bytes, result) =

@@ -1,11 +1,11 @@
 //! A restored SQLite database in the place of the living one: never a mixture, never under the feet of its users.
 
-use crate::memory_sink::{MemoryOrigin, load_from};
+use crate::memory_sink::{MemoryOrigin, load_from, load_over};
 use crate::sqlite::{engine, fill, number, other, sql};
 use crate::{dump, names};
 use bkp::durable;
 use bkp::engine::sqlite::fingerprint;
-use bkp::engine::{Confirmed, Target};
+use bkp::engine::{Confirmed, Fingerprint, Target};
 use bkp::error::{Failure, Kind, Result};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,13 @@ fn live() -> Target {
 }
 
 fn restore(path: &Path, origin: &MemoryOrigin) -> Result<bkp::engine::Loaded> {
-    load_from(&engine(path).patience(Duration::from_millis(100)), origin, &live())
+    // What is broken has no copy.
+    let copy = dump(&engine(path).patience(Duration::from_millis(100))).ok().map(|now| now.fingerprint);
+    restore_over(path, origin, copy.as_ref())
+}
+
+fn restore_over(path: &Path, origin: &MemoryOrigin, copy: Option<&Fingerprint>) -> Result<bkp::engine::Loaded> {
+    load_over(&engine(path).patience(Duration::from_millis(100)), origin, &live(), copy)
 }
 
 /// A database in WAL mode, a dump of it, and after that a commit that is only in the `-wal` of a writer that crashed.
@@ -49,6 +55,18 @@ fn the_wal_of_the_old_database_is_not_applied_to_the_new_one() {
     assert_eq!(fingerprint(&path).unwrap(), origin.fingerprint);
     assert_eq!(number(&path, "SELECT count(*) FROM sqlite_schema WHERE name = 'late'"), 0, "the old -wal was applied");
     assert_eq!(std::fs::read(&path).unwrap()[18], 2, "the database is in WAL mode again");
+}
+
+#[test]
+fn what_was_written_after_the_copy_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, origin) = crashed(directory.path());
+    let loaded = restore_over(&path, &origin, Some(&origin.fingerprint)).unwrap();
+    assert!(loaded.warnings[0].contains("not what the safety backup holds"), "{:?}", loaded.warnings);
+    let names = names(directory.path());
+    let kept = names.iter().find(|name| name.contains(".replaced-")).unwrap();
+    let late = "SELECT count(*) FROM sqlite_schema WHERE name = 'late'";
+    assert_eq!((number(&directory.path().join(kept), late), number(&path, late)), (1, 0));
 }
 
 #[test]

@@ -197,6 +197,27 @@ fn in_place_replaces_and_keeps_what_was_replaced_when_asked_to() {
 }
 
 #[test]
+fn what_was_written_after_the_copy_is_kept() {
+    let Some(server) = shared_ferretdb("in place in FerretDB while somebody writes") else { return };
+    let settings = server.only(&["written"]);
+    server.collection("written", "orders").insert_many((0..100).map(|n| doc! { "_id": n })).run().unwrap();
+    let (dumped, origin) = dump_with(&settings).unwrap();
+    let over = || {
+        let live = Target::Live(Confirmed::by_name("written", "written").unwrap());
+        load_over(&settings, &origin, &live, Part::Whole, Some(&dumped.fingerprint)).unwrap()
+    };
+    over();
+    assert_eq!(server.collections("written"), ["orders"], "nobody wrote");
+    server.collection("written", "orders").insert_one(doc! { "_id": 4711 }).run().unwrap();
+    let loaded = over();
+    assert!(loaded.warnings.iter().any(|w| w.contains("not what the safety backup holds")), "{:?}", loaded.warnings);
+    let names = server.collections("written");
+    let aside = names.iter().find(|n| n.starts_with("bkp_replaced_") && n.ends_with("_orders")).unwrap();
+    assert_eq!(server.documents("written", aside).len(), 101);
+    assert_eq!(server.documents("written", "orders").len(), 100);
+}
+
+#[test]
 fn a_collection_alone_is_replaced_in_place() {
     let Some(server) = shared_ferretdb("one collection in place in FerretDB") else { return };
     let settings = server.only(&["live_one"]);

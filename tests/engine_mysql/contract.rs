@@ -1,11 +1,13 @@
 //! The contract: every kind of object, dumped while somebody writes, loaded into another server, is the same there.
 
+use crate::support::docker::{Container, start_all};
 use crate::support::host_server::HostServer;
 use crate::{
     Sql, dump, fingerprint, inside, load_new, mariadb, mariadb_scratch, mysql, mysql_scratch, on_host, over_network,
 };
 use bkp::engine::mysql::Settings;
 use bkp::engine::{Dumped, Naming};
+use bkp::error::Kind;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Every kind of object that both have. `@ONE` and `@TWO` are databases, `@N` tells runs apart.
@@ -265,4 +267,20 @@ fn mariadb_over_the_network() {
     let Some(host) = HostServer::mariadb().start("MariaDB on the host") else { return };
     let Some(target) = mariadb_scratch() else { return };
     contract(&host, |d| on_host(&host, d), target, |d| over_network(target, d), true);
+}
+
+/// And a point of it is not for an older server.
+#[test]
+fn mariadb_11_in_its_container() {
+    let start = || Container::mariadb_11().argument("--server-id=7").argument("--log-bin=log");
+    let Some([source, target]) = start_all("MariaDB 11 in a container", [start(), start()]) else { return };
+    contract(&source, |d| inside(&source, d), &target, |d| inside(&target, d), true);
+    let Some(older) = mariadb_scratch() else { return };
+    let name = format!("newer_{}", bkp::durable::random_hex(3));
+    source.sql(&format!("CREATE DATABASE {name}; CREATE TABLE {name}.t (id INT)"));
+    let point = dump(&inside(&source, &[&name])).unwrap();
+    assert!(point.dumped.version.contains("11."), "{}", point.dumped.version);
+    let refused = load_new(&inside(older, &[]), &point.origin, Naming::Same).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Refused);
+    assert!(refused.to_string().contains("is older: 10."), "{refused}");
 }

@@ -1,8 +1,10 @@
 //! Restores: other names, parts, in place; and refusals, which change nothing.
 
 use crate::contract::{Names, seed};
-use crate::{Sql, dump, fingerprint, inside, load, load_new, mariadb, mariadb_scratch, mysql, mysql_scratch};
-use bkp::engine::{Confirmed, Naming, Part, Target};
+use crate::{
+    Sql, dump, fingerprint, inside, load, load_new, load_over, mariadb, mariadb_scratch, mysql, mysql_scratch,
+};
+use bkp::engine::{Confirmed, Fingerprint, Loaded, Naming, Part, Target};
 use bkp::error::Kind;
 
 fn live() -> Target {
@@ -106,7 +108,8 @@ fn a_live_database_is_replaced_and_the_old_one_kept() {
         let part = || Part::Database(name.clone());
         let loaded = load(&settings, &point.origin, &live(), part(), true).unwrap();
         let kept = loaded.warnings.iter().find_map(|w| w.strip_prefix("what was replaced is kept in database "));
-        let kept = kept.unwrap_or_else(|| panic!("{loaded:?}"));
+        let (kept, why) = kept.and_then(|kept| kept.split_once(": ")).unwrap_or_else(|| panic!("{loaded:?}"));
+        assert_eq!(why, "there is no whole copy of it");
         assert!(kept.starts_with(&format!("{name}_replaced_")), "{kept}");
         assert_eq!(fingerprint(&settings), point.dumped.fingerprint);
         let objects = |database: &str| {
@@ -128,6 +131,34 @@ fn a_live_database_is_replaced_and_the_old_one_kept() {
         assert_eq!(fingerprint(&settings), point.dumped.fingerprint);
         let left = server.sql(&format!("SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'bkp%{name}%' OR schema_name LIKE '{name}\\_%'"));
         assert_eq!(left, "");
+    }
+}
+
+#[test]
+fn what_was_written_after_the_copy_is_kept() {
+    for server in [mysql(), mariadb()].into_iter().flatten() {
+        let name = shop(server);
+        let settings = inside(server, &[&name]);
+        let point = dump(&settings).unwrap();
+        let over = |copy| load_over(&settings, &point.origin, &live(), Part::Database(name.clone()), copy).unwrap();
+        let copy = Some(&point.dumped.fingerprint);
+        let tells = |loaded: &Loaded, what: &str| {
+            let kept = loaded.warnings.iter().find_map(|w| w.strip_prefix("what was replaced is kept in database "));
+            let (kept, why) = kept.and_then(|kept| kept.split_once(": ")).unwrap_or_else(|| panic!("{loaded:?}"));
+            assert!(why.contains(what), "{why}");
+            kept.to_owned()
+        };
+        assert_eq!(over(copy).warnings, Vec::<String>::new(), "nobody wrote");
+        server.sql(&format!("INSERT INTO {name}.log VALUES (4711)"));
+        let kept = tells(&over(copy), "not what the safety backup holds");
+        assert_eq!(server.sql(&format!("SELECT COUNT(*) FROM {kept}.log WHERE v = 4711")), "1");
+        server.sql(&format!("DROP DATABASE {kept}"));
+        server.sql(&format!("CREATE TABLE {name}.later (i INT PRIMARY KEY)"));
+        let kept = tells(&over(copy), "not what the safety backup holds");
+        server.sql(&format!("DROP TABLE {kept}.later; DROP DATABASE {kept}"));
+        let unbound = Fingerprint { method: "counted by hand".into(), ..point.dumped.fingerprint.clone() };
+        let kept = tells(&over(Some(&unbound)), "could not be compared");
+        server.sql(&format!("DROP DATABASE {kept}"));
     }
 }
 
@@ -182,6 +213,24 @@ fn a_restore_that_fails_half_way_leaves_nothing_and_touches_nothing() {
         assert!(failure.to_string().contains("has 0 rows after the restore, and had 2 in the point"), "{failure}");
         assert_eq!(fingerprint(&settings), point.dumped.fingerprint);
     }
+}
+
+#[test]
+fn accounts_that_a_failed_restore_made_are_dropped_again() {
+    let (Some(source), Some(target)) = (mysql(), mysql_scratch()) else { return };
+    let name = shop(source);
+    source.sql(&format!("CREATE USER {name}_app IDENTIFIED BY 'old'; GRANT SELECT ON {name}.* TO {name}_app"));
+    let mut point = dump(&inside(source, &[&name])).unwrap();
+    let accounts = String::from_utf8(point.origin.streams["accounts.sql"].clone()).unwrap();
+    assert!(accounts.contains(&format!("{name}_app")));
+    let routines = point.origin.streams.get_mut("routines.sql").unwrap();
+    let text = String::from_utf8(routines.clone()).unwrap();
+    *routines = text.replacen("PROCEDURE `p`", "PROCEDURE `p` ODD", 1).into_bytes();
+    assert_ne!(*routines, text.as_bytes());
+    let failure = load_new(&inside(target, &[]), &point.origin, Naming::Same).unwrap_err();
+    assert!(failure.full().contains("ODD"), "{}", failure.full());
+    assert_eq!(target.sql(&format!("SELECT COUNT(*) FROM mysql.user WHERE user = '{name}_app'")), "0");
+    source.sql(&format!("DROP USER {name}_app"));
 }
 
 #[test]

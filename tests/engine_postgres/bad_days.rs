@@ -56,7 +56,7 @@ impl<F: FnMut()> Sink for Interrupted<F> {
     }
 }
 
-fn interrupted<F: FnMut()>(settings: Settings, after: u64, act: F) -> (Result<bkp::engine::Dumped>, MemorySink) {
+pub fn interrupted<F: FnMut()>(settings: Settings, after: u64, act: F) -> (Result<bkp::engine::Dumped>, MemorySink) {
     let mut sink = Interrupted { inner: MemorySink::new(), after, act: Some(act) };
     let dumped = dump_to(&mut sink, &Postgres::new(settings));
     assert!(sink.act.is_none(), "the stream was too short for this test: {dumped:?}");

@@ -100,6 +100,21 @@ fn a_server_in_a_container_comes_back_equal() {
     assert_eq!(copy.parts.values().collect::<Vec<_>>(), dumped.fingerprint.parts.values().collect::<Vec<_>>());
 }
 
+/// And a point of it is not for an older server.
+#[test]
+fn version_18_in_a_container_comes_back_equal() {
+    let part = "PostgreSQL 18 in a container";
+    let Some([server, scratch]) = start_all(part, [Container::postgres_18(), Container::postgres_18()]) else { return };
+    fill(&server);
+    comes_back_equal(&server, server.settings(), &scratch, scratch.settings());
+    let (dumped, origin) = dump(only(server.settings(), &["empty"])).unwrap();
+    assert!(dumped.version.starts_with("PostgreSQL 18"), "{}", dumped.version);
+    let Some(older) = crate::server::shared() else { return };
+    let refused = load(older.settings(), &origin, &same(), Part::Whole).unwrap_err();
+    assert_eq!(refused.kind(), bkp::error::Kind::Refused);
+    assert!(refused.to_string().contains("the point is of PostgreSQL 18 and this server is 15"), "{refused}");
+}
+
 #[test]
 fn only_the_wanted_databases_are_dumped_each_in_a_stream_of_its_own() {
     let Some(server) = full() else { return };

@@ -1,7 +1,7 @@
 //! The ways back: beside the original, in its place, one database, one table; and what a failure leaves.
 
 use crate::server::{Over, Pg, full, only, shared};
-use crate::{ODD, assert_tidy, called, database, dump, fingerprint, load, load_keeping, same};
+use crate::{ODD, assert_tidy, called, database, dump, fingerprint, load, load_keeping, load_over, same};
 use bkp::engine::{Confirmed, Naming, Part, Target};
 use bkp::error::Kind;
 
@@ -95,6 +95,15 @@ fn in_place_the_old_content_steps_aside_under_open_connections() {
         server.databases().into_iter().filter(|name| name.starts_with("in place_replaced_")).collect();
     assert_eq!(server.ask(&kept[0], "select count(*) from t, later"), "0");
 
+    server.ask("in place", "insert into t values (4711)");
+    let loaded = load_over(settings.clone(), &origin, &live(), Part::Whole, Some(&dumped.fingerprint)).unwrap();
+    assert!(loaded.warnings.iter().any(|w| w.contains("not what the safety backup holds")), "{:?}", loaded.warnings);
+    let since = |name: &&String| name.starts_with("in place_replaced_") && !kept.contains(name);
+    let databases = server.databases();
+    let since = databases.iter().find(since).unwrap();
+    assert_eq!(server.ask(since, "select count(*) from t where i = 4711"), "1");
+    server.ask("", &format!("drop database \"{since}\""));
+
     server.ask("in place", "drop table t");
     load(settings.clone(), &origin, &live(), Part::Whole).unwrap();
     assert_eq!(fingerprint(&settings), dumped.fingerprint);
@@ -108,19 +117,18 @@ fn roles_that_lack_are_named_with_what_makes_them() {
     let Some(server) = full() else { return };
     let Some(other) = shared() else { return };
     let (_, origin) = dump(only(server.settings(), &["shop"])).unwrap();
-    let before = other.databases();
     let target = Target::NewDatabases(Naming::Suffix("_r".into()));
     let failure = load(other.settings(), &origin, &target, Part::Whole).unwrap_err();
     assert_eq!(failure.kind(), Kind::Refused);
     assert!(failure.next_step().unwrap().contains("CREATE ROLE \"app_owner\";"), "{failure:?}");
-    assert_eq!(other.databases(), before);
+    assert!(!other.databases().contains(&"shop_r".to_owned()));
+    assert_tidy(other);
 }
 
 #[test]
 fn what_cannot_be_loaded_is_refused_before_anything_is_written() {
     let Some(server) = full() else { return };
     let (_, origin) = dump(only(server.settings(), &["shop"])).unwrap();
-    let before = server.databases();
     let mut newer = origin.clone();
     newer.details["version"] = 990_001.into();
     let failure = load(server.settings(), &newer, &called("n"), Part::Whole).unwrap_err();
@@ -130,14 +138,14 @@ fn what_cannot_be_loaded_is_refused_before_anything_is_written() {
     other.details["databases"][0]["extensions"][0] = serde_json::json!({ "name": "postgis", "version": "3.4" });
     let failure = load(server.settings(), &other, &called("n"), Part::Whole).unwrap_err();
     assert!(failure.to_string().contains("postgis 3.4"), "{failure}");
-    assert_eq!(server.databases(), before);
+    assert!(!server.databases().contains(&"n".to_owned()));
+    assert_tidy(server);
 }
 
 #[test]
 fn what_is_cut_or_not_as_counted_gets_no_name() {
     let Some(server) = full() else { return };
     let (_, origin) = dump(only(server.settings(), &["shop"])).unwrap();
-    let before = server.databases();
     let mut cut = origin.clone();
     let archive = cut.streams.get_mut("shop.dump").unwrap();
     archive.truncate(archive.len() * 2 / 3);
@@ -148,7 +156,9 @@ fn what_is_cut_or_not_as_counted_gets_no_name() {
     let failure = load(server.settings(), &other, &called("other"), Part::Whole).unwrap_err();
     assert_eq!(failure.kind(), Kind::Verification);
     assert!(failure.to_string().contains("shop.public.things"), "{failure}");
-    assert_eq!(server.databases(), before);
+    let names = server.databases();
+    assert!(!names.contains(&"cut".to_owned()) && !names.contains(&"other".to_owned()), "{names:?}");
+    assert_tidy(server);
 }
 
 #[test]
@@ -165,11 +175,14 @@ fn a_restore_that_fails_half_way_leaves_what_lives_untouched() {
     let settings = only(server.settings(), &["half"]);
     let (_, origin) = dump(settings.clone()).unwrap();
     server.ask("half", "insert into t values (2)");
+    server.ask("", "drop role half_way");
     let now = fingerprint(&settings);
     let failure = load(settings.clone(), &origin, &live(), Part::Whole).unwrap_err();
     assert!(failure.full().contains("relation \"rates\" does not exist"), "{}", failure.full());
     assert_eq!(fingerprint(&settings), now);
     assert_tidy(server);
+    let came = "select count(*) from pg_roles where rolname = 'half_way'";
+    assert_eq!(server.ask("", came), "0", "a role that this restore made is no use without it");
     let failure = load(settings, &origin, &called("half_2"), Part::Whole).unwrap_err();
     assert!(failure.to_string().contains("database half cannot be loaded"), "{failure}");
     assert!(!server.databases().contains(&"half_2".to_owned()));

@@ -230,6 +230,7 @@ fn containers_come_back_equal_through_the_engine() {
     container_there_and_back(Container::redis, |container| inside(container, Method::Automatic));
     container_there_and_back(Container::redis, |container| inside(container, Method::Snapshot));
     container_there_and_back(Container::valkey, |container| inside(container, Method::Snapshot));
+    container_there_and_back(Container::redis_8, |container| inside(container, Method::Automatic));
 }
 
 fn settings_of(container: &Container) -> Settings {

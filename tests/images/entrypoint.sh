@@ -6,7 +6,8 @@ q() { printf %s "$1" | sed "s/'/''/g"; }                       # quote for SQL; 
 case ${1:--} in -*) set -- "$SERVER" "$@" ;; esac; kind=$1; shift
 case $kind in
 mysqld|mariadbd)
-  d=/var/lib/mysql; mkdir -p $d /run/mysqld; chown mysql:mysql $d /run/mysqld
+  # Where clients look for the socket differs between versions.
+  d=/var/lib/mysql; mkdir -p $d /run/mysqld; rm -rf /run/mariadbd; ln -s /run/mysqld /run/mariadbd; chown mysql:mysql $d /run/mysqld
   for v in MYSQL_ROOT_PASSWORD MYSQL_DATABASE MYSQL_USER MYSQL_PASSWORD; do env_or_file $v; done
   set -- --user=mysql --datadir=$d --socket=/run/mysqld/mysqld.sock --bind-address=0.0.0.0 "$@"
   if [ ! -d $d/mysql ]; then
@@ -41,7 +42,8 @@ redis-server|valkey-server)
   exec setpriv --reuid=$u --regid=$u --init-groups $kind --bind 0.0.0.0 --protected-mode no --dir /data "$@" ;;
 health)
   case $SERVER in                                              # "ping" succeeds also when access is denied
-  mysqld|mariadbd) exec mysqladmin -h127.0.0.1 --protocol=tcp -unobody ping ;;
+  mysqld) exec mysqladmin -h127.0.0.1 --protocol=tcp -unobody ping ;;
+  mariadbd) exec mariadb-admin -h127.0.0.1 --protocol=tcp -unobody ping ;;
   postgres) exec pg_isready -q -h 127.0.0.1 ;;
   *) ${SERVER%-server}-cli ping | grep -qE 'PONG|NOAUTH' ;; esac ;;
 *) exec "$kind" "$@" ;;

@@ -120,6 +120,17 @@ impl Bkp {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Nothing that this host keeps (state, cache, repository) holds that text.
+    pub fn assert_no_trace(&self, secret: &str) {
+        for place in [self.state(), self.cache(), self.root.path().join("run"), self.repository()] {
+            for file in files(&place) {
+                let bytes = std::fs::read(place.join(&file)).unwrap_or_default();
+                let told = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                assert!(!told, "a secret stands in {}", place.join(file).display());
+            }
+        }
+    }
+
     /// Ids of all points of a source, oldest first.
     pub fn points(&self, source: &str) -> Vec<String> {
         let document = self.json(&["points", "--all", "--source", source]);

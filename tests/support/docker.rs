@@ -71,6 +71,8 @@ impl Kind {
 #[derive(Clone)]
 pub struct Wanted {
     kind: Kind,
+    /// After `bkp-test/`.
+    image: &'static str,
     name: String,
     password: String,
     environment: Vec<(String, String)>,
@@ -82,7 +84,13 @@ impl Wanted {
     fn new(kind: Kind) -> Wanted {
         let name = format!("bkp-test-{}-{}", kind.name(), random_hex(4));
         let password = format!("pw-{}", random_hex(8));
-        Wanted { kind, name, password, environment: vec![], options: vec![], arguments: vec![] }
+        Wanted { kind, image: kind.name(), name, password, environment: vec![], options: vec![], arguments: vec![] }
+    }
+
+    /// The same kind of server in another version.
+    fn image(mut self, image: &'static str) -> Self {
+        self.image = image;
+        self
     }
 
     /// Instead of a name that no other container has.
@@ -151,7 +159,7 @@ impl Wanted {
         for (name, value) in &self.environment {
             command.args(["--env", name]).env(name, value);
         }
-        command.args(&self.options).arg(image(self.kind)).args(&self.arguments);
+        command.args(&self.options).arg(image_named(self.image)).args(&self.arguments);
         let id = text(command);
         Container { id, wanted: self, supervisor }
     }
@@ -160,7 +168,7 @@ impl Wanted {
 /// Starts several at once; see [`Wanted::start`].
 pub fn start_all<const N: usize>(part: &str, wanted: [Wanted; N]) -> Option<[Container; N]> {
     for each in &wanted {
-        require(part, each.kind)?;
+        require_image(part, each.image)?;
     }
     let started = wanted.map(Wanted::launch);
     started.iter().for_each(Container::wait_until_healthy);
@@ -183,12 +191,24 @@ impl Container {
         Wanted::new(Kind::Mariadb)
     }
 
+    pub fn mariadb_11() -> Wanted {
+        Wanted::new(Kind::Mariadb).image("mariadb-11")
+    }
+
     pub fn postgres() -> Wanted {
         Wanted::new(Kind::Postgres)
     }
 
+    pub fn postgres_18() -> Wanted {
+        Wanted::new(Kind::Postgres).image("postgres-18")
+    }
+
     pub fn redis() -> Wanted {
         Wanted::new(Kind::Redis)
+    }
+
+    pub fn redis_8() -> Wanted {
+        Wanted::new(Kind::Redis).image("redis-8")
     }
 
     pub fn valkey() -> Wanted {
@@ -332,7 +352,7 @@ pub struct Stack {
 impl Stack {
     pub fn start<const N: usize>(part: &str, wanted: [(&str, Wanted); N]) -> Option<Stack> {
         for (_, each) in &wanted {
-            require(part, each.kind)?;
+            require_image(part, each.image)?;
         }
         let prefix = format!("bkp-test-{}", random_hex(4));
         let network = Network::new(&prefix);
@@ -366,12 +386,20 @@ impl Index<&str> for Stack {
 
 /// The image of that server, with the tag of the files that it was made of.
 pub fn image(kind: Kind) -> String {
+    image_named(kind.name())
+}
+
+fn image_named(name: &str) -> String {
     let tag = std::env::var("BKP_TEST_IMAGES").unwrap_or_else(|_| "latest".into());
-    format!("bkp-test/{}:{tag}", kind.name())
+    format!("bkp-test/{name}:{tag}")
 }
 
 /// Whether Docker answers and has the image; otherwise `part` is told as not run.
 pub fn require(part: &str, kind: Kind) -> Option<()> {
+    require_image(part, kind.name())
+}
+
+fn require_image(part: &str, name: &str) -> Option<()> {
     static ENGINE: OnceLock<bool> = OnceLock::new();
     let answers = ENGINE.get_or_init(|| {
         let answers = succeeds(&["version", "--format", "{{.Server.Version}}"]);
@@ -384,7 +412,7 @@ pub fn require(part: &str, kind: Kind) -> Option<()> {
         not_run(part, &format!("no Docker Engine answers; install and start it with: {INSTALL}"));
         return None;
     }
-    let image = image(kind);
+    let image = image_named(name);
     if !succeeds(&["image", "inspect", &image]) {
         not_run(part, &format!("Docker has no image {image}; build it with: {INSTALL}"));
         return None;

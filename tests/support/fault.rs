@@ -3,7 +3,7 @@
 //! The first `times` calls of each operation on each name get the fault, later ones work: so whoever tries often enough
 //! gets through, and whoever does not, does not.
 
-use bkp::store::{Entry, Head, Key, Retain, Retention, Store, StoreError, StoreResult, Upload};
+use bkp::store::{Entry, Head, Key, Purged, Retain, Retention, Store, StoreError, StoreResult, Upload};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -120,6 +120,10 @@ impl Store for Faulty {
 
     fn delete(&self, key: &Key) -> StoreResult<()> {
         self.plan.call("delete", key.as_str(), || self.inner.delete(key))
+    }
+
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.plan.call("purge", key.as_str(), || self.inner.purge(key))
     }
 
     fn retention(&self) -> Option<&dyn Retention> {

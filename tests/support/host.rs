@@ -242,6 +242,11 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// What it has said on standard error so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.err.path()).unwrap()
+    }
+
     /// Waits until a condition holds while the program runs; it must not end before.
     pub fn until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
         let (child, err) = (&mut self.child, &self.err);

@@ -250,15 +250,25 @@ pub fn dump_into(engine: &dyn Engine, sink: &mut MemorySink, scratch: &Path) -> 
     engine.dump(sink, &run)
 }
 
-/// Loads everything of `origin` into `target`.
+/// Loads everything of `origin` into `target`. Of what that replaces there is a copy somewhere.
 pub fn load_from(
     engine: &dyn Engine,
     origin: &MemoryOrigin,
     target: &bkp::engine::Target,
 ) -> Result<bkp::engine::Loaded> {
+    load_over(engine, origin, target, Some(&bkp::engine::Fingerprint::default()))
+}
+
+/// The same, where this is the copy.
+pub fn load_over(
+    engine: &dyn Engine,
+    origin: &MemoryOrigin,
+    target: &bkp::engine::Target,
+    copy: Option<&bkp::engine::Fingerprint>,
+) -> Result<bkp::engine::Loaded> {
     let (meter, cancel) = (bkp::event::Meter::default(), bkp::event::Cancel::default());
     let context = bkp::event::Context { events: &bkp::event::Silent, meter: &meter, cancel: &cancel };
-    engine.load(origin, target, &bkp::engine::LoadRun { context, part: bkp::engine::Part::Whole, keep_replaced: false })
+    engine.load(origin, target, &bkp::engine::LoadRun { context, part: bkp::engine::Part::Whole, copy })
 }
 
 /// The whole tar stream must be what the catalogue says: entry by entry without a gap, chunks cut as `docs/FORMAT.md` §7 promises.

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod host;
 pub mod host_server;
 pub mod minio;
+pub mod minio_accounts;
 pub mod supervisor;
 pub mod vault;
 

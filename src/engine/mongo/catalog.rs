@@ -6,7 +6,7 @@
 use super::Settings;
 use super::archive::{self, Namespace};
 use super::session::{Session, code};
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Kind as FailureKind, Result};
 use bson::{Bson, Document, doc};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,12 +78,62 @@ pub(super) fn version(session: &Session<'_>) -> Result<String> {
     answer.get_str("version").map(ToOwned::to_owned).map_err(|_| session.strange("buildInfo"))
 }
 
+/// Asks for the databases. A user who may not see them all gets those of his own, without a word: where all are wanted, that
+/// must be an error.
+fn list_databases(session: &Session<'_>, settings: &Settings) -> Result<Document> {
+    let some = doc! { "listDatabases": 1, "nameOnly": true };
+    if !settings.databases.is_empty() {
+        return session.command("admin", some);
+    }
+    let mut all = some.clone();
+    all.insert("authorizedDatabases", false);
+    match session.attempt("admin", all)? {
+        Ok(answer) => Ok(answer),
+        Err(refused) if refused.code == code::UNAUTHORIZED => {
+            let text = format!(
+                "{}: this user may not see all databases, and the source is the whole server",
+                session.location()
+            );
+            Err(Failure::new(FailureKind::Refused, text).because(refused.message).hint(
+                "db.getSiblingDB('admin').grantRolesToUser('USER', ['backup']), or name the databases with `databases`",
+            ))
+        }
+        // A server that does not know the word does not hide any either.
+        Err(_) => session.command("admin", some),
+    }
+}
+
+/// Routers of sharded clusters say that they are one.
+pub(super) fn must_be_no_router(session: &Session<'_>) -> Result<()> {
+    let answer = match session.attempt("admin", doc! { "hello": 1 })? {
+        Ok(answer) => answer,
+        Err(_) => session.command("admin", doc! { "isMaster": 1 })?,
+    };
+    if !is_router(&answer) {
+        return Ok(());
+    }
+    let text = format!("{} is mongos, the router of a sharded cluster, which is not one source", session.location());
+    Err(Failure::new(FailureKind::Refused, text)
+        .hint("Back up each shard and the config servers through their own replica sets: docs/ENGINES.md"))
+}
+
+fn is_router(hello: &Document) -> bool {
+    hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid")
+}
+
+/// Names of all databases that this user may see.
+pub(super) fn all_databases(session: &Session<'_>) -> Result<Vec<String>> {
+    listed(session, &session.command("admin", doc! { "listDatabases": 1, "nameOnly": true })?)
+}
+
+fn listed(session: &Session<'_>, answer: &Document) -> Result<Vec<String>> {
+    let listed = answer.get_array("databases").map_err(|_| session.strange("listDatabases"))?;
+    Ok(listed.iter().filter_map(|entry| entry.as_document()?.get_str("name").ok().map(ToOwned::to_owned)).collect())
+}
+
 /// Names of the databases that belong to the source, sorted.
 pub(super) fn databases(session: &Session<'_>, settings: &Settings) -> Result<Vec<String>> {
-    let answer = session.command("admin", doc! { "listDatabases": 1, "nameOnly": true })?;
-    let listed = answer.get_array("databases").map_err(|_| session.strange("listDatabases"))?;
-    let there: Vec<String> =
-        listed.iter().filter_map(|entry| entry.as_document()?.get_str("name").ok().map(ToOwned::to_owned)).collect();
+    let there = listed(session, &list_databases(session, settings)?)?;
     if let Some(missing) = settings.databases.iter().find(|name| !there.contains(name)) {
         return Err(Failure::failed(format!("{}: there is no database {missing}", session.location()))
             .hint(format!("The databases there are: {}", there.join(", "))));
@@ -154,4 +204,15 @@ pub(super) fn comparable(index: &Document) -> Document {
     let mut fields: Vec<(&String, &Bson)> = index.iter().filter(|(key, _)| !own.contains(&key.as_str())).collect();
     fields.sort_by_key(|(key, _)| *key);
     fields.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_router_is_told_from_a_server_that_stands_alone() {
+        assert!(is_router(&doc! { "ismaster": true, "msg": "isdbgrid", "maxWireVersion": 21 }));
+        assert!(!is_router(&doc! { "isWritablePrimary": true, "maxWireVersion": 21 }));
+    }
 }

@@ -8,8 +8,8 @@ use super::catalog::{self, Collection, Kind};
 use super::feed::{self, Feed, Proven};
 use super::oplog::{self, Seen, Touched, Window};
 use super::session::Session;
-use super::walk::Walked;
-use super::{Settings, accounts, extended_json};
+use super::walk::{Tally, Walked};
+use super::{Settings, accounts, extended_json, leftovers};
 use crate::engine::{Dumped, Fingerprint, FingerprintPart};
 use crate::error::{Failure, Kind as FailureKind, Result};
 use crate::event::Context;
@@ -29,10 +29,12 @@ pub(super) type Store<'a> = &'a mut dyn FnMut(&mut dyn Read) -> Result<()>;
 
 pub(super) fn dump(settings: &Settings, context: Context<'_>, store: Store<'_>) -> Result<Dumped> {
     let session = Session::open(settings, context.cancel)?;
+    catalog::must_be_no_router(&session)?;
     let begun = Instant::now();
     let start = oplog::start(&session)?;
     let version = catalog::version(&session)?;
     let mut collections = catalog::read(&session, settings)?;
+    let warnings = leftovers::leave_out(&session, &mut collections)?;
     let accounts = accounts::gather(&session, settings, &mut collections)?;
     let work = Work { session, settings, version, start, collections };
     let (mut feed, pipe) = feed::queue();
@@ -54,7 +56,7 @@ pub(super) fn dump(settings: &Settings, context: Context<'_>, store: Store<'_>) 
         Ok::<_, Failure>((walked, window))
     })?;
     let evidence = Evidence { version: work.version, begun, walked, window, accounts };
-    Ok(evidence.dumped(settings))
+    Ok(Dumped { warnings, ..evidence.dumped(settings) })
 }
 
 struct Work<'a> {
@@ -248,6 +250,12 @@ pub(super) fn fingerprint(walked: &Walked, touched: &Touched) -> Fingerprint {
         parts.insert(definition_of(name), part);
     }
     Fingerprint { method: METHOD.to_owned(), parts }
+}
+
+/// Whether the fingerprint of a dump counts these documents in the collection of that name.
+pub(super) fn is_counted(fingerprint: &Fingerprint, name: &Namespace, tally: &Tally) -> bool {
+    let part = FingerprintPart { count: tally.documents, digest: tally.digest() };
+    fingerprint.method == METHOD && fingerprint.parts.get(&name.to_string()) == Some(&part)
 }
 
 fn definition(collection: &Collection) -> String {

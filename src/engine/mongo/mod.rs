@@ -11,6 +11,7 @@ mod catalog;
 mod dump;
 mod extended_json;
 mod feed;
+mod leftovers;
 mod load;
 mod oplog;
 mod replay;
@@ -18,7 +19,7 @@ mod session;
 mod tool;
 mod walk;
 
-use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Origin, Server, Sink, Target};
+use super::{DumpRun, Dumped, Engine, Fingerprint, Leftover, LoadRun, Loaded, Origin, Server, Sink, Target};
 use crate::error::{Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::docker::Image;
@@ -83,14 +84,19 @@ impl Engine for Mongo {
 
     fn preflight(&self) -> Result<()> {
         if self.settings.mongodump {
-            return tool::preflight(&self.settings);
+            return tool::preflight(&self.settings, &Cancel::default());
         }
         let cancel = Cancel::default();
         let session = Session::open(&self.settings, &cancel)?;
+        catalog::must_be_no_router(&session)?;
         for database in catalog::databases(&session, &self.settings)? {
             catalog::collections(&session, &database)?;
         }
         oplog::newest(&session).map(|_| ())
+    }
+
+    fn leftovers(&self, cancel: &Cancel) -> Result<Vec<Leftover>> {
+        leftovers::all(&Session::open(&self.settings, cancel)?)
     }
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {

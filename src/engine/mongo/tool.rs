@@ -1,20 +1,32 @@
 //! Through `mongodump` where the server is: its archive is proven like bkp's own, and the password goes in by standard input.
 
+use super::archive::Namespace;
+use super::catalog::Collection;
 use super::dump::Evidence;
 use super::feed::Proven;
 use super::oplog::{Seen, Window};
 use super::session::Session;
+use super::walk::Walked;
 use super::{STREAM, Settings, accounts, catalog, oplog};
 use crate::engine::{Dumped, Sink};
-use crate::error::{Failure, Result};
-use crate::event::Context;
+use crate::error::{Failure, Kind, Result};
+use crate::event::{Cancel, Context};
 use crate::exec::Command;
 use crate::secret::Secret;
 use jiff::Timestamp as Instant;
+use std::collections::BTreeSet;
 
 const PROGRAM: &str = "mongodump";
 
-pub(super) fn preflight(settings: &Settings) -> Result<()> {
+/// What mongodump would pass over without a word: databases that are not there, or that the user may not see.
+pub(super) fn preflight(settings: &Settings, cancel: &Cancel) -> Result<()> {
+    can_run(settings)?;
+    let session = Session::open(settings, cancel)?;
+    catalog::must_be_no_router(&session)?;
+    catalog::databases(&session, settings).map(drop)
+}
+
+fn can_run(settings: &Settings) -> Result<()> {
     if settings.databases.len() > 1 || !settings.exclude.is_empty() {
         return Err(Failure::usage("mongodump dumps all databases or one")
             .hint("Leave `mongodump` out: bkp's own client takes `databases` and `exclude`"));
@@ -28,8 +40,10 @@ pub(super) fn preflight(settings: &Settings) -> Result<()> {
 }
 
 pub(super) fn dump(settings: &Settings, sink: &mut dyn Sink, context: Context<'_>) -> Result<Dumped> {
-    preflight(settings)?;
+    can_run(settings)?;
     let session = Session::open(settings, context.cancel)?;
+    catalog::must_be_no_router(&session)?;
+    let before = catalog::read(&session, settings)?;
     let version = catalog::version(&session)?;
     let begun = Instant::now();
     let with_oplog = settings.databases.is_empty() && oplog::newest(&session)?.is_some();
@@ -39,8 +53,25 @@ pub(super) fn dump(settings: &Settings, sink: &mut dyn Sink, context: Context<'_
     sink.stream(STREAM, &mut archive)?;
     let read_at = Instant::now();
     let (walked, seen) = archive.walked()?;
+    must_have_all(&session, settings, &before, &walked)?;
     let window = seen.start.zip(seen.last).map(|(start, end)| Window { start, end, read_at, seen });
     Ok(Evidence { version, begun, walked, window, accounts: accounts::Accounts::default() }.dumped(settings))
+}
+
+/// What was there before the dump, and still is, must be in it.
+fn must_have_all(session: &Session<'_>, settings: &Settings, before: &[Collection], walked: &Walked) -> Result<()> {
+    let dumped: BTreeSet<&Namespace> = walked.collections.iter().map(|c| &c.name).collect();
+    let wanted = before.iter().filter(|c| !catalog::is_account(&c.name) && !dumped.contains(&c.name));
+    let missing: Vec<&Namespace> = wanted.map(|c| &c.name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let now: BTreeSet<Namespace> = catalog::read(session, settings)?.into_iter().map(|c| c.name).collect();
+    match missing.into_iter().find(|name| now.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(Failure::new(Kind::Verification, format!("{PROGRAM} left {name} out, without saying so"))
+            .hint("Leave `mongodump` out: bkp's own client writes the same archive")),
+    }
 }
 
 fn command(settings: &Settings, with_oplog: bool) -> Result<Command> {

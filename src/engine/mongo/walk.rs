@@ -32,11 +32,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Tally { documents: 0, sum: [0; 2], crc: archive::crc(), closed: false }
     }
 
-    fn count(&mut self, document: &[u8]) {
+    pub fn count(&mut self, document: &[u8]) {
         self.crc.update(document);
         self.documents += 1;
         let hash = blake3::hash(document);

@@ -22,12 +22,15 @@ pub struct Accounts {
     pub grants: Vec<(String, String)>,
 }
 
-/// All accounts. Grants on single tables and routines only where these are in `databases`: elsewhere they would have
-/// nothing to be granted on.
-pub fn of_databases(session: &mut Session<'_>, client: &Client<'_>, databases: &[String]) -> Result<Accounts> {
+/// All accounts. Grants on single tables and routines only where the dump `has` them: servers keep grants on tables that
+/// were dropped, and take none on what is not there.
+pub fn of_databases(
+    session: &mut Session<'_>,
+    client: &Client<'_>,
+    has: &dyn Fn(&str, &str) -> bool,
+) -> Result<Accounts> {
     let mut accounts = read(session, client)?;
-    let there = |grant: &str| object_database(grant).is_none_or(|database| databases.contains(&database));
-    accounts.grants.retain(|(_, grant)| there(grant));
+    accounts.grants.retain(|(_, grant)| object(grant).is_none_or(|(database, name)| has(&database, &name)));
     Ok(accounts)
 }
 
@@ -126,6 +129,13 @@ impl Accounts {
         Ok(accounts)
     }
 
+    /// The plugins by which an account proves itself, as far as it names them.
+    pub fn plugins(&self, account: &str) -> Vec<&str> {
+        let words: Vec<&str> = self.proof(account).unwrap_or_default().split_whitespace().collect();
+        let pairs = words.windows(2).filter(|pair| ["WITH", "VIA", "OR"].contains(&pair[0]));
+        pairs.map(|pair| pair[1].trim_matches(['\'', '`'])).collect()
+    }
+
     /// How an account proves itself: plugin and hash, as text that compares.
     pub fn proof(&self, account: &str) -> Option<&str> {
         let create = self.created.get(account)?;
@@ -172,13 +182,13 @@ fn account_of(statement: &[u8]) -> Option<String> {
     }
 }
 
-/// The database of the one table or routine that a grant is on.
-fn object_database(grant: &str) -> Option<String> {
+/// The one table or routine that a grant is on, after its database.
+fn object(grant: &str) -> Option<(String, String)> {
     let tokens = tokens(grant.as_bytes());
     let at = tokens.iter().position(|t| matches!(t, Token::Word(w) if w == "ON"))? + 1;
     let words = tokens[at..].iter().take_while(|t| matches!(t, Token::Word(_))).count();
     match &tokens[at + words..] {
-        [Token::Name(database), Token::Sign('.'), Token::Name(_), ..] => Some(database.clone()),
+        [Token::Name(database), Token::Sign('.'), Token::Name(name), ..] => Some((database.clone(), name.clone())),
         _ => None,
     }
 }
@@ -211,8 +221,8 @@ mod tests {
         assert_eq!(grant(line, app).unwrap(), "GRANT USAGE ON *.* TO `app`@`%` WITH GRANT OPTION");
         assert_eq!(grant("GRANT SELECT ON *.* TO `r1`", app), None);
         assert_eq!(grant("GRANT PROXY ON ``@`` TO `app`@`%` WITH GRANT OPTION", app), None);
-        assert_eq!(object_database("GRANT EXECUTE ON PROCEDURE `a`.`p` TO `app`@`%`"), Some("a".into()));
-        assert_eq!(object_database("GRANT SELECT ON `a`.* TO `app`@`%`"), None);
+        assert_eq!(object("GRANT EXECUTE ON PROCEDURE `a`.`p` TO `app`@`%`"), Some(("a".into(), "p".into())));
+        assert_eq!(object("GRANT SELECT ON `a`.* TO `app`@`%`"), None);
         assert_eq!(grant("SET DEFAULT ROLE `r1` FOR `app`@`%`", app).unwrap(), "SET DEFAULT ROLE `r1` FOR `app`@`%`");
     }
 
@@ -228,5 +238,6 @@ mod tests {
         accounts.grants.push(("`app`@`%`".into(), "SET DEFAULT ROLE `r1` FOR `app`@`%`".into()));
         assert_eq!(Accounts::parse(accounts.sql().as_bytes()).unwrap(), accounts);
         assert_eq!(accounts.proof("`app`@`%`"), Some(" IDENTIFIED WITH 'x' AS 0xAB"));
+        assert_eq!((accounts.plugins("`app`@`%`"), accounts.plugins("`r1`")), (vec!["x"], vec![]));
     }
 }

@@ -8,7 +8,7 @@ use super::session::{self, Session};
 use crate::engine::Server;
 use crate::error::{Context, Failure, Result};
 use crate::event::Cancel;
-use crate::exec::{Command, Exec, Output};
+use crate::exec::{Command, Exec, Output, Remarks};
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -16,9 +16,20 @@ use std::io::Read;
 use std::time::Duration;
 
 /// Reads options up to an empty line, and hands them to the client through a pipe: no argument, no variable of the
-/// environment, no file. What follows is the client's standard input.
-const LOGIN: &str = "options=\nwhile IFS= read -r line && [ -n \"$line\" ]; do options=\"$options$line\n\"; done\n\
-program=$1\nshift\nexec \"$program\" --defaults-extra-file=/dev/fd/3 \"$@\" 3<<END\n$options\nEND\n";
+/// environment, no file. What follows is the client's standard input. A here-document would be a file of bash before 5.1,
+/// and `printf` an argument where the shell does not have it itself.
+const LOGIN: &str = r#"options=
+while IFS= read -r line && [ -n "$line" ]; do options="$options$line
+"; done
+case $(command -v printf) in
+*/* | '') echo 'this shell has no printf of its own: the password would be an argument' >&2; exit 1 ;;
+esac
+exec 4<&0
+printf '%s\n' "$options" | {
+    exec 3<&0 0<&4 4<&-
+    exec "$0" --defaults-extra-file=/dev/fd/3 "$@"
+}
+"#;
 
 /// A client that writes nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
@@ -174,15 +185,21 @@ impl<'a> Client<'a> {
     }
 
     fn speaking(&self, arguments: &[&str]) -> Command {
-        let mut all: Vec<std::ffi::OsString> = vec!["-c".into(), LOGIN.into(), "sh".into(), (&self.program).into()];
+        let mut all: Vec<std::ffi::OsString> = vec!["-c".into(), LOGIN.into(), (&self.program).into()];
         all.push("--connect-timeout=30".into());
         all.extend(arguments.iter().map(Into::into));
         let input = Secret::new(format!("{}\n", self.login.expose()));
         Command { program: "sh".into(), arguments: all, input: Some(input), ..self.plain() }
     }
 
-    /// Starts a dump, which ends with its terminator or fails.
-    pub fn dump<'c>(&self, program: &str, arguments: &[String], cancel: &'c Cancel) -> Result<Output<'c>> {
+    /// Starts a dump, which ends with its terminator or fails. What it says besides is for `remarks`.
+    pub fn dump<'c>(
+        &self,
+        program: &str,
+        arguments: &[String],
+        remarks: &Remarks,
+        cancel: &'c Cancel,
+    ) -> Result<Output<'c>> {
         let mut all: Vec<std::ffi::OsString> = vec!["--defaults-extra-file=/dev/stdin".into()];
         all.extend(arguments.iter().map(Into::into));
         let command = Command {
@@ -191,6 +208,7 @@ impl<'a> Client<'a> {
             input: Some(self.login.clone()),
             terminator: Some("-- Dump completed".into()),
             silence: Some(SILENCE),
+            remarks: remarks.clone(),
             ..self.plain()
         };
         self.exec.start(&command, cancel).map_err(|f| self.explain(f))
@@ -285,6 +303,33 @@ mod tests {
         let old = Version::of_server("5.5.5-10.4.2-MariaDB-1:10.4.2");
         assert_eq!((old.flavour, old.number), (Flavour::Mariadb, (10, 4, 2)));
         assert_eq!(Version::of_server("8.0.36").number, (8, 0, 36));
+    }
+
+    /// In every shell that this machine has; bash before 5.1 would write a here-document to a file.
+    #[test]
+    fn options_come_through_a_pipe_and_the_rest_through_standard_input() {
+        use crate::exec::host::Host;
+        assert!(!LOGIN.contains("<<"));
+        let client = "test -p /dev/fd/3 && cat /dev/fd/3; printf '%s,' \"$@\"; cat";
+        let login = "first\npass\\word=\"%s $x\"\n\nrest\\n\n";
+        // A script in the client's place.
+        let login_script = LOGIN.replace("exec \"$0\"", "exec sh -c \"$0\" sh");
+        for shell in [&["sh"][..], &["bash"], &["dash"], &["busybox", "sh"]] {
+            if Host.find(&shell[..1]).unwrap().is_none() {
+                continue;
+            }
+            let words = [&shell[1..], &["-c", &login_script], &[client, "a b"]].concat();
+            let command = Command {
+                program: shell[0].into(),
+                arguments: words.iter().map(|word| (*word).into()).collect(),
+                input: Some(Secret::new(login.into())),
+                ..Command::default()
+            };
+            let mut said = String::new();
+            Host.start(&command, &Cancel::default()).unwrap().read_to_string(&mut said).unwrap();
+            let expected = "first\npass\\word=\"%s $x\"\n\n--defaults-extra-file=/dev/fd/3,a b,rest\\n\n";
+            assert_eq!(said, expected, "{shell:?}");
+        }
     }
 
     #[test]

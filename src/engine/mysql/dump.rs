@@ -11,17 +11,29 @@ use super::observe::{Observed, Seen};
 use super::privileges::Grants;
 use super::session::{Session, error_number};
 use super::snapshot::{self, Snapshot};
-use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, accounts, programs};
+use super::views::{self, Broken};
+use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, accounts, leftovers, programs};
 use crate::clock;
+use crate::engine::leftovers::UNFINISHED;
 use crate::engine::{DumpRun, Dumped, Sink};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
-use std::collections::BTreeMap;
+use crate::exec::Remarks;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 /// What dump programs die of when somebody changes tables under them.
 const CHANGED: [u16; 4] = [1412, 1146, 1054, 1051];
+
+/// How long everybody who writes waits for a dump to begin. The program keeps its first lines back until there are some
+/// kilobytes of them, and a first table may take its time.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Lines that say nothing about this dump.
+const HARMLESS: [&str; 2] = ["masking policies", "Using a password on the command line"];
 
 /// A server that has been looked at, ready to be dumped.
 struct Ready<'a> {
@@ -31,6 +43,8 @@ struct Ready<'a> {
     program: String,
     arguments: Vec<String>,
     with_accounts: bool,
+    broken_views: Vec<Broken>,
+    warnings: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -48,7 +62,16 @@ fn prepare<'a>(settings: &'a Settings, cancel: &Cancel) -> Result<Ready<'a>> {
         grants.must_see_all_databases()?;
     }
     let all = catalog::databases(&mut session)?;
-    let databases = catalog::choose(all, &settings.databases, &settings.exclude)?;
+    let mut databases = catalog::choose(all, &settings.databases, &settings.exclude)?;
+    let unfinished = leftovers::unfinished(&mut session)?;
+    if let Some(wanted) = settings.databases.iter().find(|wanted| unfinished.contains(wanted)) {
+        return Err(Failure::new(Kind::Refused, format!("database {wanted} is {UNFINISHED}"))
+            .hint("Wait for the restore, or run it again; leave the database out of `databases` until then"));
+    }
+    databases.retain(|database| !unfinished.contains(database));
+    let location = settings.server.location();
+    let left = |database: &String| leftovers::leftover(database, &location, UNFINISHED).told();
+    let warnings = unfinished.iter().map(left).collect();
     for database in &databases {
         grants.must_dump(database, &client.version)?;
     }
@@ -62,13 +85,16 @@ fn prepare<'a>(settings: &'a Settings, cancel: &Cancel) -> Result<Ready<'a>> {
         }
         other => other?,
     }
+    catalog::must_be_loadable(&mut session, client.version.flavour, &databases)?;
     session.close()?;
-    let arguments = arguments(&version, &client.version, &databases);
-    Ok(Ready { client, grants, databases, program, arguments, with_accounts, notes })
+    let broken_views = views::broken(&client, &databases, cancel)?;
+    let arguments = arguments(&version, &client.version, &databases, &broken_views);
+    Ok(Ready { client, grants, databases, program, arguments, with_accounts, broken_views, warnings, notes })
 }
 
-/// Options of the dump program. Rows and definitions only: routines and events are written by bkp.
-fn arguments(program: &Version, server: &Version, databases: &[String]) -> Vec<String> {
+/// Options of the dump program. Rows and definitions only: routines and events are written by bkp. Those at the end undo
+/// what option files (`my.cnf`) may say, which would make a dump that looks whole.
+fn arguments(program: &Version, server: &Version, databases: &[String], broken_views: &[Broken]) -> Vec<String> {
     let mut all: Vec<String> = [
         "--single-transaction",
         "--quick",
@@ -82,6 +108,14 @@ fn arguments(program: &Version, server: &Version, databases: &[String]) -> Vec<S
         "--skip-dump-date",
         "--order-by-primary",
         "--max-allowed-packet=1G",
+        "--where=1=1",
+        "--skip-no-data",
+        "--skip-no-create-info",
+        "--skip-replace",
+        "--skip-insert-ignore",
+        "--skip-compact",
+        "--comments",
+        "--set-charset",
     ]
     .map(str::to_owned)
     .into();
@@ -95,6 +129,7 @@ fn arguments(program: &Version, server: &Version, databases: &[String]) -> Vec<S
     if program.at_least(Flavour::Mariadb, history) && server.at_least(Flavour::Mariadb, history) {
         all.push("--dump-history".into());
     }
+    all.extend(broken_views.iter().map(|view| format!("--ignore-table={}.{}", view.database, view.name)));
     all.extend(["--databases".to_owned(), "--".to_owned()]);
     all.extend(databases.iter().cloned());
     all
@@ -105,28 +140,42 @@ pub fn dump(settings: &Settings, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Resu
     let ready = prepare(settings, cancel)?;
     let mut guard = ready.client.session(cancel)?;
     keep_definitions_still(&mut guard, &ready)?;
-    let catalog = Catalog::read(&mut guard, &ready.client, ready.databases.clone())?;
+    let catalog = ready.catalog(&mut guard)?;
     let programs = programs::write(&mut guard, &catalog.programs)?;
     let accounts = match ready.with_accounts {
-        true => Some(accounts::of_databases(&mut guard, &ready.client, &catalog.databases)?),
+        true => Some(accounts::of_databases(&mut guard, &ready.client, &|database, name| {
+            catalog.has(database, name) && !ready.broken_views.iter().any(|v| v.database == database && v.name == name)
+        })?),
         false => None,
     };
     let parts = rows(settings, &ready, &catalog, sink, run)?;
     compare(&ready, &catalog, &parts.seen, &mut guard)?;
+    parts.must_have_rows(&catalog)?;
     sink.stream(DEFINITIONS, &mut &parts.seen.definitions)?;
-    sink.stream(ROUTINES, &mut programs.sql.as_bytes())?;
+    let routines = format!("{}{}", programs.sql, views::text(&ready.broken_views));
+    sink.stream(ROUTINES, &mut routines.as_bytes())?;
     if let Some(accounts) = &accounts {
         sink.stream(ACCOUNTS, &mut accounts.sql().as_bytes())?;
     }
     let details = Details::read(&mut guard, &ready.client, &catalog, parts.seen.longest_statement)?;
     guard.close()?;
     let mut dumped = parts.into_dumped(&ready, &catalog, settings, details)?;
+    dumped.warnings.extend(views::warning(&ready.broken_views));
+    dumped.warnings.extend(ready.warnings);
     dumped.notes.extend(ready.notes);
     dumped.notes.extend(programs.notes);
     if let Some(accounts) = accounts {
         dumped.inventory.insert("accounts".into(), accounts.created.len() as u64);
     }
     Ok(dumped)
+}
+
+impl Ready<'_> {
+    /// What there is, but for what no dump can hold.
+    fn catalog(&self, session: &mut Session<'_>) -> Result<Catalog> {
+        let catalog = Catalog::read(session, &self.client, self.databases.clone())?;
+        Ok(catalog.without_views(self.broken_views.len()))
+    }
 }
 
 /// MySQL can keep changes of definitions out while rows come and go. MariaDB's dump fails when one happens.
@@ -171,17 +220,47 @@ fn rows(
     // Ended with the dump, or when the dump fails: its answers may be far away then, or may never come.
     let counting = Cancel::default();
     let mut snapshot = snapshot::take(client, &ready.grants, settings, &counting)?;
-    let output = client.dump(&ready.program, &ready.arguments, cancel)?;
+    let remarks = Remarks::default();
+    let output = client.dump(&ready.program, &ready.arguments, &remarks, cancel)?;
     let mut observed = Observed::new(output, definitions, run.context);
-    observed.wait_for_beginning().map_err(|failure| explain(failure, client))?;
+    let begun = match lock_all {
+        true => observed.wait_for_beginning(),
+        false => beginning(&mut observed, &mut snapshot),
+    };
+    begun.map_err(|failure| explain(failure, client))?;
     snapshot.release(client, lock_all, cancel)?;
-    let (warnings, notes) = (std::mem::take(&mut snapshot.warnings), std::mem::take(&mut snapshot.notes));
+    let (mut warnings, notes) = (std::mem::take(&mut snapshot.warnings), std::mem::take(&mut snapshot.notes));
     let (consistent_at, position, bound) = (snapshot.consistent_at, snapshot.position.take(), snapshot.bound);
     let measured = beside(client, catalog, snapshot, &counting, || {
         sink.stream(DUMP, &mut observed).map_err(|failure| explain(failure, client))
     })?;
     let seen = observed.finish()?;
+    warnings.extend(said(&ready.program, &remarks));
     Ok(Parts { seen, measured, consistent_at, position, bound, warnings, notes })
+}
+
+/// Waits for the dump's transaction to begin, but does not let everybody else wait for it without end.
+fn beginning(observed: &mut Observed<'_>, snapshot: &mut Snapshot<'_>) -> Result<()> {
+    let (begun, beginning) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(move || {
+            let outcome = observed.wait_for_beginning();
+            let _ = begun.send(());
+            outcome
+        });
+        let unlocked = match beginning.recv_timeout(PATIENCE) {
+            Err(RecvTimeoutError::Timeout) => snapshot.let_writers_go_on(),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
+        };
+        let begun = waiting.join().unwrap_or_else(|_| Err(Failure::failed("waiting for the dump broke off")));
+        begun.and(unlocked)
+    })
+}
+
+/// What a dump program that ended well complained about.
+fn said(program: &str, remarks: &Remarks) -> Vec<String> {
+    let lines = remarks.lines().into_iter().filter(|line| !HARMLESS.iter().any(|harmless| line.contains(harmless)));
+    lines.map(|line| format!("{program} says: {line}")).collect()
 }
 
 /// Counts rows in the snapshot while `dump` goes on. When the dump fails, the counting is ended too.
@@ -213,7 +292,7 @@ fn nothing(client: &Client<'_>, definitions: File, sink: &mut dyn Sink) -> Resul
     let mut measured = Measured::default();
     measured.fingerprint.method = fingerprint::method(&client.version, true);
     Ok(Parts {
-        seen: Seen { counts: counts.into(), definitions, longest_statement: 0 },
+        seen: Seen { counts: counts.into(), definitions, longest_statement: 0, with_rows: BTreeSet::new() },
         measured,
         consistent_at: clock::now(),
         position: None,
@@ -254,7 +333,7 @@ fn compare(ready: &Ready<'_>, catalog: &Catalog, seen: &Seen, session: &mut Sess
         })
     };
     let Some(before) = differs(catalog) else { return Ok(()) };
-    let now = Catalog::read(session, &ready.client, catalog.databases.clone())?;
+    let now = ready.catalog(session)?;
     if now.counts() == catalog.counts() {
         return Err(Failure::new(Kind::Verification, before)
             .hint("The dump program left something out. Compare by hand: mysqldump --no-data"));
@@ -265,6 +344,20 @@ fn compare(ready: &Ready<'_>, catalog: &Catalog, seen: &Seen, session: &mut Sess
 }
 
 impl Parts {
+    /// A table that has rows must have some in the dump. What servers keep of the past is not always dumped.
+    fn must_have_rows(&self, catalog: &Catalog) -> Result<()> {
+        let counted = |path: &str| self.measured.fingerprint.parts.get(path).map_or(0, |part| part.count);
+        let empty = catalog.tables.iter().filter(|table| self.bound && !table.versioned).map(|table| table.path());
+        match empty.into_iter().find(|path| counted(path) > 0 && !self.seen.with_rows.contains(path)) {
+            None => Ok(()),
+            Some(path) => {
+                let text = format!("the dump holds no row of {path}, the server has {}", counted(&path));
+                Err(Failure::new(Kind::Verification, text)
+                    .hint("Look for options like `ignore-table-data` in the client's option files: mysqldump --print-defaults"))
+            }
+        }
+    }
+
     fn into_dumped(
         mut self,
         ready: &Ready<'_>,
@@ -312,7 +405,7 @@ mod tests {
     fn options_fit_flavour_and_version() {
         let of = |text: &str| Version::of_client(text);
         let mysql = of("mysqldump  Ver 9.7.4 for Linux");
-        let arguments_of = |program: &Version| arguments(program, program, &["-a b".to_owned()]).join(" ");
+        let arguments_of = |program: &Version| arguments(program, program, &["-a b".to_owned()], &[]).join(" ");
         let text = arguments_of(&mysql);
         assert!(text.contains("--column-statistics=0 ") && text.ends_with("--databases -- -a b"), "{text}");
         let old = arguments_of(&of("mysqldump  Ver 10.13 Distrib 5.7.44, for Linux"));

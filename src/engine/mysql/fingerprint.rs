@@ -38,8 +38,7 @@ pub fn measure(session: &mut Session<'_>, version: &Version, tables: &[Table]) -
     measured.fingerprint.method = method(version, true);
     for table in tables.iter().filter(|t| t.is_transactional()) {
         let count = count(session, table)?;
-        let digest = session.rows(&format!("CHECKSUM TABLE {} EXTENDED", table.path()))?;
-        let digest = digest.into_iter().next().and_then(|row| row.into_iter().nth(1)).unwrap_or_default();
+        let digest = checksum(session, table)?;
         measured.fingerprint.parts.insert(table.path(), FingerprintPart { count, digest });
         measured.rounded.extend(rounded(session, version, table)?);
     }
@@ -49,6 +48,11 @@ pub fn measure(session: &mut Session<'_>, version: &Version, tables: &[Table]) -
 pub fn count(session: &mut Session<'_>, table: &Table) -> Result<u64> {
     let history = if table.versioned { " FOR SYSTEM_TIME ALL" } else { "" };
     session.number(&format!("SELECT COUNT(*) FROM {}{history}", table.path()))
+}
+
+pub fn checksum(session: &mut Session<'_>, table: &Table) -> Result<String> {
+    let rows = session.rows(&format!("CHECKSUM TABLE {} EXTENDED", table.path()))?;
+    Ok(rows.into_iter().next().and_then(|row| row.into_iter().nth(1)).unwrap_or_default())
 }
 
 /// The clients write FLOAT values with six digits, and some need nine.

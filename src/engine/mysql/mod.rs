@@ -9,6 +9,7 @@ mod catalog;
 mod client;
 mod dump;
 mod fingerprint;
+mod leftovers;
 mod load;
 mod observe;
 mod privileges;
@@ -17,10 +18,11 @@ mod script;
 mod session;
 mod snapshot;
 mod statement;
+mod views;
 
-use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Origin, Server, Sink, Target};
+use super::{DumpRun, Dumped, Engine, Fingerprint, Leftover, LoadRun, Loaded, Origin, Server, Sink, Target};
 use crate::error::{Failure, Kind, Result};
-use crate::event::Context;
+use crate::event::{Cancel, Context};
 use crate::exec::docker::Image;
 use catalog::Catalog;
 use client::{Client, Flavour};
@@ -120,6 +122,11 @@ impl Engine for Mysql {
 
     fn preflight(&self) -> Result<()> {
         dump::preflight(&self.settings)
+    }
+
+    fn leftovers(&self, cancel: &Cancel) -> Result<Vec<Leftover>> {
+        let client = Client::open(&self.settings.server, cancel)?;
+        leftovers::all(&mut client.session(cancel)?, &self.location())
     }
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {

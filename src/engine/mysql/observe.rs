@@ -4,7 +4,8 @@
 //! restore what to make before the rows come.
 
 use super::script::{Scanner, Visitor};
-use super::statement::{Meaning, meaning};
+use super::session::name;
+use super::statement::{Meaning, Token, meaning, tokens};
 use crate::error::{Context as _, Failure, Result};
 use crate::event::Context;
 use crate::exec::Output;
@@ -30,6 +31,11 @@ struct Found {
     counts: BTreeMap<&'static str, u64>,
     databases: BTreeSet<String>,
     definitions: BufWriter<File>,
+    /// The database that statements are about.
+    current: String,
+    /// What the last statement of rows began with.
+    last: Vec<u8>,
+    with_rows: BTreeSet<String>,
 }
 
 /// What the dump was, seen from outside.
@@ -37,13 +43,22 @@ pub struct Seen {
     pub counts: BTreeMap<&'static str, u64>,
     pub definitions: File,
     pub longest_statement: u64,
+    /// Tables of which there is a row at least; as [`super::catalog::Table::path`] calls them.
+    pub with_rows: BTreeSet<String>,
 }
 
 impl<'a> Observed<'a> {
     /// `definitions` is an empty file.
     pub fn new(output: Output<'a>, definitions: File, context: Context<'a>) -> Self {
         let counts = BTreeMap::from([("tables", 0), ("views", 0), ("triggers", 0), ("sequences", 0)]);
-        let found = Found { counts, databases: BTreeSet::new(), definitions: BufWriter::new(definitions) };
+        let found = Found {
+            counts,
+            databases: BTreeSet::new(),
+            definitions: BufWriter::new(definitions),
+            current: String::new(),
+            last: Vec::new(),
+            with_rows: BTreeSet::new(),
+        };
         Observed { output, context, ahead: Vec::new(), scanner: Scanner::new(), found, ended: false }
     }
 
@@ -67,10 +82,10 @@ impl<'a> Observed<'a> {
         }
         self.found.counts.insert("databases", self.found.databases.len() as u64);
         let kept = || "cannot keep the definitions of the dump".to_owned();
-        let mut definitions =
-            self.found.definitions.into_inner().map_err(io::IntoInnerError::into_error).context(kept)?;
+        let Found { counts, definitions, with_rows, .. } = self.found;
+        let mut definitions = definitions.into_inner().map_err(io::IntoInnerError::into_error).context(kept)?;
         definitions.rewind().context(kept)?;
-        Ok(Seen { counts: self.found.counts, definitions, longest_statement: self.scanner.longest })
+        Ok(Seen { counts, definitions, longest_statement: self.scanner.longest, with_rows })
     }
 }
 
@@ -110,6 +125,7 @@ impl Visitor for Found {
     fn statement(&mut self, text: &[u8], delimiter: &str) -> Result<()> {
         match meaning(text) {
             Meaning::CreateDatabase(name) => _ = self.databases.insert(name),
+            Meaning::Use(database) => (self.current, self.last) = (database, Vec::new()),
             Meaning::Table(_) => self.count("tables"),
             Meaning::View(_) => self.count("views"),
             Meaning::Trigger { .. } => self.count("triggers"),
@@ -126,7 +142,13 @@ impl Visitor for Found {
         written.context(|| "cannot keep the definitions of the dump".into())
     }
 
-    fn rows(&mut self, _piece: &[u8], _begins: bool, _ends: bool) -> Result<()> {
+    fn rows(&mut self, piece: &[u8], begins: bool, _ends: bool) -> Result<()> {
+        if begins && self.last != piece {
+            if let Some(Token::Name(table)) = tokens(piece).get(2) {
+                self.with_rows.insert(format!("{}.{}", name(&self.current), name(table)));
+            }
+            self.last = piece.to_vec();
+        }
         Ok(())
     }
 }

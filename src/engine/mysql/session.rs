@@ -14,8 +14,10 @@ pub struct Session<'a> {
 
 pub type Row = Vec<String>;
 
-/// What every session begins with, whatever the server's defaults are.
-const SETTINGS: &str = "SET NAMES utf8mb4; SET SESSION sql_mode='', time_zone='+00:00', sql_quote_show_create=1";
+/// What every session begins with, whatever the server's defaults are. Some wait for hours while rows go elsewhere, and
+/// must not be ended for it.
+const SETTINGS: &str = "SET NAMES utf8mb4; \
+    SET SESSION sql_mode='', time_zone='+00:00', sql_quote_show_create=1, wait_timeout=604800";
 
 impl<'a> Session<'a> {
     pub fn begin(conversation: Box<dyn Conversation + 'a>) -> Result<Self> {
@@ -105,8 +107,12 @@ pub fn explain(failure: Failure, at: &str, user: &str) -> Failure {
     let full = failure.full();
     let in_a_statement = full.contains(") at line ");
     if let Some(error) = full.rfind("ERROR ").filter(|_| in_a_statement) {
-        return Failure::new(failure.kind(), format!("the server at {at} refused a statement: {}", &full[error..]))
-            .hint("See what the server says; nothing that was begun counts as done");
+        let error = &full[error..];
+        return Failure::new(failure.kind(), format!("the server at {at} refused a statement: {error}"))
+            .hint(trouble(error).unwrap_or("See what the server says; nothing that was begun counts as done"));
+    }
+    if let Some(hint) = trouble(&full) {
+        return failure.hint(hint);
     }
     let has = |numbers: &[u16]| numbers.iter().any(|n| error_number(&full) == Some(*n));
     if has(&[1045, 1698]) {
@@ -121,6 +127,20 @@ pub fn explain(failure: Failure, at: &str, user: &str) -> Failure {
     }
     failure
 }
+
+/// What helps against errors of whose text that is not plain.
+fn trouble(message: &str) -> Option<&'static str> {
+    match error_number(message) {
+        _ if message.contains("No space left on device") || message.contains("rrno: 28") => Some(NO_ROOM),
+        Some(1021 | 1114) => Some(NO_ROOM),
+        Some(1153 | 2020) => Some(
+            "A row is longer than max_allowed_packet of the server: SET GLOBAL max_allowed_packet = 1073741824; and run the command again",
+        ),
+        _ => None,
+    }
+}
+
+const NO_ROOM: &str = "The disk of the server is full: make room where its data is, and run the command again; nothing that was begun counts as done";
 
 /// The number in `ERROR 1045 (28000): …` or `Got error: 1045: …`.
 pub fn error_number(message: &str) -> Option<u16> {

@@ -85,6 +85,20 @@ impl Snapshot<'_> {
         self
     }
 
+    /// The dump has not begun, and everybody who writes has waited long enough for it.
+    pub fn let_writers_go_on(&mut self) -> Result<()> {
+        if !self.locked {
+            return Ok(());
+        }
+        self.warnings.push(
+            "the dump program took too long to begin, and the global read lock was given back before: row counts and \
+             checksums may be of another instant than the dump"
+                .into(),
+        );
+        (self.locked, self.bound) = (false, false);
+        self.session.run("UNLOCK TABLES")
+    }
+
     /// The dump's own snapshot has begun: writers may go on, unless `keep` says that they wait until the end.
     pub fn release(&mut self, client: &Client<'_>, keep: bool, cancel: &Cancel) -> Result<()> {
         if self.locked {

@@ -14,7 +14,7 @@ pub enum Token {
 }
 
 impl Token {
-    fn is(&self, word: &str) -> bool {
+    pub fn is(&self, word: &str) -> bool {
         matches!(self, Token::Word(w) if w.eq_ignore_ascii_case(word))
     }
 

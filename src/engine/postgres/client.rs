@@ -42,6 +42,11 @@ impl Clients {
     pub fn find(server: &Server, cancel: &Cancel) -> Result<Self> {
         let exec = server.exec()?;
         let password = server.password()?;
+        // A client that asks for it takes one line, and what follows would be statements.
+        if password.as_ref().is_some_and(|password| password.expose().contains(['\n', '\r'])) {
+            return Err(Failure::new(Kind::Key, "the password for PostgreSQL has several lines")
+                .hint("Look at `password` of the source: only one line break at its end is passed over"));
+        }
         let file = match (&server.place, &password) {
             (Place::Host, Some(password)) => Some(PasswordFile::new(password)?),
             _ => None,
@@ -213,9 +218,6 @@ struct PasswordFile(OwnedFd);
 impl PasswordFile {
     fn new(password: &Secret) -> Result<Self> {
         let what = || "cannot hand the password over".to_owned();
-        if password.expose().contains('\n') {
-            return Err(Failure::new(Kind::Key, "the password for PostgreSQL has several lines"));
-        }
         let escaped = Secret::new(password.expose().replace('\\', "\\\\").replace(':', "\\:"));
         let line = Secret::new(format!("*:*:*:*:{}\n", escaped.expose()));
         let file = rustix::fs::memfd_create("bkp", MemfdFlags::CLOEXEC).context(what)?;

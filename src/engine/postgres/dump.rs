@@ -11,12 +11,14 @@ use super::client::{Clients, explained};
 use super::fingerprint::{self, Parts, Rows};
 use super::session::Session;
 use super::snapshot::{self, ATTEMPTS, Snapshot};
-use super::{Postgres, sql};
+use super::{Postgres, leftovers, sql};
 use crate::clock;
+use crate::engine::leftovers::UNFINISHED;
 use crate::engine::transfer::Metered;
 use crate::engine::{DumpRun, Dumped, Sink};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
+use crate::exec::Remarks;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
@@ -62,6 +64,30 @@ const KINDS: &[(&str, &str)] = &[
 struct Archived {
     contents: Contents,
     parts: Parts,
+    said: Said,
+}
+
+/// What a client that ended well complained about.
+#[derive(Default)]
+struct Said {
+    warnings: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Said {
+    /// Foreign keys in a circle are made after all rows, and are in nobody's way.
+    fn of(program: &str, about: &str, remarks: &Remarks) -> Self {
+        let mut said = Said::default();
+        let mut harmless = false;
+        for line in remarks.lines() {
+            let explains = ["detail:", "hint:"].iter().any(|word| line.contains(word));
+            harmless = if explains { harmless } else { line.contains("circular foreign-key") };
+            let text = line.strip_prefix(&format!("{program}: ")).unwrap_or(&line);
+            let list = if harmless { &mut said.notes } else { &mut said.warnings };
+            list.push(format!("{program} says of {about}: {text}"));
+        }
+        said
+    }
 }
 
 pub fn dump(engine: &Postgres, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
@@ -72,7 +98,9 @@ pub fn dump(engine: &Postgres, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result
     for database in &details.databases {
         warnings.extend(look_at(&clients, database, cancel)?);
     }
-    let globals = globals(&clients, &details, cancel)?;
+    let (globals, said) = globals(&clients, &details, cancel)?;
+    warnings.extend(said.warnings);
+    let mut told = said.notes;
     sink.stream(GLOBALS, &mut Metered::new(Cursor::new(globals), run.context))?;
     let mut inventory = BTreeMap::from([
         ("databases".to_owned(), details.databases.len() as u64),
@@ -94,6 +122,8 @@ pub fn dump(engine: &Postgres, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result
                 ));
             }
             count(&archived.contents, &mut inventory);
+            warnings.extend(archived.said.warnings);
+            told.extend(archived.said.notes);
             parts.extend(archived.parts);
         }
     }
@@ -105,7 +135,7 @@ pub fn dump(engine: &Postgres, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result
         inventory,
         fingerprint: fingerprint::of(parts),
         warnings,
-        notes: notes(&details, first, last),
+        notes: notes(&details, first, last).into_iter().chain(told).collect(),
         restore_hint: "psql -f globals.sql (roles, without passwords), createdb NAME -T template0, then for each \
                        database: pg_restore --exit-on-error -d NAME FILE.dump"
             .into(),
@@ -147,6 +177,11 @@ pub fn chosen(engine: &Postgres, clients: &Clients, cancel: &Cancel) -> Result<C
         let named = is_named(&database.name);
         let unwanted = settings.exclude.contains(&database.name) || (!settings.databases.is_empty() && !named);
         if unwanted || (database.name == "template1" && !named) {
+            continue;
+        }
+        if !named && leftovers::is_staged(&database.name) {
+            let left = leftovers::leftover(&database.name, &settings.server.location(), UNFINISHED);
+            warnings.push(left.told());
             continue;
         }
         if !database.allows_connections {
@@ -196,7 +231,7 @@ fn look_at(clients: &Clients, database: &Database, cancel: &Cancel) -> Result<Ve
 }
 
 /// What belongs to no database, with what `pg_dumpall` forgets.
-fn globals(clients: &Clients, details: &Details, cancel: &Cancel) -> Result<Vec<u8>> {
+fn globals(clients: &Clients, details: &Details, cancel: &Cancel) -> Result<(Vec<u8>, Said)> {
     let mut command = clients.command("pg_dumpall", &clients.maintenance);
     command.arguments.extend(["--globals-only", "--no-role-passwords", "-l"].map(Into::into));
     command.arguments.push(clients.maintenance.clone().into());
@@ -210,7 +245,7 @@ fn globals(clients: &Clients, details: &Details, cancel: &Cancel) -> Result<Vec<
     for setting in details.settings.iter().filter_map(|kept| sql::setting(kept)) {
         bytes.extend_from_slice(format!("\nALTER ROLE ALL {setting};\n").as_bytes());
     }
-    Ok(bytes)
+    Ok((bytes, Said::of("pg_dumpall", "the server", &command.remarks)))
 }
 
 fn notes(details: &Details, first: Option<Timestamp>, last: Option<Timestamp>) -> Vec<String> {
@@ -239,7 +274,7 @@ struct Job<'r> {
 
 impl<'r> Job<'r> {
     fn archive(&self, database: &mut Database, snapshot: Snapshot<'r>, sink: &mut dyn Sink) -> Result<Archived> {
-        let (mut snapshot, output) = self.start(database, snapshot)?;
+        let (mut snapshot, output, remarks) = self.start(database, snapshot)?;
         let tables = std::mem::take(&mut snapshot.tables);
         let counts = catalogue::counts(&mut snapshot.session)?;
         database.extensions = catalogue::extensions(&mut snapshot.session)?;
@@ -261,18 +296,23 @@ impl<'r> Job<'r> {
             .ok_or_else(|| Failure::failed(format!("the dump of {} was not read to its end", database.name)))?;
         snapshot.session.close()?;
         database.bytes = contents.bytes;
+        let said = Said::of("pg_dump", &database.name, &remarks);
         if contents.unknown {
             let parts = fingerprint::parts(&database.name, &tables, rows, None);
-            return Ok(Archived { contents, parts });
+            return Ok(Archived { contents, parts, said });
         }
         compare(&database.name, &contents, &counts, &tables, &rows)?;
         let sequences = fingerprint::sequences_of(&contents.entries, &tables)?;
         let parts = fingerprint::parts(&database.name, &tables, rows, sequences);
-        Ok(Archived { contents, parts })
+        Ok(Archived { contents, parts, said })
     }
 
     /// Starts `pg_dump` and waits for its first bytes; begins again, with a new snapshot, where definitions change.
-    fn start(&self, database: &Database, first: Snapshot<'r>) -> Result<(Snapshot<'r>, Box<dyn Read + Send + 'r>)> {
+    fn start(
+        &self,
+        database: &Database,
+        first: Snapshot<'r>,
+    ) -> Result<(Snapshot<'r>, Box<dyn Read + Send + 'r>, Remarks)> {
         let mut snapshot = first;
         let mut attempt = 1;
         loop {
@@ -286,7 +326,7 @@ impl<'r> Job<'r> {
             match output.read(&mut begin) {
                 Ok(read) => {
                     begin.truncate(read);
-                    return Ok((snapshot, Box::new(Cursor::new(begin).chain(output))));
+                    return Ok((snapshot, Box::new(Cursor::new(begin).chain(output)), command.remarks));
                 }
                 Err(error) => {
                     let failure = Failure::from_io(error, || format!("cannot read the dump of {}", database.name));

@@ -4,7 +4,7 @@
 //! server counted in the very snapshot that was dumped. A restore compares contents before anything gets its name.
 //! Not dumped: passwords of roles, contents of foreign tables, slots of replication, settings of the server itself.
 
-use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Origin, Server, Sink, Target};
+use super::{DumpRun, Dumped, Engine, Fingerprint, Leftover, LoadRun, Loaded, Origin, Server, Sink, Target};
 use crate::error::Result;
 use crate::event::{Cancel, Context};
 use crate::exec::docker::Image;
@@ -16,6 +16,7 @@ mod catalogue;
 mod client;
 mod dump;
 mod fingerprint;
+mod leftovers;
 mod load;
 mod session;
 mod snapshot;
@@ -69,6 +70,11 @@ impl Engine for Postgres {
 
     fn preflight(&self) -> Result<()> {
         dump::preflight(self, &Cancel::default())
+    }
+
+    fn leftovers(&self, cancel: &Cancel) -> Result<Vec<Leftover>> {
+        let clients = client::Clients::find(&self.settings.server, cancel)?;
+        leftovers::all(&mut session::Session::open(&clients, &clients.maintenance, cancel)?, &self.location())
     }
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {

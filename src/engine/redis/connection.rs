@@ -60,6 +60,11 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// `None` where the server said no.
+    pub fn permitted(self) -> Option<Self> {
+        (!matches!(self, Reply::Refused(_))).then_some(self)
+    }
+
     /// Every text and number in it, line by line.
     pub fn lines(self) -> Vec<String> {
         match self {
@@ -167,7 +172,7 @@ impl<'a> Connection<'a> {
             if read == 0 {
                 let text = format!("{} closed the connection", self.address);
                 return Err(
-                    Failure::failed(text).hint("Look at the server's log: was it stopped, or is it out of room?")
+                    Failure::failed(text).hint("Look at the server's log: was it stopped, is it out of room, or was the transfer too slow for it (client-output-buffer-limit replica)?")
                 );
             }
             if byte[0] == b'\n' {

@@ -9,8 +9,9 @@ use super::facts::{self, Facts};
 use super::rdb::{self, Census};
 use super::replica::{self, Transfer};
 use super::snapshot::{self, Snapshot};
-use super::{Method, Settings, sentinel};
+use super::{Method, Settings, leftovers, sentinel};
 use crate::clock;
+use crate::engine::leftovers::UNFINISHED;
 use crate::engine::{Dumped, Sink};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
@@ -42,7 +43,8 @@ struct Asked {
 pub fn dump(settings: &Settings, sink: &mut dyn Sink, context: Context<'_>) -> Result<Dumped> {
     context.cancel.check()?;
     let (mut client, via_program) = client_of(settings, context.cancel)?;
-    let facts = Facts::ask(client.as_client())?;
+    let mut facts = Facts::ask(client.as_client())?;
+    facts.warnings.extend(client.unfinished()?);
     let asked = Asked { server: facts::clock(client.as_client())?, here: clock::now() };
     let way = way(settings, client, &facts, context.cancel)?;
     let begun = clock::now();
@@ -100,6 +102,13 @@ impl AnyClient<'_> {
             AnyClient::Connection(connection) => connection,
             AnyClient::Program(program) => program,
         }
+    }
+
+    /// What restores left that are not done: it is in the data, and no part of what anybody wants.
+    fn unfinished(&mut self) -> Result<Vec<String>> {
+        let AnyClient::Connection(connection) = self else { return Ok(Vec::new()) };
+        let left = leftovers::all(connection)?.into_iter().filter(|left| left.what == UNFINISHED);
+        Ok(left.map(|left| left.told()).collect())
     }
 }
 

@@ -138,6 +138,17 @@ impl Facts {
         self.configuration.as_ref()?.get(name).map(String::as_str)
     }
 
+    /// Whether the server loads its append-only file rather than `dump.rdb`, as `yes` or `no`. Where the configuration may not
+    /// be read, the server's own report of its state knows it.
+    fn append_only(&self) -> Option<&str> {
+        let reported = || match self.info.get("aof_enabled").map(String::as_str) {
+            Some("1") => Some("yes"),
+            Some("0") => Some("no"),
+            _ => None,
+        };
+        self.configured("appendonly").or_else(reported)
+    }
+
     /// From Redis 7 on, an append-only file is a directory of several.
     fn layout(&self) -> &'static str {
         match self.configured("appenddirname") {
@@ -165,7 +176,7 @@ impl Facts {
             "rdb_version": rdb_version,
             "dir": configured("dir"),
             "dbfilename": configured("dbfilename"),
-            "appendonly": configured("appendonly"),
+            "appendonly": self.append_only(),
             "appendfilename": configured("appendfilename"),
             "appenddirname": configured("appenddirname"),
             "aof_layout": self.layout(),

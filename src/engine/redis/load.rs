@@ -40,7 +40,25 @@ pub fn into_new(origin: &dyn Origin, target: &Path, run: &LoadRun<'_>) -> Result
     // It has another name now.
     let _ = directory.keep();
     durable::crash_point("restore:after-live");
-    Ok(loaded(&census))
+    let mut loaded = loaded(&census);
+    loaded.warnings.extend(about_append_only(origin.details()).map(str::to_owned));
+    Ok(loaded)
+}
+
+/// A server that looks for its data elsewhere would start empty, and write that over what was restored.
+fn about_append_only(details: &serde_json::Value) -> Option<&'static str> {
+    let named = details["appendfilename"].is_string();
+    match details["appendonly"].as_str() {
+        None => Some(
+            "the point does not say whether its server had `appendonly yes`, as it was not permitted to ask (+config|get, \
+             +info): start a server with `appendonly no` on this directory first, or it may start empty",
+        ),
+        Some("yes") if !named => Some(
+            "the server had `appendonly yes`, but its names for the files are not known: they have the usual ones. If \
+             `appendfilename` or `appenddirname` is another, rename them before the server starts, or it starts empty",
+        ),
+        Some(_) => None,
+    }
 }
 
 pub fn only_whole(run: &LoadRun<'_>) -> Result<()> {
@@ -131,10 +149,10 @@ fn copy(data: &mut dyn Read, file: &mut File, path: &Path) -> Result<()> {
 fn append_only(origin: &dyn Origin, directory: &Path, data: &Path) -> Result<()> {
     let name = plain_name(origin, "appendfilename", "appendonly.aof");
     // Servers replace these files and never write into them, so that one content may have two names.
-    let link = |to: &Path| std::fs::hard_link(data, to).or_else(|_| std::fs::copy(data, to).map(drop));
+    let link = |to: &Path| std::fs::hard_link(data, to).or_else(|_| whole_copy(data, to));
     if origin.details()["aof_layout"] == "file" {
         // Before Redis 7 commands are appended to the very file.
-        return std::fs::copy(data, directory.join(name)).map(drop).context(|| cannot(directory));
+        return whole_copy(data, &directory.join(name)).context(|| cannot(directory));
     }
     let inside = directory.join(plain_name(origin, "appenddirname", "appendonlydir"));
     let (base, added) = (format!("{name}.1.base.rdb"), format!("{name}.1.incr.aof"));
@@ -143,5 +161,12 @@ fn append_only(origin: &dyn Origin, directory: &Path, data: &Path) -> Result<()>
         .and_then(|()| link(&inside.join(&base)))
         .and_then(|()| durable::write_new(&inside.join(&added), b"", 0o600))
         .and_then(|()| durable::write_new(&inside.join(format!("{name}.manifest")), manifest.as_bytes(), 0o600))
+        .and_then(|()| durable::sync_directory(&inside))
         .context(|| cannot(&inside))
+}
+
+/// A copy that a power cut does not take away again.
+fn whole_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::copy(from, to)?;
+    File::open(to)?.sync_all()
 }

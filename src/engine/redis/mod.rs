@@ -2,10 +2,10 @@
 //!
 //! The data is an RDB file, walked from its first byte to its checksum while it is stored, with counts and digests that do not
 //! depend on how the server packs values. Beside it: users and the configuration that matters, without passwords.
-//! Restored into a fresh data directory, in a container's own place, or key by key into an empty server.
+//! Restored into a fresh data directory, key by key into an empty server, or in place.
 //! Memory does not grow with the number of keys; the largest value of a kind that is not a plain string is held once.
 
-use super::{DumpRun, Dumped, Engine, Fingerprint, LoadRun, Loaded, Naming, Origin, Server, Sink, Target};
+use super::{DumpRun, Dumped, Engine, Fingerprint, Leftover, LoadRun, Loaded, Naming, Origin, Server, Sink, Target};
 use crate::error::{Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::docker::Image;
@@ -15,6 +15,9 @@ mod client;
 mod connection;
 mod dump;
 mod facts;
+mod fitting;
+mod leftovers;
+mod live;
 mod load;
 mod rdb;
 mod replica;
@@ -91,6 +94,10 @@ impl Engine for Redis {
         dump::preflight(&self.settings, &Cancel::default())
     }
 
+    fn leftovers(&self, cancel: &Cancel) -> Result<Vec<Leftover>> {
+        leftovers::all(&mut restore::connect(&self.settings, cancel)?)
+    }
+
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {
         dump::dump(&self.settings, sink, run.context)
     }
@@ -101,9 +108,7 @@ impl Engine for Redis {
             Target::NewDatabases(Naming::Same) => restore::into_empty(origin, &self.settings, run),
             Target::NewDatabases(_) => Err(Failure::usage("databases of Redis have numbers and no names to choose")
                 .hint("Restore into a new directory with --to, or into another server that is empty")),
-            Target::Live(_) => Err(Failure::usage("the data of a Redis server is not replaced while it runs").hint(
-                "Restore into a new directory with --to; stop the server, exchange the directories, start it again",
-            )),
+            Target::Live(_) => live::replace(origin, &self.settings, run),
             Target::NewVolume(_) | Target::Command => {
                 Err(Failure::usage("a point of Redis is restored into a directory")
                     .hint("Give a new directory with --to"))

@@ -4,12 +4,16 @@
 //! whose password would change under those who are connected. It is not one step: after a failure the server has a part.
 
 use super::connection::{Connection, Reply, refused};
+use super::fitting::must_fit;
+use super::leftovers::{self, MARK_WHOLE, in_part};
 use super::load::{self, loaded, must_be_equal, only_whole};
-use super::rdb::{self, Key, Visit};
+use super::rdb::{self, Census, Key, Visit};
 use super::{Settings, client, sentinel};
 use crate::clock;
+use crate::durable::crash_point;
 use crate::engine::{LoadRun, Loaded, Origin};
 use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
 use crc_fast::{CrcAlgorithm, checksum};
 use std::io::Read;
 
@@ -19,44 +23,54 @@ const COMMANDS: usize = 512;
 
 pub fn into_empty(origin: &dyn Origin, settings: &Settings, run: &LoadRun<'_>) -> Result<Loaded> {
     only_whole(run)?;
-    let cancel = run.context.cancel;
-    let address = match &settings.sentinel {
-        Some(sentinel) => sentinel::master(settings, sentinel, cancel)?,
-        None => client::address(&settings.server)?,
-    };
-    let mut connection = client::connect(&settings.server, &address, cancel)?;
+    let mut connection = connect(settings, run.context.cancel)?;
+    must_fit(origin, &mut connection)?;
     must_be_empty(&mut connection)?;
+    let address = connection.address.clone();
     let users = load::stored(origin)?.users;
-    let mut data = origin.stream(super::dump::DATA)?;
-    let mut restore = Restore { connection, batch: Vec::new(), bytes: 0, database: 0 };
-    let now = clock::now().as_millisecond();
-    let walked = rdb::walk(Counted { data: &mut data, run }, now, Some(&mut restore));
-    let census =
-        walked.and_then(|census| restore.flush().map(|()| census)).map_err(|failure| leftover(failure, &address))?;
-    must_be_equal(origin, &census).map_err(|failure| leftover(failure, &address))?;
+    let mut restore = Restore::new(connection);
+    let census = restore.everything(origin, run).map_err(|failure| in_part(failure, &address))?;
     let mut loaded = loaded(&census);
     loaded.warnings.extend(restore.users(&users)?);
     Ok(loaded)
 }
 
-fn leftover(failure: Failure, address: &impl std::fmt::Display) -> Failure {
-    let text = format!("the restore into {address} stopped half-way: {}", failure.full());
-    Failure::new(failure.kind(), text).hint(
-        "The server was empty and has a part of the data now: FLUSHALL removes it, and the restore can be run again",
-    )
+/// To the server that takes writes.
+pub fn connect<'a>(settings: &Settings, cancel: &'a Cancel) -> Result<Connection<'a>> {
+    let address = match &settings.sentinel {
+        Some(sentinel) => sentinel::master(settings, sentinel, cancel)?,
+        None => client::address(&settings.server)?,
+    };
+    client::connect(&settings.server, &address, cancel)
+}
+
+/// The lines of an answer that must not be a refusal.
+pub fn told(connection: &mut Connection<'_>, command: &[&[u8]], rule: &str) -> Result<Vec<String>> {
+    match connection.ask(command)? {
+        Reply::Refused(text) => {
+            let name = String::from_utf8_lossy(command[0]).into_owned();
+            Err(refused(&connection.address.to_string(), &name, rule, &text))
+        }
+        reply => Ok(reply.lines()),
+    }
 }
 
 fn must_be_empty(connection: &mut Connection<'_>) -> Result<()> {
     let server = connection.address.to_string();
-    let told = match connection.ask(&[b"INFO", b"keyspace"])? {
-        Reply::Refused(text) => return Err(refused(&server, "INFO", "+info", &text)),
-        reply => reply.lines(),
-    };
-    if told.iter().any(|line| line.starts_with("db")) {
-        return Err(Failure::new(Kind::Refused, format!("{server} has keys already; nothing was changed"))
-            .hint("Restore into an empty server, or into a new directory with --to"));
+    if leftovers::occupied(connection)?.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    if connection.ask(&[b"EXISTS", MARK_WHOLE.as_bytes()])? == Reply::Number(1) {
+        let text = format!("{server} holds a part of a restore that goes on, or was killed; nothing was changed");
+        return Err(Failure::new(Kind::Refused, text).hint("When no restore goes on: FLUSHALL, and run this again"));
+    }
+    Err(Failure::new(Kind::Refused, format!("{server} has keys already; nothing was changed"))
+        .hint("Restore into an empty server, into a new directory with --to, or in place"))
+}
+
+/// Reads data on its way to a server.
+pub fn walk_of<'a, 'r>(data: &'a mut dyn Read, run: &'a LoadRun<'r>) -> impl Read + use<'a, 'r> {
+    Counted { data, run }
 }
 
 struct Counted<'a, 'r> {
@@ -73,21 +87,56 @@ impl Read for Counted<'_, '_> {
     }
 }
 
-struct Restore<'a> {
-    connection: Connection<'a>,
+/// Commands on their way to a server, many at once.
+pub struct Restore<'a> {
+    pub connection: Connection<'a>,
     batch: Vec<Vec<Vec<u8>>>,
     bytes: usize,
-    database: u64,
+    database: Option<u64>,
 }
 
-impl Restore<'_> {
-    fn add(&mut self, command: Vec<Vec<u8>>) -> Result<()> {
+impl<'a> Restore<'a> {
+    pub fn new(connection: Connection<'a>) -> Self {
+        Restore { connection, batch: Vec::new(), bytes: 0, database: None }
+    }
+
+    fn everything(&mut self, origin: &dyn Origin, run: &LoadRun<'_>) -> Result<Census> {
+        self.select(0)?;
+        self.add(vec![b"SET".to_vec(), MARK_WHOLE.into(), b"1".to_vec()])?;
+        self.flush()?;
+        crash_point("restore:target-begun");
+        let mut data = origin.stream(super::dump::DATA)?;
+        let now = clock::now().as_millisecond();
+        let census = rdb::walk(walk_of(&mut data, run), now, Some(self))?;
+        must_be_equal(origin, &census)?;
+        self.flush()?;
+        crash_point("restore:data-written");
+        self.select(0)?;
+        self.add(vec![b"DEL".to_vec(), MARK_WHOLE.into()])?;
+        self.flush()?;
+        Ok(census)
+    }
+
+    pub fn select(&mut self, database: u64) -> Result<()> {
+        if self.database == Some(database) {
+            return Ok(());
+        }
+        self.database = Some(database);
+        self.add(vec![b"SELECT".to_vec(), database.to_string().into_bytes()])
+    }
+
+    /// Whether one more would not be sent together with those before it.
+    pub fn is_full(&self, next: usize) -> bool {
+        self.bytes + next >= BYTES
+    }
+
+    pub fn add(&mut self, command: Vec<Vec<u8>>) -> Result<()> {
         self.bytes += command.iter().map(Vec::len).sum::<usize>();
         self.batch.push(command);
         if self.bytes >= BYTES || self.batch.len() >= COMMANDS { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<()> {
+    pub fn flush(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         self.bytes = 0;
         let words: Vec<Vec<&[u8]>> = batch.iter().map(|c| c.iter().map(Vec::as_slice).collect()).collect();
@@ -100,11 +149,23 @@ impl Restore<'_> {
                     Some(key) => format!("{name} of `{}`", String::from_utf8_lossy(key).escape_debug()),
                     None => name.into_owned(),
                 };
-                let rule = "+restore +select +function|load";
+                let rule = "+restore +select +set +del +function|load";
                 return Err(refused(&self.connection.address.to_string(), &what, rule, &text));
             }
         }
         Ok(())
+    }
+
+    /// The same of those that are not there yet: others keep their passwords and rules.
+    pub fn new_users(&mut self, lines: &[String]) -> Result<Vec<String>> {
+        let mut new = Vec::new();
+        for line in lines {
+            let Some(name) = line.split(' ').nth(1) else { continue };
+            if self.connection.ask(&[b"ACL", b"GETUSER", name.as_bytes()])? == Reply::Nothing {
+                new.push(line.clone());
+            }
+        }
+        self.users(&new)
     }
 
     /// Makes the users that were stored, and tells what is left to do.
@@ -134,10 +195,7 @@ impl Restore<'_> {
 
 impl Visit for Restore<'_> {
     fn key(&mut self, key: &Key<'_>) -> Result<()> {
-        if key.database != self.database {
-            self.database = key.database;
-            self.add(vec![b"SELECT".to_vec(), key.database.to_string().into_bytes()])?;
-        }
+        self.select(key.database)?;
         let mut value = key.value.to_vec();
         value.extend((key.version as u16).to_le_bytes());
         let checksum = checksum(CrcAlgorithm::Crc64Redis, &value);

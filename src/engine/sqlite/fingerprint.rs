@@ -64,12 +64,24 @@ pub fn of_still(file: &Path, shown: &Path, cancel: &Cancel) -> Result<Fingerprin
         }
         result
     })?;
+    finished(work, &connection, shown, cancel)
+}
+
+/// The same through a connection that keeps all others away, and is the only way to read the file without losing its locks.
+pub fn of_locked(connection: &Connection, shown: &Path, cancel: &Cancel) -> Result<Fingerprint> {
+    let work =
+        Work { queue: Mutex::new(plan(connection).map_err(|e| open::failure(e, shown))?), sums: Mutex::default() };
+    work.take_part(connection, shown, cancel)?;
+    finished(work, connection, shown, cancel)
+}
+
+fn finished(work: Work, connection: &Connection, shown: &Path, cancel: &Cancel) -> Result<Fingerprint> {
     let mut parts: BTreeMap<String, FingerprintPart> = BTreeMap::new();
     for (table, sum) in work.sums.into_inner().expect("a worker does not panic") {
         parts.insert(format!("table {table}"), FingerprintPart { count: sum.rows, digest: sum.hexadecimal() });
     }
-    parts.insert("schema".into(), schema(&connection, cancel).map_err(|e| e.about(shown))?);
-    parts.insert("header".into(), header(&connection).map_err(|e| open::failure(e, shown))?);
+    parts.insert("schema".into(), schema(connection, cancel).map_err(|e| e.about(shown))?);
+    parts.insert("header".into(), header(connection).map_err(|e| open::failure(e, shown))?);
     Ok(Fingerprint { method: METHOD.into(), parts })
 }
 

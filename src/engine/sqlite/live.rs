@@ -11,10 +11,10 @@
 //! A program that is started during the rename itself may still hold the old file, so the application has to be stopped.
 
 use super::load::{self, SUFFIXES};
-use super::{open, place};
+use super::{fingerprint, open, place};
 use crate::durable::{self, TempFile};
 use crate::engine::transfer;
-use crate::engine::{LoadRun, Loaded, Origin};
+use crate::engine::{CHANGED, LoadRun, Loaded, NOT_COMPARED, Origin};
 use crate::error::{Context as _, Failure, Kind, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::FlockOperation;
@@ -56,8 +56,8 @@ pub fn replace(origin: &dyn Origin, path: &Path, patience: Duration, run: &LoadR
     nobody_has_it(path)?;
     match settle(path, old.is_some(), patience, run)? {
         Old::Locked(connection) => {
-            if run.keep_replaced {
-                loaded.warnings.push(keep(path)?);
+            if let Some(why) = why_kept(&connection, path, run) {
+                loaded.warnings.push(keep(path, &why)?);
             }
             durable::crash_point("restore:before-live");
             file.commit(path).context(|| format!("cannot replace {}", path.display()))?;
@@ -72,17 +72,24 @@ pub fn replace(origin: &dyn Origin, path: &Path, patience: Duration, run: &LoadR
     Ok(loaded)
 }
 
+/// Why what is replaced must stay: no copy of it is known to hold all that it holds.
+fn why_kept(connection: &Connection, path: &Path, run: &LoadRun<'_>) -> Option<String> {
+    let Some(copy) = run.copy else { return Some("there is no whole copy of it".into()) };
+    match fingerprint::of_locked(connection, path, run.context.cancel) {
+        Ok(now) if fingerprint::differences(copy, &now).is_empty() => None,
+        Ok(_) => Some(CHANGED.into()),
+        Err(failure) => Some(format!("{NOT_COMPARED} ({})", failure.full())),
+    }
+}
+
 /// The old database under a second name, before the new one takes its first. It is settled: no journal belongs to it.
-fn keep(path: &Path) -> Result<String> {
+fn keep(path: &Path, why: &str) -> Result<String> {
     let aside = place::beside(path, &replaced_mark());
     durable::also_name(path, &aside).map_err(|e| {
         Failure::from_io(e, || format!("cannot keep {} as {}; nothing was changed", path.display(), aside.display()))
             .hint("Copy it elsewhere by hand, or make the safety backup work")
     })?;
-    Ok(format!(
-        "what was replaced is kept as {}, for no backup may have all of it; remove it when nothing in it is needed",
-        aside.display()
-    ))
+    Ok(format!("what was replaced is kept as {}: {why}; remove it when nothing in it is needed", aside.display()))
 }
 
 fn replaced_mark() -> String {

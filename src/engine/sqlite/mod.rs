@@ -7,8 +7,10 @@
 //! file drops *all* POSIX locks that this process holds on it.
 //! Memory does not grow with the database; the largest single value (at most 1 GB by SQLite's own limit) is held once.
 
+use super::leftovers::{self, Leftover};
 use super::{DumpRun, Dumped, Engine, LoadRun, Loaded, Origin, Sink, Target};
 use crate::error::Result;
+use crate::event::Cancel;
 use crate::exec::docker::{self, Docker, WritingContainer};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -78,6 +80,10 @@ impl Engine for Sqlite {
 
     fn location(&self) -> String {
         self.settings.located().unwrap_or_else(|_| self.settings.path.clone()).display().to_string()
+    }
+
+    fn leftovers(&self, _: &Cancel) -> Result<Vec<Leftover>> {
+        Ok(leftovers::beside(&self.settings.located().unwrap_or_else(|_| self.settings.path.clone())))
     }
 
     fn writers(&self) -> Result<Vec<WritingContainer>> {

@@ -6,10 +6,11 @@
 
 use crate::clock;
 use crate::engine::{
-    DumpRun, Dumped, Engine, Fingerprint, FingerprintPart, LoadRun, Loaded, Origin, Sink, Target, TreeSink,
+    DumpRun, Dumped, Engine, Fingerprint, FingerprintPart, Leftover, LoadRun, Loaded, Origin, Sink, Target, TreeSink,
+    leftovers,
 };
 use crate::error::{Context, Failure, Kind, Result};
-use crate::event;
+use crate::event::{self, Cancel};
 use crate::exec::docker::{self, Docker, Quiet, WritingContainer};
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
@@ -82,6 +83,11 @@ impl Settings {
         Ok(Settings { path, ..self.clone() })
     }
 
+    /// Whether what is at `path`, relative to the volume, belongs to it by its patterns.
+    pub fn takes(&self, path: &Path) -> bool {
+        self.rules().is_ok_and(|rules| rules.take(path))
+    }
+
     /// Whether there may be something in the volume that no backup has.
     fn leaves_out(&self) -> bool {
         !self.include.is_empty() || !self.exclude.is_empty()
@@ -142,6 +148,11 @@ impl Engine for Volume {
         path.display().to_string()
     }
 
+    fn leftovers(&self, _: &Cancel) -> Result<Vec<Leftover>> {
+        let path = self.settings.located().map_or_else(|_| self.settings.path.clone(), |settings| settings.path);
+        Ok(leftovers::beside(&path.canonicalize().unwrap_or(path)))
+    }
+
     fn writers(&self) -> Result<Vec<WritingContainer>> {
         // Somebody is to stand still: then there must be an engine.
         let docker = if self.settings.quiesce.is_some() { Some(Docker::connect()?) } else { Docker::if_there()? };
@@ -150,9 +161,9 @@ impl Engine for Volume {
     }
 
     fn must_be_at_rest(&self) -> Result<()> {
-        let path = self.settings.located()?.path;
-        let Some(server) = live_database::at_work(&path) else { return Ok(()) };
-        let text = format!("{} is the data of {server}, which works on it", path.display());
+        let (path, rules) = (self.settings.located()?.path, self.settings.rules()?);
+        let Some(live) = live_database::at_work(&path, self.settings.name.as_deref(), &rules) else { return Ok(()) };
+        let text = format!("{} is the data of {}, which works on it", live.directory.display(), live.server);
         Err(Failure::new(Kind::Refused, format!("{text}: a copy of its files would be worth nothing"))
             .hint("Back it up as a server (bkp discover shows how), or say `quiesce: stop` or `quiesce: pause`, which needs a container of this Docker that has it mounted"))
     }
@@ -217,8 +228,8 @@ impl Engine for Volume {
             return Err(Failure::new(Kind::Refused, text)
                 .hint("Restore to a new place with --to and move what you need; nothing was changed"));
         }
-        let keep_replaced = run.keep_replaced || self.settings.leaves_out();
-        let run = LoadRun { part: run.part.clone(), keep_replaced, ..*run };
+        let copy = run.copy.filter(|_| !self.settings.leaves_out());
+        let run = LoadRun { part: run.part.clone(), copy, ..*run };
         match target {
             Target::NewVolume(name) => named::into_new(&self.settings, origin, name, &run),
             Target::Live(_) => load::load(&located()?.path, origin, target, &run),

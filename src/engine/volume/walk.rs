@@ -104,6 +104,12 @@ impl Rules {
         Ok(Rules { include, exclude: globs(exclude)?, one_file_system, apart: Vec::new() })
     }
 
+    /// Whether what is at `path`, relative to the root, is part of the volume by its patterns.
+    pub fn take(&self, path: &Path) -> bool {
+        let fits = |globs: &GlobSet| path.ancestors().any(|above| matches(globs, above.as_os_str().as_bytes()));
+        !fits(&self.exclude) && self.include.as_ref().is_none_or(fits)
+    }
+
     pub fn without(mut self, apart: impl Iterator<Item = (u64, u64)>) -> Self {
         self.apart.extend(apart);
         self

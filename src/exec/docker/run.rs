@@ -39,6 +39,7 @@ impl<'a> ContainerOutput<'a> {
                         let hint = "Run the command by hand and look at its last line";
                         return Err(self.session.failure(what).hint(hint));
                     }
+                    self.session.keep_remarks();
                     return Ok(0);
                 }
             }

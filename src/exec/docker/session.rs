@@ -14,7 +14,7 @@ use super::scripts::{Mark, Mode, Told};
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
 use crate::exec::Command;
-use crate::exec::tail::Complaints;
+use crate::exec::tail::{Complaints, Remarks};
 use crate::secret::Secret;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -38,6 +38,7 @@ pub struct Session<'a> {
     tail: Vec<u8>,
     received: VecDeque<Event>,
     complaints: Complaints,
+    remarks: Remarks,
     secret: Option<Secret>,
     clock: Clock<'a>,
     pub silence: Option<Duration>,
@@ -80,6 +81,7 @@ impl<'a> Session<'a> {
             tail: Vec::new(),
             received: VecDeque::new(),
             complaints,
+            remarks: command.remarks.clone(),
             secret: command.input.clone(),
             clock,
             silence: command.silence,
@@ -293,6 +295,11 @@ impl<'a> Session<'a> {
             }
         };
         connect::wait(async { tokio::time::timeout(DYING, ended).await.unwrap_or(None) })
+    }
+
+    /// It has ended well: what it complained about is for whoever asks.
+    pub fn keep_remarks(&self) {
+        self.remarks.take(&self.complaints, self.secret.as_ref());
     }
 
     pub fn failure(&self, what: &str) -> Failure {

@@ -65,6 +65,7 @@ impl HostOutput<'_> {
                 .failure("ended well, but its output does not end with the terminator: it counts as cut")
                 .hint("Run the command by hand and look at its last line"));
         }
+        self.running.keep_remarks();
         Ok(0)
     }
 }

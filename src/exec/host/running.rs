@@ -7,7 +7,7 @@ use super::process::{self, Process};
 use crate::error::{Context, Failure, Result};
 use crate::event::Cancel;
 use crate::exec::Command;
-use crate::exec::tail::Complaints;
+use crate::exec::tail::{Complaints, Remarks};
 use crate::secret::Secret;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -33,6 +33,7 @@ pub struct Running<'a> {
     /// How much of the secret has been handed over.
     handed: usize,
     complaints: Complaints,
+    remarks: Remarks,
     limit: Option<Duration>,
     deadline: Option<Instant>,
     /// How long it may stand still while somebody waits for it.
@@ -73,6 +74,7 @@ impl<'a> Running<'a> {
             secret: command.input.clone(),
             handed: 0,
             complaints: Complaints::default(),
+            remarks: command.remarks.clone(),
             limit: command.limit,
             deadline: command.limit.and_then(|limit| Instant::now().checked_add(limit)),
             silence: command.silence,
@@ -246,6 +248,11 @@ impl<'a> Running<'a> {
         let reason =
             if status.success() { "ended well, but before it had read all data".into() } else { ended_with(status) };
         Err(self.failure(&reason))
+    }
+
+    /// It has ended well: what it complained about is for whoever asks.
+    pub fn keep_remarks(&self) {
+        self.remarks.take(&self.complaints, self.secret.as_ref());
     }
 
     pub fn failure(&mut self, what: &str) -> Failure {

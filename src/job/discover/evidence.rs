@@ -5,6 +5,7 @@
 
 use super::Host;
 use crate::exec::docker::{Description, Mount, MountKind, State};
+use std::path::Path;
 
 struct Engine {
     kind: &'static str,
@@ -138,13 +139,18 @@ fn is_sentinel(container: &Description) -> bool {
     words().any(|word| word == "--sentinel" || word.ends_with("redis-sentinel") || word.ends_with("valkey-sentinel"))
 }
 
-/// Where a server of any kind keeps its data.
-pub fn data_directory(container: &Description) -> Option<&Mount> {
-    let keeps = |mount: &&Mount| {
-        matches!(mount.kind, MountKind::Volume | MountKind::Bind)
-            && ENGINES.iter().any(|e| e.directories.iter().any(|d| mount.destination.starts_with(d)))
+/// Where a server of this kind keeps its data: where such data is, or else where the images keep it.
+pub fn data_directory<'c>(host: &Host<'_>, container: &'c Description, engine: &str) -> Option<&'c Mount> {
+    let told = container.environment.get("PGDATA").filter(|_| engine == "postgres").map(|path| path.expose());
+    let usual = ENGINES.iter().filter(|e| e.kind == engine).flat_map(|e| e.directories.iter().copied());
+    let directories: Vec<&str> = usual.chain(told).collect();
+    let rank = |mount: &Mount| {
+        let is = directories.iter().any(|d| mount.destination == Path::new(d));
+        let holds = (host.contents)(&mount.source).database == Some(engine);
+        (holds, is, mount.destination.as_os_str().len())
     };
-    container.mounts.iter().find(keeps)
+    let mounts = container.mounts.iter().filter(|m| matches!(m.kind, MountKind::Volume | MountKind::Bind));
+    mounts.filter(|m| directories.iter().any(|d| m.destination.starts_with(d))).max_by_key(|mount| rank(mount))
 }
 
 #[cfg(test)]

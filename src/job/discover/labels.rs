@@ -144,7 +144,7 @@ impl<'a> Taking<'a> {
         let (thing, name) = (Thing::Volume, found.name.as_str());
         let Some((policy, allowed)) = self.policy_of(thing, name, &found.labels) else { return };
         let tree = Tree { name, path: &found.mountpoint, users: Vec::new(), left_out: false, volume: true };
-        if super::protecting(self.configuration, |source| super::is_tree(source, &tree)).is_some() {
+        if super::protecting(self.configuration, |source| super::is_tree(self.host, source, &tree)).is_some() {
             return;
         }
         let Some(base) = self.name(thing, name, &found.labels, name) else { return };

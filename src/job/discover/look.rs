@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::exec::docker::{Description, Docker, Volume};
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// How far a glance goes.
@@ -20,6 +21,8 @@ pub struct Contents {
     pub database: Option<&'static str>,
     /// SQLite databases, relative to the directory.
     pub sqlite: Vec<PathBuf>,
+    /// Of the file system that it is on.
+    pub device: Option<u64>,
 }
 
 /// What is on the engine's host now.
@@ -53,10 +56,19 @@ pub fn contents(directory: &Path) -> Contents {
     walk(directory, Path::new(""), DEPTH, &mut budget, &mut sqlite);
     sqlite.sort();
     let unreadable = std::fs::read_dir(directory).is_err();
-    Contents { empty: budget == ENTRIES && !unreadable, database: database(directory), sqlite }
+    let device = std::fs::metadata(directory).ok().map(|metadata| metadata.dev());
+    Contents { empty: budget == ENTRIES && !unreadable, database: database(directory), sqlite, device }
 }
 
+/// There, or where images keep it: in `data` (Bitnami), in `18/docker` (PostgreSQL).
 fn database(directory: &Path) -> Option<&'static str> {
+    let versions = std::fs::read_dir(directory).into_iter().flatten().flatten().take(100);
+    let versions = versions.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u8>().is_ok()));
+    let inside = versions.map(|entry| entry.path().join("docker"));
+    [directory.to_owned(), directory.join("data")].into_iter().chain(inside).find_map(|directory| kind(&directory))
+}
+
+fn kind(directory: &Path) -> Option<&'static str> {
     let has = |name: &str| directory.join(name).exists();
     match () {
         () if has("PG_VERSION") => Some("postgres"),
@@ -102,8 +114,13 @@ mod tests {
         std::fs::write(at("instance/app.db"), b"SQLite format 3\0 and more").expect("a file");
         std::fs::write(at("text"), b"SQLite format").expect("a file");
         let found = contents(directory.path());
-        assert_eq!(found, Contents { empty: false, database: None, sqlite: vec!["instance/app.db".into()] });
+        let device = std::fs::metadata(directory.path()).ok().map(|m| m.dev());
+        assert_eq!(found, Contents { empty: false, database: None, sqlite: vec!["instance/app.db".into()], device });
         std::fs::write(at("PG_VERSION"), b"15").expect("a file");
+        assert_eq!(contents(directory.path()).database, Some("postgres"));
+        std::fs::remove_file(at("PG_VERSION")).expect("it is there");
+        std::fs::create_dir_all(at("18/docker")).expect("a directory");
+        std::fs::write(at("18/docker/PG_VERSION"), b"18").expect("a file");
         assert_eq!(contents(directory.path()).database, Some("postgres"));
         assert!(!contents(Path::new("/no/such/directory")).empty, "what cannot be read may hold anything");
     }

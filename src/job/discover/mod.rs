@@ -12,13 +12,13 @@ mod suggest;
 
 use crate::engine::Settings;
 use crate::exec::Place;
-use crate::exec::docker::{Description, MountKind, Selector, State, Volume};
+use crate::exec::docker::{Description, Mount, MountKind, Selector, State, Volume};
 use crate::policy::{Configuration, Source};
 use look::Contents;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-pub use suggest::Suggestion;
+pub use suggest::{SECRETS, Suggestion, plain as source_name, quoted};
 
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
@@ -199,14 +199,14 @@ fn of_tree(host: &Host<'_>, configuration: &Configuration, tree: &Tree<'_>) -> J
         [] => vec!["no container uses it".to_owned()],
         users => vec![format!("used by {}", users.join(", "))],
     };
-    if let Some(coverage) = protecting(configuration, |source| is_tree(source, tree)) {
+    if let Some(coverage) = protecting(configuration, |source| is_tree(host, source, tree)) {
         return (coverage, Some("volume"), evidence, Vec::new());
     }
     let server = tree.users.iter().find(|c| {
         let (engine, _) = evidence::engine_of(host, c);
         engine.is_some()
             && contents.database.is_none_or(|kind| Some(kind) == engine)
-            && evidence::data_directory(c)
+            && evidence::data_directory(host, c, engine.unwrap_or_default())
                 .is_some_and(|m| m.source == tree.path || m.volume.as_deref() == Some(tree.name))
     });
     if let Some(server) = server {
@@ -225,14 +225,31 @@ fn of_tree(host: &Host<'_>, configuration: &Configuration, tree: &Tree<'_>) -> J
         .iter()
         .filter(|file| protecting(configuration, |source| is_file(source, tree, file)).is_none())
         .collect();
-    let suggestions = suggest::tree(tree.name, tree.path, tree.volume, &open);
+    let writing: Vec<&&Description> = tree.users.iter().filter(|c| writes(c, tree)).collect();
+    let is_server = |c: &&&Description| evidence::engine_of(host, c).0.is_some();
+    // A server that stands still cannot be dumped at the same time.
+    let still = if writing.iter().any(is_server) { Vec::new() } else { writing };
+    let still: Vec<&str> = still.into_iter().map(|c| c.name.as_str()).collect();
+    let suggestions = suggest::tree(tree.name, tree.path, tree.volume, &open, &still);
     let engine = if contents.sqlite.is_empty() { "volume" } else { "sqlite" };
     (Coverage::NotProtected, Some(engine), evidence, suggestions)
 }
 
-fn is_tree(source: &Source, tree: &Tree<'_>) -> bool {
+/// A volume by its name, or a directory with what is in it: as far as it is on the same file system, and not left out.
+fn is_tree(host: &Host<'_>, source: &Source, tree: &Tree<'_>) -> bool {
     let Settings::Volume(settings) = &source.settings else { return false };
-    settings.name.as_deref() == Some(tree.name) && tree.volume || tree.path.starts_with(&settings.path)
+    if settings.name.as_deref() == Some(tree.name) && tree.volume {
+        return true;
+    }
+    let Ok(below) = tree.path.strip_prefix(&settings.path) else { return false };
+    let device = |path: &Path| (host.contents)(path).device;
+    let elsewhere = settings.one_file_system && device(tree.path) != device(&settings.path);
+    settings.takes(below) && !elsewhere
+}
+
+fn writes(container: &Description, tree: &Tree<'_>) -> bool {
+    let is_it = |m: &Mount| m.source == tree.path || tree.volume && m.volume.as_deref() == Some(tree.name);
+    container.state == State::Running && container.mounts.iter().any(|m| m.writable && is_it(m))
 }
 
 fn is_file(source: &Source, tree: &Tree<'_>, file: &Path) -> bool {

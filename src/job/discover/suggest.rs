@@ -64,8 +64,8 @@ fn on_the_host(container: &Description, path: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The SQLite databases of a tree, and the tree itself.
-pub fn tree(name: &str, path: &Path, volume: bool, databases: &[&PathBuf]) -> Vec<Suggestion> {
+/// The SQLite databases of a tree, and the tree itself. `writing`: the containers that would change it meanwhile.
+pub fn tree(name: &str, path: &Path, volume: bool, databases: &[&PathBuf], writing: &[&str]) -> Vec<Suggestion> {
     let base = plain(path.file_name().filter(|_| !volume).map_or(name.into(), |name| name.to_string_lossy()).as_ref());
     let mut suggestions: Vec<Suggestion> = databases
         .iter()
@@ -93,8 +93,13 @@ pub fn tree(name: &str, path: &Path, volume: bool, databases: &[&PathBuf]) -> Ve
         let patterns = databases.iter().map(|file| quoted(&format!("{}*", file.display()))).collect::<Vec<_>>();
         let _ = write!(yaml, ", exclude: [{}]", patterns.join(", "));
     }
+    let remark = (!writing.is_empty()).then(|| {
+        yaml.push_str(", quiesce: pause");
+        let names = writing.join(", ");
+        format!("{names}: paused while it is read, so that all files are of one instant; leave `quiesce` out where files are only added")
+    });
     yaml.push_str(" }");
-    suggestions.push(Suggestion { source: base, yaml, secret: None, remark: None });
+    suggestions.push(Suggestion { source: base, yaml, secret: None, remark });
     suggestions
 }
 
@@ -112,7 +117,7 @@ pub fn plain(text: &str) -> String {
 }
 
 /// As it may stand in a YAML flow mapping; a dollar sign would be a variable.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let word = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') && text.chars().all(harmless);
     let reserved =

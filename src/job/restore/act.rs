@@ -103,9 +103,10 @@ impl Restore<'_> {
         if plan.act.part == Part::Whole {
             context.meter.total_bytes.store(plan.bytes, std::sync::atomic::Ordering::Relaxed);
         }
-        let safety = live.as_ref().and_then(|live| live.safety.as_ref());
-        let keep_replaced = safety.is_none_or(|done| !done.warnings.is_empty());
-        let run = LoadRun { context, part: plan.act.part.clone(), keep_replaced };
+        // One with warnings may lack something.
+        let safety = live.as_ref().and_then(|live| live.safety.as_ref()).filter(|done| done.warnings.is_empty());
+        let copy = safety.map(|done| &done.fingerprint);
+        let run = LoadRun { context, part: plan.act.part.clone(), copy };
         let loaded = self.engine.load(&PointOrigin::new(reader), &target, &run);
         let Live { safety, held, mut warnings, .. } = live.unwrap_or_default();
         warnings.extend(held.map(|held| held.release().warnings).unwrap_or_default());

@@ -334,6 +334,7 @@ mod tests {
             warnings: 0,
             stack: None,
             purpose: None,
+            session: None,
             costs: vec![],
         }
     }

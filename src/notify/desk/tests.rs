@@ -95,14 +95,21 @@ fn who_interrupts_a_run_by_hand_knows_of_it() {
     let mut told = Told::default();
     let interrupted = RunEnded { outcome: Outcome::Aborted, code: 130, ..RunEnded::well("a", false) };
     assert_eq!(told.run("08T02:30", "db", None, Reason::Manual, interrupted), [""; 0]);
-    let killed = RunEnded { outcome: Outcome::Aborted, code: 1, message: Some("vanished".into()), ..RunEnded::well("b", false) };
+    let killed =
+        RunEnded { outcome: Outcome::Aborted, code: 1, message: Some("vanished".into()), ..RunEnded::well("b", false) };
     assert_eq!(told.run("08T02:31", "db", None, Reason::Manual, killed), ["db failed: vanished"]);
 }
 
 #[test]
 fn copies_configuration_holds_and_channels_are_watched_too() {
     let mut told = Told::default();
-    let copy = |ok| Fact::CopyEnded { copy: "madrid".into(), source: "db".into(), point: "p".into(), ok, message: Some("full".into()) };
+    let copy = |ok| Fact::CopyEnded {
+        copy: "madrid".into(),
+        source: "db".into(),
+        point: "p".into(),
+        ok,
+        message: Some("full".into()),
+    };
     assert_eq!(told.fact("09T01:00", copy(false)), ["madrid failed: db: full"]);
     assert_eq!(told.fact("09T01:01", copy(false)), [""; 0]);
     assert_eq!(told.fact("09T01:02", copy(true)), ["madrid recovered"]);

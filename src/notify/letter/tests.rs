@@ -8,7 +8,15 @@ use crate::secret::SecretRef;
 fn channel(language: Language, detail: Detail) -> Channel {
     let digest = Digest { day: None, at: jiff::civil::Time::midnight() };
     let carrier = Carrier::Slack { url: SecretRef::Env("HOOK".into()) };
-    Channel { name: "chat".into(), carrier, topics: vec![Topic::Failure], policies: Vec::new(), language, detail, digest }
+    Channel {
+        name: "chat".into(),
+        carrier,
+        topics: vec![Topic::Failure],
+        policies: Vec::new(),
+        language,
+        detail,
+        digest,
+    }
 }
 
 fn news(message: &str) -> News {

@@ -13,12 +13,14 @@ mod resume;
 mod stream;
 mod tree;
 
+pub(super) use object::ObjectWriter;
 pub use tree::TreeWriter;
 
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::repo::chain::{self, Seen};
+use crate::repo::collect::protocol;
 use crate::repo::container::encode::{self, Compression};
 use crate::repo::index::{Index, PackInfo};
 use crate::repo::point::{self, Body, EngineInfo, Layout, Pin, Point, Previous, StackRun, Stream, Tree};
@@ -283,15 +285,29 @@ impl<'a> Session<'a> {
         let point = self.point(draft, tree, body, &chunks);
         let sealed = point.seal(&self.writer.signing, &self.writer.audience(Audience::All))?;
         self.cancel.check()?;
+        self.is_waited_for()?;
         durable::crash_point("backup:before-point");
         self.store().put_new(&point.key(), Bytes::from(sealed), self.options.retain.as_ref())?;
         durable::crash_point("backup:point-written");
+        // It slept through its own fence: what it refers to may be going, and nobody must count on this point.
+        self.is_waited_for()?;
         // The point exists: a failure from here on must not say otherwise. What is missing is made up for by the next run.
         let seen = Seen { source: point.source.clone(), point: point.point.clone(), sequence: point.sequence };
         let _ = chain::remember(&self.writer.series_memory(), &seen);
         self.remember_sketch(&point.point);
         let _ = self.close();
         Ok(point)
+    }
+
+    /// A session that was silent for days is fenced by the collector, which then deletes what it has stored.
+    fn is_waited_for(&self) -> Result<()> {
+        let fenced = resume::is_fenced(self.store(), self.writer.id(), &self.id)?;
+        if protocol::may_commit(fenced) {
+            return Ok(());
+        }
+        let what = format!("session {} gave no sign of life for days, so that prune gave it up", self.id);
+        Err(Failure::new(Kind::Verification, what)
+            .hint("Do not count on this backup, whatever is listed of it; run it again"))
     }
 
     fn close(&self) -> Result<()> {
@@ -338,6 +354,7 @@ impl<'a> Session<'a> {
             warnings: draft.body.warnings.len() as u64,
             stack: draft.stack,
             purpose: draft.purpose,
+            session: Some(self.id.clone()),
             costs,
         }
     }

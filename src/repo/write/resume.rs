@@ -3,6 +3,7 @@
 use super::{Base, SessionInfo};
 use crate::error::{Failure, Result};
 use crate::repo::catalog::horizon;
+use crate::repo::collect::protocol;
 use crate::repo::container::decode;
 use crate::repo::index::{Index, PackInfo};
 use crate::repo::point::Point;
@@ -76,7 +77,16 @@ pub(super) fn still_there(store: &dyn Store, point: &Point) -> Result<bool> {
     }
 }
 
-/// Sessions of this series that have no end. Whoever holds the lock of the source knows that they are dead.
+pub(super) fn is_fenced(store: &dyn Store, writer: &str, session: &str) -> Result<bool> {
+    match store.head(&names::fence(writer, session)) {
+        Ok(_) => Ok(true),
+        Err(StoreError::NotFound(_)) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Sessions of this series that have no end and no fence. Whoever holds the lock of the source knows that they are dead, and
+/// asks only once the session of its own is in the store: a collector that fences them later has seen it.
 pub(super) fn dead_sessions(repository: &Repository, writer: &Writer, source: &str, mine: &str) -> Result<Vec<String>> {
     let store = &*repository.store;
     let all: Vec<String> =
@@ -87,7 +97,7 @@ pub(super) fn dead_sessions(repository: &Repository, writer: &Writer, source: &s
         let Ok(data) = decode::open_whole(&sealed, &writer.keyring(), "a session") else { continue };
         let info: SessionInfo = serde_json::from_slice(&data)
             .map_err(|e| Failure::failed(format!("the session {id} is damaged")).because(e))?;
-        if info.source == source {
+        if info.source == source && protocol::may_adopt(is_fenced(store, writer.id(), id)?) {
             dead.push(id.clone());
         }
     }

@@ -3,10 +3,11 @@
 //! Every write carries its SHA-256 where the endpoint takes it, so a body damaged on the way is refused. Requests are tried
 //! once: `retry.rs` wraps this. What differs between endpoints is in [`Capabilities`], found by `probe.rs`; while they
 //! are not known, writes ask first, and the endpoint is not relied on for anything.
-//! In a bucket with versions, `delete` leaves the old version where it is. It makes no buckets and changes none.
+//! In a bucket with versions, `delete` leaves the old version where it is, and `purge` does not. It makes no buckets and
+//! changes none.
 
 use super::probe::{Capabilities, Checksum, Versioning};
-use super::{Entry, Head, Key, LockMode, Retain, Retention, Settings, Store, StoreError, StoreResult, Upload};
+use super::{Entry, Head, Key, LockMode, Purged, Retain, Retention, Settings, Store, StoreError, StoreResult, Upload};
 use crate::error::{Failure, Result};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
@@ -30,7 +31,9 @@ use upload::S3Upload;
 mod client;
 mod download;
 mod errors;
+mod purge;
 mod upload;
+mod versions;
 
 /// A bucket. Clones share the connection.
 #[derive(Clone)]
@@ -298,6 +301,10 @@ impl Store for S3 {
         }
     }
 
+    fn purge(&self, key: &Key) -> StoreResult<Purged> {
+        self.purge_versions(key)
+    }
+
     fn retention(&self) -> Option<&dyn Retention> {
         self.capabilities.filter(|found| found.object_lock).map(|_| self as &dyn Retention)
     }
@@ -322,11 +329,7 @@ impl Retention for S3 {
             }
         };
         let at = self.location(key);
-        let mode = match goal.mode {
-            LockMode::Compliance => ObjectLockRetentionMode::Compliance,
-            LockMode::Governance => ObjectLockRetentionMode::Governance,
-        };
-        let lock = ObjectLockRetention::builder().mode(mode).retain_until_date(until(&goal)).build();
+        let lock = ObjectLockRetention::builder().mode(lock_mode_of(&goal)).retain_until_date(until(&goal)).build();
         let request = self.connection.client.put_object_retention().bucket(at.bucket).key(at.key).retention(lock);
         let what = format!("locking {key} in {}", self.describe());
         let request = request.set_bypass_governance_retention(stricter);
@@ -341,6 +344,13 @@ fn base64(bytes: &[u8]) -> String {
 
 fn decode(text: &str) -> Option<[u8; 32]> {
     base64::engine::general_purpose::STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+fn lock_mode_of(retain: &Retain) -> ObjectLockRetentionMode {
+    match retain.mode {
+        LockMode::Governance => ObjectLockRetentionMode::Governance,
+        LockMode::Compliance => ObjectLockRetentionMode::Compliance,
+    }
 }
 
 fn lock_mode(retain: &Retain) -> ObjectLockMode {

@@ -15,12 +15,14 @@ pub(super) use names::Names;
 
 use super::archive::Namespace;
 use super::catalog::{self, Collection, Kind as CollectionKind};
+use super::leftovers::{self, Marked};
 use super::oplog::Touched;
 use super::replay::Replay;
 use super::session::{Session, code};
 use super::walk::{Reader, Walked, Walker};
 use super::{STREAM, Settings, accounts, dump};
-use crate::engine::{LoadRun, Loaded, Origin, Target};
+use crate::durable::crash_point;
+use crate::engine::{Leftover, LoadRun, Loaded, Origin, Target};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
 use bson::{Document, doc};
@@ -41,18 +43,43 @@ pub(super) fn load(settings: &Settings, origin: &dyn Origin, target: &Target, ru
         return Err(Failure::new(Kind::Verification, format!("the point has no stream {STREAM}")));
     }
     let session = Session::open(settings, run.context.cancel)?;
-    let raw = catalog::has_raw_time_series(&catalog::version(&session)?);
+    let version = catalog::version(&session)?;
+    must_not_be_older(origin, &version, session.location())?;
+    let raw = catalog::has_raw_time_series(&version);
     let plan = Plan { session: &session, names: &names, raw };
+    let mut left = leftovers::all(&session)?;
     let mut state = State::new();
     let outcome = plan.run(origin, run, &mut state);
-    outcome.map_err(|failure| undo(&session, &state.definitions, failure))
+    let mut loaded = outcome.map_err(|failure| undo(&session, &state, failure))?;
+    // What this restore took the place of is no more.
+    let now = leftovers::all(&session)?;
+    left.retain(|one| now.contains(one));
+    loaded.warnings.extend(left.iter().map(Leftover::told));
+    Ok(loaded)
+}
+
+/// Options of collections and indexes of a later version are unknown to a server, or mean something else.
+fn must_not_be_older(origin: &dyn Origin, version: &str, location: &str) -> Result<()> {
+    let series = |version: &str| version.split('.').next().and_then(|number| number.parse::<u32>().ok());
+    let Some(told) = origin.details()["server_version"].as_str() else { return Ok(()) };
+    match (series(told), series(version)) {
+        (Some(from), Some(to)) if to < from => Err(Failure::new(
+            Kind::Refused,
+            format!(
+                "the point is of version {told}, and the server at {location} is older: {version}; nothing was changed"
+            ),
+        )
+        .hint(format!("Restore into version {from} or newer"))),
+        _ => Ok(()),
+    }
 }
 
 /// Drops what a load made that failed.
-fn undo(session: &Session<'_>, made: &Definitions, failure: Failure) -> Failure {
+fn undo(session: &Session<'_>, state: &State, failure: Failure) -> Failure {
     let unstoppable = Cancel::default();
     let session = session.under(&unstoppable);
-    let left: Vec<String> = made
+    let left: Vec<String> = state
+        .definitions
         .made
         .iter()
         .filter(|name| match session.attempt(&name.database, doc! { "drop": &name.collection }) {
@@ -62,9 +89,11 @@ fn undo(session: &Session<'_>, made: &Definitions, failure: Failure) -> Failure 
         })
         .map(ToString::to_string)
         .collect();
-    if left.is_empty() {
+    // What is left stays marked.
+    if left.is_empty() && leftovers::unmark(&session, &state.marked).is_ok() {
         return failure;
     }
+    let left = if left.is_empty() { leftovers::names(&state.marked) } else { left };
     let hint = format!("Drop by hand what this restore left in the server: {}", left.join(", "));
     Failure::new(failure.kind(), failure.to_string()).because(failure).hint(hint)
 }
@@ -84,6 +113,8 @@ struct State {
     routes: BTreeMap<Namespace, Route>,
     oplog: SpooledTempFile,
     accounts: accounts::Restored,
+    /// Written down in the server as not whole.
+    marked: Marked,
 }
 
 impl State {
@@ -93,6 +124,7 @@ impl State {
             routes: BTreeMap::new(),
             oplog: SpooledTempFile::new(SPOOL),
             accounts: accounts::Restored::default(),
+            marked: Marked::new(),
         }
     }
 }
@@ -111,9 +143,11 @@ impl<'a> Plan<'a> {
         let mut warnings = Vec::new();
         self.replay(state, run)?;
         state.definitions.create_indexes(self.session)?;
+        crash_point("restore:data-written");
         let mut items = self.loaded_documents(&walked);
+        crash_point("restore:before-live");
         if self.names.is_beside() {
-            warnings.extend(swap::swap(self.session, self.names, &mut state.definitions, run.keep_replaced)?);
+            warnings.extend(swap::swap(self.session, self.names, &mut state.definitions, run.copy)?);
         }
         state.definitions.create_views(self.session)?;
         if self.names.is_all_the_same() {
@@ -121,6 +155,9 @@ impl<'a> Plan<'a> {
             items += accounts;
             warnings.extend(more);
         }
+        leftovers::unmark(self.session, &state.marked)?;
+        state.marked.clear();
+        crash_point("restore:after-live");
         Ok(Loaded { bytes, items, warnings })
     }
 
@@ -189,10 +226,17 @@ impl Loader<'_, '_> {
         let Plan { session, names, .. } = self.plan;
         let databases: BTreeSet<String> = collections.iter().map(|c| names.database(&c.name.database)).collect();
         for database in databases {
-            let there = catalog::collections(session, &database)?;
+            let mut there = catalog::collections(session, &database)?;
+            if !names.is_beside() && leftovers::is_marked(&there) && leftovers::remove_own(session, &database)? {
+                there = catalog::collections(session, &database)?;
+            }
             let whole = names.is_whole_databases() && database != catalog::ACCOUNTS;
             if whole && !names.is_beside() && !there.is_empty() {
-                return Err(taken_name(&format!("the database {database}")));
+                let taken = taken_name(&format!("the database {database}"));
+                return Err(match leftovers::is_marked(&there) {
+                    true => taken.hint("It is not whole: a restore into it goes on, or was killed. Then drop it first"),
+                    false => taken,
+                });
             }
             let mut here = collections.iter().filter(|c| names.live(&c.name).database == database);
             let clash = here.find(|c| {
@@ -208,6 +252,18 @@ impl Loader<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Names that are the final ones from the beginning are written down as not whole.
+    fn mark(&mut self, collections: &[&Collection]) -> Result<()> {
+        let Plan { session, names, .. } = self.plan;
+        if names.is_beside() {
+            return Ok(());
+        }
+        for live in collections.iter().map(|collection| names.live(&collection.name)) {
+            self.state.marked.entry(live.database).or_default().push(live.collection);
+        }
+        leftovers::mark(session, &self.state.marked)
     }
 
     fn begin(&mut self, collection: &Collection) -> Result<()> {
@@ -247,7 +303,10 @@ impl Reader for Loader<'_, '_> {
         let wanted: Vec<&Collection> = collections.iter().filter(|c| names.wants(&c.name)).collect();
         names.check(wanted.iter().map(|c| c.name.database.as_str()))?;
         self.must_be_free(&wanted)?;
-        wanted.into_iter().try_for_each(|collection| self.begin(collection))
+        self.mark(&wanted)?;
+        wanted.into_iter().try_for_each(|collection| self.begin(collection))?;
+        crash_point("restore:target-begun");
+        Ok(())
     }
 
     fn document(&mut self, namespace: &Namespace, document: &[u8]) -> Result<()> {

@@ -3,6 +3,7 @@
 use crate::durable::random_hex;
 use crate::engine::mongo::archive::Namespace;
 use crate::engine::mongo::catalog;
+use crate::engine::mongo::leftovers::{ASIDE, STAGED};
 use crate::engine::{Naming, Part, Target};
 use crate::error::{Failure, Result};
 
@@ -76,7 +77,7 @@ impl Names {
     pub fn target(&self, name: &Namespace) -> Option<Namespace> {
         self.wants(name).then(|| match &self.way {
             Way::New(_) => Namespace::new(self.database(&name.database), &name.collection),
-            Way::Beside { id } => Namespace::new(&name.database, format!("bkp_restore_{id}_{}", name.collection)),
+            Way::Beside { id } => Namespace::new(&name.database, format!("{STAGED}{id}_{}", name.collection)),
         })
     }
 
@@ -91,7 +92,7 @@ impl Names {
             Way::Beside { id } => id.as_str(),
             Way::New(_) => "",
         };
-        Namespace::new(&live.database, format!("bkp_replaced_{id}_{}", live.collection))
+        Namespace::new(&live.database, format!("{ASIDE}{id}_{}", live.collection))
     }
 
     /// One name for several databases would mix them.

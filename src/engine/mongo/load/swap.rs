@@ -6,7 +6,11 @@
 use super::{Definitions, Names};
 use crate::engine::mongo::archive::Namespace;
 use crate::engine::mongo::catalog::{self, Collection, Kind as CollectionKind};
+use crate::engine::mongo::dump;
+use crate::engine::mongo::leftovers;
 use crate::engine::mongo::session::Session;
+use crate::engine::mongo::walk::Tally;
+use crate::engine::{CHANGED, Fingerprint, NOT_COMPARED};
 use crate::error::{Failure, Result};
 use bson::doc;
 use std::collections::BTreeSet;
@@ -16,7 +20,7 @@ pub(super) fn swap(
     session: &Session<'_>,
     names: &Names,
     made: &mut Definitions,
-    keep_replaced: bool,
+    copy: Option<&Fingerprint>,
 ) -> Result<Vec<String>> {
     let databases: BTreeSet<String> =
         made.live.values().chain(made.views.keys()).map(|name| name.database.clone()).collect();
@@ -26,23 +30,55 @@ pub(super) fn swap(
         let there = catalog::collections(session, &database)?;
         swap.database(&database, &there, made).map_err(|failure| swap.half_way(failure))?;
     }
-    if keep_replaced {
-        let kept = swap.replaced.iter().map(|(_, aside)| aside.to_string());
-        swap.warnings
-            .extend(kept.map(|name| format!("what was replaced is kept as {name}: drop it when it is not needed")));
-    } else {
-        for (_, aside) in &swap.replaced {
-            session.command(&aside.database, doc! { "drop": &aside.collection })?;
-        }
+    crate::durable::crash_point("restore:after-live");
+    for Replaced { live, aside, kind } in &swap.replaced {
+        let why = match copy.map(|copy| is_copied(session, copy, live, aside, *kind)) {
+            None => "there is no whole copy of it".to_owned(),
+            Some(Ok(false)) => CHANGED.to_owned(),
+            Some(Err(failure)) => format!("{NOT_COMPARED} ({})", failure.full()),
+            Some(Ok(true)) => {
+                session.command(&aside.database, doc! { "drop": &aside.collection })?;
+                continue;
+            }
+        };
+        swap.warnings.push(format!("what was replaced is kept as {aside}: {why}; drop it when nobody needs it"));
     }
     Ok(swap.warnings)
+}
+
+/// Whether the copy holds what has stepped aside, where nobody writes into it any more.
+fn is_copied(
+    session: &Session<'_>,
+    copy: &Fingerprint,
+    live: &Namespace,
+    aside: &Namespace,
+    kind: CollectionKind,
+) -> Result<bool> {
+    if kind == CollectionKind::View {
+        return Ok(true);
+    }
+    let mut tally = Tally::new();
+    let mut batches = session.batches(&aside.database, doc! { "find": &aside.collection })?;
+    while let Some(batch) = batches.next()? {
+        for document in batch.doc_slices().map_err(|_| session.strange("a cursor"))? {
+            let document = document.ok().and_then(|value| value.as_document());
+            tally.count(document.ok_or_else(|| session.strange("a cursor"))?.as_bytes());
+        }
+    }
+    Ok(dump::is_counted(copy, live, &tally))
+}
+
+/// What gave way: its live name, its name aside, and what it is. The definition of a view is in the point.
+struct Replaced {
+    live: Namespace,
+    aside: Namespace,
+    kind: CollectionKind,
 }
 
 struct Swap<'a> {
     session: &'a Session<'a>,
     names: &'a Names,
-    /// Live name and name aside.
-    replaced: Vec<(Namespace, Namespace)>,
+    replaced: Vec<Replaced>,
     warnings: Vec<String>,
 }
 
@@ -55,7 +91,8 @@ impl Swap<'_> {
             .filter(|(_, live)| live.database == database)
             .map(|(now, live)| (now.clone(), live.clone()))
             .collect();
-        for old in there.iter().filter(|c| !catalog::is_account(&c.name) && !made.made.contains(&c.name)) {
+        let is_own = |c: &Collection| made.made.contains(&c.name) || leftovers::is_left(&c.name.collection);
+        for old in there.iter().filter(|c| !catalog::is_account(&c.name) && !is_own(c)) {
             let has_successor = coming.iter().any(|(_, live)| *live == old.name) || made.views.contains_key(&old.name);
             if has_successor || self.names.is_whole_databases() {
                 self.step_aside(old)?;
@@ -86,7 +123,7 @@ impl Swap<'_> {
         match old.kind {
             CollectionKind::Collection => {
                 self.rename(&old.name, &aside)?;
-                self.replaced.push((old.name.clone(), aside));
+                self.replaced.push(Replaced { live: old.name.clone(), aside, kind: old.kind });
                 Ok(())
             }
             CollectionKind::View => {
@@ -94,7 +131,7 @@ impl Swap<'_> {
                 let mut command = doc! { "create": &aside.collection };
                 command.extend(old.options.clone());
                 self.session.command(&old.name.database, command)?;
-                self.replaced.push((old.name.clone(), aside));
+                self.replaced.push(Replaced { live: old.name.clone(), aside, kind: old.kind });
                 Ok(())
             }
             CollectionKind::TimeSeries => {
@@ -110,7 +147,7 @@ impl Swap<'_> {
     }
 
     fn half_way(&self, failure: Failure) -> Failure {
-        let asides: Vec<String> = self.replaced.iter().map(|(live, aside)| format!("{live} is {aside}")).collect();
+        let asides: Vec<String> = self.replaced.iter().map(|one| format!("{} is {}", one.live, one.aside)).collect();
         if asides.is_empty() {
             return failure;
         }

@@ -5,13 +5,14 @@ use super::super::catalog::{Catalog, Program};
 use super::super::programs;
 use super::super::script::{Scanner, Visitor};
 use super::super::session::{Session, name, text};
-use super::super::statement::{Meaning, meaning};
+use super::super::statement::{Meaning, meaning, tokens};
 use crate::engine::Part;
 use crate::error::{Failure, Kind, Result};
 use std::io::{ErrorKind, Read};
 
 /// What every object begins with; its own settings follow.
-const SETTINGS: &str = "SET NAMES utf8mb4;\nSET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO';\n";
+const SETTINGS: &str =
+    "SET NAMES utf8mb4;\nSET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES';\n";
 const PIECE: usize = 256 << 10;
 
 #[derive(Clone, Debug)]
@@ -23,6 +24,14 @@ pub struct Object {
     pub table: Option<String>,
     /// Settings and statement, for a session that uses the database.
     pub script: Vec<u8>,
+}
+
+impl Object {
+    /// Whether an event runs by itself.
+    fn is_enabled(&self) -> bool {
+        let tokens = tokens(&self.script);
+        tokens.iter().take_while(|token| !token.is("DO")).any(|token| token.is("ENABLE"))
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -244,15 +253,19 @@ impl Database {
         }
         for event in events {
             script.extend_from_slice(&event.script);
-            if events_off {
+            if events_off && event.is_enabled() {
                 script.extend_from_slice(format!("ALTER EVENT {} DISABLE;\n", name(&event.name)).as_bytes());
             }
         }
         script
     }
 
-    pub fn has_events(&self) -> bool {
-        self.programs.iter().any(|p| p.kind == "EVENT")
+    /// The statements that switch the events on in `target` that were on; `None` where there are none.
+    pub fn enable_events(&self, target: &str) -> Option<String> {
+        let events = self.programs.iter().filter(|p| p.kind == "EVENT" && p.is_enabled());
+        let statements: Vec<String> =
+            events.map(|e| format!("ALTER EVENT {}.{} ENABLE;", name(target), name(&e.name))).collect();
+        (!statements.is_empty()).then(|| statements.join(" "))
     }
 
     /// Everything whose text may name a database.

@@ -241,7 +241,9 @@ impl Load<'_> {
 
     fn addition(&self, later: &Later) -> Vec<u8> {
         let mut script = using(&later.target);
-        script.extend_from_slice(b"SET NAMES utf8mb4;\nSET SESSION sql_mode = '', lock_wait_timeout = 86400;\n");
+        script.extend_from_slice(
+            b"SET NAMES utf8mb4;\nSET SESSION sql_mode = 'ALLOW_INVALID_DATES', lock_wait_timeout = 86400;\n",
+        );
         // Less to merge.
         if self.client.version.at_least(Flavour::Mysql, (8, 0, 27)) {
             script.extend_from_slice(b"SET SESSION innodb_ddl_buffer_size = 33554432;\n");

@@ -1,11 +1,12 @@
-//! Replacing databases that are in use: everything is made and counted under other names first. Then, database by
-//! database, one `RENAME TABLE` takes the old tables out and the new ones in, and views, routines, triggers and events
-//! follow. Until that statement nothing of the live database is touched but its triggers and events, which stand in the
-//! way of it, and which come back when it fails.
+//! Replacing databases that are in use: everything is made and counted under other names first. Then one `RENAME TABLE`
+//! takes the old tables of all of them out and the new ones in, and views, routines, triggers and events follow. Until
+//! that statement nothing of the live databases is touched but their triggers and events, which stand in the way of it,
+//! and which come back when it fails.
 //! Accounts that exist are left as they are.
 
 use super::super::accounts;
-use super::super::catalog::{self, Catalog};
+use super::super::catalog::{self, Catalog, Table};
+use super::super::fingerprint;
 use super::super::privileges::Grants;
 use super::super::session::{Session, name, text, texts};
 use super::super::statement::names_a_database;
@@ -13,8 +14,9 @@ use super::definitions::{Database, Definitions, Object, using};
 use super::{Load, UNFINISHED};
 use crate::clock;
 use crate::durable;
-use crate::engine::{Loaded, Part};
+use crate::engine::{CHANGED, Fingerprint, Loaded, NOT_COMPARED, Part};
 use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
 
 /// Longest name of a database, in characters.
 const NAME: usize = 64;
@@ -45,13 +47,28 @@ pub fn replace(load: &mut Load<'_>, session: &mut Session<'_>) -> Result<Loaded>
     let grants = routine_grants(load, session)?;
     durable::crash_point("restore:before-live");
     let wanted = load.definitions.databases.clone();
-    for (new, staged) in wanted.iter().zip(&staged) {
-        let old = live.databases.iter().find(|d| d.name == new.name);
-        let swap = Swap { new, staged: staged.clone(), old, aside: cut(&new.name, &at) };
-        swap.run(load, session)?;
-        loaded.warnings.extend(swap.settle(load, session));
-    }
+    let swaps: Vec<Swap<'_>> = wanted
+        .iter()
+        .zip(&staged)
+        .map(|(new, staged)| {
+            let old = live.databases.iter().find(|d| d.name == new.name);
+            Swap { new, staged: staged.clone(), old, aside: cut(&new.name, &at) }
+        })
+        .collect();
+    exchange(&swaps, load, session)?;
+    load.accounts_made.clear();
     durable::crash_point("restore:after-live");
+    let mut incomplete = None;
+    for swap in &swaps {
+        match swap.finish(load) {
+            Ok(()) => loaded.warnings.extend(swap.settle(load, session)),
+            // The others are finished all the same.
+            Err(failure) => incomplete = incomplete.or(Some(failure)),
+        }
+    }
+    if let Some(failure) = incomplete {
+        return Err(failure);
+    }
     if let Err(failure) = load.feed(grants.into_bytes()) {
         loaded.warnings.push(format!("grants on routines could not be given again: {}", failure.full()));
     }
@@ -138,25 +155,35 @@ fn must_be_separable(load: &Load<'_>, live: &Definitions, session: &mut Session<
     Ok(())
 }
 
+/// All tables at once, or none: a server does not end in the middle of a `RENAME TABLE`.
+fn exchange(swaps: &[Swap<'_>], load: &Load<'_>, session: &mut Session<'_>) -> Result<()> {
+    let begun = swaps.iter().try_for_each(|swap| swap.make_way(load, session)).and_then(|()| rename(swaps, session));
+    begun.map_err(|failure| swaps.iter().fold(failure, |failure, swap| swap.put_back(load, failure)))
+}
+
+fn rename(swaps: &[Swap<'_>], session: &mut Session<'_>) -> Result<()> {
+    let moves: Vec<String> = swaps.iter().flat_map(Swap::moves).collect();
+    if moves.is_empty() {
+        return Ok(());
+    }
+    session.run("SET SESSION foreign_key_checks = 0, lock_wait_timeout = 60")?;
+    session.run(&format!("RENAME TABLE {}", moves.join(", ")))
+}
+
 impl Swap<'_> {
-    fn run(&self, load: &mut Load<'_>, session: &mut Session<'_>) -> Result<()> {
-        let live = name(&self.new.name);
-        match self.old {
-            Some(old) => {
-                let options = String::from_utf8_lossy(&old.options).into_owned();
-                session.run(&format!("CREATE DATABASE {}{options}", name(&self.aside)))?;
-            }
-            None => {
-                let options = String::from_utf8_lossy(&self.new.options).into_owned();
-                session.run(&format!("CREATE DATABASE {live}{options}"))?;
-            }
-        }
-        self.clear_way(load)?;
-        if let Err(failure) = self.rename(session) {
-            return Err(self.put_back(load, failure));
-        }
-        let finish = self.drop_old_views().into_iter().chain(self.new.finish(&self.new.name, false)).collect();
-        load.feed(finish).map_err(|failure| {
+    /// Makes the database that the old tables go to, and clears what would keep them.
+    fn make_way(&self, load: &Load<'_>, session: &mut Session<'_>) -> Result<()> {
+        let (name_of_it, options) = match self.old {
+            Some(old) => (&self.aside, &old.options),
+            None => (&self.new.name, &self.new.options),
+        };
+        session.run(&format!("CREATE DATABASE {}{}", name(name_of_it), String::from_utf8_lossy(options)))?;
+        self.clear_way(load)
+    }
+
+    fn finish(&self, load: &Load<'_>) -> Result<()> {
+        let script = self.drop_old_views().into_iter().chain(self.new.finish(&self.new.name, false)).collect();
+        load.feed(script).map_err(|failure| {
             let text = format!(
                 "the tables of {} are replaced, but its views, routines, triggers or events are not complete",
                 self.new.name
@@ -176,10 +203,10 @@ impl Swap<'_> {
         for object in old.triggers.iter().chain(old.programs.iter().filter(|p| p.kind == "EVENT")) {
             script.extend_from_slice(format!("DROP {} IF EXISTS {};\n", object.kind, name(&object.name)).as_bytes());
         }
-        load.feed(script).map_err(|failure| self.put_back(load, failure))
+        load.feed(script)
     }
 
-    fn rename(&self, session: &mut Session<'_>) -> Result<()> {
+    fn moves(&self) -> Vec<String> {
         let path = |database: &str, table: &str| format!("{}.{}", name(database), name(table));
         let mut moves = Vec::new();
         for table in self.old.iter().flat_map(|old| &old.tables) {
@@ -188,13 +215,10 @@ impl Swap<'_> {
         for table in &self.new.tables {
             moves.push(format!("{} TO {}", path(&self.staged, &table.name), path(&self.new.name, &table.name)));
         }
-        if moves.is_empty() {
-            return Ok(());
-        }
-        session.run("SET SESSION foreign_key_checks = 0, lock_wait_timeout = 60")?;
-        session.run(&format!("RENAME TABLE {}", moves.join(", ")))
+        moves
     }
 
+    /// Triggers and events come back; also those of a database whose turn had not come.
     fn put_back(&self, load: &Load<'_>, failure: Failure) -> Failure {
         let Some(old) = self.old else { return failure };
         let mut script = using(&self.new.name);
@@ -203,7 +227,9 @@ impl Swap<'_> {
             script.extend_from_slice(format!("DROP {} IF EXISTS {};\n", object.kind, name(&object.name)).as_bytes());
             script.extend_from_slice(&object.script);
         }
-        match load.feed(script).and_then(|()| self.drop_empty_aside(load)) {
+        // Also after a signal.
+        let never = Cancel::default();
+        match load.feed_under(script, &never).and_then(|()| self.drop_empty_aside(load, &never)) {
             Ok(()) => failure,
             Err(_) => {
                 let names: Vec<String> = old.triggers.iter().map(|t| t.name.clone()).collect();
@@ -220,12 +246,12 @@ impl Swap<'_> {
     }
 
     /// Nobody knows how far a statement came whose answer was lost: what holds a table is never dropped here.
-    fn drop_empty_aside(&self, load: &Load<'_>) -> Result<()> {
-        let mut session = load.client.session(load.run.context.cancel)?;
+    fn drop_empty_aside(&self, load: &Load<'_>, cancel: &Cancel) -> Result<()> {
+        let mut session = load.client.session(cancel)?;
         let there =
             format!("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = {}", text(&self.aside));
         match session.number(&there)? {
-            0 => session.run(&format!("DROP DATABASE {}", name(&self.aside))),
+            0 => session.run(&format!("DROP DATABASE IF EXISTS {}", name(&self.aside))),
             _ => Err(Failure::failed(format!("{} holds tables", self.aside))),
         }
     }
@@ -241,6 +267,32 @@ impl Swap<'_> {
         script
     }
 
+    /// Why what was replaced must stay: no copy of it is known to hold all that it holds.
+    fn why_kept(&self, load: &Load<'_>, session: &mut Session<'_>) -> Option<String> {
+        let Some(copy) = load.run.copy else { return Some("there is no whole copy of it".into()) };
+        match self.is_copied(copy, load, session) {
+            Ok(true) => None,
+            Ok(false) => Some(CHANGED.into()),
+            Err(failure) => Some(format!("{NOT_COMPARED} ({})", failure.full())),
+        }
+    }
+
+    /// Nobody writes into the old tables under their new names, so their checksums stand still.
+    fn is_copied(&self, copy: &Fingerprint, load: &Load<'_>, session: &mut Session<'_>) -> Result<bool> {
+        let version = &load.client.version;
+        if copy.method != fingerprint::method(version, true) {
+            return Err(Failure::failed("the copy was counted in another way, or outside of its snapshot"));
+        }
+        let aside = Catalog::read(session, load.client, vec![self.aside.clone()])?;
+        let now = fingerprint::measure(session, version, &aside.tables)?.fingerprint;
+        let then = |table: &Table| copy.parts.get(&format!("{}.{}", name(&self.new.name), name(&table.name)));
+        let is_copied = |table: &Table| match (now.parts.get(&table.path()), then(table)) {
+            (Some(now), then) => Ok(then == Some(now)),
+            (None, _) => Err(Failure::failed(format!("no snapshot holds {} still", table.path()))),
+        };
+        aside.tables.iter().try_fold(true, |all, table| Ok(is_copied(table)? && all))
+    }
+
     /// Keeps or drops what was replaced, and drops where the new tables waited. What fails here is told, no more.
     fn settle(&self, load: &mut Load<'_>, session: &mut Session<'_>) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -249,8 +301,9 @@ impl Swap<'_> {
                 warnings.push(format!("{what}: {}", failure.full()));
             }
         };
+        let kept = self.old.and_then(|_| self.why_kept(load, session));
         if let Some(old) = self.old {
-            if load.run.keep_replaced {
+            if kept.is_some() {
                 let finished = load.feed(old.finish(&self.aside, true));
                 told(&format!("views or routines of {} are not all in {}", self.new.name, self.aside), finished);
             } else {
@@ -262,8 +315,8 @@ impl Swap<'_> {
         let marker = session.run(&format!("DROP TABLE IF EXISTS {staged}.{}", name(UNFINISHED)));
         let dropped = marker.and_then(|()| session.run(&format!("DROP DATABASE {staged}")));
         told(&format!("the empty {} could not be dropped", self.staged), dropped);
-        if load.run.keep_replaced && self.old.is_some() {
-            warnings.push(format!("what was replaced is kept in database {}", self.aside));
+        if let Some(why) = kept {
+            warnings.push(format!("what was replaced is kept in database {}: {why}", self.aside));
         }
         load.made.retain(|made| *made != self.staged);
         warnings

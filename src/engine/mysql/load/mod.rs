@@ -16,9 +16,10 @@ use super::client::Client;
 use super::privileges::Grants;
 use super::session::{Session, name, text};
 use super::statement::databases_named;
-use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, fingerprint};
-use crate::engine::{LoadRun, Loaded, Naming, Origin, Part, Target};
+use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, fingerprint, leftovers};
+use crate::engine::{Leftover, LoadRun, Loaded, Naming, Origin, Part, Target};
 use crate::error::{Context as _, Failure, Kind, Result};
+use crate::event::Cancel;
 use definitions::{Database, Definitions, using};
 use indexes::{Divided, Later};
 use rows::{Destination, Rows};
@@ -45,12 +46,20 @@ pub fn load(settings: &Settings, origin: &dyn Origin, target: &Target, run: &Loa
         found.read(&mut origin.stream(stream)?)?;
     }
     let definitions = found.only(&run.part)?;
-    let mut load = Load { client: &client, origin, run, definitions, log_off: false, made: Vec::new() };
+    let place = settings.server.location();
+    let mut left = leftovers::all(&mut session, &place)?;
+    let mut load =
+        Load { client: &client, origin, run, definitions, log_off: false, made: Vec::new(), accounts_made: Vec::new() };
     let loaded = match naming {
         Some(naming) => load.new_databases(naming, &mut session),
         None => live::replace(&mut load, &mut session),
     };
-    loaded.map_err(|failure| load.remove(failure))
+    let mut loaded = loaded.map_err(|failure| load.remove(failure))?;
+    // What this restore took the place of is no more.
+    let now = leftovers::all(&mut session, &place)?;
+    left.retain(|one| now.contains(one));
+    loaded.warnings.extend(left.iter().map(Leftover::told));
+    Ok(loaded)
 }
 
 /// Refuses a server that would not take the dump, or take it differently.
@@ -97,18 +106,26 @@ struct Load<'a> {
     log_off: bool,
     /// Databases that this restore made and that are of no use until it is done.
     made: Vec<String>,
+    /// What drops the accounts that it made, which are of no use without the databases.
+    accounts_made: Vec<String>,
 }
 
 impl Load<'_> {
     fn new_databases(&mut self, naming: &Naming, session: &mut Session<'_>) -> Result<Loaded> {
         let targets = self.names(naming)?;
         let taken: Vec<String> = session.column("SELECT schema_name FROM information_schema.schemata")?;
-        if let Some(taken) = targets.iter().find(|target| taken.contains(target)) {
+        must_be_alone(&targets, session)?;
+        let unfinished = leftovers::unfinished(session)?;
+        if let Some(taken) = targets.iter().find(|target| taken.contains(target) && !unfinished.contains(target)) {
             return Err(Failure::new(
                 Kind::Refused,
                 format!("there is a database {taken} already; nothing was changed"),
             )
             .hint("Choose another name or suffix, or restore in place"));
+        }
+        // What a killed restore left under these names was never of use.
+        for target in targets.iter().filter(|target| taken.contains(target)) {
+            session.run(&format!("DROP DATABASE {}", name(target)))?;
         }
         let same = *naming == Naming::Same;
         self.log_off = same && can_leave_log(session, self.client)?;
@@ -117,10 +134,15 @@ impl Load<'_> {
             loaded.warnings.extend(self.accounts(session)?.warnings);
         }
         for (database, target) in self.definitions.databases.iter().zip(&targets) {
-            self.feed(database.finish(target, !same))?;
+            // This server may be another one, or the data so old that an event would clear it away at once.
+            let events_off = !same || session.one("SELECT @@global.event_scheduler")? == "ON";
+            self.feed(database.finish(target, events_off))?;
             loaded.warnings.extend(old_names(&self.definitions, database, target));
-            if !same && database.has_events() {
-                loaded.warnings.push(format!("the events of {target} are switched off: it is a copy"));
+            if let Some(enable) = database.enable_events(target).filter(|_| events_off) {
+                let why = if same { "this server would run them at once" } else { "it is a copy" };
+                loaded
+                    .warnings
+                    .push(format!("the events of {target} are switched off: {why}. To switch them on: {enable}"));
             }
         }
         if same && self.run.part == Part::Whole {
@@ -130,6 +152,7 @@ impl Load<'_> {
             session.run(&format!("DROP TABLE {}.{}", name(target), name(UNFINISHED)))?;
         }
         self.made.clear();
+        self.accounts_made.clear();
         Ok(loaded)
     }
 
@@ -169,11 +192,11 @@ impl Load<'_> {
             script.extend_from_slice(b";\n");
             self.feed(script)?;
             self.made.push(target.clone());
+            let mark =
+                format!("CREATE TABLE {}.{} (restore_goes_on_or_broke_off int);\n", name(target), name(UNFINISHED));
+            self.feed(mark.into_bytes())?;
             crate::durable::crash_point("restore:target-begun");
             let mut script = using(target);
-            script.extend_from_slice(
-                format!("CREATE TABLE {} (restore_goes_on_or_broke_off int);\n", name(UNFINISHED)).as_bytes(),
-            );
             for table in &database.tables {
                 let part = format!("{}.{}", name(&database.name), name(&table.name));
                 let rows = self.origin.fingerprint().parts.get(&part).map_or(0, |part| part.count);
@@ -212,6 +235,8 @@ impl Load<'_> {
             ]);
         }
         let made = catalog::Catalog::read(session, self.client, targets.to_vec())?;
+        let comparable = expected.method == fingerprint::method(&self.client.version, true);
+        let mut different = Vec::new();
         for (database, target) in self.definitions.databases.iter().zip(targets) {
             for table in made.tables.iter().filter(|t| t.database == *target) {
                 let part = format!("{}.{}", name(&database.name), name(&table.name));
@@ -225,15 +250,24 @@ impl Load<'_> {
                     );
                     return Err(Failure::new(Kind::Verification, text));
                 }
+                if comparable && fingerprint::checksum(session, table)? != part.digest {
+                    different.push(table.path());
+                }
             }
         }
-        Ok(Vec::new())
+        let text = "there are as many rows as in the point, but not all values are the same (a dump rounds FLOAT, and \
+                    loses -0.0 and ENUM values that are not in the list)";
+        Ok(if different.is_empty() { Vec::new() } else { vec![format!("{text}: {}", catalog::some(&different))] })
     }
 
     fn feed(&self, script: Vec<u8>) -> Result<()> {
+        self.feed_under(script, self.run.context.cancel)
+    }
+
+    fn feed_under(&self, script: Vec<u8>, cancel: &Cancel) -> Result<()> {
         let mut text = if self.log_off { b"SET SESSION sql_log_bin = 0;\n".to_vec() } else { Vec::new() };
         text.extend_from_slice(&script);
-        self.client.feed(&mut text.as_slice(), self.run.context.cancel)
+        self.client.feed(&mut text.as_slice(), cancel)
     }
 
     fn read_accounts(&self) -> Result<Option<Accounts>> {
@@ -249,13 +283,25 @@ impl Load<'_> {
     }
 
     /// Makes the accounts that are not there. Says which passwords come back, and which stay.
-    fn accounts(&self, session: &mut Session<'_>) -> Result<Came> {
+    fn accounts(&mut self, session: &mut Session<'_>) -> Result<Came> {
         let Some(then) = self.read_accounts()? else {
             return Ok(Came { warnings: vec!["the point holds no users and grants".into()], new: Vec::new() });
         };
         let now = accounts::read(session, self.client)?;
         let (kept, new): (Vec<&String>, Vec<&String>) = then.created.keys().partition(|a| now.created.contains_key(*a));
-        let script: String = new.iter().map(|account| format!("{};\n", then.created[*account])).collect();
+        let plugins = session.column(
+            "SELECT plugin_name FROM information_schema.plugins WHERE plugin_status = 'ACTIVE' AND plugin_type = 'AUTHENTICATION'",
+        )?;
+        let is_known = |account: &String| then.plugins(account).iter().all(|p| plugins.iter().any(|known| known == p));
+        let (new, unknown): (Vec<&String>, Vec<&String>) = new.into_iter().partition(|account| is_known(account));
+        let mut script: String = new.iter().map(|account| format!("{};\n", then.created[*account])).collect();
+        for account in &unknown {
+            let nobody_s = crate::durable::random_hex(16);
+            script.push_str(&format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY 'aA1!{nobody_s}';\n"));
+        }
+        let word = |account: &String| if then.roles.contains(account) { "ROLE" } else { "USER" };
+        let made = new.iter().chain(&unknown);
+        self.accounts_made = made.map(|a| format!("DROP {} IF EXISTS {a};", word(a))).collect();
         self.feed(script.into_bytes())?;
         let changed: Vec<String> = kept.into_iter().filter(|a| then.proof(a) != now.proof(a)).cloned().collect();
         let back: Vec<String> = new.iter().filter(|a| then.proof(a).is_some()).map(|a| (*a).clone()).collect();
@@ -268,7 +314,13 @@ impl Load<'_> {
             let text = "accounts keep the passwords that they have, which are not those of the point";
             warnings.push(format!("{text}: {}", catalog::some(&changed)));
         }
-        Ok(Came { warnings, new: new.into_iter().cloned().collect() })
+        if !unknown.is_empty() {
+            let told = |account: &&String| format!("{account} ({})", then.plugins(account).join(", "));
+            let text = "this server does not have the plugins by which accounts logged in: they come back with a password \
+                        that nobody knows, and need a new one (ALTER USER … IDENTIFIED BY …)";
+            warnings.push(format!("{text}: {}", catalog::some(&unknown.iter().map(told).collect::<Vec<_>>())));
+        }
+        Ok(Came { warnings, new: new.into_iter().chain(unknown).cloned().collect() })
     }
 
     /// Gives the grants of the point: to everybody, or to these accounts.
@@ -282,20 +334,37 @@ impl Load<'_> {
 
     /// Drops what a failed restore made. What cannot be dropped is named.
     fn remove(&self, failure: Failure) -> Failure {
-        if self.made.is_empty() {
+        let databases = self.made.iter().map(|made| format!("DROP DATABASE IF EXISTS {};", name(made)));
+        let drops: Vec<String> = databases.chain(self.accounts_made.iter().cloned()).collect();
+        if drops.is_empty() {
             return failure;
         }
-        let not_cancelled = crate::event::Cancel::default();
-        let removed = self.client.session(&not_cancelled).and_then(|mut session| {
-            self.made.iter().try_for_each(|made| session.run(&format!("DROP DATABASE IF EXISTS {}", name(made))))
-        });
-        if removed.is_ok() {
+        // Also after a signal.
+        let never = Cancel::default();
+        let left: Vec<String> = match self.client.session(&never) {
+            Ok(mut session) => {
+                drops.into_iter().filter(|drop| session.run(drop.trim_end_matches(';')).is_err()).collect()
+            }
+            Err(_) => drops,
+        };
+        if left.is_empty() {
             return failure;
         }
-        let drops: Vec<String> = self.made.iter().map(|made| format!("DROP DATABASE {};", name(made))).collect();
         let text = format!("{failure}; what it had made could not be removed");
-        Failure::new(failure.kind(), text).hint(drops.join(" ")).because(failure)
+        Failure::new(failure.kind(), text).hint(left.join(" ")).because(failure)
     }
+}
+
+/// One restore at a time makes a database. The lock is the session's, and ends with it however that ends.
+fn must_be_alone(targets: &[String], session: &mut Session<'_>) -> Result<()> {
+    for target in targets {
+        let lock = format!("bkp-{}", &blake3::hash(target.as_bytes()).to_hex()[..32]);
+        if session.one(&format!("SELECT GET_LOCK({}, 0)", text(&lock)))? != "1" {
+            return Err(Failure::new(Kind::Locked, format!("another restore makes the database {target}"))
+                .hint("Wait for it to end"));
+        }
+    }
+    Ok(())
 }
 
 /// Views and programs that will not follow to a new name.

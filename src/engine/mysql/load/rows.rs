@@ -110,8 +110,8 @@ impl Rows<'_> {
     fn settings(&self) -> Vec<u8> {
         let mariadb = self.client.version.flavour == Flavour::Mariadb;
         let mut text = format!(
-            "SET NAMES utf8mb4;\nSET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO', unique_checks = 0, \
-             foreign_key_checks = 0, sql_notes = 0, innodb_lock_wait_timeout = 86400, autocommit = {};\n",
+            "SET NAMES utf8mb4;\nSET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', unique_checks = 0, \
+             foreign_key_checks = 0, sql_notes = 0, innodb_lock_wait_timeout = 86400, wait_timeout = 604800, autocommit = {};\n",
             // MariaDB locks an empty table until the transaction that fills it ends.
             u8::from(mariadb)
         );

@@ -15,9 +15,9 @@ use super::catalogue::{self, Database, Details};
 use super::client::Clients;
 use super::fingerprint::{self, Parts};
 use super::session::Session;
-use super::{Postgres, snapshot, sql};
+use super::{Postgres, leftovers, snapshot, sql};
 use crate::durable;
-use crate::engine::{LoadRun, Loaded, Naming, Origin, Part, Target};
+use crate::engine::{Leftover, LoadRun, Loaded, Naming, Origin, Part, Target};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use std::collections::BTreeSet;
@@ -79,18 +79,24 @@ pub fn load(engine: &Postgres, origin: &dyn Origin, target: &Target, run: &LoadR
         clients.maintenance = "template1".into();
         session = Session::open(&clients, &clients.maintenance, cancel)?;
     }
+    let left = leftovers::all(&mut session, &engine.settings.server.location())?;
     let mut loaded = Loaded::default();
+    let mut new_roles = Vec::new();
     let with_roles = matches!(naming, None | Some(Naming::Same));
     if with_roles {
         let all = run.part == Part::Whole;
-        loaded.warnings = roles::create(&mut session, &clients, &details, &items, &there, all)?;
+        let came = roles::create(&mut session, &clients, &details, &items, &there, all)?;
+        (loaded.warnings, new_roles) = (came.warnings, came.new);
     } else {
         check_roles(&items, &there)?;
     }
     let loading = Loading { clients: &clients, origin, run, there: &there, details: &details };
     match loading.all(&mut session, &items, &mut loaded) {
-        Ok(()) => Ok(loaded),
-        Err(failure) => Err(cleared(&clients, &items, failure)),
+        Ok(()) => {
+            loaded.warnings.extend(left.iter().map(Leftover::told));
+            Ok(loaded)
+        }
+        Err(failure) => Err(cleared(&clients, &items, &new_roles, failure)),
     }
 }
 
@@ -157,7 +163,8 @@ fn planned<'d>(
             )
             .hint("Choose another name, or drop it first if nobody needs it"));
         }
-        let temporary = sql::fitted(&format!("bkp_restore_{}", database.name), &format!("_{}", durable::random_hex(4)));
+        let temporary =
+            sql::fitted(&format!("{}{}", leftovers::STAGED, database.name), &format!("_{}", durable::random_hex(4)));
         items.push(Item { database, table: table.cloned(), temporary, name, replaces: is_there });
     }
     Ok(items)
@@ -202,7 +209,7 @@ fn check_roles(items: &[Item<'_>], there: &There) -> Result<()> {
 }
 
 /// Removes what was begun, and adds to the failure what could not be removed.
-fn cleared(clients: &Clients, items: &[Item<'_>], failure: Failure) -> Failure {
+fn cleared(clients: &Clients, items: &[Item<'_>], new_roles: &[String], failure: Failure) -> Failure {
     // Also after a signal: what is left would only puzzle.
     let never = Cancel::default();
     let left: Vec<&str> = items
@@ -210,10 +217,13 @@ fn cleared(clients: &Clients, items: &[Item<'_>], failure: Failure) -> Failure {
         .map(|item| item.temporary.as_str())
         .filter(|name| placing::remove(clients, name, &never).is_err())
         .collect();
-    if left.is_empty() {
+    let databases = left.iter().map(|name| format!("DROP DATABASE IF EXISTS {};", sql::name(name)));
+    let roles = new_roles.iter().filter(|role| placing::remove_role(clients, role, &never).is_err());
+    let roles = roles.map(|role| format!("DROP ROLE IF EXISTS {};", sql::name(role)));
+    let drop: Vec<String> = databases.chain(roles).collect();
+    if drop.is_empty() {
         return failure;
     }
-    let drop: Vec<String> = left.iter().map(|name| format!("DROP DATABASE IF EXISTS {};", sql::name(name))).collect();
     let hint = failure.next_step().map(|step| format!("{step}. ")).unwrap_or_default();
     failure.hint(format!("{hint}What was begun may be left; remove it as a superuser: {}", drop.join(" ")))
 }
@@ -235,7 +245,7 @@ impl Loading<'_> {
         durable::crash_point("restore:before-live");
         let replaced = placing::make_live(session, self.clients, items, self.run.context.cancel)?;
         durable::crash_point("restore:after-live");
-        loaded.warnings.extend(placing::put_aside(self.clients, &replaced, self.run.keep_replaced));
+        loaded.warnings.extend(placing::put_aside(self.clients, &replaced, self.run));
         Ok(())
     }
 
@@ -250,6 +260,7 @@ impl Loading<'_> {
             None => None,
         };
         create::database(maintenance, self.clients, item, self.there)?;
+        durable::crash_point("restore:target-begun");
         let ids = list.as_ref().map(|list| list.ids.as_slice());
         loaded.bytes += restoring::Restore {
             clients: self.clients,
@@ -308,9 +319,15 @@ impl Loading<'_> {
 }
 
 fn of_database(failure: Failure, database: &str) -> Failure {
-    if !failure.to_string().contains("pg_restore") {
+    let said = failure.full();
+    if !said.contains("pg_restore: ") && !failure.to_string().contains("pg_restore") {
         return failure;
     }
-    let told = Failure::new(failure.kind(), format!("database {database} cannot be loaded")).because(failure.full());
-    told.hint("Read what the server said; nothing of what was there has changed")
+    let hint = match said.contains("No space left on device") {
+        true => {
+            "The disk of the server is full: make room where its data is, and run the command again; nothing of what was there has changed"
+        }
+        false => "Read what the server said; nothing of what was there has changed",
+    };
+    Failure::new(failure.kind(), format!("database {database} cannot be loaded")).because(said).hint(hint)
 }

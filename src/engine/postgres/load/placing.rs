@@ -5,11 +5,15 @@
 
 use super::Item;
 use crate::clock;
+use crate::engine::postgres::catalogue;
 use crate::engine::postgres::client::Clients;
+use crate::engine::postgres::fingerprint::{self, Parts};
 use crate::engine::postgres::session::Session;
 use crate::engine::postgres::sql::{self, name, text, texts};
+use crate::engine::{CHANGED, Fingerprint, LoadRun, NOT_COMPARED};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
+use std::sync::atomic::AtomicBool;
 
 /// Databases that were replaced: what they are called now, and what they were called.
 pub type Replaced = Vec<(String, String)>;
@@ -70,23 +74,46 @@ fn not_renamed(failure: Failure) -> Failure {
     )
 }
 
-/// Drops what was replaced, or keeps it and says so.
-pub fn put_aside(clients: &Clients, replaced: &Replaced, keep: bool) -> Vec<String> {
+/// Drops what was replaced and is in the copy as it is, or keeps it and says why.
+pub fn put_aside(clients: &Clients, replaced: &Replaced, run: &LoadRun<'_>) -> Vec<String> {
     // The new databases are live: whatever happens now is no failure of the restore.
     let never = Cancel::default();
     let told = |aside: &str, old: &str, why: &str| {
         format!(
-            "the previous content of {old} is kept as database {aside}{why}; remove it: DROP DATABASE {};",
+            "the previous content of {old} is kept as database {aside}: {why}; when nobody needs it: DROP DATABASE {};",
             name(aside)
         )
     };
-    replaced
-        .iter()
-        .filter_map(|(aside, old)| match keep {
-            true => Some(told(aside, old, "")),
-            false => remove(clients, aside, &never).err().map(|e| told(aside, old, &format!(" ({})", e.full()))),
-        })
-        .collect()
+    let kept = |(aside, old): &(String, String)| match why_kept(clients, aside, old, run) {
+        Some(why) => Some(told(aside, old, &why)),
+        None => remove(clients, aside, &never).err().map(|e| told(aside, old, &e.full())),
+    };
+    replaced.iter().filter_map(kept).collect()
+}
+
+/// Why what was replaced must stay: no copy of it is known to hold all that it holds.
+fn why_kept(clients: &Clients, aside: &str, old: &str, run: &LoadRun<'_>) -> Option<String> {
+    let Some(copy) = run.copy else { return Some("there is no whole copy of it".into()) };
+    match is_copied(clients, aside, old, copy, run) {
+        Ok(true) => None,
+        Ok(false) => Some(CHANGED.into()),
+        Err(failure) => Some(format!("{NOT_COMPARED} ({})", failure.full())),
+    }
+}
+
+fn is_copied(clients: &Clients, aside: &str, old: &str, copy: &Fingerprint, run: &LoadRun<'_>) -> Result<bool> {
+    if copy.method != fingerprint::METHOD {
+        return Err(Failure::failed("the copy was counted in another way"));
+    }
+    let mut session = Session::open(clients, aside, run.context.cancel)?;
+    let tables = catalogue::tables(&mut session)?;
+    let rows = fingerprint::rows(&mut session, &tables, run.context, &AtomicBool::new(false))?;
+    let sequences = fingerprint::sequences(&mut session, &tables)?;
+    session.close()?;
+    let now = fingerprint::parts(old, &tables, rows, sequences);
+    let own = format!("{}.", sql::path(&[old]));
+    let then: Parts = copy.parts.clone().into_iter().filter(|(name, _)| name.starts_with(&own)).collect();
+    Ok(now == then)
 }
 
 /// Drops a database if it is there, with its sessions.
@@ -100,5 +127,12 @@ pub fn remove(clients: &Clients, database: &str, cancel: &Cancel) -> Result<()> 
     }
     let force = if clients.major() >= 13 { " with (force)" } else { "" };
     session.run(&format!("drop database {}{force}", name(database)))?;
+    session.close()
+}
+
+/// Drops a role that owns nothing.
+pub fn remove_role(clients: &Clients, role: &str, cancel: &Cancel) -> Result<()> {
+    let mut session = Session::open(clients, &clients.maintenance, cancel)?;
+    session.run(&format!("drop role if exists {}", name(role)))?;
     session.close()
 }

@@ -10,7 +10,15 @@ use crate::engine::postgres::sql::{self, name, text};
 use crate::error::Result;
 use std::collections::BTreeSet;
 
-/// Makes the roles of the point, all or only those that the databases name, in one transaction. Gives what people must know.
+/// What the roles of a point did to a server.
+#[derive(Default)]
+pub struct Came {
+    pub warnings: Vec<String>,
+    /// Were not there before.
+    pub new: Vec<String>,
+}
+
+/// Makes the roles of the point, all or only those that the databases name, in one transaction.
 pub fn create(
     session: &mut Session<'_>,
     clients: &Clients,
@@ -18,7 +26,7 @@ pub fn create(
     items: &[Item<'_>],
     there: &There,
     all: bool,
-) -> Result<Vec<String>> {
+) -> Result<Came> {
     let used: BTreeSet<&String> =
         items.iter().flat_map(|item| item.database.roles.iter().chain([&item.database.owner])).collect();
     let wanted: Vec<&Role> = details.roles.iter().filter(|role| all || used.contains(&role.name)).collect();
@@ -41,6 +49,7 @@ pub fn create(
     session.run(&statements.join(";\n"))?;
     let kept: Vec<String> = kept.iter().map(|r| r.name.clone()).filter(|name| name != clients.user()).collect();
     let without: Vec<String> = missing.iter().filter(|role| role.login).map(|role| role.name.clone()).collect();
+    let new = missing.iter().map(|role| role.name.clone()).collect();
     let mut warnings = Vec::new();
     if !kept.is_empty() {
         warnings.push(format!("roles that were there already were left as they are: {}", few(&kept)));
@@ -51,7 +60,7 @@ pub fn create(
             without.join(", ")
         ));
     }
-    Ok(warnings)
+    Ok(Came { warnings, new })
 }
 
 fn definition(role: &Role) -> Vec<String> {

@@ -50,6 +50,6 @@ pub fn load(source: &Path, origin: &dyn Origin, target: &Target, run: &LoadRun<'
     durable::crash_point("restore:data-written");
 
     let mut warnings = built.warnings;
-    warnings.extend(destination.make_live(staging, built.root.as_ref(), run.keep_replaced)?);
+    warnings.extend(destination.make_live(staging, built.root.as_ref(), run.copy.is_none())?);
     Ok(Loaded { bytes: plan.bytes, items: plan.entries, warnings })
 }

@@ -1,0 +1,146 @@
+//! `bkp plan`: what runs next, when, and why then.
+
+use super::Ran;
+use super::daemon::of_this_host;
+use super::environment::Environment;
+use super::format::{age, instant, utc};
+use super::output::table;
+use crate::daemon::host;
+use crate::error::{Failure, Result};
+use crate::journal::{EVERY_POLICY, Job, PolicyState, State};
+use crate::policy::{did_you_mean, duration_text};
+use crate::schedule::{Due, Schedule};
+use jiff::Timestamp;
+use serde::Serialize;
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bkp plan                                       the next run of each policy
+  bkp plan pontificia --next 7                   the next seven of one
+  bkp plan --json | jq '.upcoming[0]'")]
+pub struct Arguments {
+    /// Only of these policies
+    #[arg(value_name = "POLICY")]
+    policies: Vec<String>,
+    /// How many of each
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    next: usize,
+}
+
+#[derive(Serialize)]
+struct Planned {
+    job: Job,
+    policy: String,
+    schedule: String,
+    slot: Timestamp,
+    due: Timestamp,
+    deadline: Timestamp,
+    due_local: String,
+    /// Why it is due then.
+    why: Vec<String>,
+    /// It came, and has not ended.
+    open: bool,
+}
+
+impl Arguments {
+    pub fn run(self, env: &Environment) -> Ran {
+        let schedules = self.schedules(env)?;
+        let state = env.journal()?.state()?;
+        let daemon = of_this_host(env)?;
+        let mut upcoming: Vec<Planned> =
+            schedules.iter().flat_map(|(schedule, cron)| planned(schedule, cron, &state, env.now, self.next)).collect();
+        upcoming.sort_by(|a, b| (a.due, &a.policy).cmp(&(b.due, &b.policy)));
+        let document = serde_json::json!({ "at": env.now, "daemon": daemon, "upcoming": upcoming });
+        env.output.answer(&document, || text(&upcoming, env.now))?;
+        if daemon.is_none() && !upcoming.is_empty() && !env.output.json {
+            env.output.warn("no daemon runs here, so nothing of this happens by itself: bkp daemon, or `bkp backup POLICY --if-due` from a timer");
+        }
+        Ok(None)
+    }
+
+    /// With their cron lines.
+    fn schedules(&self, env: &Environment) -> Result<Vec<(Schedule, String)>> {
+        let configuration = env.configuration()?;
+        let names = || configuration.policies.iter().map(|policy| policy.name.as_str());
+        for name in &self.policies {
+            if !names().any(|known| known == name) {
+                let what = format!("there is no policy `{name}`{}", did_you_mean(name, names()));
+                return Err(Failure::usage(what).hint("bkp config show"));
+            }
+        }
+        let cron = |schedule: &Schedule| match schedule.job {
+            Job::Prune => configuration.prune.as_ref().map(|routine| routine.schedule.clone()),
+            Job::Check => configuration.check.as_ref().map(|routine| routine.schedule.clone()),
+            _ => {
+                let policy = configuration.policies.iter().find(|policy| policy.name == schedule.policy);
+                policy.and_then(|policy| policy.schedule.clone())
+            }
+        };
+        let wanted = |schedule: &Schedule| self.policies.is_empty() || self.policies.contains(&schedule.policy);
+        let all = Schedule::all(configuration, &host()).into_iter().filter(wanted);
+        Ok(all.map(|schedule| (cron(&schedule).unwrap_or_default(), schedule)).map(|(cron, one)| (one, cron)).collect())
+    }
+}
+
+fn planned(schedule: &Schedule, cron: &str, state: &State, now: Timestamp, number: usize) -> Vec<Planned> {
+    let nothing = PolicyState::default();
+    let known = state.policy(schedule.job, &schedule.policy).unwrap_or(&nothing);
+    let came = known.open.iter().filter(|(slot, _)| **slot <= now).map(|(slot, open)| {
+        let at = Due { slot: *slot, due: open.due, deadline: open.deadline };
+        let begun = if open.runs.is_empty() { "it has not begun" } else { "it is at work" };
+        (at, true, vec![format!("it came {}; {begun}", age(now.duration_since(*slot).as_secs()))])
+    });
+    let next = schedule.upcoming(now).take(number).map(|at| (at, false, reasons(schedule, cron, &at)));
+    let one = |(at, open, why): (Due, bool, Vec<String>)| Planned {
+        job: schedule.job,
+        policy: schedule.policy.clone(),
+        schedule: cron.to_owned(),
+        slot: at.slot,
+        due: at.due,
+        deadline: at.deadline,
+        due_local: instant(at.due, schedule.zone()),
+        why,
+        open,
+    };
+    came.chain(next).map(one).collect()
+}
+
+/// `30 2 * * * in America/Bogota`, `jitter 12m`, `after a blackout`.
+fn reasons(schedule: &Schedule, cron: &str, at: &Due) -> Vec<String> {
+    let zone = schedule.zone().iana_name().unwrap_or("the zone of the host");
+    let mut why = vec![format!("{cron} in {zone}")];
+    if !schedule.jitter.is_zero() {
+        let whole = std::time::Duration::from_secs(schedule.jitter.as_secs().max(1));
+        why.push(format!("jitter {}", duration_text(whole)));
+    }
+    let local = at.slot.to_zoned(schedule.zone().clone());
+    if let Some(gap) = local.time_zone().to_ambiguous_zoned(local.datetime()).is_ambiguous().then_some(()) {
+        let () = gap;
+        why.push("the first of two such times (daylight saving)".into());
+    }
+    let put_off = at.due.duration_since(at.slot) - jiff::SignedDuration::try_from(schedule.jitter).unwrap_or_default();
+    if put_off.as_secs() > 0 {
+        why.push("put off by a blackout".into());
+    }
+    why
+}
+
+fn text(upcoming: &[Planned], now: Timestamp) -> String {
+    if upcoming.is_empty() {
+        return "nothing is scheduled: write `schedule: \"30 2 * * *\"` into a policy".into();
+    }
+    let rows = upcoming.iter().map(|next| {
+        let job = serde_json::to_value(next.job).ok().and_then(|job| job.as_str().map(str::to_owned));
+        let policy = if next.policy == EVERY_POLICY { "-" } else { &next.policy };
+        vec![
+            age(now.duration_since(next.due).as_secs()),
+            next.due_local.clone(),
+            utc(next.due),
+            job.unwrap_or_default(),
+            policy.to_owned(),
+            next.why.join(", "),
+        ]
+    });
+    table(&["NEXT", "DUE", "UTC", "JOB", "POLICY", "WHY"], rows)
+}

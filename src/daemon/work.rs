@@ -1,0 +1,181 @@
+//! A slot at work: its tasks, and what came of each source. Pure.
+//!
+//! One task backs up one source, or all sources of a stack together, or does a job of the whole repository. What came of it is
+//! read in the journal; only a run that left no record there is judged by how its process ended.
+
+use super::child::Exit;
+use crate::error::Kind;
+use crate::journal::{OpenSlot, Outcome, Reason, SlotEnd, SlotId};
+use crate::policy::Overlap;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// A run that came to its end in the middle, and nobody knows why, is begun again so often.
+const ATTEMPTS_AFTER_A_CRASH: u32 = 2;
+/// Between two tries at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Debug)]
+pub struct Work {
+    pub slot: SlotId,
+    pub due: Timestamp,
+    pub reason: Reason,
+    /// On the clock that no one sets.
+    pub deadline: Instant,
+    pub overlap: Overlap,
+    pub tasks: Vec<Task>,
+}
+
+#[derive(Debug)]
+pub struct Task {
+    pub kind: TaskKind,
+    pub stage: Stage,
+    pub attempts: u32,
+    /// What came of each source; of the whole repository under the empty name.
+    pub ends: BTreeMap<String, End>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskKind {
+    /// Finds out which sources labels bring, and then becomes tasks for them.
+    List,
+    /// These sources: one, or those of a stack, together.
+    Backup { sources: Vec<String>, stack: Option<String> },
+    /// A command for the whole repository.
+    Whole { arguments: Vec<String> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Until then nothing is tried.
+    Waiting(Option<Instant>),
+    Running,
+    /// It goes on since before this daemon began.
+    Adopted,
+    Over,
+}
+
+/// What came of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    Good,
+    Failed(String),
+    Skipped(String),
+}
+
+/// What to do about one source after its run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Ended(End),
+    /// Somebody is at it for this slot.
+    GoesOn,
+    Again(String),
+}
+
+impl Task {
+    pub fn new(kind: TaskKind) -> Self {
+        Task { kind, stage: Stage::Waiting(None), attempts: 0, ends: BTreeMap::new() }
+    }
+
+    /// The sources whose end is not known yet; the empty name stands for the whole repository.
+    pub fn left(&self) -> Vec<String> {
+        let all = match &self.kind {
+            TaskKind::Backup { sources, .. } => sources.clone(),
+            TaskKind::List | TaskKind::Whole { .. } => vec![String::new()],
+        };
+        all.into_iter().filter(|source| !self.ends.contains_key(source)).collect()
+    }
+
+    /// Whether it could begin now.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        matches!(self.stage, Stage::Waiting(until) if until.is_none_or(|until| now >= until))
+    }
+
+    /// Ends what is left of it.
+    pub fn give_up(&mut self, end: &End) {
+        for source in self.left() {
+            self.ends.insert(source, end.clone());
+        }
+        self.stage = Stage::Over;
+    }
+
+    /// The wait before the next try.
+    pub fn backoff(&self, first: Duration) -> Duration {
+        let doubled = first.saturating_mul(1u32.checked_shl(self.attempts.saturating_sub(1)).unwrap_or(u32::MAX));
+        doubled.min(LONGEST_WAIT.max(first))
+    }
+}
+
+impl Work {
+    pub fn is_over(&self) -> bool {
+        self.tasks.iter().all(|task| task.stage == Stage::Over)
+    }
+
+    /// How the whole slot ended, and why.
+    pub fn end(&self) -> (SlotEnd, Option<String>) {
+        let ends: Vec<(&String, &End)> = self.tasks.iter().flat_map(|task| &task.ends).collect();
+        let told = |wanted: fn(&End) -> Option<&String>| {
+            let one = |(source, end): &(&String, &End)| {
+                let why = wanted(end)?;
+                Some(if source.is_empty() { why.clone() } else { format!("{source}: {why}") })
+            };
+            let all: Vec<String> = ends.iter().filter_map(one).collect();
+            (all.len(), shortened(all))
+        };
+        let failed = told(|end| if let End::Failed(why) = end { Some(why) } else { None });
+        let skipped = told(|end| if let End::Skipped(why) = end { Some(why) } else { None });
+        if failed.0 > 0 {
+            (SlotEnd::Failed, failed.1)
+        } else if ends.is_empty() {
+            (SlotEnd::Skipped, Some("the policy has no source now".into()))
+        } else if skipped.0 == ends.len() {
+            (SlotEnd::Skipped, skipped.1)
+        } else {
+            (SlotEnd::Done, skipped.1)
+        }
+    }
+}
+
+/// The first few are enough for a record.
+fn shortened(mut all: Vec<String>) -> Option<String> {
+    const MOST: usize = 5;
+    let more = all.len().saturating_sub(MOST);
+    all.truncate(MOST);
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// What came of a source, by the records of the slot; `exit` when its process has ended.
+pub fn judge(source: &str, slot: Option<&OpenSlot>, exit: Option<&Exit>, attempts: u32, overlap: Overlap) -> Verdict {
+    let record = slot.and_then(|slot| slot.runs.get(source));
+    match (record, exit) {
+        (Some((_, Some(ended))), _) => {
+            let message = ended.message.clone().unwrap_or_else(|| format!("exit code {}", ended.code));
+            match ended.outcome {
+                Outcome::Done | Outcome::Warnings => Verdict::Ended(End::Good),
+                Outcome::Aborted if attempts <= ATTEMPTS_AFTER_A_CRASH => Verdict::Again(message),
+                Outcome::Aborted | Outcome::Failed => by_code(ended.code, message, overlap),
+            }
+        }
+        (Some((_, None)), _) | (None, None) => Verdict::GoesOn,
+        // It is not in the journal: the disk may be full.
+        (None, Some(Exit { code: Some(0 | 3), .. })) => Verdict::Ended(End::Good),
+        (None, Some(Exit { code: Some(code), last_words, .. })) => by_code(*code, last_words.clone(), overlap),
+        (None, Some(Exit { code: None, last_words, .. })) if attempts <= ATTEMPTS_AFTER_A_CRASH => {
+            Verdict::Again(last_words.clone())
+        }
+        (None, Some(Exit { last_words, .. })) => Verdict::Ended(End::Failed(last_words.clone())),
+    }
+}
+
+fn by_code(code: u8, message: String, overlap: Overlap) -> Verdict {
+    match (code, overlap) {
+        (code, _) if code == Kind::TryLater.exit_code() => Verdict::Again(message),
+        (code, Overlap::Queue) if code == Kind::Locked.exit_code() => Verdict::Again(message),
+        (code, Overlap::Skip) if code == Kind::Locked.exit_code() => Verdict::Ended(End::Skipped(message)),
+        _ => Verdict::Ended(End::Failed(message)),
+    }
+}

@@ -1,0 +1,14 @@
+//! Retention and pruning, through the program: what is kept restores, what is not is really gone, and nothing else happens.
+
+#![allow(clippy::unwrap_used)] // all of this is test
+
+mod support;
+
+#[path = "prune/apart.rs"]
+mod apart;
+#[path = "prune/directory.rs"]
+mod directory;
+#[path = "prune/kills.rs"]
+mod kills;
+#[path = "prune/past.rs"]
+mod past;
