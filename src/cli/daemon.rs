@@ -2,6 +2,7 @@
 
 use super::Ran;
 use super::environment::Environment;
+use super::notify::Serving;
 use super::signals;
 use crate::daemon::{Daemon, Options};
 use crate::error::{Context, Failure, Result};
@@ -43,11 +44,13 @@ impl Arguments {
         let (stop, reload) = (daemon.handle(), daemon.handle());
         signals::serve(move || stop.stop(), move || reload.reload())?;
         let server = bound.map(|bound| show(env, &daemon, bound, &log)).transpose()?;
+        let serving = Serving::begin(env, daemon.outlook())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context(|| "cannot start the daemon".into())?;
-        runtime.block_on(daemon.run())?;
+        let ran = runtime.block_on(daemon.run());
+        serving.end();
         drop(server);
-        Ok(None)
+        ran.map(|()| None)
     }
 }
 

@@ -24,6 +24,7 @@ mod keys;
 mod locks;
 mod ls;
 mod metrics;
+mod notify;
 mod output;
 mod pin;
 mod plan;
@@ -124,6 +125,9 @@ enum Command {
     Healthcheck(healthcheck::Arguments),
     /// The metrics, also without a daemon
     Metrics(metrics::Arguments),
+    /// Who is told of what happens
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// Show what is on this host, and what is not protected
     Discover(discover::Arguments),
     /// Look for what could keep backups from working
@@ -144,6 +148,11 @@ enum Command {
 }
 
 impl Command {
+    /// Whether somebody may want to be told what came of it.
+    fn is_job(&self) -> bool {
+        matches!(self, Command::Backup(_) | Command::Check(_) | Command::Copy(_) | Command::Prune(_))
+    }
+
     /// Whether it could as well read from a copy.
     fn reads_points(&self) -> bool {
         use Command::{Export, Ls, Points, Restore, Show};
@@ -165,8 +174,12 @@ pub fn main() -> ExitCode {
     let ran = cancel.and_then(|cancel| {
         daemon::stand_back();
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
-        let reads = program.command.reads_points();
-        run(program.command, &env).map_err(|failure| match cancel.check() {
+        let (reads, is_job) = (program.command.reads_points(), program.command.is_job());
+        let ran = run(program.command, &env);
+        if is_job {
+            notify::after_run(&env);
+        }
+        ran.map_err(|failure| match cancel.check() {
             Ok(()) if reads => copies::elsewhere(&env, failure),
             _ => or_signal(failure, &cancel),
         })
@@ -212,6 +225,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Journal(arguments) => arguments.run(env),
         Command::Healthcheck(arguments) => arguments.run(env),
         Command::Metrics(arguments) => arguments.run(env),
+        Command::Notify(command) => command.run(env),
         Command::Discover(arguments) => arguments.run(env),
         Command::Doctor(arguments) => arguments.run(env),
         Command::Config(command) => command.run(env),

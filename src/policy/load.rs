@@ -93,6 +93,7 @@ impl Loading<'_> {
             self.configuration.check = main.check.as_ref().and_then(|check| reader.check(check));
             self.configuration.http = main.http.as_ref().and_then(|http| reader.http(http)).unwrap_or_default();
             self.configuration.log = main.log.as_ref().and_then(|log| reader.log(log));
+            self.configuration.notify = main.notify.as_ref().map(|list| reader.channels(list)).unwrap_or_default();
         }
         self.miss_vault(&reader);
         self.problems.append(&mut reader.problems.borrow_mut());

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod adhoc;
+mod channels;
 mod convert;
 mod load;
 mod mask;
@@ -37,6 +38,7 @@ mod watching;
 mod when;
 
 pub use adhoc::adhoc;
+pub use channels::{Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
 pub use convert::docker_volume_path;
 pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
@@ -62,6 +64,8 @@ pub struct Configuration {
     pub check: Option<Routine>,
     pub http: HttpSettings,
     pub log: Option<LogForm>,
+    /// Who is told of what happens.
+    pub notify: Vec<Channel>,
     pub policies: Vec<Policy>,
     /// What is no error but should be known: a file anybody may change, a file that is passed over.
     pub warnings: Vec<String>,
@@ -179,6 +183,7 @@ impl Default for Configuration {
             check: None,
             http: HttpSettings::default(),
             log: None,
+            notify: Vec::new(),
             policies: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
@@ -233,8 +238,11 @@ impl Configuration {
             let servers = policy.labels.iter().flat_map(|labels| &labels.servers);
             servers.flat_map(|settings| settings.secrets()).map(|reference| (reference.clone(), policy.name.clone()))
         });
+        let of_channels = self.notify.iter().flat_map(|channel| {
+            channel.secrets().into_iter().map(|reference| (reference.clone(), format!("notify {}", channel.name)))
+        });
         let mut all: Vec<(SecretRef, String)> = Vec::new();
-        for (reference, user) in of_stores.chain(of_http).chain(of_sources).chain(of_labels) {
+        for (reference, user) in of_stores.chain(of_http).chain(of_sources).chain(of_labels).chain(of_channels) {
             match all.iter_mut().find(|(known, _)| *known == reference) {
                 Some((_, users)) => *users = format!("{users}, {user}"),
                 None => all.push((reference, user)),

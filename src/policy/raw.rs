@@ -7,9 +7,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod daemon;
+mod notify;
 mod watching;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
+pub use notify::{Detail, Hook, Language, Mail, Notify, Topic};
 pub use watching::{Http, LogForm};
 
 /// The main file, `bkp.yaml`.
@@ -37,6 +39,8 @@ pub struct Main {
     pub http: Option<Field<Http>>,
     /// How the daemon writes its log. Default: text on a terminal, fields for systemd's journal, JSON elsewhere.
     pub log: Option<Field<LogForm>>,
+    /// Who is told of what happens.
+    pub notify: Option<Field<Vec<Field<Notify>>>>,
 }
 
 /// A place where backups are kept. Secrets are references: `ref+file:///path`, `ref+vault://PATH#/FIELD`, `ref+env://NAME`, `ref+cred://NAME`.

@@ -8,7 +8,8 @@ use super::timing;
 use super::values::{duration_text, size_text};
 use super::watching;
 use super::{
-    Addressing, Configuration, CopySettings, Keep, Labels, LockKeep, Origin, Policy, Source, StoreSettings, raw,
+    Addressing, Carrier, Channel, Configuration, CopySettings, Keep, Labels, LockKeep, Origin, Policy, Source,
+    StoreSettings, Topic, raw,
 };
 use crate::engine::redis::Method;
 use crate::engine::{Server, Settings, command};
@@ -48,6 +49,7 @@ pub fn show(configuration: &Configuration) -> Shown {
     showing.put(&["timezone"], &[], zone_text(&configuration.timezone));
     showing.put(&["memory"], &[], size_text(configuration.memory));
     showing.routines();
+    configuration.notify.iter().for_each(|channel| showing.channel(channel));
     configuration.policies.iter().for_each(|policy| showing.policy(policy));
     Shown(showing.settings)
 }
@@ -242,6 +244,28 @@ impl Showing<'_> {
             self.put(&["http", "hosts"], &[], http.hosts.clone());
         }
         self.put_some(&["log"], &[], configuration.log.map(watching::log_text));
+    }
+
+    /// The list has no keys to look origins up by: they stand in the file as shown.
+    fn channel(&mut self, channel: &Channel) {
+        let key = |last| ["notify", channel.name.as_str(), last];
+        let (secret, address) = match &channel.carrier {
+            Carrier::Mail(mail) => {
+                self.put(&key("to"), &[], json!(mail.to));
+                (mail.login.as_ref().map(|(_, password)| password), Some(format!("{}:{}", mail.host, mail.port)))
+            }
+            Carrier::Webhook { url, secret } => (secret.as_ref(), Some(url.clone())),
+            Carrier::Ntfy { url, token } => (token.as_ref(), Some(url.clone())),
+            Carrier::Ping { url } | Carrier::Slack { url } | Carrier::Discord { url } => (Some(url), None),
+            Carrier::Telegram { token, chat, .. } => (Some(token), Some(chat.clone())),
+        };
+        self.put(&key("kind"), &[], channel.kind());
+        self.put_some(&key("address"), &[], address);
+        self.put_some(&key("secret"), &[], secret.map(ToString::to_string));
+        self.put(&key("on"), &[], json!(channel.topics.iter().map(|topic| topic.name()).collect::<Vec<_>>()));
+        if channel.topics.contains(&Topic::Digest) {
+            self.put(&key("digest"), &[], channel.digest.text());
+        }
     }
 
     fn policy(&mut self, policy: &Policy) {

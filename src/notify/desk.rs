@@ -1,0 +1,297 @@
+//! From records of the journal to news: what somebody would want to know, once.
+//!
+//! Pure. A source that keeps failing is told of when it begins, once a day while it lasts, and when it is well again.
+//! Runs that belong to a slot are judged when the slot ends, because until then they may be tried again.
+
+use super::tally::Tally;
+use crate::journal::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+use crate::policy::Topic;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+
+/// What lasts is told again after so long.
+const AGAIN: SignedDuration = SignedDuration::from_hours(24);
+const INTERRUPTED: u8 = 130;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct News {
+    /// Always the same for the same thing, so that it is told once.
+    pub id: String,
+    pub at: Timestamp,
+    pub policy: Option<String>,
+    pub about: About,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum About {
+    Failed {
+        job: Job,
+        /// The source; else the policy or copy.
+        name: String,
+        message: String,
+        hint: Option<String>,
+        /// When the first of these failures was.
+        since: Timestamp,
+        /// The last time that it went well.
+        last_good: Option<Timestamp>,
+    },
+    Missed {
+        slot: Timestamp,
+        why: Option<String>,
+    },
+    Recovered {
+        job: Job,
+        name: String,
+        since: Timestamp,
+    },
+    Held {
+        source: String,
+        why: String,
+    },
+    NotReloaded {
+        error: String,
+    },
+    ChannelDown {
+        channel: String,
+        message: String,
+    },
+    Started {
+        job: Job,
+        name: String,
+    },
+    Well {
+        job: Job,
+        name: String,
+    },
+    Digest(Tally),
+}
+
+impl News {
+    pub fn topic(&self) -> Topic {
+        match self.about {
+            About::Failed { .. } => Topic::Failure,
+            About::Missed { .. } => Topic::Missed,
+            About::Recovered { .. } => Topic::Recovery,
+            About::Held { .. } => Topic::Anomaly,
+            About::NotReloaded { .. } => Topic::Configuration,
+            About::ChannelDown { .. } => Topic::Notifier,
+            About::Started { .. } => Topic::Start,
+            About::Well { .. } => Topic::Success,
+            About::Digest(_) => Topic::Digest,
+        }
+    }
+}
+
+/// Something that may fail for a while.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Thing {
+    Runs(Job, String),
+    Schedule(Job, String),
+    Copy(String),
+    Configuration,
+    Channel(String),
+}
+
+struct Failing {
+    since: Timestamp,
+    told: Timestamp,
+}
+
+/// A run that is not done with.
+struct Run {
+    started: RunStarted,
+    ended: Option<RunEnded>,
+}
+
+#[derive(Default)]
+pub struct Desk {
+    failing: BTreeMap<Thing, Failing>,
+    good: BTreeMap<Thing, Timestamp>,
+    runs: BTreeMap<String, Run>,
+    pub tally: Tally,
+}
+
+impl Desk {
+    pub fn take(&mut self, record: &Record) -> Vec<News> {
+        self.tally.take(record);
+        let (at, seq) = (record.at, record.seq);
+        match &record.fact {
+            Fact::RunStarted(run) => self.started(run, at),
+            Fact::RunEnded(run) => self.ended(run, at),
+            Fact::SlotEnded { id, end, why, runs } => self.slot(id, *end, why.as_deref(), runs, at),
+            Fact::HoldPlaced { source, why } => {
+                let about = About::Held { source: source.clone(), why: why.clone() };
+                vec![News { id: format!("hold:{source}:{seq}"), at, policy: None, about }]
+            }
+            Fact::ConfigLoaded { ok: true, .. } => self.well(Thing::Configuration, Job::Backup, None, seq, at),
+            Fact::ConfigLoaded { error, .. } => {
+                let error = error.clone().unwrap_or_default();
+                let told = self.fails(Thing::Configuration, at);
+                let news =
+                    |_| News { id: format!("reload:{seq}"), at, policy: None, about: About::NotReloaded { error } };
+                told.map(news).into_iter().collect()
+            }
+            Fact::CopyEnded { copy, ok: true, .. } => self.well(Thing::Copy(copy.clone()), Job::Copy, None, seq, at),
+            Fact::CopyEnded { copy, source, message, .. } => {
+                let message = format!("{source}: {}", message.as_deref().unwrap_or("it did not come about"));
+                let ended = (message, None);
+                self.bad(Thing::Copy(copy.clone()), (Job::Copy, copy), None, &format!("copy:{seq}"), ended, at)
+            }
+            Fact::Notified { channel, .. } => {
+                self.failing.remove(&Thing::Channel(channel.clone()));
+                Vec::new()
+            }
+            Fact::NotifyFailed { channel, message, .. } => {
+                let about = About::ChannelDown { channel: channel.clone(), message: message.clone() };
+                let news = |_| News { id: format!("channel:{channel}:{seq}"), at, policy: None, about };
+                self.fails(Thing::Channel(channel.clone()), at).map(news).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn started(&mut self, run: &RunStarted, at: Timestamp) -> Vec<News> {
+        self.runs.insert(run.run.clone(), Run { started: run.clone(), ended: None });
+        let name = name_of(run);
+        let is_first = run.slot.is_none_or(|slot| {
+            let same = |other: &&Run| other.started.slot == Some(slot) && other.started.policy == run.policy;
+            self.runs.values().filter(same).count() == 1
+        });
+        let news = News {
+            id: format!("start:{}", run.run),
+            at,
+            policy: run.policy.clone(),
+            about: About::Started { job: run.job, name },
+        };
+        if is_first && run.reason != Reason::Safety { vec![news] } else { Vec::new() }
+    }
+
+    fn ended(&mut self, ended: &RunEnded, at: Timestamp) -> Vec<News> {
+        let Some(run) = self.runs.get_mut(&ended.run) else { return Vec::new() };
+        if run.started.slot.is_some() {
+            run.ended = Some(ended.clone());
+            return Vec::new();
+        }
+        let Some(Run { started, .. }) = self.runs.remove(&ended.run) else { return Vec::new() };
+        let mut news = self.judge(&started, ended, at);
+        if ended.outcome.is_good() && started.reason != Reason::Safety {
+            news.push(well(&started, &ended.run, at));
+        }
+        news
+    }
+
+    /// One run whose outcome is final.
+    fn judge(&mut self, started: &RunStarted, ended: &RunEnded, at: Timestamp) -> Vec<News> {
+        let name = name_of(started);
+        let thing = Thing::Runs(started.job, name.clone());
+        if ended.outcome.is_good() {
+            return self.well(thing, started.job, started.policy.as_deref(), &ended.run, at);
+        }
+        // Who ends a run by hand knows of it.
+        if ended.outcome == Outcome::Aborted && ended.code == INTERRUPTED && started.reason == Reason::Manual {
+            return Vec::new();
+        }
+        let message = ended.message.clone().unwrap_or_else(|| "it failed, and did not say why".to_owned());
+        let what = (message, ended.hint.clone());
+        self.bad(thing, (started.job, &name), started.policy.as_deref(), &format!("failure:{}", ended.run), what, at)
+    }
+
+    fn slot(&mut self, id: &SlotId, end: SlotEnd, why: Option<&str>, runs: &[String], at: Timestamp) -> Vec<News> {
+        let schedule = Thing::Schedule(id.job, id.policy.clone());
+        let mut last: BTreeMap<String, Run> = BTreeMap::new();
+        for run in runs.iter().filter_map(|run| self.runs.remove(run)) {
+            last.insert(name_of(&run.started), run);
+        }
+        self.runs.retain(|_, run| run.started.slot != Some(id.slot) || run.started.policy.as_ref() != Some(&id.policy));
+        let mut news = Vec::new();
+        for run in last.values() {
+            if let Some(ended) = &run.ended {
+                news.extend(self.judge(&run.started, ended, at));
+            }
+        }
+        let some_failed = last.values().any(|run| run.ended.as_ref().is_some_and(|ended| !ended.outcome.is_good()));
+        let policy = (id.policy != EVERY_POLICY).then_some(id.policy.as_str());
+        let key = format!("{}@{}", id.policy, id.slot);
+        match end {
+            SlotEnd::Done => {
+                news.extend(self.well(schedule, id.job, policy, &key, at));
+                let about = About::Well { job: id.job, name: id.policy.clone() };
+                news.push(News { id: format!("well:{key}"), at, policy: policy.map(str::to_owned), about });
+            }
+            SlotEnd::Failed if !some_failed => {
+                let message = why.unwrap_or("nothing came of it, and nobody said why").to_owned();
+                let named = (id.job, id.policy.as_str());
+                news.extend(self.bad(schedule, named, policy, &format!("failure:{key}"), (message, None), at));
+            }
+            SlotEnd::Missed => {
+                let about = About::Missed { slot: id.slot, why: why.map(str::to_owned) };
+                let told = self.fails(schedule, at);
+                let missed = |_| News { id: format!("missed:{key}"), at, policy: Some(id.policy.clone()), about };
+                news.extend(told.map(missed));
+            }
+            SlotEnd::Failed | SlotEnd::Skipped => {}
+        }
+        news
+    }
+
+    /// Since when it fails, if that is to be told now.
+    fn fails(&mut self, thing: Thing, at: Timestamp) -> Option<Timestamp> {
+        match self.failing.get_mut(&thing) {
+            Some(failing) if at.duration_since(failing.told) < AGAIN => None,
+            Some(failing) => {
+                failing.told = at;
+                Some(failing.since)
+            }
+            None => {
+                self.failing.insert(thing, Failing { since: at, told: at });
+                Some(at)
+            }
+        }
+    }
+
+    fn bad(
+        &mut self,
+        thing: Thing,
+        (job, name): (Job, &str),
+        policy: Option<&str>,
+        id: &str,
+        (message, hint): (String, Option<String>),
+        at: Timestamp,
+    ) -> Vec<News> {
+        let last_good = self.good.get(&thing).copied();
+        let Some(since) = self.fails(thing, at) else { return Vec::new() };
+        let about = About::Failed { job, name: name.to_owned(), message, hint, since, last_good };
+        vec![News { id: id.to_owned(), at, policy: policy.map(str::to_owned), about }]
+    }
+
+    fn well(
+        &mut self,
+        thing: Thing,
+        job: Job,
+        policy: Option<&str>,
+        id: impl std::fmt::Display,
+        at: Timestamp,
+    ) -> Vec<News> {
+        self.good.insert(thing.clone(), at);
+        let Some(Failing { since, .. }) = self.failing.remove(&thing) else { return Vec::new() };
+        let name = match thing {
+            Thing::Runs(_, name) | Thing::Schedule(_, name) | Thing::Copy(name) | Thing::Channel(name) => name,
+            Thing::Configuration => "configuration".to_owned(),
+        };
+        let about = About::Recovered { job, name, since };
+        vec![News { id: format!("recovery:{id}"), at, policy: policy.map(str::to_owned), about }]
+    }
+}
+
+fn name_of(run: &RunStarted) -> String {
+    let named = run.source.clone().or_else(|| run.policy.clone());
+    named.unwrap_or_else(|| EVERY_POLICY.to_owned())
+}
+
+fn well(run: &RunStarted, id: &str, at: Timestamp) -> News {
+    let about = About::Well { job: run.job, name: name_of(run) };
+    News { id: format!("well:{id}"), at, policy: run.policy.clone(), about }
+}
+
+#[cfg(test)]
+mod tests;

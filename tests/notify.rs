@@ -1,0 +1,158 @@
+//! Who is told of what happens: the real program, a real mail server with STARTTLS, and a listener for what goes by HTTP.
+
+#![allow(clippy::unwrap_used)] // all of this is test
+
+#[path = "support/cli.rs"]
+mod cli;
+#[path = "notify/sinks.rs"]
+mod sinks;
+mod support;
+
+use cli::{Bkp, eventually, write_database};
+use serde_json::json;
+use sinks::{MailServer, WebSink};
+use std::path::Path;
+
+const PASSWORD: &str = "c4nary-of-smtp";
+
+/// A host with a policy whose one source is a database, and these channels.
+fn host(channels: &str) -> Bkp {
+    let host = Bkp::with_repository();
+    write_database(&host.path("app.db"), &["one"]);
+    let policy =
+        format!("policy: shop\nsources:\n  app: {{ sqlite: {{ path: {} }} }}\n", host.path("app.db").display());
+    host.configure(&format!("notify:\n{channels}"), &policy);
+    host
+}
+
+fn damage(host: &Bkp) {
+    std::fs::rename(host.path("app.db"), host.path("away.db")).unwrap();
+}
+
+fn mend(host: &Bkp) {
+    std::fs::rename(host.path("away.db"), host.path("app.db")).unwrap();
+}
+
+/// Kinds of records in the journal, of these only.
+fn noted(host: &Bkp, kind: &str) -> usize {
+    let document = host.json(&["journal", "--last", "1000"]);
+    document["records"].as_array().unwrap().iter().filter(|record| record["kind"] == kind).count()
+}
+
+#[test]
+fn a_failure_is_mailed_once_and_its_end_too() {
+    let Some(server) = MailServer::start() else { return };
+    let host = host("");
+    std::fs::write(host.path("smtp-password"), PASSWORD).unwrap();
+    let mail = |language: &str| {
+        format!(
+            "  - {{ mail: {{ to: [ops@example.org], from: bkp@shop.example, smtp: smtp://localhost:{}, ca_file: {} }}, language: {language} }}\n",
+            server.port,
+            server.certificate.display(),
+        )
+    };
+    host.configure(&format!("notify:\n{}", mail("es")), &policy(&host.path("app.db")));
+    host.ok(&["backup"]);
+    assert_eq!(server.mails(), Vec::<String>::new(), "nobody wants to know that all is well");
+    damage(&host);
+    host.run(&["backup"]).expect_code(1);
+    let mails = server.mails();
+    assert_eq!(mails.len(), 1);
+    for part in [
+        "From: bkp@shop.example",
+        "To: ops@example.org",
+        "copia de seguridad de app ha fallado",
+        "app.db",
+        "última correcta",
+    ] {
+        assert!(mails[0].contains(part), "`{part}` is not in\n{}", mails[0]);
+    }
+    host.run(&["backup"]).expect_code(1);
+    assert_eq!(server.mails().len(), 1, "it is known that this fails");
+    mend(&host);
+    host.ok(&["backup"]);
+    let mails = server.mails();
+    assert_eq!(mails.len(), 2);
+    assert!(mails.iter().any(|mail| mail.contains("vuelve a funcionar")), "{mails:?}");
+    assert_eq!((noted(&host, "notified"), noted(&host, "notify_failed")), (2, 0));
+}
+
+fn policy(database: &Path) -> String {
+    format!("policy: shop\nsources:\n  app: {{ sqlite: {{ path: {} }} }}\n", database.display())
+}
+
+#[test]
+fn a_webhook_is_signed_and_a_ping_says_how_it_went() {
+    let sink = WebSink::start();
+    let host = host("");
+    std::fs::write(host.path("hmac"), PASSWORD).unwrap();
+    std::fs::write(host.path("ping"), format!("{}/ping/uuid\n", sink.url)).unwrap();
+    std::fs::write(host.path("slack"), format!("{}/services/T0/{PASSWORD}", sink.url)).unwrap();
+    let channels = format!(
+        "  - {{ webhook: {{ url: {0}/hook, secret_file: {1} }} }}\n  - {{ ping: {{ url_file: {2} }}, policies: [shop] }}\n  - {{ ntfy: {{ url: {0}/topic }} }}\n  - {{ slack: {{ url_file: {3} }} }}\n",
+        sink.url,
+        host.path("hmac").display(),
+        host.path("ping").display(),
+        host.path("slack").display(),
+    );
+    host.configure(&format!("notify:\n{channels}"), &policy(&host.path("app.db")));
+    host.ok(&["backup"]);
+    let paths = |requests: &[sinks::Request]| requests.iter().map(|r| r.path.clone()).collect::<Vec<_>>();
+    assert_eq!(paths(&sink.taken()), ["/ping/uuid/start", "/ping/uuid"]);
+    damage(&host);
+    host.run(&["backup"]).expect_code(1);
+    let mut requests = sink.taken();
+    requests.sort_by(|a, b| a.path.cmp(&b.path));
+    let slack = format!("/services/T0/{PASSWORD}");
+    assert_eq!(paths(&requests), ["/hook", "/ping/uuid/fail", "/ping/uuid/start", slack.as_str(), "/topic"]);
+    let hook = &requests[0];
+    let body: serde_json::Value = serde_json::from_str(&hook.body).unwrap();
+    assert_eq!(body["events"][0]["topic"], "failure");
+    assert_eq!(body["events"][0]["name"], "app");
+    let signed = format!("{}.{}", hook.header("x-bkp-timestamp"), hook.body);
+    assert_eq!(hook.header("x-bkp-signature"), format!("sha256={}", sinks::hmac_by_openssl(PASSWORD, &signed)));
+    let topic = &requests[4];
+    assert!(!topic.body.contains("app"), "others can read a topic: {}", topic.body);
+    host.assert_no_trace(PASSWORD);
+}
+
+#[test]
+fn a_channel_that_is_down_holds_up_nobody_and_is_told_of() {
+    let sink = WebSink::start();
+    let host = host("");
+    let nobody = sinks::free_port();
+    let channels = format!(
+        "  - {{ name: away, webhook: {{ url: http://127.0.0.1:{nobody}/hook }} }}\n  - {{ name: there, webhook: {{ url: {}/hook }} }}\n",
+        sink.url
+    );
+    host.configure(&format!("notify:\n{channels}"), &policy(&host.path("app.db")));
+    damage(&host);
+    host.run(&["backup"]).expect_code(1);
+    assert_eq!(sink.taken().len(), 1, "the failure reached the one that is there");
+    assert_eq!(noted(&host, "notify_failed"), 1);
+    host.run(&["backup"]).expect_code(1);
+    let told = sink.taken();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].body.contains("a channel for notifications cannot be reached: away"), "{}", told[0].body);
+    let tried = host.run(&["notify", "test", "--json"]).expect_code(1);
+    let outcome = |at: usize| tried.document()["channels"][at]["ok"].clone();
+    assert_eq!((outcome(0), outcome(1)), (json!(false), json!(true)));
+    assert!(sink.taken()[0].body.contains("this is a test"));
+}
+
+#[test]
+fn the_daemon_tells_of_what_its_runs_come_to() {
+    let sink = WebSink::start();
+    let host = host("");
+    let channels = format!("  - {{ webhook: {{ url: {}/hook }}, on: [failure] }}\n", sink.url);
+    let scheduled =
+        policy(&host.path("app.db")).replace("sources:", "schedule: \"* * * * * *\"\ndeadline: 20s\nsources:");
+    host.configure(&format!("notify:\n{channels}"), &scheduled);
+    damage(&host);
+    let mut daemon = host.start(&["daemon"]);
+    eventually("a failure is told", || noted(&host, "notified") > 0);
+    let requests = sink.taken();
+    assert!(requests[0].body.contains("backup of app failed"), "{}", requests[0].body);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
+    daemon.wait().unwrap();
+}
