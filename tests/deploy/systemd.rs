@@ -210,7 +210,6 @@ fn the_service_takes_five_commands() {
     assert_ne!(machine.try_shell("systemctl reload bkp").0, 0, "a wrong configuration is refused");
     assert_eq!(machine.shell("systemctl is-active bkp"), "active");
     machine.shell("cp /root/shop.yaml /etc/bkp/policies.d/ && systemctl reload bkp");
-    machine.backs_up_again();
 
     // It may not become more than it is.
     let main = "$(systemctl show --property MainPID --value bkp)";
