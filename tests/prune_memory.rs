@@ -1,4 +1,4 @@
-//! Marking a million objects keeps to its memory. Alone in its program, because it looks at the memory of all of it.
+//! Marking many objects keeps to its memory: a quarter of a million within 160 MiB. Alone in its program, because it looks at the memory of all of it.
 
 #![allow(clippy::unwrap_used)] // all of this is test
 
@@ -25,8 +25,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use support::{Fixture, at};
 
-const OBJECTS: u64 = 1_000_000;
-const LIMIT_MIB: u64 = 512;
+const OBJECTS: u64 = 250_000;
+const LIMIT_MIB: u64 = 160;
 /// Of each pack.
 const SIZE: u64 = 32 << 20;
 
@@ -102,7 +102,7 @@ fn point_over_half(fixture: &Fixture) {
 }
 
 #[test]
-fn a_million_objects_are_marked_within_the_memory() {
+fn many_objects_are_marked_within_the_memory() {
     let store = Arc::new(Many::default());
     let fixture = Fixture::on(store.clone());
     point_over_half(&fixture);

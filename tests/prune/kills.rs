@@ -9,7 +9,7 @@ use bkp::repo::write::Session;
 fn before(point: &str) -> Past {
     let past = Past::new("{ last: 2 }");
     // Old enough that no point is younger than the store says.
-    let points: Vec<_> = (4..9).rev().map(|day| past.back_up(CHUNKS, ago(24 * day))).collect();
+    let points: Vec<_> = (20..25).rev().map(|day| past.back_up(CHUNKS, ago(24 * day))).collect();
     past.prove(&points[4], bkp::repo::proof::Level::Readable);
     match point {
         "prune:fenced" => {

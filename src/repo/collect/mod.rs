@@ -324,6 +324,10 @@ fn memory(
         let series = all.entry(point.source.clone()).or_default();
         series.points.insert(point.point.clone(), point.sequence);
     }
+    // Of a series that nothing is left of, too: its numbers are not asked for again.
+    for source in survey.forgotten.keys() {
+        all.entry(source.clone()).or_default();
+    }
     for (source, series) in &mut all {
         let oldest = series.points.values().copied().min().unwrap_or(0);
         let before = previous.and_then(|p| p.mark.series.get(source));
