@@ -74,10 +74,13 @@ fn show(env: &Environment, daemon: &Daemon, bound: Bound, log: &Log) -> Result<S
     Ok(server)
 }
 
+/// A store, and the configuration that says where it is.
+type Open = (Arc<Configuration>, Arc<dyn Store>);
+
 /// A store that is asked whether it is there; opened anew when another one is configured, or when it did not answer.
 fn reachable(env: &Environment) -> Reachable {
     let (globals, output, cancel) = (env.globals.clone(), env.output, env.cancel.clone());
-    let known: Mutex<Option<(Arc<Configuration>, Arc<dyn Store>)>> = Mutex::default();
+    let known: Mutex<Option<Open>> = Mutex::default();
     Arc::new(move |configuration| {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         let open = known.take().filter(|(of, _)| Arc::ptr_eq(of, configuration));

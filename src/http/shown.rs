@@ -25,7 +25,9 @@ pub struct Shown {
     outlook: watch::Receiver<Arc<Outlook>>,
     /// When the daemon last painted, which its loop does each time that it turns.
     turned: Mutex<Instant>,
-    watcher: Mutex<(Watcher, Option<(Instant, Arc<Status>)>)>,
+    watcher: Mutex<Watcher>,
+    /// What it said last, and when.
+    known: Mutex<Option<(Instant, Arc<Status>)>>,
     reachable: Reachable,
     reached: Mutex<Option<(Instant, std::result::Result<(), String>)>>,
 }
@@ -37,7 +39,8 @@ impl Shown {
             state: state.to_owned(),
             outlook,
             turned: Mutex::new(Instant::now()),
-            watcher: Mutex::new((Watcher::of(&Journal::of(state), host), None)),
+            watcher: Mutex::new(Watcher::of(&Journal::of(state), host)),
+            known: Mutex::default(),
             reachable,
             reached: Mutex::default(),
         }
@@ -59,13 +62,13 @@ impl Shown {
     /// Reads what is new in the journal: not for a thread that must not wait.
     pub fn status(&self) -> Result<Arc<Status>> {
         let outlook = self.outlook.borrow().clone();
-        let mut watcher = lock(&self.watcher);
-        let (watcher, known) = &mut *watcher;
+        // Who asks meanwhile waits for the same answer.
+        let mut known = lock(&self.known);
         if let Some((_, status)) = known.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return Ok(status.clone());
         }
         let damage = damage::load_all(&self.state);
-        let status = watcher.status(&outlook.configuration, &damage, clock::now())?;
+        let status = lock(&self.watcher).status(&outlook.configuration, &damage, clock::now())?;
         let status = Arc::new(status.degraded(&outlook.degraded));
         *known = Some((Instant::now(), status.clone()));
         Ok(status)
