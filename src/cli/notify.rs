@@ -24,6 +24,11 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_OF_TESTS: Duration = Duration::from_millis(50);
 
 #[derive(clap::Subcommand, Debug)]
+#[command(after_help = "\
+The daemon tells by itself what is configured as `notify:`; a run without it does when nobody sits before it, as in cron.
+
+Examples:
+  bkp notify test")]
 pub enum Command {
     /// Send a test message, and tell what came of it
     #[command(after_help = "\
