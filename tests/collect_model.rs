@@ -302,11 +302,7 @@ fn writer_steps(world: &World, number: usize, without: Without, next: &mut Vec<S
             let pinned = w.writers[number].pinned | 1 << pack;
             (refs & !pinned != 0).then_some(OnlyPinned)
         }),
-        8 => {
-            if protocol::may_commit(fenced) || without == Without::LastLookForFence {
-                add(&|_| None);
-            }
-        }
+        8 if protocol::may_commit(fenced) || without == Without::LastLookForFence => add(&|_| None),
         9 => add(&|w| {
             w.sessions[mine].ended = true;
             w.sessions[0].ended |= w.writers[number].adopted;

@@ -156,3 +156,29 @@ fn the_daemon_tells_of_what_its_runs_come_to() {
     rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
     daemon.wait().unwrap();
 }
+
+#[test]
+fn an_odd_backup_holds_its_source_until_somebody_has_looked() {
+    let sink = WebSink::start();
+    let host = host("");
+    let channels = format!("  - {{ webhook: {{ url: {}/hook }} }}\n", sink.url);
+    host.configure(&format!("notify:\n{channels}"), &policy(&host.path("app.db")));
+    let long = "a long row of the shop ".repeat(2000);
+    write_database(&host.path("app.db"), &[&long, &long, &long, &long]);
+    host.ok(&["backup"]);
+    assert_eq!(noted(&host, "hold_placed"), 0);
+    write_database(&host.path("app.db"), &["short"]);
+    rusqlite::Connection::open(host.path("app.db")).unwrap().execute_batch("vacuum").unwrap();
+    host.run(&["backup"]).expect_code(3);
+    assert_eq!(noted(&host, "hold_placed"), 1);
+    let told = sink.taken();
+    assert!(
+        told.iter().any(|request| request.body.contains("bkp ack") && request.body.contains("retention is held")),
+        "{told:?}"
+    );
+    host.run(&["ack", "ap"]).expect_code(2).says(&["no source `ap` is held", "Held are: app"]);
+    let freed = host.json(&["ack", "app", "--reason", "archived"]);
+    assert_eq!(freed["status"], "released");
+    assert_eq!(host.json(&["ack", "app"])["status"], "already_free");
+    assert_eq!(noted(&host, "hold_released"), 1);
+}

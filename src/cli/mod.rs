@@ -3,6 +3,7 @@
 //! A command is a struct of arguments with a `run` that gives [`Ran`]. Data goes to standard output, everything else to
 //! standard error. Here failures become messages and exit codes, and nowhere else does a command end the process.
 
+mod ack;
 mod backup;
 mod check;
 mod config;
@@ -108,6 +109,8 @@ enum Command {
     Pin(pin::Pin),
     /// Let a backup go when its policy does
     Unpin(pin::Unpin),
+    /// Let retention go on after somebody has looked at an anomaly
+    Ack(ack::Arguments),
     /// Who can read the backups
     #[command(subcommand)]
     Keys(keys::Command),
@@ -217,6 +220,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Prune(arguments) => arguments.run(env),
         Command::Pin(arguments) => arguments.run(env),
         Command::Unpin(arguments) => arguments.run(env),
+        Command::Ack(arguments) => arguments.run(env),
         Command::Keys(command) => command.run(env),
         Command::Status(arguments) => arguments.run(env),
         Command::Daemon(arguments) => arguments.run(env),

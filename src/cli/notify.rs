@@ -12,7 +12,7 @@ use crate::policy::{Channel, Configuration, did_you_mean};
 use crate::schedule::Outlook;
 use crate::secret::Secrets;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -135,7 +135,7 @@ impl Serving {
 }
 
 fn serve(
-    state: &PathBuf,
+    state: &Path,
     outlook: &watch::Receiver<Arc<Outlook>>,
     stop: &Arc<AtomicBool>,
     warn: &mut dyn FnMut(&Failure),

@@ -4,6 +4,7 @@
 //! note, because the backup exists. The engine's memory of a run is kept under the name of the point it belongs to, and
 //! handed out only to the run that builds on that point.
 
+use super::anomaly;
 use super::gate::Ticket;
 use super::sink::SessionSink;
 use super::{Places, private};
@@ -54,6 +55,8 @@ pub struct Done {
     pub warnings: Vec<String>,
     pub notes: Vec<String>,
     pub fingerprint: Fingerprint,
+    /// What somebody should look at before anything old is deleted.
+    pub anomalies: Vec<String>,
 }
 
 impl Backup<'_> {
@@ -122,7 +125,7 @@ impl Backup<'_> {
         };
         self.phase(context, "commit");
         let expected = previous.as_ref().map(|p| p.bytes);
-        dumped.warnings.extend(anomaly(expected, session.bytes()));
+        dumped.warnings.extend(anomaly::shrunk(expected, session.bytes()));
         dumped.notes.extend(session.notes());
         dumped.warnings.extend(self.engine.degraded());
         let (warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
@@ -138,7 +141,8 @@ impl Backup<'_> {
             bytes: point.bytes,
             added: point.added,
         });
-        Ok(Done { point, warnings, notes, fingerprint })
+        let anomalies = previous.as_ref().map(|previous| anomaly::of(previous, &point)).unwrap_or_default();
+        Ok(Done { point, warnings, notes, fingerprint, anomalies })
     }
 
     /// Keeps the containers that write still where that was asked for, not longer than the reading takes.
@@ -235,29 +239,7 @@ impl Backup<'_> {
     }
 }
 
-/// Half of what it was, or nothing at all, is more often an accident than housekeeping.
-fn anomaly(previous: Option<u64>, bytes: u64) -> Option<String> {
-    let previous = previous?;
-    (bytes < previous / 2).then(|| {
-        format!("this point has {bytes} bytes; the one before had {previous}. If nobody removed that much, look at the source")
-    })
-}
-
 /// The name of this host, for people.
 pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_that_shrank_to_less_than_half_is_told() {
-        assert_eq!(anomaly(None, 0), None);
-        assert_eq!(anomaly(Some(1000), 500), None);
-        assert!(anomaly(Some(1000), 499).is_some());
-        assert!(anomaly(Some(1000), 0).is_some());
-        assert_eq!(anomaly(Some(0), 0), None);
-    }
 }

@@ -3,6 +3,7 @@
 //! A job is a plan (a pure function of what is known) and an act. Jobs emit events and count on the meter; they print
 //! nothing. They find their directories in [`Places`] and take the clock's word only from their callers.
 
+mod anomaly;
 pub mod backup;
 pub mod check;
 pub mod configuration;

@@ -79,9 +79,15 @@ impl Recorder {
         &self.journal
     }
 
-    /// A backup, with what came of it.
+    /// A backup, with what came of it. When it is odd, its source is held.
     pub fn backup(&self, source: &str, policy: Option<&str>, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
-        self.run(What::source(Job::Backup, source, policy), self.reason, act, note_backup)
+        let result = self.run(What::source(Job::Backup, source, policy), self.reason, act, note_backup);
+        if let Ok(done) = &result
+            && !done.anomalies.is_empty()
+        {
+            self.note(&[Fact::HoldPlaced { source: source.to_owned(), why: done.anomalies.join("; ") }]);
+        }
+        result
     }
 
     /// Bringing a copy up to date, with what became of each point. `expected` are those that ought to be there afterwards.

@@ -51,6 +51,10 @@ pub enum About {
     NotReloaded {
         error: String,
     },
+    Reloaded {
+        /// When the configuration was first found wrong.
+        since: Timestamp,
+    },
     ChannelDown {
         channel: String,
         message: String,
@@ -71,7 +75,7 @@ impl News {
         match self.about {
             About::Failed { .. } => Topic::Failure,
             About::Missed { .. } => Topic::Missed,
-            About::Recovered { .. } => Topic::Recovery,
+            About::Recovered { .. } | About::Reloaded { .. } => Topic::Recovery,
             About::Held { .. } => Topic::Anomaly,
             About::NotReloaded { .. } => Topic::Configuration,
             About::ChannelDown { .. } => Topic::Notifier,
@@ -90,6 +94,17 @@ enum Thing {
     Copy(String),
     Configuration,
     Channel(String),
+}
+
+impl Thing {
+    /// What is done to what.
+    fn subject(&self) -> (Job, String) {
+        match self {
+            Thing::Runs(job, name) | Thing::Schedule(job, name) => (*job, name.clone()),
+            Thing::Copy(name) | Thing::Channel(name) => (Job::Copy, name.clone()),
+            Thing::Configuration => (Job::Backup, "configuration".to_owned()),
+        }
+    }
 }
 
 struct Failing {
@@ -123,7 +138,7 @@ impl Desk {
                 let about = About::Held { source: source.clone(), why: why.clone() };
                 vec![News { id: format!("hold:{source}:{seq}"), at, policy: None, about }]
             }
-            Fact::ConfigLoaded { ok: true, .. } => self.well(Thing::Configuration, Job::Backup, None, seq, at),
+            Fact::ConfigLoaded { ok: true, .. } => self.well(Thing::Configuration, None, seq, at),
             Fact::ConfigLoaded { error, .. } => {
                 let error = error.clone().unwrap_or_default();
                 let told = self.fails(Thing::Configuration, at);
@@ -131,11 +146,11 @@ impl Desk {
                     |_| News { id: format!("reload:{seq}"), at, policy: None, about: About::NotReloaded { error } };
                 told.map(news).into_iter().collect()
             }
-            Fact::CopyEnded { copy, ok: true, .. } => self.well(Thing::Copy(copy.clone()), Job::Copy, None, seq, at),
+            Fact::CopyEnded { copy, ok: true, .. } => self.well(Thing::Copy(copy.clone()), None, seq, at),
             Fact::CopyEnded { copy, source, message, .. } => {
                 let message = format!("{source}: {}", message.as_deref().unwrap_or("it did not come about"));
                 let ended = (message, None);
-                self.bad(Thing::Copy(copy.clone()), (Job::Copy, copy), None, &format!("copy:{seq}"), ended, at)
+                self.bad(Thing::Copy(copy.clone()), None, &format!("copy:{seq}"), ended, at)
             }
             Fact::Notified { channel, .. } => {
                 self.failing.remove(&Thing::Channel(channel.clone()));
@@ -185,7 +200,7 @@ impl Desk {
         let name = name_of(started);
         let thing = Thing::Runs(started.job, name.clone());
         if ended.outcome.is_good() {
-            return self.well(thing, started.job, started.policy.as_deref(), &ended.run, at);
+            return self.well(thing, started.policy.as_deref(), &ended.run, at);
         }
         // Who ends a run by hand knows of it.
         if ended.outcome == Outcome::Aborted && ended.code == INTERRUPTED && started.reason == Reason::Manual {
@@ -193,7 +208,7 @@ impl Desk {
         }
         let message = ended.message.clone().unwrap_or_else(|| "it failed, and did not say why".to_owned());
         let what = (message, ended.hint.clone());
-        self.bad(thing, (started.job, &name), started.policy.as_deref(), &format!("failure:{}", ended.run), what, at)
+        self.bad(thing, started.policy.as_deref(), &format!("failure:{}", ended.run), what, at)
     }
 
     fn slot(&mut self, id: &SlotId, end: SlotEnd, why: Option<&str>, runs: &[String], at: Timestamp) -> Vec<News> {
@@ -214,14 +229,13 @@ impl Desk {
         let key = format!("{}@{}", id.policy, id.slot);
         match end {
             SlotEnd::Done => {
-                news.extend(self.well(schedule, id.job, policy, &key, at));
+                news.extend(self.well(schedule, policy, &key, at));
                 let about = About::Well { job: id.job, name: id.policy.clone() };
                 news.push(News { id: format!("well:{key}"), at, policy: policy.map(str::to_owned), about });
             }
             SlotEnd::Failed if !some_failed => {
                 let message = why.unwrap_or("nothing came of it, and nobody said why").to_owned();
-                let named = (id.job, id.policy.as_str());
-                news.extend(self.bad(schedule, named, policy, &format!("failure:{key}"), (message, None), at));
+                news.extend(self.bad(schedule, policy, &format!("failure:{key}"), (message, None), at));
             }
             SlotEnd::Missed => {
                 let about = About::Missed { slot: id.slot, why: why.map(str::to_owned) };
@@ -252,33 +266,26 @@ impl Desk {
     fn bad(
         &mut self,
         thing: Thing,
-        (job, name): (Job, &str),
         policy: Option<&str>,
         id: &str,
         (message, hint): (String, Option<String>),
         at: Timestamp,
     ) -> Vec<News> {
         let last_good = self.good.get(&thing).copied();
+        let (job, name) = thing.subject();
         let Some(since) = self.fails(thing, at) else { return Vec::new() };
-        let about = About::Failed { job, name: name.to_owned(), message, hint, since, last_good };
+        let about = About::Failed { job, name, message, hint, since, last_good };
         vec![News { id: id.to_owned(), at, policy: policy.map(str::to_owned), about }]
     }
 
-    fn well(
-        &mut self,
-        thing: Thing,
-        job: Job,
-        policy: Option<&str>,
-        id: impl std::fmt::Display,
-        at: Timestamp,
-    ) -> Vec<News> {
+    fn well(&mut self, thing: Thing, policy: Option<&str>, id: impl std::fmt::Display, at: Timestamp) -> Vec<News> {
         self.good.insert(thing.clone(), at);
         let Some(Failing { since, .. }) = self.failing.remove(&thing) else { return Vec::new() };
-        let name = match thing {
-            Thing::Runs(_, name) | Thing::Schedule(_, name) | Thing::Copy(name) | Thing::Channel(name) => name,
-            Thing::Configuration => "configuration".to_owned(),
+        let (job, name) = thing.subject();
+        let about = match thing {
+            Thing::Configuration => About::Reloaded { since },
+            _ => About::Recovered { job, name, since },
         };
-        let about = About::Recovered { job, name, since };
         vec![News { id: format!("recovery:{id}"), at, policy: policy.map(str::to_owned), about }]
     }
 }

@@ -97,6 +97,7 @@ fn title(news: &News, words: &Words, full: bool) -> String {
         About::Recovered { job, name, .. } => format!("{} {}", of(*job, name), words.recovered),
         About::Held { source, .. } => format!("{} {}", backup_of(source), words.held),
         About::NotReloaded { .. } => words.not_reloaded.to_owned(),
+        About::Reloaded { .. } => words.reloaded.to_owned(),
         About::ChannelDown { channel, .. } if full => format!("{}: {channel}", words.channel_down),
         About::ChannelDown { .. } => words.channel_down.to_owned(),
         About::Started { job, name } => format!("{} {}", of(*job, name), words.started),
@@ -126,7 +127,7 @@ fn details(news: &News, words: &Words, digest: Digest, place: &Place) -> Vec<(&'
             lines.push((words.last_good, last));
         }
         About::Missed { why, .. } => lines.extend(why.clone().map(|why| (words.why, why))),
-        About::Recovered { since, .. } => lines.push((words.since, local(*since))),
+        About::Recovered { since, .. } | About::Reloaded { since } => lines.push((words.since, local(*since))),
         About::Held { source, why } => {
             lines.push((words.why, why.clone()));
             lines.push((words.to_do, format!("{} {source}", words.acknowledge)));
@@ -196,6 +197,7 @@ fn event(news: &News, full: bool) -> serde_json::Value {
             event["name"] = source.clone().into();
             event["message"] = why.clone().into();
         }
+        About::Reloaded { since } => event["failing_since"] = serde_json::json!(since),
         About::NotReloaded { error } => event["message"] = error.clone().into(),
         About::ChannelDown { channel, message } => {
             event["name"] = channel.clone().into();

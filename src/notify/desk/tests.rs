@@ -115,7 +115,7 @@ fn copies_configuration_holds_and_channels_are_watched_too() {
     assert_eq!(told.fact("09T01:02", copy(true)), ["madrid recovered"]);
     let loaded = |ok| Fact::ConfigLoaded { ok, error: Some("line 3".into()), digest: "d".into() };
     assert_eq!(told.fact("09T02:00", loaded(false)), ["NotReloaded"]);
-    assert_eq!(told.fact("09T02:01", loaded(true)), ["configuration recovered"]);
+    assert_eq!(told.fact("09T02:01", loaded(true)), ["Reloaded"]);
     let held = Fact::HoldPlaced { source: "db".into(), why: "half its size".into() };
     assert_eq!(told.fact("09T03:00", held), ["Held"]);
     let down = Fact::NotifyFailed { channel: "mail".into(), event: "x".into(), message: "refused".into() };
