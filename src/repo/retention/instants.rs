@@ -2,7 +2,7 @@
 //!
 //! Points have a number that no clock gives, and the store knows when it got them. Believed is the largest set of points
 //! whose instants rise with their numbers, without those that are from the future, those that came late although an earlier
-//! one came in time, and the newest ones behind a leap that nothing confirms yet. A burst of points with invented times
+//! one came in time or stands for later, and the newest ones behind a leap that nothing confirms yet. A burst of points with invented times
 //! thus cannot push others out: whichever of the two are not believed, they stay. A repository that was moved got all of
 //! its points late, and they are believed.
 
@@ -25,11 +25,18 @@ pub(super) fn believe(candidates: &[Candidate], now: Timestamp) -> Vec<Result<()
     made.sort_by(|&a, &b| {
         (candidates[a].sequence, &candidates[a].point).cmp(&(candidates[b].sequence, &candidates[b].point))
     });
+    let delay = |i: usize| candidates[i].stored.duration_since(candidates[i].at);
     let mut one_in_time = false;
+    let mut latest: Option<usize> = None;
     for &i in made.iter().filter(|&&i| candidates[i].at <= candidates[i].stored) {
-        let late = candidates[i].stored.duration_since(candidates[i].at) > LATE;
+        let late = delay(i) > LATE;
+        let contradicted = latest.is_some_and(|l| candidates[l].at > candidates[i].at && delay(l) + SKEW < delay(i));
         if late && one_in_time {
             verdicts[i] = Err("the store got it long after that, and those before it in time");
+        } else if contradicted {
+            verdicts[i] = Err("it was made after one that stands for later, and the store got that one sooner");
+        } else if latest.is_none_or(|l| candidates[l].at <= candidates[i].at) {
+            latest = Some(i);
         }
         one_in_time |= !late;
     }
