@@ -8,17 +8,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn rules(text: &str) -> Rules {
-    let mut rules = Rules {
-        last: None,
-        hourly: None,
-        daily: None,
-        weekly: None,
-        monthly: None,
-        yearly: None,
-        within: None,
-        min: MINIMUM,
-        safety: safety_time(),
-    };
+    let mut rules = Rules::default();
     for part in text.split(", ") {
         let (name, value) = part.split_once(' ').unwrap();
         let count = value.parse().ok();
