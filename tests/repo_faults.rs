@@ -137,8 +137,10 @@ fn a_store_that_fails_at_any_operation_leaves_whole_points_only() {
             let result = attempt(&fixture, failing.clone(), 2);
             holds(&fixture, &[1, 2], &context);
             let visible = fixture.catalog().points.len();
+            // The last question is asked when the point is there, and without an answer the backup says so.
+            let told = result.as_ref().is_err_and(|failure| failure.to_string().contains("the point is there"));
             assert!(
-                if result.is_ok() { visible == 2 } else { visible == 1 || fault == Fault::After },
+                if result.is_ok() || told { visible == 2 } else { visible == 1 || fault == Fault::After },
                 "{context}: {visible} points, {result:?}"
             );
             attempt(&fixture, memory, 3).unwrap_or_else(|e| panic!("{context}: the next backup: {}", e.full()));

@@ -286,8 +286,7 @@ impl<'a> Session<'a> {
         durable::crash_point("backup:before-point");
         self.store().put_new(&point.key(), Bytes::from(sealed), self.options.retain.as_ref())?;
         durable::crash_point("backup:point-written");
-        // It slept through its own fence: what it refers to may be going, and nobody must count on this point.
-        self.is_waited_for()?;
+        self.was_waited_for()?;
         // The point exists: a failure from here on must not say otherwise. What is missing is made up for by the next run.
         let seen = Seen { source: point.source.clone(), point: point.point.clone(), sequence: point.sequence };
         let _ = chain::remember(&self.writer.series_memory(), &seen);
@@ -305,6 +304,20 @@ impl<'a> Session<'a> {
         let what = format!("session {} gave no sign of life for days, so that prune gave it up", self.id);
         Err(Failure::new(Kind::Verification, what)
             .hint("Do not count on this backup, whatever is listed of it; run it again"))
+    }
+
+    /// The same once the point is there. Who slept through his own fence refers to what may be going, and nobody must count on
+    /// that point; nor on one of which the store does not say.
+    fn was_waited_for(&self) -> Result<()> {
+        self.is_waited_for().map_err(|failure| match failure.kind() {
+            Kind::Verification => failure,
+            kind => Failure::new(
+                kind,
+                "the point is there, but not whether it may be counted on: the store does not answer",
+            )
+            .because(failure.full())
+            .hint("Run the backup again; what is stored already is not stored twice"),
+        })
     }
 
     fn close(&self) -> Result<()> {
