@@ -93,7 +93,11 @@ pub fn put_aside(clients: &Clients, replaced: &Replaced, run: &LoadRun<'_>) -> V
 
 /// Why what was replaced must stay: no copy of it is known to hold all that it holds.
 fn why_kept(clients: &Clients, aside: &str, old: &str, run: &LoadRun<'_>) -> Option<String> {
-    let Some(copy) = run.copy else { return Some("there is no whole copy of it".into()) };
+    let Some(copy) = run.copy else {
+        // Nothing is lost with what holds nothing.
+        let empty = Session::open(clients, aside, run.context.cancel).and_then(|mut s| catalogue::is_untouched(&mut s));
+        return (!empty.unwrap_or(false)).then(|| "there is no whole copy of it".into());
+    };
     match is_copied(clients, aside, old, copy, run) {
         Ok(true) => None,
         Ok(false) => Some(CHANGED.into()),
