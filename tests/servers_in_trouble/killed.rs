@@ -21,6 +21,11 @@ trait Served {
 
     /// Does what was told to remove something.
     fn remove(&self, told: &str);
+
+    /// Whether what a killed run began has ended: clients live a moment longer than bkp.
+    fn is_quiet(&self) -> bool {
+        true
+    }
 }
 
 struct Mariadb(HostServer);
@@ -58,6 +63,12 @@ impl Served for Mariadb {
 
     fn remove(&self, told: &str) {
         self.0.query("", told);
+    }
+
+    fn is_quiet(&self) -> bool {
+        let others =
+            "select count(*) from information_schema.processlist where user = 'root' and id <> connection_id()";
+        self.0.query("", others) == "0"
     }
 }
 
@@ -222,6 +233,8 @@ impl Day<'_> {
     fn killed_at(&self, place: &str, more: &[&str]) {
         let output = self.host.command(&self.restore(more)).env("BKP_CRASH_AT", place).output().unwrap();
         assert_eq!(output.status.signal(), Some(9), "{place}: {}", String::from_utf8_lossy(&output.stderr));
+        let quiet = || self.served.is_quiet().then_some(());
+        crate::support::wait_for("the end of what the killed run began", 60, quiet);
     }
 
     fn tidy_up(&self) {
