@@ -1,6 +1,6 @@
 //! Letters by mail, over SMTP. Encrypted as the configuration says, and never less.
 
-use super::{Letter, TIMEOUT};
+use super::{Letter, TIMEOUT, innermost};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::policy::{Encryption, Mail};
 use crate::secret::Secrets;
@@ -10,7 +10,6 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{SmtpTransport, Transport};
-use std::error::Error;
 
 pub fn send(settings: &Mail, secrets: &Secrets, letter: &Letter) -> Result<()> {
     let server = format!("{}:{}", settings.host, settings.port);
@@ -75,12 +74,4 @@ fn parameters(settings: &Mail) -> Result<TlsParameters> {
         parameters = parameters.add_root_certificate(certificate);
     }
     parameters.build().map_err(|e| Failure::failed("cannot prepare TLS for mail").because(innermost(&e)))
-}
-
-fn innermost(error: &dyn Error) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
-    }
-    at.to_string()
 }

@@ -31,3 +31,12 @@ pub fn deliver(channel: &Channel, secrets: &Secrets, letter: &Letter) -> Result<
         _ => web::send(channel, secrets, letter),
     }
 }
+
+/// The cause of all, without what libraries put around it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}

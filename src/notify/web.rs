@@ -1,6 +1,6 @@
 //! Letters by HTTP: webhooks, pings, ntfy and chats. An address that is a secret stands in no message.
 
-use super::{Letter, TIMEOUT};
+use super::{Letter, TIMEOUT, innermost};
 use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::policy::{Carrier, Channel, Topic};
@@ -132,14 +132,6 @@ fn shortened(text: &str) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
-    }
-    at.to_string()
 }
 
 #[cfg(test)]
