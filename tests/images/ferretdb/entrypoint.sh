@@ -10,6 +10,8 @@ if [ ! -s $d/PG_VERSION ]; then
   { echo 'host all all 127.0.0.1/32 trust'; echo 'host all all ::1/128 trust'; cat $d/pg_hba.conf; } > /run/hba; cat /run/hba > $d/pg_hba.conf
   printf "%s\n" "shared_preload_libraries = 'pg_cron,pg_documentdb_core,pg_documentdb'" "cron.database_name = 'postgres'" >> $d/postgresql.conf
 fi
+# After a kill the number in it may be that of a health check by now, and PostgreSQL would take it for a server.
+rm -f $d/postmaster.pid
 as $b/pg_ctl -D $d -w -s -l $d/log start
 psql -qU "$MONGO_INITDB_ROOT_USERNAME" -h /run/postgresql postgres -c 'CREATE EXTENSION IF NOT EXISTS documentdb CASCADE' 2>/dev/null
 FERRETDB_TELEMETRY=disable as ferretdb --postgresql-url="postgres://$MONGO_INITDB_ROOT_USERNAME@127.0.0.1:5432/postgres" --listen-addr=:27017 --debug-addr=- --state-dir=/tmp & f=$!
