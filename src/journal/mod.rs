@@ -13,6 +13,7 @@ mod append;
 mod line;
 mod read;
 mod record;
+mod rehearsed;
 mod run;
 mod segments;
 mod state;
@@ -23,6 +24,7 @@ pub use append::{Appended, Locked};
 pub use line::{Hash, Head};
 pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget};
 pub use run::{Begun, Running};
 pub use state::{Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, State};
 

@@ -4,6 +4,7 @@
 //! Fields are added, never taken away or given another meaning; a kind that this version does not know is passed over.
 //! No record ever holds a secret.
 
+use super::rehearsed::Rehearsed;
 use crate::error::{Failure, Kind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -247,6 +248,18 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
+    Rehearsed(Box<Rehearsed>),
+    /// The head of the journal was put where whoever owns this host does not reach: nothing before it can be cut off unseen.
+    Anchored {
+        /// The name of the place in the configuration.
+        place: String,
+        /// Of the last record that it covers, and that record's hash.
+        upto: u64,
+        hash: String,
+        ok: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
     Notified {
         channel: String,
         event: String,
@@ -280,6 +293,8 @@ impl Fact {
             Fact::RetentionChanged { .. } => "retention_changed",
             Fact::PointsDeleted { .. } => "points_deleted",
             Fact::CopyEnded { .. } => "copy_ended",
+            Fact::Rehearsed(_) => "rehearsed",
+            Fact::Anchored { .. } => "anchored",
             Fact::Notified { .. } => "notified",
             Fact::NotifyFailed { .. } => "notify_failed",
             Fact::Unknown => "unknown",

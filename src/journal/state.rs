@@ -218,7 +218,12 @@ impl State {
                 channel.failures_in_a_row += 1;
                 channel.failed += 1;
             }
-            Fact::JournalBegun { .. } | Fact::RetentionChanged { .. } | Fact::PointsDeleted { .. } | Fact::Unknown => {}
+            Fact::JournalBegun { .. }
+            | Fact::RetentionChanged { .. }
+            | Fact::PointsDeleted { .. }
+            | Fact::Rehearsed(_)
+            | Fact::Anchored { .. }
+            | Fact::Unknown => {}
         }
     }
 
