@@ -15,6 +15,7 @@ use std::time::Duration;
 pub mod docker;
 mod heard;
 pub mod host;
+pub mod scratch;
 mod tail;
 
 pub use tail::Remarks;
