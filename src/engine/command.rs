@@ -172,5 +172,5 @@ fn compare<R: std::io::Read>(origin: &dyn Origin, data: &Metered<'_, R>) -> Resu
 }
 
 fn loaded<R: std::io::Read>(data: &Metered<'_, R>) -> Loaded {
-    Loaded { bytes: data.bytes(), items: 1, warnings: Vec::new() }
+    Loaded { bytes: data.bytes(), items: 1, warnings: Vec::new(), ..Loaded::default() }
 }

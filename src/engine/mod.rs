@@ -277,6 +277,8 @@ pub struct Loaded {
     pub bytes: u64,
     pub items: u64,
     pub warnings: Vec<String>,
+    /// Of the time it took, what went into indexes and constraints after the rows.
+    pub index_seconds: f64,
 }
 
 /// Settings of one source; each engine defines its own.

@@ -29,8 +29,8 @@ pub trait Rehearsable: Send + Sync {
         Ok(None)
     }
 
-    /// How the scratch target is reached.
-    fn settings(&self, subject: &Subject<'_>, reach: &Reach) -> Settings;
+    /// How the scratch target is reached; `None` where it is a file or a directory.
+    fn settings(&self, subject: &Subject<'_>, reach: Option<&Reach>) -> Settings;
 
     /// A question that only a server which is ready for work answers. A failure means: not yet.
     fn ready(&self, _settings: &Settings, _cancel: &Cancel) -> Result<()> {
@@ -149,9 +149,8 @@ pub struct Scratch {
 
 impl Scratch {
     /// A file or a directory in `directory`, which nobody else has.
-    pub fn in_directory(directory: &Directory, name: &str, kind: impl FnOnce(&Path) -> Settings) -> Self {
-        let path = directory.path().join(name);
-        Scratch { settings: kind(&path), path: Some(path) }
+    pub fn in_directory(directory: &Directory, name: &str, settings: Settings) -> Self {
+        Scratch { settings, path: Some(directory.path().join(name)) }
     }
 
     /// A server that was started for this rehearsal. Its password, which is in `directory`, opens no other.

@@ -37,7 +37,7 @@ pub fn receive(origin: &dyn Origin, target: &Path, run: &LoadRun<'_>) -> Result<
     let warnings = check::sound(file.path(), target, run.context.cancel)?;
     if run.on_difference == OnDifference::LeaveToRehearsal {
         let items = fingerprint::rows(origin.fingerprint());
-        return Ok((file, Loaded { bytes: data.bytes(), items, warnings }));
+        return Ok((file, Loaded { bytes: data.bytes(), items, warnings, ..Loaded::default() }));
     }
     let found = fingerprint::of_still(file.path(), target, run.context.cancel)?;
     let different = fingerprint::differences(origin.fingerprint(), &found);
@@ -52,5 +52,5 @@ pub fn receive(origin: &dyn Origin, target: &Path, run: &LoadRun<'_>) -> Result<
         .hint("Take another point, and look at this one: bkp check"));
     }
     durable::crash_point("restore:data-written");
-    Ok((file, Loaded { bytes: data.bytes(), items: fingerprint::rows(&found), warnings }))
+    Ok((file, Loaded { bytes: data.bytes(), items: fingerprint::rows(&found), warnings, ..Loaded::default() }))
 }

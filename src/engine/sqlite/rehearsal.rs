@@ -14,7 +14,7 @@ impl Rehearsable for Rehearsal {
         Ok(Ground::File)
     }
 
-    fn settings(&self, _: &Subject<'_>, _: &Reach) -> AnySettings {
+    fn settings(&self, _: &Subject<'_>, _: Option<&Reach>) -> AnySettings {
         AnySettings::Sqlite(Settings::of(""))
     }
 

@@ -22,7 +22,7 @@ impl Rehearsable for Rehearsal {
         Ok(Ground::Directory)
     }
 
-    fn settings(&self, _: &Subject<'_>, _: &Reach) -> AnySettings {
+    fn settings(&self, _: &Subject<'_>, _: Option<&Reach>) -> AnySettings {
         AnySettings::Volume(Settings::of(""))
     }
 
