@@ -92,21 +92,24 @@ fn is_scratch(path: &Path) -> bool {
 /// Asks all processes whose directory is beneath `path` to end, and kills those that do not.
 fn end_processes(path: &Path) -> Result<()> {
     let begun = Instant::now();
-    let mut signal = Signal::TERM;
+    let mut asked = false;
     loop {
         let there = processes(path)?;
         if there.is_empty() {
             return Ok(());
         }
         let late = begun.elapsed() > ASKED;
-        if late || signal == Signal::TERM {
+        if late || !asked {
+            let signal = if late { Signal::KILL } else { Signal::TERM };
             // One that has gone meanwhile is as wanted.
-            there.iter().for_each(|process| drop(kill_process(*process, if late { Signal::KILL } else { signal })));
+            for process in there {
+                let _ = kill_process(process, signal);
+            }
         }
         if begun.elapsed() > 2 * ASKED {
             return Err(Failure::failed(format!("processes in {} cannot be ended", path.display())));
         }
-        signal = Signal::KILL;
+        asked = true;
         std::thread::sleep(LOOK);
     }
 }

@@ -134,10 +134,6 @@ impl Held {
         Ok(held)
     }
 
-    pub fn deadline(&self) -> Timestamp {
-        self.record.deadline
-    }
-
     /// From now on it is left until its deadline.
     pub fn keep(&mut self) -> Result<()> {
         self.record.kept = true;
