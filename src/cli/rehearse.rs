@@ -8,6 +8,7 @@ use super::output::{pairs, plain, table};
 use super::points;
 use crate::clock;
 use crate::error::{Failure, Kind, Result};
+use crate::exec::scratch;
 use crate::job::recorder::What;
 use crate::job::rehearse::{self, Findings, Plan, Rehearse, Wanted, turn};
 use crate::journal::{Job, Reason, RunEnded, State};
@@ -106,6 +107,7 @@ impl Arguments {
             return Err(Failure::failed("there is nothing to rehearse").hint("Make a backup first: bkp backup"));
         }
         let state = env.journal()?.state().unwrap_or_default();
+        reap(env);
         if self.dry_run {
             let plan = |one: &Chosen<'_>| self.plan(env, &catalog, &access, one, &state).map(|(_, plan)| plan);
             let plans = chosen.iter().map(plan).collect::<Result<Vec<_>>>()?;
@@ -241,6 +243,19 @@ impl Arguments {
         let point = super::show::find(catalog, what, env.now)?;
         let policy = configuration.source(&point.source).map(|(policy, _)| policy);
         Ok(vec![Chosen { source: point.source.clone(), policy, point: Some(point.point.clone()) }])
+    }
+}
+
+/// What killed rehearsals left goes before more is made.
+fn reap(env: &Environment) {
+    let reaped = env.paths().and_then(|paths| scratch::reap(&paths.state, env.now));
+    match reaped {
+        Ok(reaped) => {
+            for left in reaped.iter().filter_map(|reaped| Some((&reaped.what, reaped.failed.as_ref()?))) {
+                env.output.warn(&format!("{} is left of a rehearsal that was killed: {}", left.0, left.1));
+            }
+        }
+        Err(failure) => env.output.warn(&format!("what killed rehearsals left is not known: {}", failure.full())),
     }
 }
 

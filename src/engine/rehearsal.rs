@@ -6,13 +6,20 @@
 //! Starting, waiting, measuring and tearing down is the affair of `job::rehearse`.
 
 use super::{Naming, Origin, Settings, Target};
-use crate::error::{Failure, Result};
+use crate::error::{Context as _, Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::scratch::Directory;
 use crate::exec::{Command, Place};
 use crate::secret::{Secret, SecretRef};
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a user's own command may take.
+const ASKED: Duration = Duration::from_secs(10 * 60);
+/// How much of its output is an answer.
+const ANSWER: u64 = 1 << 20;
 
 /// The abilities of one kind of source. Without state: everything it is to know comes with the call.
 pub trait Rehearsable: Send + Sync {
@@ -170,6 +177,28 @@ impl Scratch {
     /// The file or directory; `None` for a server.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Runs a user's own command there: inside the scratch container, or in the directory that was restored. Gives its output.
+    pub fn run(&self, command: &[String], cancel: &Cancel) -> Result<String> {
+        let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("the command is empty"))?;
+        let place = self.settings.server().map_or(&Place::Host, |server| &server.place);
+        let directory = self.path.as_deref().filter(|_| *place == Place::Host);
+        let directory = directory.map(|path| if path.is_dir() { path } else { crate::durable::parent_of(path) });
+        let command = Command {
+            program: program.into(),
+            arguments: arguments.iter().map(Into::into).collect(),
+            directory: directory.map(Path::to_owned),
+            limit: Some(ASKED),
+            ..Command::default()
+        };
+        let mut output = Vec::new();
+        let exec = place.exec()?;
+        exec.start(&command, cancel)?
+            .take(ANSWER)
+            .read_to_end(&mut output)
+            .context(|| format!("`{program}` failed"))?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
     pub fn target(&self) -> Target {

@@ -8,7 +8,7 @@ use super::convert::{not_empty, text_of};
 use super::problem::{Place, did_you_mean};
 use super::raw;
 use super::reading::{Field, Reader};
-use super::timing::{Timing, Written};
+use super::timing::{self, Timing, Written};
 use super::values;
 use crate::engine::{Question, Settings};
 use crate::repo::proof::Level;
@@ -280,6 +280,25 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// For showing: what is not said counts too.
+pub fn shown(rehearsals: &Rehearsals) -> Vec<(Vec<&'static str>, serde_json::Value)> {
+    let mut all: Vec<(Vec<&'static str>, serde_json::Value)> = Vec::new();
+    all.extend(rehearsals.schedule.as_ref().map(|schedule| (vec!["schedule"], schedule.as_str().into())));
+    all.push((vec!["level"], rehearsals.level.name().into()));
+    let times = rehearsals.frequency.iter();
+    all.extend(times.map(|(level, time)| (vec!["frequency", level.name()], values::duration_text(*time).into())));
+    all.push((vec!["sample"], format!("{}%", rehearsals.sample * 100.0).into()));
+    all.push((vec!["point"], if rehearsals.random { "random" } else { "latest" }.into()));
+    let told: Vec<String> = rehearsals.assertions.iter().map(|(source, a)| format!("{source}: {}", a.name)).collect();
+    if !told.is_empty() {
+        all.push((vec!["assert"], told.into()));
+    }
+    if rehearsals.schedule.is_some() {
+        all.extend(timing::shown(&rehearsals.timing).map(|(key, value)| (vec![key], value)));
+    }
+    all
 }
 
 fn can_be_asked(settings: &Settings, question: &Question) -> bool {

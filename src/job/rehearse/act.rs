@@ -6,7 +6,7 @@ use super::measure::{Phases, Reading, Timed};
 use super::site::{Grounds, Site};
 use crate::clock;
 use crate::durable;
-use crate::engine::{self, LoadRun, OnDifference, Origin, Part, Rehearsable, Scratch, Subject};
+use crate::engine::{self, LoadRun, OnDifference, Origin, Part, Question, Rehearsable, Scratch, Subject};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::{Context, Event, Outcome};
 use crate::job::{Places, PointOrigin};
@@ -172,7 +172,10 @@ impl Rehearse<'_> {
         phase("check");
         let mut assertions = Vec::new();
         for assertion in self.assertions {
-            let answer = ability.ask(scratch, &assertion.question, context.cancel);
+            let answer = match &assertion.question {
+                Question::Run(command) => scratch.run(command, context.cancel),
+                question => ability.ask(scratch, question, context.cancel),
+            };
             context.cancel.check()?;
             let (holds, found) = match answer {
                 Ok(answer) => assertion.expected.judge(&answer),
