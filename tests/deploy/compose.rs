@@ -148,8 +148,7 @@ impl Stack {
 }
 
 /// Instead of the daemon: these tests say themselves when to back up.
-const WAITS: &str =
-    "  bkp: { entrypoint: [tini, --, sleep], command: [infinity], healthcheck: { disable: true } }\n";
+const WAITS: &str = "  bkp: { entrypoint: [tini, --, sleep], command: [infinity], healthcheck: { disable: true } }\n";
 /// As it stands, but asked for its health at once.
 const ASKED_SOON: &str = "  bkp: { healthcheck: { interval: 1s } }\n";
 
