@@ -203,7 +203,7 @@ mod tests {
     fn owners_that_cannot_be_given_back_are_no_difference_and_not_equal() {
         let foreign = Entry { uid: 33, ..file("a", 1) };
         let mut sides = Sides::default();
-        sides.merge(entries(&[foreign.clone()]), entries(&[file("a", 1)])).unwrap();
+        sides.merge(entries(std::slice::from_ref(&foreign)), entries(&[file("a", 1)])).unwrap();
         assert_eq!((sides.comparison.differing, sides.other_owners), (0, 1));
         let mut sides = Sides { owners: true, ..Sides::default() };
         sides.merge(entries(&[foreign]), entries(&[file("a", 1)])).unwrap();
