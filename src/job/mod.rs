@@ -114,6 +114,12 @@ impl Places {
         self.state.join("repositories").join(&self.repository).join("journal-sealed")
     }
 
+    /// What lists remember of points, by name and time in one store.
+    pub fn listings(&self) -> PathBuf {
+        let name = self.copy.as_ref().map_or_else(|| "listings".to_owned(), |copy| format!("listings-{copy}"));
+        self.cache.join(&self.repository).join(name)
+    }
+
     fn memory(&self) -> PathBuf {
         self.cache.join(&self.repository).join("memory")
     }
