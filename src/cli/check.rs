@@ -10,14 +10,15 @@ use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Event, Events};
 use crate::job::check::{Check, Checked};
-use crate::job::recorder::What;
-use crate::journal::Job;
+use crate::job::recorder::{Recorder, What};
+use crate::journal::{Fact, Job};
 use crate::policy;
 use crate::repo::catalog::{Catalog, Wanted};
 use crate::repo::check::{Problem, Report};
 use crate::repo::point::Point;
 use crate::repo::proof::Level;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 #[derive(clap::Args, Debug)]
@@ -66,10 +67,11 @@ pub fn percent(text: &str) -> std::result::Result<f64, String> {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        env.recorder()?.command(What::of(Job::Check), || self.check(env))
+        let recorder = env.recorder()?;
+        recorder.command(What::of(Job::Check), || self.check(env, &recorder))
     }
 
-    fn check(&self, env: &Environment) -> Ran {
+    fn check(&self, env: &Environment, recorder: &Recorder) -> Ran {
         let repository = env.repository_or(self.copy.as_deref())?;
         let copy = self.copy.as_deref().filter(|name| *name != policy::PRIMARY);
         let (level, access) = match self.level {
@@ -100,6 +102,11 @@ impl Arguments {
         };
         let Checked { report, forgotten } = check.run(env.context(&progress), clock::now())?;
         drop(progress);
+        // Exactly what this host keeps, and all of it.
+        let is_own = access.writer.is_some() && access.operator.is_none() && copy.is_none();
+        if is_own && self.what.is_empty() && catalog.broken.is_empty() {
+            recorder.note(&[seen(&catalog, &report)]);
+        }
         if let Some(failure) = forgotten {
             env.output.warn(&format!("`bkp status` will not know of what this check found: {}", failure.full()));
         }
@@ -149,6 +156,15 @@ impl Arguments {
         }
         Ok(chosen)
     }
+}
+
+fn seen(catalog: &Catalog, report: &Report) -> Fact {
+    let mut oldest = BTreeMap::new();
+    for point in &catalog.points {
+        let of_source = oldest.entry(point.source.clone()).or_insert(point.consistent_at);
+        *of_source = point.consistent_at.min(*of_source);
+    }
+    Fact::RepositorySeen { objects: report.objects, bytes: report.bytes, oldest }
 }
 
 /// What to do about damage. Where there are copies, they are what it is mended from.
