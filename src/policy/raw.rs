@@ -11,7 +11,7 @@ mod notify;
 mod watching;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
-pub use notify::{Detail, Hook, Language, Mail, Notify, Topic};
+pub use notify::{Detail, Hook, Language, Mail, Notify};
 pub use watching::{Http, LogForm};
 
 /// The main file, `bkp.yaml`.
