@@ -1,7 +1,7 @@
 //! `bkp check`: reads the repository again, and says which points can be believed to what level.
 
 use super::Ran;
-use super::environment::Environment;
+use super::environment::{Access, Environment};
 use super::format::{count, size, took};
 use super::output::plain;
 use super::points;
@@ -17,6 +17,7 @@ use crate::repo::catalog::{Catalog, Wanted};
 use crate::repo::check::{Problem, Report};
 use crate::repo::point::Point;
 use crate::repo::proof::Level;
+use crate::store::Key;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -102,20 +103,15 @@ impl Arguments {
         };
         let Checked { report, forgotten } = check.run(env.context(&progress), clock::now())?;
         drop(progress);
-        // Exactly what this host keeps, and all of it.
-        let is_own = access.writer.is_some() && access.operator.is_none() && copy.is_none();
-        if is_own && self.what.is_empty() && catalog.broken.is_empty() {
-            recorder.note(&[seen(&catalog, &report)]);
+        if self.what.is_empty() && copy.is_none() {
+            recorder.note(seen(&access, &catalog, &report).as_slice());
         }
         if let Some(failure) = forgotten {
             env.output.warn(&format!("`bkp status` will not know of what this check found: {}", failure.full()));
         }
         let seconds = started.elapsed().as_secs_f64();
-        let broken: Vec<_> = catalog
-            .broken
-            .iter()
-            .map(|(key, failure)| serde_json::json!({ "point": key, "problem": failure.full() }))
-            .collect();
+        let broken = |(key, failure): &(Key, Failure)| serde_json::json!({ "point": key, "problem": failure.full() });
+        let broken: Vec<_> = catalog.broken.iter().map(broken).collect();
         let document = serde_json::json!({
             "level": level, "sample": self.sample, "report": report, "broken_points": broken, "seconds": seconds,
         });
@@ -158,13 +154,17 @@ impl Arguments {
     }
 }
 
-fn seen(catalog: &Catalog, report: &Report) -> Fact {
+/// Nothing where it is not exactly what this host keeps, and all of it.
+fn seen(access: &Access, catalog: &Catalog, report: &Report) -> Option<Fact> {
+    if access.writer.is_none() || access.operator.is_some() || !catalog.broken.is_empty() {
+        return None;
+    }
     let mut oldest = BTreeMap::new();
     for point in &catalog.points {
         let of_source = oldest.entry(point.source.clone()).or_insert(point.consistent_at);
         *of_source = point.consistent_at.min(*of_source);
     }
-    Fact::RepositorySeen { objects: report.objects, bytes: report.bytes, oldest }
+    Some(Fact::RepositorySeen { objects: report.objects, bytes: report.bytes, oldest })
 }
 
 /// What to do about damage. Where there are copies, they are what it is mended from.

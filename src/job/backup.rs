@@ -129,7 +129,9 @@ impl Backup<'_> {
         self.phase(context, "commit");
         let expected = previous.as_ref().map(|p| p.bytes);
         dumped.warnings.extend(anomaly::shrunk(expected, session.bytes()));
-        let dropped = previous.as_ref().and_then(|previous| self.dropped(previous, &dumped.inventory));
+        // What is about to be replaced may well be in a bad way.
+        let regular = previous.as_ref().filter(|_| self.purpose.is_none());
+        let dropped = regular.and_then(|previous| self.dropped(previous, &dumped.inventory));
         dumped.warnings.extend(dropped.clone());
         dumped.notes.extend(session.notes());
         dumped.warnings.extend(self.engine.degraded());

@@ -217,9 +217,7 @@ impl State {
             Fact::HoldReleased { source, .. } => {
                 self.holds.remove(source);
             }
-            Fact::PointLocked { source, until, .. } => {
-                self.locked.insert(source.clone(), *until);
-            }
+            Fact::PointLocked { source, until, .. } => drop(self.locked.insert(source.clone(), *until)),
             Fact::RepositorySeen { objects, bytes, oldest } => {
                 self.repository = Some(Seen { at, objects: *objects, bytes: *bytes });
                 self.oldest.clone_from(oldest);

@@ -28,10 +28,10 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// `numbers` are shared by all that write checkpoints of this session.
-    pub fn of(repository: &Repository, writer: &Writer, session: &str, numbers: Arc<AtomicU32>) -> Self {
+    pub fn of(repository: &Repository, writer: &Writer, session: &str, numbers: &Arc<AtomicU32>) -> Self {
         let (store, recipients) = (repository.store.clone(), writer.audience(Audience::All));
         let (writer, session) = (writer.id().to_owned(), session.to_owned());
-        Checkpoints { store, writer, session, recipients, numbers, last: Instant::now() }
+        Checkpoints { store, writer, session, recipients, numbers: numbers.clone(), last: Instant::now() }
     }
 
     pub fn write_if_due(&mut self, packer: &mut Packer) -> Result<()> {

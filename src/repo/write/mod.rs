@@ -140,11 +140,10 @@ impl<'a> Session<'a> {
         let store = &*repository.store;
         let (base, newest_number) = resume::latest(repository, writer, source, now)?;
         let id = names::stamped(now);
-        let bases = base.iter().map(|b| b.point.point.clone()).collect();
         let info = SessionInfo {
             writer: writer.id().to_owned(),
             source: source.to_owned(),
-            bases,
+            bases: base.iter().map(|b| b.point.point.clone()).collect(),
             started_at: now,
             protocol: 1,
         };
@@ -161,13 +160,11 @@ impl<'a> Session<'a> {
             Layout::Stream => repository.workers(),
             Layout::Dedup => repository.clone().with_memory(repository.memory / 4 * 3).workers(),
         };
-        let compression = Compression { workers, ..options.compression };
-        let options = Options { compression, ..options };
+        let options = Options { compression: Compression { workers, ..options.compression }, ..options };
         let dead = resume::dead_sessions(repository, writer, source, &id)?;
         let checkpointed = resume::checkpoints(repository, writer, &dead)?;
-        let checkpoints = Arc::<AtomicU32>::default();
-        let beats = Checkpoints::of(repository, writer, &id, checkpoints.clone());
-        let heart = Heart::start(beats, options.signs_of_life);
+        let checkpoints = Arc::default();
+        let heart = Heart::start(Checkpoints::of(repository, writer, &id, &checkpoints), options.signs_of_life);
         let mut session = Session {
             repository,
             writer,
@@ -237,7 +234,7 @@ impl<'a> Session<'a> {
             known_bytes,
         };
         let packer = Packer::new(&settings, self.writer.chunk_id_key());
-        (packer, Checkpoints::of(self.repository, self.writer, &self.id, self.checkpoints.clone()))
+        (packer, Checkpoints::of(self.repository, self.writer, &self.id, &self.checkpoints))
     }
 
     fn new_tree(&self) -> TreeWriter {
