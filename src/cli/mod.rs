@@ -184,12 +184,14 @@ pub fn main() -> ExitCode {
         daemon::stand_back();
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
         let (reads, is_job) = (program.command.reads_points(), program.command.is_job());
+        let is_status = matches!(program.command, Command::Status(_));
         let ran = run(program.command, &env);
         if is_job {
             notify::after_run(&env);
         }
         ran.map_err(|failure| match cancel.check() {
             Ok(()) if reads => copies::elsewhere(&env, failure),
+            Ok(()) if is_status => copies::instead(&env, failure),
             _ => or_signal(failure, &cancel),
         })
     });

@@ -11,6 +11,7 @@ pub mod copy;
 pub mod damage;
 pub mod discover;
 pub mod gate;
+mod inventory;
 pub mod lock;
 mod origin;
 pub mod prune;
@@ -120,6 +121,16 @@ impl Places {
     /// Up to where the journal was put into the repository.
     fn sealed(&self) -> PathBuf {
         self.state.join("repositories").join(&self.repository).join("journal-sealed")
+    }
+
+    /// What lists remember of points, by name and time in one store.
+    pub fn listings(&self) -> PathBuf {
+        let name = self.copy.as_ref().map_or_else(|| "listings".to_owned(), |copy| format!("listings-{copy}"));
+        self.cache.join(&self.repository).join(name)
+    }
+
+    fn inventories(&self) -> PathBuf {
+        self.cache.join(&self.repository).join("inventories")
     }
 
     fn memory(&self) -> PathBuf {

@@ -83,10 +83,12 @@ impl Recorder {
     /// A backup, with what came of it. When it is odd, its source is held.
     pub fn backup(&self, source: &str, policy: Option<&str>, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
         let result = self.run(What::source(Job::Backup, source, policy), self.reason, act, note_backup);
-        if let Ok(done) = &result
-            && !done.anomalies.is_empty()
-        {
-            self.note(&[Fact::HoldPlaced { source: source.to_owned(), why: done.anomalies.join("; ") }]);
+        if let Ok(done) = &result {
+            let why = done.anomalies.join("; ");
+            let held = (!why.is_empty()).then(|| Fact::HoldPlaced { source: source.to_owned(), why });
+            let (source, point) = (source.to_owned(), done.point.point.clone());
+            let locked = done.locked_until.map(|until| Fact::PointLocked { source, point, until });
+            self.note(&held.into_iter().chain(locked).collect::<Vec<_>>());
         }
         result
     }

@@ -27,7 +27,8 @@ pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, Run
 pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget};
 pub use run::{Begun, Running};
 pub use state::{
-    Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, RehearsalState, State,
+    Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, RehearsalState, Seen,
+    State,
 };
 
 /// The journal of a state directory.
@@ -64,9 +65,4 @@ impl Journal {
         })?;
         Ok(id)
     }
-}
-
-/// The name of this host, for people.
-fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

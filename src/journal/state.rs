@@ -31,6 +31,12 @@ pub struct State {
     #[serde(serialize_with = "by_names")]
     pub copies: BTreeMap<(String, String), Copied>,
     pub channels: BTreeMap<String, Channel>,
+    /// What was seen last of the repository.
+    pub repository: Option<Seen>,
+    /// By source: the instant of its oldest point, as far as the journal knows.
+    pub oldest: BTreeMap<String, Timestamp>,
+    /// By source: until when the store keeps its newest point whatever happens, as it was when that was made.
+    pub locked: BTreeMap<String, Timestamp>,
     pub daemon: Option<Daemon>,
     pub config: Option<ConfigLoad>,
     pub clock_jumps: u64,
@@ -114,6 +120,13 @@ pub struct OpenSlot {
     pub deadline: Timestamp,
     /// The last run for each source (empty: for the whole), with its end.
     pub runs: BTreeMap<String, (String, Option<RunEnded>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Seen {
+    pub at: Timestamp,
+    pub objects: u64,
+    pub bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -240,6 +253,11 @@ impl State {
             Fact::HoldReleased { source, .. } => {
                 self.holds.remove(source);
             }
+            Fact::PointLocked { source, until, .. } => drop(self.locked.insert(source.clone(), *until)),
+            Fact::RepositorySeen { objects, bytes, oldest } => {
+                self.repository = Some(Seen { at, objects: *objects, bytes: *bytes });
+                self.oldest.clone_from(oldest);
+            }
             Fact::CopyEnded { copy, source, point, ok, message } => {
                 self.copied((copy, source), at, point, *ok, message.clone());
             }
@@ -284,6 +302,11 @@ impl State {
         };
         if let Some(slot) = self.slot_of(&run) {
             slot.runs.insert(run.source.clone().unwrap_or_default(), (run.run.clone(), Some(ended.clone())));
+        }
+        if let (Job::Backup, Some(source), Some(consistent_at)) = (run.job, &run.source, ended.consistent_at) {
+            self.oldest.entry(source.clone()).or_insert(consistent_at);
+            // Who made it without a lock says nothing more of it.
+            self.locked.remove(source);
         }
         let history = self.histories.entry((run.job, run.source.unwrap_or_default())).or_default();
         let last = Last { at, started, reason: run.reason, run: ended.clone() };

@@ -12,7 +12,7 @@ mod rehearsals;
 mod watching;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
-pub use notify::{Detail, Hook, Language, Mail, Notify, Topic};
+pub use notify::{Detail, Hook, Language, Mail, Notify};
 pub use rehearsals::{Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
 pub use watching::{Http, LogForm};
 
