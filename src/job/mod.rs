@@ -17,7 +17,6 @@ pub mod prune;
 pub mod quiesce;
 pub mod recorder;
 pub mod restore;
-pub mod seal;
 mod sink;
 pub mod stack;
 pub mod status;
@@ -110,8 +109,13 @@ impl Places {
     }
 
     /// Up to where the journal was put into the repository.
-    fn sealed(&self) -> PathBuf {
+    pub fn sealed(&self) -> PathBuf {
         self.state.join("repositories").join(&self.repository).join("journal-sealed")
+    }
+
+    /// Up to where rehearsals in the journal were looked for, and put into the repository as signed statements.
+    pub fn attested(&self) -> PathBuf {
+        self.state.join("repositories").join(&self.repository).join("journal-attested")
     }
 
     fn memory(&self) -> PathBuf {
