@@ -188,10 +188,10 @@ impl Verify {
 
     fn here(&self, env: &Environment) -> Result<Verification> {
         let journal = env.journal()?;
-        let Some(id) = journal.id()? else {
+        if journal.segments()?.is_empty() {
             return Err(Failure::failed(format!("there is no journal in {}", journal.directory().display()))
                 .hint("Look at what the repository holds with --stored, or at a bundle"));
-        };
+        }
         let door = match self.offline {
             true => Err(Failure::failed("it was not asked (--offline)")),
             false => Door::open(env, self.writer.as_deref()),
@@ -200,6 +200,8 @@ impl Verify {
         let mut material = evidence::of_journal(&journal)?;
         match (&door, &keeper) {
             (Ok(door), Some(keeper)) => {
+                // Without its first record, the journal does not say which one it is.
+                let id = journal.id()?.map_or_else(|| only(keeper), Ok)?;
                 keeper.stand_against(&mut material, &id)?;
                 material.key = Some((door.signer, door.pinned));
                 self.files(&mut material, &door.signer)?;

@@ -51,8 +51,8 @@ fn a_bundle_is_verified_anywhere() {
     host.run(&["evidence", "export", &tar]).ends(13).says("is there already");
     assert_eq!(offline(&[&tar, "--key", &key(&host)]).ends(0).json()["records"], document["records"]);
     let elsewhere = Host::bare();
-    let made = elsewhere.text("operators.tar");
-    let arguments = ["evidence", "export", &made, "--repo", &host.url, "--identity", host.identity().to_str().unwrap()];
+    let (made, identity) = (elsewhere.text("operators.tar"), host.text("recovery-key.txt"));
+    let arguments = ["evidence", "export", &made, "--repo", &host.url, "--identity", &identity];
     elsewhere.run(&arguments).ends(0);
     assert_eq!(offline(&[&made, "--key", &key(&host)]).ends(0).json()["records"], 44);
     offline(&["/etc/hostname"]).ends(4).says("is no bundle of evidence");

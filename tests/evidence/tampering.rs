@@ -40,14 +40,14 @@ fn a_record_that_was_edited_is_named_also_when_its_check_was_made_anew() {
     let path = &segments(&host)[0];
     let all = lines(path);
     for (how, expected) in [
-        (all[11].replace("\"outcome\":\"done\"", "\"outcome\":\"failed\""), "edited 12..12"),
-        (all[11].replace("\"kind\"", "\"kinder\""), "edited 12..12"),
+        (all[12].replace("\"outcome\":\"done\"", "\"outcome\":\"failed\""), "edited 13..13"),
+        (all[12].replace("\"kind\"", "\"kinder\""), "edited 13..13"),
     ] {
         let mut edited = all.clone();
-        edited[11] = how.clone();
+        edited[12] = how.clone();
         write(path, &edited);
         assert_eq!(found(verified(&host, &["--offline"]).ends(4)), [expected], "{how}");
-        edited[11] = forged(&how, None);
+        edited[12] = forged(&how, None);
         write(path, &edited);
         assert_eq!(found(verified(&host, &["--offline"]).ends(4))[0], expected, "{how}");
     }
@@ -75,12 +75,12 @@ fn an_outcome_without_an_attempt_is_found_also_where_the_chain_holds() {
     let path = &segments(&host)[0];
     let mut all = lines(path);
     // The attempt becomes another kind of record, and everything after it is made anew.
-    assert!(all[11].contains("run_ended") && all[10].contains("run_started"));
-    let (begin, rest) = all[10].split_once("\"kind\":").unwrap();
+    assert!(all[12].contains("run_ended") && all[11].contains("run_started"));
+    let (begin, rest) = all[11].split_once("\"kind\":").unwrap();
     let (_, check) = rest.rsplit_once(",\"check\"").unwrap();
-    all[10] = format!("{begin}\"kind\":\"tail_mended\",\"bytes\":1,\"check\"{check}");
-    write(path, &rechained(&all, 10));
-    assert_eq!(found(verified(&host, &["--offline"]).ends(4)), ["no_attempt 12..12"]);
+    all[11] = format!("{begin}\"kind\":\"tail_mended\",\"bytes\":1,\"check\"{check}");
+    write(path, &rechained(&all, 11));
+    assert_eq!(found(verified(&host, &["--offline"]).ends(4)), ["no_attempt 13..13"]);
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn what_was_sealed_stands_against_a_journal_that_was_rewritten_as_a_whole() {
     let path = &segments(&host)[0];
     let all = lines(path);
     let mut rewritten = all.clone();
-    rewritten[11] = rewritten[11].replace("\"bytes\":0", "\"bytes\":7");
-    let rewritten = rechained(&rewritten, 11);
+    rewritten[12] = rewritten[12].replace("\"bytes\":0", "\"bytes\":7");
+    let rewritten = rechained(&rewritten, 12);
     write(path, &rewritten);
     let next = &segments(&host)[1];
     let continued = [vec![rewritten[42].clone()], lines(next)].concat();
@@ -104,7 +104,7 @@ fn what_was_sealed_stands_against_a_journal_that_was_rewritten_as_a_whole() {
     // By itself it holds; only the repository knows better, and which record was the first.
     verified(&host, &["--offline"]).ends(0);
     let answer = verified(&host, &[]);
-    assert_eq!(found(answer.ends(4)), ["rewritten 12..43"]);
+    assert_eq!(found(answer.ends(4)), ["rewritten 13..43"]);
     host.run(&["evidence", "verify"]).ends(4).says("the repository has the true ones");
     // What is sealed can be read without the host.
     host.read(&["evidence", "verify", "--stored"]).ends(0).says("everything fits");
@@ -126,7 +126,7 @@ fn sealed_records_that_are_cut_off_at_the_end_are_missed() {
     let first = lines(&all[0]);
     write(&all[0], &first[..40]);
     let answer = verified(&host, &[]);
-    assert_eq!(found(answer.ends(4)), ["cut_off 41..45", "rewritten 41..43"]);
+    assert_eq!(found(answer.ends(4)), ["rewritten 41..43", "cut_off 41..45"]);
 }
 
 fn journal_of(directory: &std::path::Path) -> Journal {
