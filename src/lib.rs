@@ -10,7 +10,7 @@
 //! | 3 | [`repo`], [`engine`] | the on-store format; the dump plug-ins. Neither imports the other |
 //! | 4 | [`policy`], [`journal`] | configuration, validated; the durable record of what was expected, begun and ended |
 //! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
-//! | 6 | [`schedule`] | when things are due |
+//! | 6 | [`schedule`], [`evidence`] | when things are due; the journal as proof for others |
 //! | 7 | [`watch`], [`notify`], [`http`] | what it all comes to, for those who look from outside; whom to tell; probes, metrics and the page |
 //! | 8 | [`daemon`] | runs what is due, as processes of its own |
 //! | 9 | [`cli`] | words in, words out |
@@ -27,6 +27,7 @@ pub mod durable;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod evidence;
 pub mod exec;
 pub mod host;
 pub mod http;

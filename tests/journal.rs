@@ -254,7 +254,7 @@ fn sealed_segments_are_kept_in_the_repository_where_the_host_cannot_change_them(
     assert_eq!(segments.len(), sealed.len());
     for ((id, first), (own_first, path)) in segments.iter().zip(&sealed) {
         assert_eq!((Some(id.clone()), first), (journal.id().unwrap(), own_first));
-        let read = bkp::repo::journal::read(&repository, &keys, (writer.id(), &signer), (id, *first)).unwrap();
+        let (read, _) = bkp::repo::journal::read(&repository, &keys, (writer.id(), &signer), (id, *first)).unwrap();
         assert!(read == fs::read(path).unwrap());
     }
     let (id, first) = &segments[0];

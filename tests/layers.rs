@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["repo", "engine"],
     &["policy", "journal"],
     &["job"],
-    &["schedule"],
+    &["schedule", "evidence"],
     &["watch", "report", "notify", "http"],
     &["daemon"],
     &["cli"],

@@ -4,6 +4,7 @@ use super::Ran;
 use super::copies;
 use super::discover::told;
 use super::environment::Environment;
+use super::evidence;
 use super::format::{count, size, took};
 use super::kept::Kept;
 use super::output::plain;
@@ -14,7 +15,6 @@ use crate::job::Places;
 use crate::job::backup::{Backup, Done};
 use crate::job::discover::labels;
 use crate::job::recorder::{Recorder, What};
-use crate::job::seal;
 use crate::job::stack::{self, Ended, Member, StackBackup};
 use crate::job::status::Proofs;
 use crate::journal::Job;
@@ -131,7 +131,7 @@ impl Arguments {
         let kept = Kept::after(configured && !done.is_empty(), env, &repository, &writer);
         let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).chain(kept.point()).collect();
         let copies = copies::after_backup(env, (&repository, &writer), &made, !self.no_copy)?;
-        put_journal_away(env, &repository, &writer, &place.places);
+        evidence::put_away(env, &repository, &writer, &place.places);
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
@@ -187,7 +187,7 @@ impl Arguments {
         let kept = Kept::after(!done.is_empty(), env, &repository, &writer);
         let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).chain(kept.point()).collect();
         let copies = copies::after_backup(env, (&repository, &writer), &made, !self.no_copy)?;
-        put_journal_away(env, &repository, &writer, &env.places(&repository)?);
+        evidence::put_away(env, &repository, &writer, &env.places(&repository)?);
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
@@ -291,14 +291,6 @@ fn open(env: &Environment) -> Result<(Repository, Writer)> {
     let writer = env.writer(&repository)?;
     tell_what_goes_on(env, &env.places(&repository)?);
     Ok((repository, writer))
-}
-
-/// The journal of this host is kept where the host cannot change it. That this fails is no failure of a backup.
-fn put_journal_away(env: &Environment, repository: &Repository, writer: &Writer, places: &Places) {
-    let put = env.journal().and_then(|journal| seal::put_away(repository, writer, places, &journal));
-    if let Err(failure) = put {
-        env.output.warn(&format!("the journal could not be put into the repository: {}", failure.full()));
-    }
 }
 
 /// What failed for all of them is a run of each that failed.

@@ -14,6 +14,7 @@ mod discover;
 mod doctor;
 mod due;
 mod environment;
+mod evidence;
 mod export;
 mod format;
 mod globals;
@@ -127,6 +128,9 @@ enum Command {
     Plan(schedule::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),
+    /// The journal as proof for others: verify it, hand it out
+    #[command(subcommand)]
+    Evidence(evidence::Command),
     /// Whether the daemon lives and is ready, and objectives are met
     Healthcheck(healthcheck::Arguments),
     /// The metrics, also without a daemon
@@ -236,6 +240,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Reload(arguments) => arguments.run(env),
         Command::Plan(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
+        Command::Evidence(command) => command.run(env),
         Command::Healthcheck(arguments) => arguments.run(env),
         Command::Metrics(arguments) => arguments.run(env),
         Command::Notify(command) => command.run(env),

@@ -19,7 +19,6 @@ pub mod quiesce;
 pub mod recorder;
 pub mod rehearse;
 pub mod restore;
-pub mod seal;
 mod sink;
 pub mod stack;
 pub mod status;
@@ -119,7 +118,7 @@ impl Places {
     }
 
     /// Up to where the journal was put into the repository.
-    fn sealed(&self) -> PathBuf {
+    pub fn sealed(&self) -> PathBuf {
         self.state.join("repositories").join(&self.repository).join("journal-sealed")
     }
 
@@ -131,6 +130,11 @@ impl Places {
 
     fn inventories(&self) -> PathBuf {
         self.cache.join(&self.repository).join("inventories")
+    }
+
+    /// Up to where rehearsals in the journal were looked for, and put into the repository as signed statements.
+    pub fn attested(&self) -> PathBuf {
+        self.state.join("repositories").join(&self.repository).join("journal-attested")
     }
 
     fn memory(&self) -> PathBuf {

@@ -71,6 +71,12 @@ impl Journal {
         }
     }
 
+    /// Seals the last segment now, whatever its length: the next record begins another one. Gives the head that it ends with;
+    /// nothing where there is no record.
+    pub fn seal(&self, now: Timestamp) -> Result<Option<Head>> {
+        self.lock()?.seal(now)
+    }
+
     /// Writes these facts, one after the other with nothing of others between them.
     pub fn append(&self, facts: &[Fact], now: Timestamp) -> Result<Appended> {
         self.lock()?.append(facts, now)
@@ -101,6 +107,23 @@ impl Locked<'_> {
         }
         durable::crash_point("journal:written");
         Ok(Appended { head, mended: tail.mended })
+    }
+
+    fn seal(&mut self, now: Timestamp) -> Result<Option<Head>> {
+        let mut tail = self.tail()?;
+        if let Some(bytes) = tail.mended {
+            // What was taken away is told within the segment it was in.
+            self.append(&[Fact::TailMended { bytes }], now)?;
+            tail = self.tail()?;
+        }
+        if tail.head.seq == 0 {
+            return Ok(None);
+        }
+        let path = segments::path_of(self.journal.directory(), tail.head.seq + 1);
+        let what = || format!("cannot begin {}", path.display());
+        durable::open_private(&path, false).context(what)?;
+        durable::sync_directory(self.journal.directory()).context(what)?;
+        Ok(Some(tail.head))
     }
 
     /// Where the chain stands; mends what a killed writer left.

@@ -51,7 +51,10 @@ pub struct Sound<'a> {
     pub seq: u64,
     pub prev: &'a str,
     pub hash: Hash,
-    at: &'a str,
+    /// The time as it stands there.
+    pub at: &'a str,
+    /// What follows the chain: `"kind":"…"` and the fields of that kind, without the check.
+    pub fields: &'a str,
 }
 
 /// Without its newline. An error says what is wrong with it.
@@ -67,11 +70,11 @@ pub fn decode(line: &[u8]) -> std::result::Result<Sound<'_>, &'static str> {
     let parts = || {
         let (seq, rest) = body.strip_prefix("{\"seq\":")?.split_once(",\"at\":\"")?;
         let (at, rest) = rest.split_once("\",\"prev\":\"")?;
-        let (prev, _) = rest.split_once("\",")?;
-        Some((seq.parse().ok()?, at, prev))
+        let (prev, fields) = rest.split_once("\",")?;
+        Some((seq.parse().ok()?, at, prev, fields))
     };
-    let (seq, at, prev) = parts().ok_or("it does not begin as a record does")?;
-    Ok(Sound { text, seq, prev, hash, at })
+    let (seq, at, prev, fields) = parts().ok_or("it does not begin as a record does")?;
+    Ok(Sound { text, seq, prev, hash, at, fields })
 }
 
 impl Sound<'_> {

@@ -21,7 +21,7 @@ mod state;
 mod tests;
 
 pub use append::{Appended, Locked};
-pub use line::{Hash, Head};
+pub use line::{Hash, Head, Sound, decode};
 pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget};
@@ -47,11 +47,17 @@ impl Journal {
         &self.directory
     }
 
+    /// All of them, in order: the numbers of their first records, and where they are. The last one grows.
+    pub fn segments(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let all = segments::list(&self.directory)?;
+        Ok(all.into_iter().map(|segment| (segment.first, segment.path)).collect())
+    }
+
     /// Those that are not written into any more: the numbers of their first records, and where they are.
     pub fn sealed_segments(&self) -> Result<Vec<(u64, PathBuf)>> {
-        let mut all = segments::list(&self.directory)?;
+        let mut all = self.segments()?;
         all.pop();
-        Ok(all.into_iter().map(|segment| (segment.first, segment.path)).collect())
+        Ok(all)
     }
 
     /// What its first record calls it.

@@ -145,6 +145,29 @@ pub fn collector_clock(writer: &str) -> Key {
     key(format!("{}{}", collector(writer, "clock"), crate::durable::random_hex(8)))
 }
 
+/// Signed heads of the journals of a writer, and what time-stamping authorities said of them.
+pub fn heads(writer: &str) -> String {
+    format!("w/{writer}/heads/")
+}
+
+pub fn head(writer: &str, journal: &str, seq: u64) -> Key {
+    key(format!("{}{journal}-{seq:016}.json", heads(writer)))
+}
+
+/// The time stamp of a head.
+pub fn head_stamp(writer: &str, journal: &str, seq: u64) -> Key {
+    key(format!("{}{journal}-{seq:016}.tsr", heads(writer)))
+}
+
+/// Signed statements of rehearsals.
+pub fn rehearsals(writer: &str) -> String {
+    format!("w/{writer}/rehearsals/")
+}
+
+pub fn rehearsal(writer: &str, journal: &str, seq: u64) -> Key {
+    key(format!("{}{journal}-{seq:016}", rehearsals(writer)))
+}
+
 pub fn journals(writer: &str) -> String {
     format!("w/{writer}/journal/")
 }

@@ -59,6 +59,49 @@ pub fn sign(payload_type: &str, payload: &[u8], key: &SigningKey) -> Vec<u8> {
     serde_json::to_vec(&envelope).expect("an envelope is plain data")
 }
 
+/// A signature without what it is of: that stands beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Detached {
+    pub payload_type: String,
+    pub keyid: String,
+    pub sig: String,
+}
+
+/// The signature of an envelope.
+pub fn detached(envelope: &[u8], what: &str) -> Result<Detached> {
+    let damaged = || Failure::new(Kind::Verification, format!("{what} is not a signed envelope"));
+    let envelope: Envelope = serde_json::from_slice(envelope).map_err(|e| damaged().because(e))?;
+    let line = envelope.signatures.into_iter().next().ok_or_else(damaged)?;
+    Ok(Detached { payload_type: envelope.payload_type, keyid: line.keyid, sig: line.sig })
+}
+
+impl Detached {
+    pub fn make(payload_type: &str, payload: &[u8], key: &SigningKey) -> Self {
+        let sig = key.sign(&pre_authentication(payload_type, payload));
+        let payload_type = payload_type.to_owned();
+        Detached { payload_type, keyid: key_id(&key.verifying_key()), sig: BASE64.encode(sig.to_bytes()) }
+    }
+
+    /// Whether it is of this payload, of this type, by this key.
+    pub fn fits(&self, payload_type: &str, payload: &[u8], key: &VerifyingKey) -> bool {
+        let by_key = || {
+            let bytes = BASE64.decode(&self.sig).ok()?;
+            let signed = pre_authentication(payload_type, payload);
+            key.verify_strict(&signed, &Signature::from_slice(&bytes).ok()?).ok()
+        };
+        self.payload_type == payload_type && by_key().is_some()
+    }
+}
+
+/// A public key in PEM, for other tools.
+pub fn key_pem(key: &VerifyingKey) -> String {
+    // SubjectPublicKeyInfo of Ed25519 (RFC 8410): always these bytes, and then the key.
+    const PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    let der = [&PREFIX[..], key.as_bytes()].concat();
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(der))
+}
+
 /// The payload, once its signature by `key` is proven. `what` names the object.
 pub fn verify(envelope: &[u8], payload_type: &str, key: &VerifyingKey, what: &str) -> Result<Vec<u8>> {
     let bad = |why: &str| Failure::new(Kind::Verification, format!("{what} is not to be believed: {why}"));

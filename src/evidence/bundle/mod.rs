@@ -1,0 +1,179 @@
+//! All of it for an auditor: a directory or one tar file with the journal, its signatures, the public key, the anchors, the
+//! statements, and a recipe that verifies it without bkp.
+//!
+//! Segments that the repository holds come from there, with the signature they were sealed with; what was not sealed yet is signed
+//! when it is exported. One segment is in memory at a time. Reading believes nothing that is not signed, and no name of a path.
+
+mod files;
+mod read;
+
+pub use files::{Files, Out};
+pub use read::{Bundle, StampedHead};
+
+use super::head::SignedHead;
+use super::scan::{Scanned, scan};
+use super::stored::{Keeper, file_name};
+use crate::error::{Context, Failure, Kind, Result};
+use crate::journal::{Hash, Journal};
+use crate::repo::journal::{self as sealed, PAYLOAD_TYPE};
+use crate::repo::sign::{self, Detached};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+pub const TYPE: &str = "application/vnd.bkp.bundle+json";
+const README: &str = include_str!("README.txt");
+const RECIPE: &str = include_str!("verify.sh");
+
+/// `bundle.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    pub created: Timestamp,
+    pub host: String,
+    pub repository: String,
+    pub writer: String,
+    /// The writer's public key.
+    pub verify_key: String,
+    pub journal: String,
+    /// What was asked for; absent: everything.
+    pub period: Option<(Timestamp, Timestamp)>,
+    /// First and last record, and the hash of the last one.
+    pub from: u64,
+    pub to: u64,
+    pub hash: Hash,
+    /// Number of records up to which segments were sealed before; what follows was signed when this was exported.
+    pub sealed_to: u64,
+}
+
+/// What to export, and from where.
+pub struct Export<'a> {
+    pub host: &'a str,
+    /// That of this host.
+    pub journal: Option<&'a Journal>,
+    pub keeper: Option<&'a Keeper<'a>>,
+    pub signing: Option<&'a SigningKey>,
+    pub repository: &'a str,
+    pub writer: &'a str,
+    pub key: VerifyingKey,
+    pub id: &'a str,
+    pub period: Option<(Timestamp, Timestamp)>,
+    pub now: Timestamp,
+}
+
+impl Export<'_> {
+    /// Writes everything but what verification says of it.
+    pub fn write(&self, out: &mut Out) -> Result<Manifest> {
+        let (ends, sealed_to) = self.segments(out)?;
+        let manifest = self.manifest(ends, sealed_to);
+        self.rest(out, &manifest)?;
+        Ok(manifest)
+    }
+
+    /// Gives the first and the last number, the hash of the last record, and up to where it was sealed before.
+    fn segments(&self, out: &mut Out) -> Result<((u64, u64, Hash), u64)> {
+        let stored: BTreeSet<u64> = match self.keeper {
+            Some(keeper) => {
+                let all = sealed::list(keeper.repository, keeper.writer)?;
+                all.into_iter().filter(|(id, _)| id == self.id).map(|(_, first)| first).collect()
+            }
+            None => BTreeSet::new(),
+        };
+        let here: BTreeMap<u64, PathBuf> = match self.journal {
+            Some(journal) => journal.segments()?.into_iter().collect(),
+            None => BTreeMap::new(),
+        };
+        let mut found: Option<(u64, u64, Hash)> = None;
+        let mut sealed_to = 0;
+        let firsts: BTreeSet<u64> = here.keys().copied().chain(stored.iter().copied()).collect();
+        for first in firsts {
+            let is_stored = stored.contains(&first);
+            let (bytes, seal) = self.segment(first, is_stored, here.get(&first))?;
+            let name = file_name(first);
+            let scanned = scan(&name, &bytes, &BTreeSet::new());
+            if !self.is_meant(&scanned) {
+                continue;
+            }
+            let (Some(begin), Some(last)) = (scanned.first, scanned.last) else { continue };
+            out.put(&format!("journal/{name}"), &bytes)?;
+            out.put_json(&format!("seals/{name}.json"), &seal)?;
+            let from = found.as_ref().map_or(begin.seq, |(from, _, _)| *from);
+            found = Some((from, last.seq, last.hashes.into_iter().next().unwrap_or_default()));
+            sealed_to = if is_stored { last.seq } else { sealed_to };
+        }
+        let none = || Failure::failed("there is no record of that period").hint("See what there is with: bkp journal");
+        Ok((found.ok_or_else(none)?, sealed_to))
+    }
+
+    fn manifest(&self, (from, to, hash): (u64, u64, Hash), sealed_to: u64) -> Manifest {
+        Manifest {
+            format: 1,
+            created: self.now,
+            host: self.host.to_owned(),
+            repository: self.repository.to_owned(),
+            writer: self.writer.to_owned(),
+            verify_key: sign::key_text(&self.key),
+            journal: self.id.to_owned(),
+            period: self.period,
+            from,
+            to,
+            hash,
+            sealed_to,
+        }
+    }
+
+    /// What was sealed is what counts; what this host has says what was not sealed yet.
+    fn segment(&self, first: u64, stored: bool, here: Option<&PathBuf>) -> Result<(Vec<u8>, Detached)> {
+        if let Some(keeper) = self.keeper.filter(|_| stored) {
+            return keeper.segment(self.id, first);
+        }
+        let path = here.expect("a segment is stored or here");
+        let mut bytes = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
+        // Somebody may be writing the next record.
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        bytes.truncate(whole);
+        let Some(key) = self.signing else {
+            return Err(Failure::new(
+                Kind::Key,
+                format!("{} was not sealed, and only its host can sign it", path.display()),
+            ));
+        };
+        let seal = Detached::make(PAYLOAD_TYPE, &bytes, key);
+        Ok((bytes, seal))
+    }
+
+    fn is_meant(&self, scanned: &Scanned) -> bool {
+        let (Some(first), Some(last)) = (&scanned.first, &scanned.last) else { return false };
+        let Some((from, to)) = self.period else { return true };
+        last.time.is_none_or(|last| last >= from) && first.time.is_none_or(|first| first < to)
+    }
+
+    fn rest(&self, out: &mut Out, manifest: &Manifest) -> Result<()> {
+        out.put_json("bundle.json", manifest)?;
+        if let Some(key) = self.signing {
+            let bytes = files::json(manifest)?;
+            out.put_json("bundle.sig.json", &Detached::make(TYPE, &bytes, key))?;
+        }
+        out.put(&format!("keys/{}.pem", self.writer), sign::key_pem(&self.key).as_bytes())?;
+        let Some(keeper) = self.keeper else { return self.words(out) };
+        let within = |(id, seq): &(String, u64)| id == self.id && (manifest.from..=manifest.to).contains(seq);
+        for (id, seq) in sealed::list_heads(keeper.repository, keeper.writer)?.into_iter().filter(within) {
+            let (envelope, stamp) = keeper.head_files(&id, seq)?;
+            SignedHead::open(&envelope, &self.key, "an anchor")?;
+            out.put(&format!("anchors/{seq:016}.json"), &envelope)?;
+            stamp.map(|stamp| out.put(&format!("anchors/{seq:016}.tsr"), &stamp)).transpose()?;
+        }
+        for (id, seq) in sealed::list_statements(keeper.repository, keeper.writer)?.into_iter().filter(within) {
+            let envelope = sealed::read_statement(keeper.repository, keeper.keys, keeper.writer, (&id, seq))?;
+            out.put(&format!("rehearsals/{seq:016}.json"), &envelope)?;
+        }
+        self.words(out)
+    }
+
+    fn words(&self, out: &mut Out) -> Result<()> {
+        out.put("README.txt", README.as_bytes())?;
+        out.put("verify.sh", RECIPE.as_bytes())
+    }
+}
