@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// Gives bytes when they are needed.
 pub type Source<'a> = Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync + 'a>;
 
+/// Says what is wrong with bytes.
+pub type Fault<'a> = Box<dyn Fn(&[u8]) -> Option<String> + Send + Sync + 'a>;
+
 /// A part of the journal.
 pub struct Segment<'a> {
     pub name: String,
@@ -30,7 +33,7 @@ pub enum Seal<'a> {
     /// Nothing: it is still written into, or was not put away.
     None,
     /// Looks at the bytes; says what is wrong with their signature.
-    Signed(Box<dyn Fn(&[u8]) -> Option<String> + Send + Sync + 'a>),
+    Signed(Fault<'a>),
     /// The segment as it was sealed, signature checked, from where this host does not change it.
     Kept(Source<'a>),
 }
