@@ -1,0 +1,132 @@
+//! `bkp evidence`: the journal as proof for others.
+
+mod export;
+mod verify;
+
+use super::Ran;
+use super::anchor::Anchoring;
+use super::environment::{Access, Environment};
+use super::output::plain;
+use crate::error::{Failure, Kind, Result};
+use crate::evidence::Keeper;
+use crate::evidence::timestamp::Authorities;
+use crate::repo::sign::Trusted;
+use crate::repo::writer::Writer;
+use crate::repo::{Repository, catalog};
+use ed25519_dalek::VerifyingKey;
+use export::Exporting;
+use verify::Verify;
+
+#[derive(clap::Subcommand, Debug)]
+#[command(after_help = "\
+What it proves, and how to verify it without bkp, is in docs/EVIDENCE.md.
+
+Examples:
+  bkp evidence verify
+  bkp evidence anchor
+  bkp evidence export evidence.tar --period 2026-Q4")]
+pub enum Command {
+    Verify(Verify),
+    Export(Exporting),
+    Anchor(Anchoring),
+}
+
+impl Command {
+    pub fn run(self, env: &Environment) -> Ran {
+        match self {
+            Command::Verify(arguments) => arguments.run(env),
+            Command::Export(arguments) => arguments.run(env),
+            Command::Anchor(arguments) => arguments.run(env),
+        }
+    }
+}
+
+/// Whose journal the repository has, and how to read it.
+struct Door {
+    repository: Repository,
+    access: Access,
+    writer: String,
+    signer: VerifyingKey,
+    pinned: bool,
+}
+
+impl Door {
+    fn open(env: &Environment, writer: Option<&str>) -> Result<Self> {
+        let repository = env.repository()?;
+        let access = env.listing(&repository)?;
+        let own = access.writer.as_ref().map(|writer| writer.id().to_owned());
+        let known = || catalog::writers(&repository).map(|(writers, _)| writers);
+        let writer = match (writer, own) {
+            (Some(id), _) => id.to_owned(),
+            (None, Some(own)) => own,
+            (None, None) => match &known()?[..] {
+                [one] => one.writer.clone(),
+                all => {
+                    let ids: Vec<String> =
+                        all.iter().map(|info| format!("{} ({})", info.writer, plain(&info.name))).collect();
+                    return Err(Failure::usage("the repository has the journals of several hosts")
+                        .hint(format!("Name one with --writer: {}", ids.join(", "))));
+                }
+            },
+        };
+        let info = known()?.into_iter().find(|info| info.writer == writer);
+        let info = info.ok_or_else(|| {
+            Failure::usage(format!("the repository knows no host `{}`", plain(&writer))).hint("See: bkp keys list")
+        })?;
+        let trusted = access.trust.decide(&info.writer, &info.verify_key)?;
+        let (signer, pinned) = (*trusted.key(), matches!(trusted, Trusted::Pinned(_)));
+        Ok(Door { repository, access, writer, signer, pinned })
+    }
+
+    fn keeper<'a>(&'a self, authorities: Option<&'a Authorities>) -> Keeper<'a> {
+        self.keeper_of("the repository", &self.repository, authorities)
+    }
+
+    /// The same writer's, in a copy.
+    fn keeper_of<'a>(
+        &'a self,
+        place: &str,
+        repository: &'a Repository,
+        authorities: Option<&'a Authorities>,
+    ) -> Keeper<'a> {
+        let (place, keys, writer, signer) = (place.to_owned(), &self.access.keys, self.writer.as_str(), self.signer);
+        Keeper { place, repository, keys, writer, signer, authorities }
+    }
+
+    fn is_of_this_host(&self) -> bool {
+        self.access.writer.as_ref().is_some_and(|own| own.id() == self.writer)
+    }
+}
+
+/// The id of the only journal.
+fn only(keeper: &Keeper<'_>) -> Result<String> {
+    let all: Vec<String> = keeper.journals()?.into_iter().collect();
+    match &all[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(Failure::failed(format!("{} holds no journal of writer {} yet", keeper.place, keeper.writer))
+            .hint("It is put there after a backup, once a segment is full, and by: bkp evidence anchor")),
+        all => Err(Failure::new(
+            Kind::Verification,
+            format!("writer {} has more than one journal: {}", keeper.writer, all.join(", ")),
+        )
+        .hint("A host has one. Somebody wrote it anew, or its state was lost: look at the host")),
+    }
+}
+
+/// The writer of this host, where the repository is not asked.
+fn only_writer(env: &Environment) -> Result<Writer> {
+    let state = &env.paths()?.state;
+    let mut known = Vec::new();
+    for entry in std::fs::read_dir(state.join("repositories")).into_iter().flatten().flatten() {
+        known.extend(entry.file_name().to_str().and_then(|id| Writer::load(state, id).transpose()));
+    }
+    match (known.pop(), known.len()) {
+        (Some(writer), 0) => writer,
+        (None, _) => {
+            Err(Failure::new(Kind::Key, "this host is no writer of a repository, and has no key to sign with"))
+        }
+        (Some(_), _) => {
+            Err(Failure::new(Kind::Key, "this host writes into several repositories").hint("Leave out --offline"))
+        }
+    }
+}

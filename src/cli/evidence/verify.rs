@@ -1,0 +1,273 @@
+//! `bkp evidence verify`: whether the journal is whole, and what others hold of it fits.
+
+use super::{Door, only, only_writer};
+use crate::cli::Ran;
+use crate::cli::environment::Environment;
+use crate::cli::format::{count, instant, utc};
+use crate::cli::output::{pairs, plain};
+use crate::error::{Failure, Kind, Result};
+use crate::evidence::bundle::Bundle;
+use crate::evidence::timestamp::Authorities;
+use crate::evidence::{self, Material, Verification, Witness};
+use crate::policy::Holder;
+use crate::repo::sign;
+use ed25519_dalek::VerifyingKey;
+use jiff::Timestamp;
+use std::path::PathBuf;
+
+/// Tell whether the journal is whole, and what others hold of it fits
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Without BUNDLE it looks at the journal of this host, at what the repository and its copies hold of it, and at the files that it
+is anchored in. A bundle is verified offline.
+Ends with exit code 4 when a record was removed, edited, moved, put in, or cut off, and says which one.
+
+Examples:
+  bkp evidence verify
+  bkp evidence verify --offline                  this host alone
+  bkp evidence verify --stored --identity recovery-key.txt
+  bkp evidence verify evidence.tar --key ed25519:…
+  bkp evidence verify evidence.tar --key recovery-key.txt --anchor saved-mail.eml")]
+pub struct Verify {
+    /// A bundle that was made with `bkp evidence export`
+    #[arg(value_name = "BUNDLE")]
+    bundle: Option<PathBuf>,
+    /// The public key of the host: ed25519:…, or a file that holds it, such as a recovery key file
+    #[arg(long, value_name = "KEY|FILE")]
+    key: Option<String>,
+    /// A file with heads of the journal that were anchored: as an anchor wrote it, or a mail as it came
+    #[arg(long, value_name = "FILE")]
+    anchor: Vec<PathBuf>,
+    /// The certificates of the authorities whose time stamps are believed, in PEM
+    #[arg(long, value_name = "FILE")]
+    tsa_ca: Option<PathBuf>,
+    /// Ask neither the repository nor its copies
+    #[arg(long, conflicts_with_all = ["bundle", "stored"])]
+    offline: bool,
+    /// Look at what the repository holds, and not at the journal of this host
+    #[arg(long, conflicts_with = "bundle")]
+    stored: bool,
+    /// The host whose journal it is, where the repository has several
+    #[arg(long, value_name = "ID")]
+    writer: Option<String>,
+}
+
+impl Verify {
+    pub fn run(self, env: &Environment) -> Ran {
+        let verification = match &self.bundle {
+            Some(path) => self.bundle(path)?,
+            None if self.stored => self.stored(env)?,
+            None => self.here(env)?,
+        };
+        env.output.answer(&verification, || text(&verification, env))?;
+        Ok((!verification.ok).then_some(Kind::Verification))
+    }
+
+    fn bundle(&self, path: &std::path::Path) -> Result<Verification> {
+        let bundle = Bundle::open(path)?;
+        let given = self.key.as_deref().map(|text| key(text, &bundle.manifest.writer)).transpose()?;
+        let key = given.unwrap_or(bundle.claimed);
+        let authorities = self.tsa_ca.as_deref().map(Authorities::read).transpose()?;
+        let mut material = bundle.material(key, authorities.as_ref())?;
+        material.key = Some((key, given.is_some()));
+        if given.is_none() {
+            material.notes.push(
+                "the key is the bundle's own word: compare it with the recovery key file, and give it with --key"
+                    .into(),
+            );
+        }
+        self.files(&mut material, &key)?;
+        evidence::verify(material)
+    }
+
+    fn stored(&self, env: &Environment) -> Result<Verification> {
+        let door = Door::open(env, self.writer.as_deref())?;
+        let authorities = self.authorities(env)?;
+        let keeper = door.keeper(authorities.as_ref());
+        let id = only(&keeper)?;
+        let mut material = keeper.material(&id)?;
+        let sealed = "only what was sealed is looked at; newer records are on the host";
+        material.notes.push(sealed.into());
+        // The newest heads are of records that the next seal brings.
+        material.until = Some(Timestamp::MIN);
+        material.key = Some((door.signer, door.pinned));
+        self.files(&mut material, &door.signer)?;
+        evidence::verify(material)
+    }
+
+    fn here(&self, env: &Environment) -> Result<Verification> {
+        let journal = env.journal()?;
+        if journal.segments()?.is_empty() {
+            return Err(Failure::failed(format!("there is no journal in {}", journal.directory().display()))
+                .hint("Look at what the repository holds with --stored, or at a bundle"));
+        }
+        let door = match self.offline {
+            true => Err(Failure::failed("it was not asked (--offline)")),
+            false => Door::open(env, self.writer.as_deref()),
+        };
+        let authorities = self.authorities(env)?;
+        let keeper = door.as_ref().ok().map(|door| door.keeper(authorities.as_ref()));
+        let mut material = evidence::of_journal(&journal)?;
+        match (&door, &keeper) {
+            (Ok(door), Some(keeper)) => {
+                // Without its first record, the journal does not say which one it is.
+                let id = journal.id()?.map_or_else(|| only(keeper), Ok)?;
+                keeper.stand_against(&mut material, &id)?;
+                material.key = Some((door.signer, door.pinned));
+                self.places(env, door, &mut material, &id)?;
+                self.files(&mut material, &door.signer)?;
+            }
+            (Err(failure), _) => {
+                let what = "nothing was compared with what the repository holds";
+                material.notes.push(format!("{what}: {}", failure.full()));
+                if !self.anchor.is_empty() {
+                    self.files(&mut material, &self.known_key(env)?)?;
+                }
+            }
+            (Ok(_), None) => {}
+        }
+        evidence::verify(material)
+    }
+
+    /// What the configured places hold; those that cannot be asked are told.
+    fn places(&self, env: &Environment, door: &Door, material: &mut Material<'_>, journal: &str) -> Result<()> {
+        for place in &env.configuration()?.evidence.places {
+            let looked = match &place.holder {
+                Holder::Copy(name) => env
+                    .repository_or(Some(name))
+                    .and_then(|copy| door.keeper_of(&place.name, &copy, None).heads(material, journal)),
+                Holder::File(path) => evidence::in_file(path, &door.signer).map(|(heads, _)| {
+                    let own = heads.into_iter().filter(|head| head.writer == door.writer);
+                    material.witnesses.extend(own.map(|head| head.witness(&place.name)));
+                }),
+                Holder::Mail(_) | Holder::TimeStamp(_) => Ok(()),
+            };
+            if let Err(failure) = looked {
+                material.notes.push(format!("{} was not asked: {}", place.name, failure.full()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose time stamps to believe: those that are named here, else those of the configuration.
+    fn authorities(&self, env: &Environment) -> Result<Option<Authorities>> {
+        let configured = env.configuration()?.evidence.places.iter().find_map(|place| match &place.holder {
+            Holder::TimeStamp(authority) => authority.ca_file.clone(),
+            _ => None,
+        });
+        self.tsa_ca.clone().or(configured).as_deref().map(Authorities::read).transpose()
+    }
+
+    /// Whose signatures to believe where the repository is not asked: the key that is given, or that of this host.
+    fn known_key(&self, env: &Environment) -> Result<VerifyingKey> {
+        match self.key.as_deref() {
+            Some(text) => key(text, self.writer.as_deref().unwrap_or_default()),
+            None => Ok(only_writer(env)?.signing.verifying_key()),
+        }
+    }
+
+    /// Heads in files that were given.
+    fn files(&self, material: &mut Material<'_>, key: &VerifyingKey) -> Result<()> {
+        for path in &self.anchor {
+            let (heads, others) = evidence::in_file(path, key)?;
+            if heads.is_empty() {
+                return Err(Failure::new(
+                    Kind::Verification,
+                    format!("{} holds no head that this host signed", path.display()),
+                ));
+            }
+            if others > 0 {
+                material.notes.push(format!(
+                    "{} in {} are not signed by this host",
+                    count(others, "head"),
+                    path.display()
+                ));
+            }
+            let place = path.display().to_string();
+            material.witnesses.extend(heads.into_iter().map(|head| head.witness(&place)));
+        }
+        Ok(())
+    }
+}
+
+/// `ed25519:…`, or a file that has it: by itself, or as one of the lines `# bkp-writer: ID ed25519:…`.
+fn key(text: &str, writer: &str) -> Result<VerifyingKey> {
+    if text.starts_with("ed25519:") {
+        return sign::parse_key(text);
+    }
+    let file = std::fs::read_to_string(text).map_err(|e| Failure::from_io(e, || format!("cannot read {text}")))?;
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let keys = file.lines().map(words).filter(|words| words.last().is_some_and(|word| word.starts_with("ed25519:")));
+    let mut keys: Vec<Vec<String>> = keys.collect();
+    if keys.len() > 1 {
+        keys.retain(|words| words.iter().any(|word| word == writer));
+    }
+    match &keys[..] {
+        [one] => sign::parse_key(one.last().map(String::as_str).unwrap_or_default()),
+        _ => Err(Failure::new(Kind::Key, format!("{text} does not name the key of this host"))
+            .hint("Its line is: # bkp-writer: ID ed25519:…  (bkp keys list on the host shows it)")),
+    }
+}
+
+fn text(verification: &Verification, env: &Environment) -> String {
+    let zone = env.zone().cloned().unwrap_or(jiff::tz::TimeZone::UTC);
+    let mark = |at: Option<Timestamp>| at.map(|at| format!("{} ({})", instant(at, &zone), utc(at))).unwrap_or_default();
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    if let (Some(first), Some(last)) = (&verification.first, &verification.last) {
+        rows.push(("records", format!("{}, numbers {} to {}", verification.records, first.seq, last.seq)));
+        rows.push(("first", mark(first.at)));
+        rows.push(("last", format!("{}\nhash {}", mark(last.at), last.hash)));
+    }
+    rows.push(("sealed", format!("{} of {}", verification.sealed, count(verification.segments as usize, "segment"))));
+    rows.push((
+        "covered",
+        match verification.covered_to {
+            0 => "nothing yet: no seal and no anchor that fits was found".into(),
+            seq => format!("up to record {seq}: what is sealed or anchored cannot be taken back unseen"),
+        },
+    ));
+    let open = if verification.open_runs == 0 {
+        String::new()
+    } else {
+        format!(", {} without an end", verification.open_runs)
+    };
+    rows.push(("runs", format!("{}{open}", verification.runs)));
+    rows.push((
+        "rehearsals",
+        format!("{}, {} with a signed statement", verification.rehearsals, verification.attested),
+    ));
+    if let Some(key) = &verification.key {
+        rows.push(("key", format!("{} ({})", key.key, key.id)));
+    }
+    for anchor in &verification.anchors {
+        rows.push(("anchor", anchor_text(&anchor.witness, anchor.fits)));
+    }
+    let mut text = pairs(&rows);
+    for note in &verification.notes {
+        text.push_str(&format!("\nnote: {}", plain(note)));
+    }
+    for finding in &verification.findings {
+        text.push_str(&format!("\nWRONG  {}", plain(&finding.text)));
+    }
+    text.push_str(if verification.ok { "\neverything fits" } else { "\nit is not as it was written" });
+    text
+}
+
+fn anchor_text(witness: &Witness, fits: Option<bool>) -> String {
+    let fits = match fits {
+        Some(true) => "fits",
+        Some(false) => "DOES NOT FIT",
+        None => "is of a record that is not here",
+    };
+    let stamped = witness.stamped.as_ref().map(|stamped| {
+        let trusted = if stamped.trusted { "" } else { ", whose certificate was not checked" };
+        format!(", time stamp {} by {}{trusted}", utc(stamped.at), plain(&stamped.authority))
+    });
+    format!(
+        "record {} {fits}: {}, {}{}",
+        witness.seq,
+        plain(&witness.place),
+        utc(witness.at),
+        stamped.unwrap_or_default()
+    )
+}
