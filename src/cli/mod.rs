@@ -4,6 +4,7 @@
 //! standard error. Here failures become messages and exit codes, and nowhere else does a command end the process.
 
 mod ack;
+mod anchor;
 mod backup;
 mod check;
 mod config;
@@ -157,7 +158,14 @@ enum Command {
 impl Command {
     /// Whether somebody may want to be told what came of it.
     fn is_job(&self) -> bool {
-        matches!(self, Command::Backup(_) | Command::Check(_) | Command::Copy(_) | Command::Prune(_))
+        matches!(
+            self,
+            Command::Backup(_)
+                | Command::Check(_)
+                | Command::Copy(_)
+                | Command::Prune(_)
+                | Command::Evidence(evidence::Command::Anchor(_))
+        )
     }
 
     /// Whether it could as well read from a copy.

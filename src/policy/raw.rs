@@ -7,10 +7,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod daemon;
+mod evidence;
 mod notify;
 mod watching;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
+pub use evidence::{Anchor, AnchorPlace, Evidence, TimeStamp};
 pub use notify::{Detail, Hook, Language, Mail, Notify, Topic};
 pub use watching::{Http, LogForm};
 
@@ -35,6 +37,8 @@ pub struct Main {
     pub prune: Option<Field<Prune>>,
     /// When the repository is read again.
     pub check: Option<Field<Check>>,
+    /// How long the journal stays locked in the store, and who else holds its head.
+    pub evidence: Option<Field<Evidence>>,
     /// Where the daemon shows how things are.
     pub http: Option<Field<Http>>,
     /// How the daemon writes its log. Default: text on a terminal, fields for systemd's journal, JSON elsewhere.

@@ -221,7 +221,9 @@ impl Showing<'_> {
                 }
             }
         }
-        let scheduled = configuration.policies.iter().any(|policy| policy.schedule.is_some());
+        self.evidence();
+        let anchors = configuration.evidence.anchor.is_some();
+        let scheduled = anchors || configuration.policies.iter().any(|policy| policy.schedule.is_some());
         if scheduled || routines.iter().any(|(_, routine)| routine.is_some()) {
             let daemon = &configuration.daemon;
             self.put(&["daemon", "runs"], &[], daemon.runs);
@@ -231,6 +233,21 @@ impl Showing<'_> {
             self.put(&["daemon", "drain"], &[], duration_text(daemon.drain));
             self.put(&["daemon", "retry"], &[], duration_text(daemon.retry));
             self.watching();
+        }
+    }
+
+    /// The list has no keys to look origins up by, as with channels.
+    fn evidence(&mut self) {
+        let evidence = &self.configuration.evidence;
+        if self.configuration.origin(&["evidence"]).is_none() {
+            return;
+        }
+        self.put(&["evidence", "keep"], &[], duration_text(evidence.keep));
+        let schedule = evidence.anchor.as_ref().map(|routine| routine.schedule.as_str());
+        self.put_some(&["evidence", "anchor", "schedule"], &[], schedule);
+        for place in &evidence.places {
+            let key = ["evidence", "anchor", "to", place.name.as_str(), place.holder.kind()];
+            self.put(&key, &[], place.holder.address());
         }
     }
 
