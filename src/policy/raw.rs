@@ -12,7 +12,7 @@ mod notify;
 mod watching;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
-pub use evidence::{Anchor, AnchorPlace, Evidence, TimeStamp};
+pub use evidence::{AnchorPlace, Evidence};
 pub use notify::{Detail, Hook, Language, Mail, Notify, Topic};
 pub use watching::{Http, LogForm};
 
