@@ -15,6 +15,8 @@ mod anchors;
 mod bundles;
 #[path = "evidence/tampering.rs"]
 mod tampering;
+#[path = "evidence/vectors.rs"]
+mod vectors;
 
 use bkp::journal::{Chosen, Fact, Job, Journal, Reason, Rehearsed, RunEnded, RunStarted, ScratchTarget};
 use serde_json::Value;

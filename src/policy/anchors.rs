@@ -2,13 +2,15 @@
 //!
 //! What an anchor is, and what it proves, is the affair of `evidence`.
 
+use super::CopySettings;
 use super::channels::{Mail, web_address};
 use super::convert::{absolute, not_empty};
 use super::problem::Place;
 use super::raw;
 use super::reading::{Field, Reader};
+use super::show::Showing;
 use super::timing::Routine;
-use super::{CopySettings, values};
+use super::values::{self, duration_text};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -157,5 +159,22 @@ impl Reader<'_> {
         }
         let url = self.text(&written.url, |text| not_empty(text, "an address").and_then(|text| web_address(&text)))?;
         Some(Holder::TimeStamp(Authority { url, ca_file: self.text(&written.ca_file, absolute) }))
+    }
+}
+
+impl Showing<'_> {
+    /// Whether there is something for the daemon to do. The list has no keys to look origins up by, as with channels.
+    pub(super) fn evidence(&mut self) -> bool {
+        let evidence = &self.configuration.evidence;
+        if self.configuration.origin(&["evidence"]).is_some() {
+            self.put(&["evidence", "keep"], &[], duration_text(evidence.keep));
+            let schedule = evidence.anchor.as_ref().map(|routine| routine.schedule.as_str());
+            self.put_some(&["evidence", "anchor", "schedule"], &[], schedule);
+        }
+        for place in &evidence.places {
+            let key = ["evidence", "anchor", "to", place.name.as_str(), place.holder.kind()];
+            self.put(&key, &[], place.holder.address());
+        }
+        evidence.anchor.is_some()
     }
 }

@@ -80,14 +80,14 @@ fn zone_text(zone: &TimeZone) -> String {
     zone.iana_name().unwrap_or("that of the host").to_string()
 }
 
-struct Showing<'a> {
-    configuration: &'a Configuration,
+pub(super) struct Showing<'a> {
+    pub(super) configuration: &'a Configuration,
     settings: Vec<Setting>,
 }
 
 impl Showing<'_> {
     /// `others`: keys that this value may come from instead of the last one of `key`.
-    fn put(&mut self, key: &[&str], others: &[&str], value: impl Into<Value>) {
+    pub(super) fn put(&mut self, key: &[&str], others: &[&str], value: impl Into<Value>) {
         let (last, above) = key.split_last().expect("every setting has a key");
         let origin = [last].into_iter().chain(others).find_map(|last| {
             let path: Vec<&str> = above.iter().chain([last]).copied().collect();
@@ -97,7 +97,7 @@ impl Showing<'_> {
         self.settings.push(Setting { key, value: value.into(), origin: origin.cloned() });
     }
 
-    fn put_some(&mut self, key: &[&str], others: &[&str], value: Option<impl Into<Value>>) {
+    pub(super) fn put_some(&mut self, key: &[&str], others: &[&str], value: Option<impl Into<Value>>) {
         if let Some(value) = value {
             self.put(key, others, value);
         }
@@ -221,9 +221,7 @@ impl Showing<'_> {
                 }
             }
         }
-        self.evidence();
-        let anchors = configuration.evidence.anchor.is_some();
-        let scheduled = anchors || configuration.policies.iter().any(|policy| policy.schedule.is_some());
+        let scheduled = self.evidence() || configuration.policies.iter().any(|policy| policy.schedule.is_some());
         if scheduled || routines.iter().any(|(_, routine)| routine.is_some()) {
             let daemon = &configuration.daemon;
             self.put(&["daemon", "runs"], &[], daemon.runs);
@@ -233,21 +231,6 @@ impl Showing<'_> {
             self.put(&["daemon", "drain"], &[], duration_text(daemon.drain));
             self.put(&["daemon", "retry"], &[], duration_text(daemon.retry));
             self.watching();
-        }
-    }
-
-    /// The list has no keys to look origins up by, as with channels.
-    fn evidence(&mut self) {
-        let evidence = &self.configuration.evidence;
-        if self.configuration.origin(&["evidence"]).is_none() {
-            return;
-        }
-        self.put(&["evidence", "keep"], &[], duration_text(evidence.keep));
-        let schedule = evidence.anchor.as_ref().map(|routine| routine.schedule.as_str());
-        self.put_some(&["evidence", "anchor", "schedule"], &[], schedule);
-        for place in &evidence.places {
-            let key = ["evidence", "anchor", "to", place.name.as_str(), place.holder.kind()];
-            self.put(&key, &[], place.holder.address());
         }
     }
 

@@ -94,7 +94,7 @@ fn configured(host: &Host, to: &str) {
 fn what_was_anchored_tells_what_was_cut_off_at_the_end() {
     let host = host();
     configured(&host, &format!("      - copy: far\n      - file: {}\n", host.text("heads.jsonl")));
-    host.run(&["copy", "--create"]).ends(0);
+    host.run(&["copy", "--create", "far"]).ends(0);
     let anchored = host.run(&["evidence", "anchor", "--json"]).ends(0).json();
     let upto = anchored["head"]["seq"].as_u64().unwrap();
     assert_eq!(anchored["places"].as_array().unwrap().iter().filter(|place| place["ok"] == true).count(), 3);
@@ -136,8 +136,8 @@ fn a_journal_that_was_written_anew_does_not_fit_its_anchor() {
     host.run(&["evidence", "anchor"]).ends(0);
     let path = &segments(&host)[0];
     let mut all = lines(path);
-    all[11] = all[11].replace("\"bytes\":0", "\"bytes\":7");
-    write(path, &rechained(&all, 11));
+    all[12] = all[12].replace("\"bytes\":0", "\"bytes\":7");
+    write(path, &rechained(&all, 12));
     let next = &segments(&host)[1];
     let continued = [vec![lines(path).last().unwrap().clone()], lines(next)].concat();
     write(next, &rechained(&continued, 1)[1..]);
@@ -217,6 +217,7 @@ fn an_authority_stamps_the_head_and_openssl_agrees() {
         .run(&["evidence", "verify", &bundle, "--tsa-ca", &authority.file("ca.pem")])
         .ends(0)
         .says("by CN=stamps");
+    the_recipe_of_the_page(&host, &authority);
     // A stamp of another head, or with a changed byte, is none.
     let bytes = fs::read(&stamp).unwrap();
     for at in (0..bytes.len()).step_by(37) {
@@ -252,7 +253,6 @@ fn a_place_that_does_not_take_it_fails_the_run_and_is_told_of() {
     assert_eq!(fs::read_to_string(host.path("heads.jsonl")).unwrap().lines().count(), 1);
     let taken = wait_for("the notification", 60, || sink.taken().into_iter().next());
     assert!(taken.body.contains("anchoring of the journal failed"), "{}", taken.body);
-    host.run(&["status"]).says("The last anchor failed");
     let noted = host.run(&["journal", "--json", "--last", "20"]).ends(0).json();
     let failed = noted["records"]
         .as_array()
@@ -291,4 +291,31 @@ fn the_daemon_anchors_on_schedule() {
     });
     daemon.signal(rustix::process::Signal::TERM);
     host.finish(daemon).ends(0);
+}
+
+/// The commands of docs/EVIDENCE.md, as they stand there.
+fn the_recipe_of_the_page(host: &Host, authority: &Authority) {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EVIDENCE.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    let bundle = host.path("bundle");
+    let pem = bundle.join("keys").read_dir().unwrap().next().unwrap().unwrap().path();
+    fs::copy(pem, bundle.join("key.pem")).unwrap();
+    fs::copy(authority.file("ca.pem"), bundle.join("tsa.pem")).unwrap();
+    let run = |block: &str| {
+        let output = Command::new("sh").args(["-euc", block]).current_dir(&bundle).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (good, said) = run(blocks[0]);
+    assert!(good && said.matches("Signature Verified Successfully").count() >= 4, "{said}");
+    assert!(!said.contains("does not fit") && !said.contains("cut off") && !said.contains("broken"), "{said}");
+    let (good, said) = run(blocks[1]);
+    assert!(good && said.contains("Verification: OK"), "{said}");
+    // And it finds what it is there to find.
+    let path = bundle.join("journal/0000000000000001.jsonl");
+    let all = lines(&path);
+    write(&path, &[&all[..7], &all[8..]].concat());
+    let (good, said) = run(blocks[0]);
+    assert!(!good && said.contains("Signature Verification Failure"), "{said}");
+    write(&path, &all);
 }
