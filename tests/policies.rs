@@ -615,3 +615,34 @@ fn where_the_daemon_listens_and_who_is_let_in() {
     assert_eq!(log("json").unwrap().log, Some(policy::LogForm::Json));
     assert!(log("xml").is_err());
 }
+
+#[test]
+fn who_else_holds_the_head_of_the_journal() {
+    let copies = "copies: [{ name: far, url: /far }]\n";
+    let load = |text: &str| Host::with(&[("bkp.yaml", &format!("{copies}evidence: {text}\n"))]).load();
+    let evidence = |text: &str| load(text).unwrap().evidence;
+    assert_eq!(evidence("{}").keep, std::time::Duration::from_secs(400 * 86_400));
+    let all = evidence(
+        "{ keep: 30d, anchor: { schedule: \"@daily\", to: [{ copy: far }, { file: /a }, { name: b, file: /b }, { mail: { to: [a@b.example], smtp: \"smtp://m.example\" } }, { timestamp: { url: \"https://tsa.example/\" } }] } }",
+    );
+    let places: Vec<_> = all.places.iter().map(|place| (place.name.as_str(), place.holder.kind())).collect();
+    let expected = [("far", "copy"), ("file", "file"), ("b", "file"), ("mail", "mail"), ("timestamp", "timestamp")];
+    assert_eq!(places, expected);
+    assert_eq!(all.anchor.unwrap().schedule, "@daily");
+    for (text, said) in [
+        ("{ anchor: { schedule: \"@daily\" } }", "the head of the journal goes nowhere else"),
+        ("{ anchor: { to: [{ copy: madrid }] } }", "there is no copy `madrid`"),
+        ("{ anchor: { to: [{ file: heads }] } }", "expected an absolute path"),
+        ("{ anchor: { to: [{ file: /a }, { file: /b }] } }", "there are two places `file`"),
+        ("{ anchor: { to: [{ file: /a, copy: far }] } }", "a place is of one kind"),
+        ("{ anchor: { to: [{}] } }", "it is not said who is to hold it"),
+        ("{ anchor: { to: [{ timestamp: {} }] } }", "`url` is missing"),
+        ("{ anchor: { to: [{ timestamp: { url: tsa.example } }] } }", "expected an address"),
+        ("{ anchor: { schedule: sometimes, to: [{ file: /a }] } }", "sometimes"),
+        ("{ keep: long }", "expected a duration"),
+        ("{ anchors: {} }", "unknown key `anchors`"),
+    ] {
+        let told = load(text).unwrap_err().to_string();
+        assert!(told.contains(said), "{text}: {told}");
+    }
+}

@@ -1,10 +1,10 @@
 //! `bkp backup`: one source after the other; a failure of one does not keep the others from being backed up.
 
 use super::Ran;
+use super::anchor;
 use super::copies;
 use super::discover::told;
 use super::environment::Environment;
-use super::evidence;
 use super::format::{count, size, took};
 use super::kept::Kept;
 use super::output::plain;
@@ -131,7 +131,7 @@ impl Arguments {
         let kept = Kept::after(configured && !done.is_empty(), env, &repository, &writer);
         let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).chain(kept.point()).collect();
         let copies = copies::after_backup(env, (&repository, &writer), &made, !self.no_copy)?;
-        evidence::put_away(env, &repository, &writer, &place.places);
+        anchor::put_away(env, &repository, &writer, &place.places);
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;
             document["label_remarks"] = wanted.remarks.clone().into();
@@ -187,7 +187,7 @@ impl Arguments {
         let kept = Kept::after(!done.is_empty(), env, &repository, &writer);
         let made: Vec<&Point> = done.iter().map(|(one, _)| &one.point).chain(kept.point()).collect();
         let copies = copies::after_backup(env, (&repository, &writer), &made, !self.no_copy)?;
-        evidence::put_away(env, &repository, &writer, &env.places(&repository)?);
+        anchor::put_away(env, &repository, &writer, &env.places(&repository)?);
         let skew = stack::skew_seconds(done.iter().map(|(one, _)| one.point.consistent_at));
         if env.output.json {
             let mut document = document(env, &repository, &done, &failed)?;

@@ -7,6 +7,7 @@ use super::output::{plain, table};
 use crate::error::Result;
 use crate::repo::keys::{self, Role, named_recipient};
 use crate::repo::recipients::{self, Change};
+use crate::repo::sign;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, catalog, init};
 
@@ -136,7 +137,8 @@ fn list(env: &Environment, repository: &Repository) -> Result<()> {
         "epochs": epochs,
         "epoch": writer.as_ref().map(|w| w.epoch.number),
         "writers": writers.iter().map(|w| serde_json::json!({
-            "writer": w.writer, "name": w.name, "verify_key": w.verify_key, "created": w.created,
+            "writer": w.writer, "name": w.name, "verify_key": w.verify_key,
+            "key_id": sign::parse_key(&w.verify_key).ok().map(|key| sign::key_id(&key)), "created": w.created,
             "this_host": own == Some(w.writer.as_str()),
         })).collect::<Vec<_>>(),
     });

@@ -4,6 +4,7 @@
 //! standard error. Here failures become messages and exit codes, and nowhere else does a command end the process.
 
 mod ack;
+mod anchor;
 mod backup;
 mod check;
 mod config;
@@ -162,7 +163,12 @@ impl Command {
     fn is_job(&self) -> bool {
         matches!(
             self,
-            Command::Backup(_) | Command::Rehearse(_) | Command::Check(_) | Command::Copy(_) | Command::Prune(_)
+            Command::Backup(_)
+                | Command::Rehearse(_)
+                | Command::Check(_)
+                | Command::Copy(_)
+                | Command::Prune(_)
+                | Command::Evidence(evidence::Command::Anchor(_))
         )
     }
 

@@ -151,6 +151,9 @@ impl Daemon {
 
     fn whole(&self, job: Job) -> Vec<String> {
         let configuration = &self.settings.configuration;
+        if job == Job::Anchor {
+            return ["evidence", "anchor"].map(str::to_owned).to_vec();
+        }
         let (command, routine) = match job {
             Job::Prune => ("prune", &configuration.prune),
             _ => ("check", &configuration.check),

@@ -6,6 +6,7 @@
 use crate::error::{Context, Failure, Kind, Result};
 use crate::journal::Hash;
 use crate::repo::sign;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,13 @@ pub struct Witness {
     pub at: Timestamp,
     /// When a time-stamping authority saw it, and who that was.
     pub stamped: Option<Stamped>,
+}
+
+/// A head as it is kept: its envelope, and the time stamp beside it.
+pub struct StampedHead {
+    pub seq: u64,
+    pub envelope: Vec<u8>,
+    pub stamp: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -77,14 +85,66 @@ pub fn in_file(path: &Path, key: &VerifyingKey) -> Result<(Vec<SignedHead>, usiz
     Ok(in_text(&text, key, &path.display().to_string()))
 }
 
+const BEGIN: &str = "-----BEGIN BKP HEAD-----";
+const END: &str = "-----END BKP HEAD-----";
+
+/// For mail: lines that nobody wraps.
+pub fn armour(envelope: &[u8]) -> String {
+    let text = BASE64.encode(envelope);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
+    format!("{BEGIN}\n{}\n{END}\n", lines.join("\n"))
+}
+
 pub fn in_text(text: &[u8], key: &VerifyingKey, what: &str) -> (Vec<SignedHead>, usize) {
-    let (mut heads, mut others) = (Vec::new(), 0);
-    for line in text.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| line.starts_with(b"{\"payloadType\""))
-    {
-        match SignedHead::open(line, key, what) {
-            Ok(head) => heads.push(head),
-            Err(_) => others += 1,
+    let text = String::from_utf8_lossy(text);
+    let mut envelopes: Vec<Vec<u8>> = Vec::new();
+    let mut armoured: Option<String> = None;
+    for line in text.lines().map(str::trim) {
+        match &mut armoured {
+            // Quoted lines of an answered mail are as good.
+            _ if line.trim_start_matches(['>', ' ']) == BEGIN => armoured = Some(String::new()),
+            Some(so_far) if line.trim_start_matches(['>', ' ']) == END => {
+                envelopes.push(BASE64.decode(&*so_far).unwrap_or_default());
+                armoured = None;
+            }
+            Some(so_far) => so_far.push_str(line.trim_start_matches(['>', ' '])),
+            None if line.starts_with("{\"payloadType\"") => envelopes.push(line.as_bytes().to_vec()),
+            None => {}
         }
     }
-    (heads, others)
+    let opened: Vec<_> = envelopes.iter().map(|envelope| SignedHead::open(envelope, key, what).ok()).collect();
+    let others = opened.iter().filter(|head| head.is_none()).count();
+    (opened.into_iter().flatten().collect(), others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_comes_back_from_a_file_and_from_a_mail() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let head = SignedHead {
+            format: 1,
+            repository: "r".into(),
+            writer: "w".into(),
+            host: "db1".into(),
+            journal: "j".into(),
+            seq: 7,
+            hash: "0f".repeat(32),
+            at: "2026-11-30T00:00:00Z".parse().unwrap(),
+        };
+        let envelope = head.sign(&key).unwrap();
+        let line = [&envelope[..], b"\n"].concat();
+        let mail = format!("Subject: x\r\n\r\nKeep it.\r\n\r\n{}", armour(&envelope).replace('\n', "\r\n"));
+        let quoted = mail.replace("\r\n", "\n> ");
+        for text in [&line[..], mail.as_bytes(), quoted.as_bytes()] {
+            let (heads, others) = in_text(text, &key.verifying_key(), "x");
+            assert_eq!((heads, others), (vec![head.clone()], 0), "{}", String::from_utf8_lossy(text));
+        }
+        let other = SigningKey::from_bytes(&[8; 32]).verifying_key();
+        assert_eq!(in_text(&line, &other, "x"), (vec![], 1));
+        assert!(armour(&envelope).lines().all(|line| line.len() <= 64));
+    }
 }

@@ -1,10 +1,11 @@
 //! The journal as proof for others: what is put where its host cannot change it, and whether it all still fits.
 //!
-//! [`Away`] signs sealed segments and rehearsals into the repository; `anchor` puts the signed head in other places;
+//! [`Away`] signs sealed segments and rehearsals into the repository; [`Anchor`] puts the signed head in other places;
 //! [`bundle`] is all of it for an auditor; [`verify`] looks at a journal together with what others hold of it. The format is in
 //! `docs/FORMAT.md` §8 and §12, and the recipe that needs no bkp in `docs/EVIDENCE.md`.
 //! Nothing here decides what a record means.
 
+mod anchor;
 mod away;
 pub mod bundle;
 mod chain;
@@ -13,8 +14,10 @@ mod head;
 mod scan;
 pub mod statement;
 mod stored;
+pub mod timestamp;
 mod verify;
 
+pub use anchor::{Anchor, Placed};
 pub use away::{Away, Put};
 pub use chain::{Chain, Mark, Seal, Segment, Source};
 pub use finding::{Finding, Tampering, records};

@@ -2,9 +2,10 @@
 
 use super::chain::{Seal, Segment};
 use super::finding::{Finding, Tampering};
-use super::head::{SignedHead, Witness};
+use super::head::{SignedHead, StampedHead, Witness};
 use super::scan::scan;
 use super::statement::Signed;
+use super::timestamp::Authorities;
 use super::verify::Material;
 use crate::error::{Failure, Kind, Result};
 use crate::repo::keys::Keyring;
@@ -24,6 +25,8 @@ pub struct Keeper<'a> {
     pub keys: &'a Keyring,
     pub writer: &'a str,
     pub signer: VerifyingKey,
+    /// Whose time stamps to believe.
+    pub authorities: Option<&'a Authorities>,
 }
 
 impl<'a> Keeper<'a> {
@@ -121,7 +124,10 @@ impl<'a> Keeper<'a> {
         let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(id, _)| id == journal);
         for (id, seq) in own.iter().rev().take(HEADS).chain(others.iter().rev().take(1)) {
             match self.head(id, *seq) {
-                Ok(head) => material.witnesses.push(head.witness(&self.place)),
+                Ok((head, kept)) => {
+                    let name = names::head(self.writer, id, *seq).to_string();
+                    material.take(head, (&self.place, &name), &kept, self.authorities);
+                }
                 Err(failure) if failure.kind() == Kind::Verification => {
                     let what = format!("and the head of it that {} holds: {}", self.place, failure.full());
                     material.findings.push(Finding::new(Tampering::Signature, &file_name(1), (*seq, *seq), &what));
@@ -132,23 +138,22 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    pub fn head(&self, journal: &str, seq: u64) -> Result<SignedHead> {
-        let key = names::head(self.writer, journal, seq);
-        let what = format!("the head {key}");
-        let head = SignedHead::open(&store::read(&*self.repository.store, &key)?, &self.signer, &what)?;
+    fn head(&self, journal: &str, seq: u64) -> Result<(SignedHead, StampedHead)> {
+        let what = format!("the head {}", names::head(self.writer, journal, seq));
+        let kept = self.stamped_head(journal, seq)?;
+        let head = SignedHead::open(&kept.envelope, &self.signer, &what)?;
         match head.journal == journal && head.seq == seq {
-            true => Ok(head),
+            true => Ok((head, kept)),
             false => Err(Failure::new(Kind::Verification, format!("{what} is another one"))),
         }
     }
 
-    /// The envelope of a head, and its time stamp where there is one.
-    pub fn head_files(&self, journal: &str, seq: u64) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+    pub fn stamped_head(&self, journal: &str, seq: u64) -> Result<StampedHead> {
         let store = &*self.repository.store;
         let envelope = store::read(store, &names::head(self.writer, journal, seq))?;
         match store::read(store, &names::head_stamp(self.writer, journal, seq)) {
-            Ok(stamp) => Ok((envelope, Some(stamp))),
-            Err(StoreError::NotFound(_)) => Ok((envelope, None)),
+            Ok(stamp) => Ok(StampedHead { seq, envelope, stamp: Some(stamp) }),
+            Err(StoreError::NotFound(_)) => Ok(StampedHead { seq, envelope, stamp: None }),
             Err(e) => Err(e.into()),
         }
     }

@@ -6,8 +6,9 @@
 
 use super::chain::{self, Chain, Mark, Segment};
 use super::finding::{Finding, Tampering, short};
-use super::head::Witness;
+use super::head::{SignedHead, StampedHead, Witness};
 use super::statement::{self, Signed};
+use super::timestamp::{self, Authorities};
 use crate::error::Result;
 use ed25519_dalek::VerifyingKey;
 use jiff::Timestamp;
@@ -33,6 +34,29 @@ pub struct Material<'a> {
     /// What could not be looked at, and what is wrong before any record was read.
     pub notes: Vec<String>,
     pub findings: Vec<Finding>,
+}
+
+impl Material<'_> {
+    /// A head that is held at `place`, and its time stamp. `name` is that of the file or object.
+    pub fn take(
+        &mut self,
+        head: SignedHead,
+        (place, name): (&str, &str),
+        kept: &StampedHead,
+        authorities: Option<&Authorities>,
+    ) {
+        let seq = head.seq;
+        let mut witness = head.witness(place);
+        match kept.stamp.as_ref().map(|stamp| timestamp::verify(stamp, &kept.envelope, authorities)) {
+            Some(Ok(stamped)) => witness.stamped = Some(stamped),
+            Some(Err(failure)) => {
+                let what = format!("and the time stamp of {name}: {}", failure.full());
+                self.findings.push(Finding::new(Tampering::TimeStamp, name, (seq, seq), &what));
+            }
+            None => {}
+        }
+        self.witnesses.push(witness);
+    }
 }
 
 /// What verification came to.

@@ -29,6 +29,8 @@ pub enum Job {
     Restore,
     Rehearse,
     Rotate,
+    /// Of the head of the journal.
+    Anchor,
 }
 
 /// Why a run was begun.

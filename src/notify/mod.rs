@@ -17,7 +17,7 @@ pub use letter::{Letter, Place};
 pub use post::Post;
 
 use crate::error::Result;
-use crate::policy::{Carrier, Channel};
+use crate::policy::{Carrier, Channel, Mail, Topic};
 use crate::secret::Secrets;
 use std::time::Duration;
 
@@ -30,6 +30,12 @@ pub fn deliver(channel: &Channel, secrets: &Secrets, letter: &Letter) -> Result<
         Carrier::Mail(settings) => mail::send(settings, secrets, letter),
         _ => web::send(channel, secrets, letter),
     }
+}
+
+/// A letter that is not about news, to people by mail.
+pub fn write_to(settings: &Mail, secrets: &Secrets, host: &str, (subject, text): (String, String)) -> Result<()> {
+    let (host, id) = (host.to_owned(), String::new());
+    mail::send(settings, secrets, &Letter { host, subject, text, events: Vec::new(), topic: Topic::Success, id })
 }
 
 /// The cause of all, without what libraries put around it.

@@ -12,6 +12,7 @@ pub struct Words {
     pub restore: &'static str,
     pub rehearse: &'static str,
     pub rotate: &'static str,
+    pub anchor: &'static str,
     /// Between a job and what it is done to.
     pub of: &'static str,
     pub failed: &'static str,
@@ -54,6 +55,7 @@ const ENGLISH: Words = Words {
     restore: "restore",
     rehearse: "rehearsal",
     rotate: "rotation",
+    anchor: "anchoring of the journal",
     of: "of",
     failed: "failed",
     missed: "did not run when it was due",
@@ -95,6 +97,7 @@ const SPANISH: Words = Words {
     restore: "restauración",
     rehearse: "ensayo de restauración",
     rotate: "rotación",
+    anchor: "anclaje del diario",
     of: "de",
     failed: "ha fallado",
     missed: "no se ejecutó cuando tocaba",
@@ -145,6 +148,7 @@ impl Words {
             Job::Restore => self.restore,
             Job::Rehearse => self.rehearse,
             Job::Rotate => self.rotate,
+            Job::Anchor => self.anchor,
         }
     }
 }

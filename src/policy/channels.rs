@@ -266,7 +266,7 @@ impl Reader<'_> {
         }
     }
 
-    fn mail(&self, field: &Field<raw::Mail>) -> Option<Mail> {
+    pub(super) fn mail(&self, field: &Field<raw::Mail>) -> Option<Mail> {
         let raw = field.value.as_ref()?;
         let to = raw.to.as_ref().and_then(|to| to.value.as_ref());
         let to: Vec<String> = to.into_iter().flatten().filter_map(|to| text_of(self, to, mail_address)).collect();
@@ -324,7 +324,7 @@ impl Reader<'_> {
     }
 }
 
-fn web_address(text: &str) -> Result<String, String> {
+pub(super) fn web_address(text: &str) -> Result<String, String> {
     let wrong = || "expected an address, such as https://alerts.example/bkp".to_string();
     let url = reqwest::Url::parse(text).map_err(|_| wrong())?;
     match url.scheme() {

@@ -93,6 +93,11 @@ impl Loading<'_> {
             self.configuration.check = main.check.as_ref().and_then(|check| reader.check(check));
             self.configuration.rehearser =
                 main.rehearse.as_ref().and_then(|field| reader.rehearser(field)).unwrap_or_default();
+            self.configuration.evidence = main
+                .evidence
+                .as_ref()
+                .and_then(|evidence| reader.evidence(evidence, &self.configuration.copies))
+                .unwrap_or_default();
             self.configuration.http = main.http.as_ref().and_then(|http| reader.http(http)).unwrap_or_default();
             self.configuration.log = main.log.as_ref().and_then(|log| reader.log(log));
             self.configuration.notify = main.notify.as_ref().map(|list| reader.channels(list)).unwrap_or_default();

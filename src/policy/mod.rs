@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod adhoc;
+mod anchors;
 mod channels;
 mod convert;
 mod load;
@@ -39,6 +40,7 @@ mod watching;
 mod when;
 
 pub use adhoc::adhoc;
+pub use anchors::{AnchorPlace, Authority, Evidence, Holder};
 pub use channels::{Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
 pub use convert::docker_volume_path;
 pub use load::{load, load_with};
@@ -65,6 +67,8 @@ pub struct Configuration {
     pub prune: Option<Routine>,
     pub check: Option<Routine>,
     pub rehearser: Rehearser,
+    /// The journal as proof for others.
+    pub evidence: Evidence,
     pub http: HttpSettings,
     pub log: Option<LogForm>,
     /// Who is told of what happens.
@@ -194,6 +198,7 @@ impl Default for Configuration {
             prune: None,
             check: None,
             rehearser: Rehearser::default(),
+            evidence: Evidence::default(),
             http: HttpSettings::default(),
             log: None,
             notify: Vec::new(),
@@ -255,10 +260,16 @@ impl Configuration {
         let of_channels = self.notify.iter().flat_map(|channel| {
             channel.secrets().into_iter().map(|reference| (reference.clone(), format!("notify {}", channel.name)))
         });
+        let of_anchors = self.evidence.places.iter().filter_map(|place| match &place.holder {
+            Holder::Mail(mail) => {
+                mail.login.as_ref().map(|(_, password)| (password.clone(), format!("evidence {}", place.name)))
+            }
+            _ => None,
+        });
+        let of_sources = of_sources.chain(of_labels);
         let mut all: Vec<(SecretRef, String)> = Vec::new();
-        for (reference, user) in
-            of_stores.chain(of_rehearser).chain(of_http).chain(of_sources).chain(of_labels).chain(of_channels)
-        {
+        let of_channels = of_channels.chain(of_anchors);
+        for (reference, user) in of_stores.chain(of_rehearser).chain(of_http).chain(of_sources).chain(of_channels) {
             match all.iter_mut().find(|(known, _)| *known == reference) {
                 Some((_, users)) => *users = format!("{users}, {user}"),
                 None => all.push((reference, user)),

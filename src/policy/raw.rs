@@ -7,11 +7,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod daemon;
+mod evidence;
 mod notify;
 mod rehearsals;
 mod watching;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
+pub use evidence::{AnchorPlace, Evidence};
 pub use notify::{Detail, Hook, Language, Mail, Notify};
 pub use rehearsals::{Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
 pub use watching::{Http, LogForm};
@@ -39,6 +41,8 @@ pub struct Main {
     pub check: Option<Field<Check>>,
     /// What rehearsals of restores need on this host.
     pub rehearse: Option<Field<Rehearser>>,
+    /// How long the journal stays locked in the store, and who else holds its head.
+    pub evidence: Option<Field<Evidence>>,
     /// Where the daemon shows how things are.
     pub http: Option<Field<Http>>,
     /// How the daemon writes its log. Default: text on a terminal, fields for systemd's journal, JSON elsewhere.

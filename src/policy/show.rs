@@ -83,14 +83,14 @@ fn zone_text(zone: &TimeZone) -> String {
     zone.iana_name().unwrap_or("that of the host").to_string()
 }
 
-struct Showing<'a> {
-    configuration: &'a Configuration,
+pub(super) struct Showing<'a> {
+    pub(super) configuration: &'a Configuration,
     settings: Vec<Setting>,
 }
 
 impl Showing<'_> {
     /// `others`: keys that this value may come from instead of the last one of `key`.
-    fn put(&mut self, key: &[&str], others: &[&str], value: impl Into<Value>) {
+    pub(super) fn put(&mut self, key: &[&str], others: &[&str], value: impl Into<Value>) {
         let (last, above) = key.split_last().expect("every setting has a key");
         let origin = [last].into_iter().chain(others).find_map(|last| {
             let path: Vec<&str> = above.iter().chain([last]).copied().collect();
@@ -100,7 +100,7 @@ impl Showing<'_> {
         self.settings.push(Setting { key, value: value.into(), origin: origin.cloned() });
     }
 
-    fn put_some(&mut self, key: &[&str], others: &[&str], value: Option<impl Into<Value>>) {
+    pub(super) fn put_some(&mut self, key: &[&str], others: &[&str], value: Option<impl Into<Value>>) {
         if let Some(value) = value {
             self.put(key, others, value);
         }
@@ -235,7 +235,8 @@ impl Showing<'_> {
                 }
             }
         }
-        let scheduled = configuration.policies.iter().any(|policy| policy.schedule.is_some() || policy.is_rehearsed());
+        let has_schedule = |policy: &Policy| policy.schedule.is_some() || policy.is_rehearsed();
+        let scheduled = self.evidence() || configuration.policies.iter().any(has_schedule);
         if scheduled || routines.iter().any(|(_, routine)| routine.is_some()) {
             let daemon = &configuration.daemon;
             self.put(&["daemon", "runs"], &[], daemon.runs);

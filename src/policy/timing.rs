@@ -277,7 +277,12 @@ impl Reader<'_> {
         self.routine(field.place, &raw.schedule, arguments)
     }
 
-    fn routine(&self, place: Place, schedule: &Option<Field<String>>, arguments: Vec<String>) -> Option<Routine> {
+    pub(super) fn routine(
+        &self,
+        place: Place,
+        schedule: &Option<Field<String>>,
+        arguments: Vec<String>,
+    ) -> Option<Routine> {
         if schedule.is_none() {
             self.note_missing(place, "there is no `schedule`", "such as schedule: \"0 4 * * sun\"");
         }

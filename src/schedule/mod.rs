@@ -63,7 +63,11 @@ impl Schedule {
         };
         let mut known = Known::default();
         let policies = configuration.policies.iter().filter_map(|policy| Schedule::of_known(policy, host, &mut known));
-        let routines = [routine(Job::Prune, &configuration.prune), routine(Job::Check, &configuration.check)];
+        let routines = [
+            routine(Job::Prune, &configuration.prune),
+            routine(Job::Check, &configuration.check),
+            routine(Job::Anchor, &configuration.evidence.anchor),
+        ];
         policies.chain(routines.into_iter().flatten()).collect()
     }
 

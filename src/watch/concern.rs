@@ -243,6 +243,9 @@ impl Concern {
             Concern::Failing { source, .. } => format!("bkp backup {source}; bkp doctor"),
             Concern::Damaged { source } => format!("bkp backup {source}; bkp check {source}"),
             Concern::Held { source, .. } => format!("bkp points {source}; bkp ack {source}"),
+            Concern::RoutineFailing { job: "anchor", .. } | Concern::RoutineOverdue { job: "anchor", .. } => {
+                "bkp evidence anchor".into()
+            }
             Concern::RoutineFailing { job, .. } | Concern::RoutineOverdue { job, .. } => format!("bkp {job}"),
             Concern::ChannelFailing { channel, .. } => format!("bkp notify test {channel}"),
             Concern::CopyFailing { .. } | Concern::Missed { .. } => "bkp journal".into(),

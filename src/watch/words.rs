@@ -64,6 +64,7 @@ pub fn job(job: Job) -> &'static str {
         Job::Restore => "restore",
         Job::Rehearse => "rehearse",
         Job::Rotate => "rotate",
+        Job::Anchor => "anchor",
     }
 }
 

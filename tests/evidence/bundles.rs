@@ -4,7 +4,7 @@ use super::*;
 use std::process::Command;
 
 /// A bundle of a host with a sealed segment, a signed rehearsal and newer records.
-fn exported(host: &Host) -> PathBuf {
+pub fn exported(host: &Host) -> PathBuf {
     rehearsed(host, &[]);
     Journal::of(&host.path("state")).seal(bkp::clock::now()).unwrap();
     host.run(&["backup"]).ends(0);
@@ -15,7 +15,7 @@ fn exported(host: &Host) -> PathBuf {
     bundle
 }
 
-fn key(host: &Host) -> String {
+pub fn key(host: &Host) -> String {
     let state = fs::read_dir(host.path("state/repositories")).unwrap().next().unwrap().unwrap().path();
     let state: Value = serde_json::from_slice(&fs::read(state.join("writer.json")).unwrap()).unwrap();
     state["info"]["verify_key"].as_str().unwrap().to_owned()

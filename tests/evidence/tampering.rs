@@ -141,6 +141,38 @@ fn journal_of(directory: &std::path::Path) -> Journal {
     journal
 }
 
+/// The full million is verified with BKP_TEST_FULL_SIZE=1; the work grows evenly with the number.
+#[test]
+fn a_million_records_are_verified_in_a_bearable_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::of(directory.path());
+    let number = if std::env::var_os("BKP_TEST_FULL_SIZE").is_some_and(|value| value == "1") { 500_000 } else { 5_000 };
+    for batch in 0..number / 1000 {
+        let facts: Vec<Fact> = (0..1000)
+            .flat_map(|run| {
+                let id = format!("{batch:08x}{run:08x}");
+                let source = Some(format!("source-{:03}", run % 500));
+                let started = RunStarted {
+                    run: id.clone(),
+                    job: Job::Backup,
+                    policy: source.clone(),
+                    source,
+                    slot: None,
+                    reason: Reason::Schedule,
+                    pid: 1,
+                };
+                [Fact::RunStarted(started), Fact::RunEnded(RunEnded::well(&id, false))]
+            })
+            .collect();
+        journal.append(&facts, bkp::clock::now()).unwrap();
+    }
+    let begun = std::time::Instant::now();
+    let verification = summary(&journal).unwrap();
+    println!("{} records verified in {:.2} s", verification.records, begun.elapsed().as_secs_f64());
+    assert!(verification.ok);
+    assert_eq!((verification.records, verification.runs), (2 * number + 1, number));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 

@@ -4,11 +4,12 @@ mod export;
 mod verify;
 
 use super::Ran;
+use super::anchor::Anchoring;
 use super::environment::{Access, Environment};
 use super::output::plain;
 use crate::error::{Failure, Kind, Result};
-use crate::evidence::{Away, Keeper};
-use crate::job::Places;
+use crate::evidence::Keeper;
+use crate::evidence::timestamp::Authorities;
 use crate::repo::sign::Trusted;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, catalog};
@@ -22,10 +23,12 @@ What it proves, and how to verify it without bkp, is in docs/EVIDENCE.md.
 
 Examples:
   bkp evidence verify
+  bkp evidence anchor
   bkp evidence export evidence.tar --period 2026-Q4")]
 pub enum Command {
     Verify(Verify),
     Export(Exporting),
+    Anchor(Anchoring),
 }
 
 impl Command {
@@ -33,6 +36,7 @@ impl Command {
         match self {
             Command::Verify(arguments) => arguments.run(env),
             Command::Export(arguments) => arguments.run(env),
+            Command::Anchor(arguments) => arguments.run(env),
         }
     }
 }
@@ -74,9 +78,19 @@ impl Door {
         Ok(Door { repository, access, writer, signer, pinned })
     }
 
-    fn keeper(&self) -> Keeper<'_> {
-        let (repository, keys) = (&self.repository, &self.access.keys);
-        Keeper { place: "the repository".into(), repository, keys, writer: &self.writer, signer: self.signer }
+    fn keeper<'a>(&'a self, authorities: Option<&'a Authorities>) -> Keeper<'a> {
+        self.keeper_of("the repository", &self.repository, authorities)
+    }
+
+    /// The same writer's, in a copy.
+    fn keeper_of<'a>(
+        &'a self,
+        place: &str,
+        repository: &'a Repository,
+        authorities: Option<&'a Authorities>,
+    ) -> Keeper<'a> {
+        let (place, keys, writer, signer) = (place.to_owned(), &self.access.keys, self.writer.as_str(), self.signer);
+        Keeper { place, repository, keys, writer, signer, authorities }
     }
 
     fn is_of_this_host(&self) -> bool {
@@ -114,13 +128,5 @@ fn only_writer(env: &Environment) -> Result<Writer> {
         (Some(_), _) => {
             Err(Failure::new(Kind::Key, "this host writes into several repositories").hint("Leave out --offline"))
         }
-    }
-}
-
-/// The journal of this host is kept where the host cannot change it. That this fails is no failure of the run before it.
-pub fn put_away(env: &Environment, repository: &Repository, writer: &Writer, places: &Places) {
-    let away = Away { repository, writer, places, retain: None };
-    if let Err(failure) = env.journal().and_then(|journal| away.put(&journal)) {
-        env.output.warn(&format!("the journal could not be put into the repository: {}", failure.full()));
     }
 }

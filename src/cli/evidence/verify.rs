@@ -7,7 +7,9 @@ use crate::cli::format::{count, instant, utc};
 use crate::cli::output::{pairs, plain};
 use crate::error::{Failure, Kind, Result};
 use crate::evidence::bundle::Bundle;
+use crate::evidence::timestamp::Authorities;
 use crate::evidence::{self, Material, Verification, Witness};
+use crate::policy::Holder;
 use crate::repo::sign;
 use ed25519_dalek::VerifyingKey;
 use jiff::Timestamp;
@@ -36,6 +38,9 @@ pub struct Verify {
     /// A file with heads of the journal that were anchored: as an anchor wrote it, or a mail as it came
     #[arg(long, value_name = "FILE")]
     anchor: Vec<PathBuf>,
+    /// The certificates of the authorities whose time stamps are believed, in PEM
+    #[arg(long, value_name = "FILE")]
+    tsa_ca: Option<PathBuf>,
     /// Ask neither the repository nor its copies
     #[arg(long, conflicts_with_all = ["bundle", "stored"])]
     offline: bool,
@@ -62,7 +67,8 @@ impl Verify {
         let bundle = Bundle::open(path)?;
         let given = self.key.as_deref().map(|text| key(text, &bundle.manifest.writer)).transpose()?;
         let key = given.unwrap_or(bundle.claimed);
-        let mut material = bundle.material(key)?;
+        let authorities = self.tsa_ca.as_deref().map(Authorities::read).transpose()?;
+        let mut material = bundle.material(key, authorities.as_ref())?;
         material.key = Some((key, given.is_some()));
         if given.is_none() {
             material.notes.push(
@@ -76,7 +82,8 @@ impl Verify {
 
     fn stored(&self, env: &Environment) -> Result<Verification> {
         let door = Door::open(env, self.writer.as_deref())?;
-        let keeper = door.keeper();
+        let authorities = self.authorities(env)?;
+        let keeper = door.keeper(authorities.as_ref());
         let id = only(&keeper)?;
         let mut material = keeper.material(&id)?;
         let sealed = "only what was sealed is looked at; newer records are on the host";
@@ -98,7 +105,8 @@ impl Verify {
             true => Err(Failure::failed("it was not asked (--offline)")),
             false => Door::open(env, self.writer.as_deref()),
         };
-        let keeper = door.as_ref().ok().map(Door::keeper);
+        let authorities = self.authorities(env)?;
+        let keeper = door.as_ref().ok().map(|door| door.keeper(authorities.as_ref()));
         let mut material = evidence::of_journal(&journal)?;
         match (&door, &keeper) {
             (Ok(door), Some(keeper)) => {
@@ -106,6 +114,7 @@ impl Verify {
                 let id = journal.id()?.map_or_else(|| only(keeper), Ok)?;
                 keeper.stand_against(&mut material, &id)?;
                 material.key = Some((door.signer, door.pinned));
+                self.places(env, door, &mut material, &id)?;
                 self.files(&mut material, &door.signer)?;
             }
             (Err(failure), _) => {
@@ -118,6 +127,35 @@ impl Verify {
             (Ok(_), None) => {}
         }
         evidence::verify(material)
+    }
+
+    /// What the configured places hold; those that cannot be asked are told.
+    fn places(&self, env: &Environment, door: &Door, material: &mut Material<'_>, journal: &str) -> Result<()> {
+        for place in &env.configuration()?.evidence.places {
+            let looked = match &place.holder {
+                Holder::Copy(name) => env
+                    .repository_or(Some(name))
+                    .and_then(|copy| door.keeper_of(&place.name, &copy, None).heads(material, journal)),
+                Holder::File(path) => evidence::in_file(path, &door.signer).map(|(heads, _)| {
+                    let own = heads.into_iter().filter(|head| head.writer == door.writer);
+                    material.witnesses.extend(own.map(|head| head.witness(&place.name)));
+                }),
+                Holder::Mail(_) | Holder::TimeStamp(_) => Ok(()),
+            };
+            if let Err(failure) = looked {
+                material.notes.push(format!("{} was not asked: {}", place.name, failure.full()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose time stamps to believe: those that are named here, else those of the configuration.
+    fn authorities(&self, env: &Environment) -> Result<Option<Authorities>> {
+        let configured = env.configuration()?.evidence.places.iter().find_map(|place| match &place.holder {
+            Holder::TimeStamp(authority) => authority.ca_file.clone(),
+            _ => None,
+        });
+        self.tsa_ca.clone().or(configured).as_deref().map(Authorities::read).transpose()
     }
 
     /// Whose signatures to believe where the repository is not asked: the key that is given, or that of this host.

@@ -8,9 +8,9 @@ mod files;
 mod read;
 
 pub use files::{Files, Out};
-pub use read::{Bundle, StampedHead};
+pub use read::Bundle;
 
-use super::head::SignedHead;
+use super::head::{SignedHead, StampedHead};
 use super::scan::{Scanned, scan};
 use super::stored::{Keeper, file_name};
 use crate::error::{Context, Failure, Kind, Result};
@@ -160,7 +160,7 @@ impl Export<'_> {
         let Some(keeper) = self.keeper else { return self.words(out) };
         let within = |(id, seq): &(String, u64)| id == self.id && (manifest.from..=manifest.to).contains(seq);
         for (id, seq) in sealed::list_heads(keeper.repository, keeper.writer)?.into_iter().filter(within) {
-            let (envelope, stamp) = keeper.head_files(&id, seq)?;
+            let StampedHead { envelope, stamp, .. } = keeper.stamped_head(&id, seq)?;
             SignedHead::open(&envelope, &self.key, "an anchor")?;
             out.put(&format!("anchors/{seq:016}.json"), &envelope)?;
             stamp.map(|stamp| out.put(&format!("anchors/{seq:016}.tsr"), &stamp)).transpose()?;

@@ -4,8 +4,9 @@ use super::{Files, Manifest, TYPE};
 use crate::error::{Failure, Kind, Result};
 use crate::evidence::chain::{Seal, Segment};
 use crate::evidence::finding::{Finding, Tampering};
-use crate::evidence::head::{SignedHead, Witness};
+use crate::evidence::head::{SignedHead, StampedHead, Witness};
 use crate::evidence::statement::Signed;
+use crate::evidence::timestamp::Authorities;
 use crate::evidence::verify::Material;
 use crate::repo::journal::PAYLOAD_TYPE;
 use crate::repo::sign::{self, Detached};
@@ -17,13 +18,6 @@ pub struct Bundle {
     pub manifest: Manifest,
     /// What the bundle itself says the writer's key is.
     pub claimed: VerifyingKey,
-}
-
-/// The bytes of a head's envelope, and the time stamp beside it.
-pub struct StampedHead {
-    pub seq: u64,
-    pub envelope: Vec<u8>,
-    pub stamp: Option<Vec<u8>>,
 }
 
 impl Bundle {
@@ -40,8 +34,8 @@ impl Bundle {
         Ok(Bundle { files, manifest, claimed })
     }
 
-    /// `key`: whose signatures to believe.
-    pub fn material(&self, key: VerifyingKey) -> Result<Material<'_>> {
+    /// `key`: whose signatures to believe; `authorities`: whose time stamps.
+    pub fn material(&self, key: VerifyingKey, authorities: Option<&Authorities>) -> Result<Material<'_>> {
         let manifest = &self.manifest;
         let mut material =
             Material { begins: Some(manifest.from), until: Some(manifest.created), ..Material::default() };
@@ -63,7 +57,7 @@ impl Bundle {
         for head in self.heads()? {
             let name = format!("anchors/{:016}.json", head.seq);
             match SignedHead::open(&head.envelope, &key, &name) {
-                Ok(head) => material.witnesses.push(head.witness("the bundle")),
+                Ok(signed) => material.take(signed, ("the bundle", &name), &head, authorities),
                 Err(failure) => material.findings.push(finding(Tampering::Signature, head.seq, &name, &failure)),
             }
         }
@@ -106,7 +100,7 @@ impl Bundle {
     }
 
     /// The anchors, with their time stamps.
-    pub fn heads(&self) -> Result<Vec<StampedHead>> {
+    fn heads(&self) -> Result<Vec<StampedHead>> {
         let mut heads = Vec::new();
         for name in self.files.list("anchors")? {
             let Some(seq) = name.strip_suffix(".json").and_then(|seq| seq.parse().ok()) else { continue };

@@ -1,0 +1,101 @@
+//! Anchoring: the signed head of the journal is put where this host cannot take it back.
+//!
+//! The last segment is sealed first, so that what is anchored is in the repository as well. Each place is tried whatever came
+//! of the others, and each outcome is noted in the journal: a place that did not take it is the failure of the run.
+
+use super::head::SignedHead;
+use super::timestamp::{self, Authorities};
+use crate::durable;
+use crate::error::{Context, Failure, Result};
+use crate::journal::{Fact, Head};
+use crate::policy::Authority;
+use crate::repo::writer::Writer;
+use crate::repo::{Repository, journal as sealed, names};
+use crate::store::{self, Retain, StoreError};
+use jiff::Timestamp;
+use std::io::Write;
+use std::path::Path;
+
+/// The head, signed.
+pub struct Anchor {
+    pub head: SignedHead,
+    pub envelope: Vec<u8>,
+}
+
+/// What became of it in one place.
+#[derive(Debug)]
+pub struct Placed {
+    pub place: String,
+    pub kind: &'static str,
+    pub address: String,
+    pub result: Result<()>,
+}
+
+impl Anchor {
+    pub fn of(head: Head, journal: &str, writer: &Writer, now: Timestamp) -> Result<Self> {
+        let head = SignedHead {
+            format: 1,
+            repository: writer.repository.clone(),
+            writer: writer.id().to_owned(),
+            host: writer.info.name.clone(),
+            journal: journal.to_owned(),
+            seq: head.seq,
+            hash: head.hash,
+            at: now,
+        };
+        let envelope = head.sign(&writer.signing)?;
+        Ok(Anchor { head, envelope })
+    }
+
+    /// Into a repository: its own or a copy. A copy that was never filled has no key of this host to verify it with.
+    pub fn into_store(&self, to: &Repository, from: Option<&Repository>, retain: Option<&Retain>) -> Result<()> {
+        if let Some(from) = from {
+            crate::repo::copy::must_be_of(to, from)?;
+            let key = names::writer(&self.head.writer);
+            if let Err(StoreError::NotFound(_)) = store::read(&*to.store, &key) {
+                let info = store::read(&*from.store, &key)?;
+                to.store.put(&key, info.into(), None)?;
+            }
+        }
+        let key = names::head(&self.head.writer, &self.head.journal, self.head.seq);
+        sealed::put_head(to, &key, &self.envelope, retain)
+    }
+
+    /// One line more.
+    pub fn into_file(&self, path: &Path) -> Result<()> {
+        let what = || format!("cannot append to {}", path.display());
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).context(what)?;
+        let line = [&self.envelope[..], b"\n"].concat();
+        file.write_all(&line).and_then(|()| file.sync_all()).context(what)?;
+        durable::sync_directory(durable::parent_of(path)).context(what)
+    }
+
+    /// Subject and text of a mail to people. Only ASCII in short lines, which every mail server leaves alone.
+    pub fn letter(&self) -> (String, String) {
+        let SignedHead { host, seq, hash, at, .. } = &self.head;
+        let subject = format!("bkp {host}: head of the journal, record {seq}");
+        let text = format!(
+            "Please keep this mail. It proves later that nothing was taken out of the journal of\nbackups of {host}, up to record {seq}.\n\n  record:  {seq}\n  hash:    {hash}\n  signed:  {at}\n\nTo verify with it: save this mail to a file, then\n  bkp evidence verify BUNDLE --anchor FILE\n\n{}",
+            super::head::armour(&self.envelope)
+        );
+        (subject, text)
+    }
+
+    /// Has it stamped; what comes back stands beside the head in the repository.
+    pub fn stamped(&self, authority: &Authority, repository: &Repository, retain: Option<&Retain>) -> Result<()> {
+        let authorities = authority.ca_file.as_deref().map(Authorities::read).transpose()?;
+        let (answer, _) = timestamp::ask(&authority.url, &self.envelope, authorities.as_ref())?;
+        let key = names::head_stamp(&self.head.writer, &self.head.journal, self.head.seq);
+        sealed::put_head(repository, &key, &answer, retain)
+    }
+
+    pub fn fact(&self, placed: &Placed) -> Fact {
+        Fact::Anchored {
+            place: placed.place.clone(),
+            upto: self.head.seq,
+            hash: self.head.hash.clone(),
+            ok: placed.result.is_ok(),
+            message: placed.result.as_ref().err().map(Failure::full),
+        }
+    }
+}
