@@ -15,8 +15,9 @@ demo: rust ## Build bkp, then back up, damage, restore and compare real data
 	cargo build --locked
 	BKP=$${CARGO_TARGET_DIR:-target}/debug/bkp scripts/demo
 
-bench: ## Compare with restic, kopia, borg and plain tools (benches/run --help)
+bench: ## Compare with restic, kopia, borg and plain tools (benches/run --help); then long histories and many sources
 	benches/run
+	cargo bench --locked --bench scale
 
 lint: rust ## Format, clippy, and the licences and sources of dependencies
 	cargo fmt --check

@@ -34,7 +34,10 @@ impl Arguments {
         let newest = Wanted { newest_until: Some(catalog::horizon(env.now)), and_later: true, ..Wanted::default() };
         let known = damage::load(&env.places(&repository)?);
         let catalog = points::read(env, &repository, &access, newest)?;
-        let proofs = proof::highest(&repository, &access.keys, &access.trust, None)?;
+        // Of these points alone: a long history has many proofs.
+        let points = catalog.points.iter().map(|point| point.point.as_str()).collect();
+        let of = proof::Of { points: Some(&points), ..proof::Of::default() };
+        let proofs = proof::highest_of(&repository, &access.keys, &access.trust, of)?;
         let copies = match env.configuration()?.copies.is_empty() {
             true => Vec::new(),
             false => copies::look(env, Ok(repository.clone()))?,

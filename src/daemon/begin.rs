@@ -39,6 +39,7 @@ impl Daemon {
         for (lane_at, lane) in self.lanes.iter().enumerate() {
             let Some(work) = &lane.work else { continue };
             let policy = lane.schedule.policy.as_str();
+            let begun = work.tasks.iter().filter(|task| !matches!(task.stage, Stage::Waiting(_))).count();
             for (task_at, task) in work.tasks.iter().enumerate() {
                 match task.stage {
                     Stage::Running | Stage::Adopted => {
@@ -48,7 +49,7 @@ impl Daemon {
                         at_work.push(AtWork { policy, store: STORE, since });
                     }
                     Stage::Waiting(_) if task.is_ready(now) => {
-                        waiting.push(Waiting { policy, store: STORE, due: work.due });
+                        waiting.push(Waiting { policy, store: STORE, due: work.due, begun });
                         places.push((lane_at, task_at));
                     }
                     Stage::Waiting(_) | Stage::Over => {}

@@ -2,7 +2,8 @@
 //!
 //! So many runs at once on this host, and with each store; a run that has been at work for long makes room for another one, up
 //! to twice as many, so that a slow source does not hold up the others. Whose policy has the fewest runs at work goes first,
-//! then what has been due for the longest.
+//! then whose policy has begun the fewest for its slot, then what has been due for the longest: a policy of many sources does
+//! not keep those waiting that are due with it.
 
 use jiff::Timestamp;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Waiting<'a> {
     pub policy: &'a str,
     pub store: &'a str,
     pub due: Timestamp,
+    /// How many tasks of its slot have begun before it.
+    pub begun: usize,
 }
 
 /// The one of `waiting` that begins now, if any may.
@@ -45,7 +48,7 @@ pub fn choose(at_work: &[AtWork<'_>], waiting: &[Waiting<'_>], limits: Limits) -
         |store: &str| is_free(&mut at_work.iter().filter(|run| run.store == store), limits.runs_per_store);
     let of_policy = |policy: &str| at_work.iter().filter(|run| run.policy == policy).count();
     let free = waiting.iter().enumerate().filter(|(_, task)| store_is_free(task.store));
-    free.min_by_key(|(at, task)| (of_policy(task.policy), task.due, *at)).map(|(at, _)| at)
+    free.min_by_key(|(at, task)| (of_policy(task.policy), task.begun, task.due, *at)).map(|(at, _)| at)
 }
 
 #[cfg(test)]
@@ -59,7 +62,7 @@ mod tests {
     }
 
     fn waiting(policy: &'static str, due: i64) -> Waiting<'static> {
-        Waiting { policy, store: "s", due: Timestamp::from_second(due).unwrap() }
+        Waiting { policy, store: "s", due: Timestamp::from_second(due).unwrap(), begun: 0 }
     }
 
     #[test]
@@ -88,6 +91,17 @@ mod tests {
         assert_eq!(choose(&[at_work("big", 0)], &tasks, LIMITS), Some(3));
         assert_eq!(choose(&[at_work("early", 0)], &tasks, LIMITS), Some(0));
         assert_eq!(choose(&[at_work("big", 0)], &tasks[..3], LIMITS), Some(2));
+    }
+
+    #[test]
+    fn policies_that_are_due_together_get_on_together() {
+        let mut begun = [0; 3];
+        for _ in 0..30 {
+            let tasks: Vec<Waiting<'_>> =
+                (0..3).map(|of| Waiting { begun: begun[of], ..waiting(["a", "b", "c"][of], 1) }).collect();
+            begun[choose(&[], &tasks, LIMITS).unwrap()] += 1;
+        }
+        assert_eq!(begun, [10; 3]);
     }
 
     #[test]

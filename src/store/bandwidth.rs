@@ -147,6 +147,10 @@ impl Store for Limited {
         self.store.purge(key)
     }
 
+    fn purge_all(&self, keys: &[Key]) -> StoreResult<Vec<Purged>> {
+        self.store.purge_all(keys)
+    }
+
     fn retention(&self) -> Option<&dyn Retention> {
         self.store.retention()
     }

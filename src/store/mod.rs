@@ -192,6 +192,9 @@ pub enum Purged {
     Locked,
 }
 
+/// S3 deletes so many with one request.
+pub const TOGETHER: usize = 1000;
+
 /// The contract.
 pub trait Store: Send + Sync {
     /// Where this is, for messages: `file:///srv/backup`, `s3://bucket/prefix`. Without credentials.
@@ -224,6 +227,12 @@ pub trait Store: Send + Sync {
     /// Deletes an object with all its versions, so that its bytes are gone; one that is not there is `Ok`. A lock is never
     /// lifted: [`Purged::Locked`] when one holds it.
     fn purge(&self, key: &Key) -> StoreResult<Purged>;
+
+    /// The same for several, at most [`TOGETHER`], in their order; with fewer requests where the store can. When one cannot
+    /// be deleted, others may be gone.
+    fn purge_all(&self, keys: &[Key]) -> StoreResult<Vec<Purged>> {
+        keys.iter().map(|key| self.purge(key)).collect()
+    }
 
     /// Object lock, where the store has it.
     fn retention(&self) -> Option<&dyn Retention> {

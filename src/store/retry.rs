@@ -156,6 +156,10 @@ impl Store for Retrying {
         self.core.insist(|_| self.core.store.purge(key))
     }
 
+    fn purge_all(&self, keys: &[Key]) -> StoreResult<Vec<Purged>> {
+        self.core.insist(|_| self.core.store.purge_all(keys))
+    }
+
     fn retention(&self) -> Option<&dyn Retention> {
         self.core.store.retention().map(|_| self as &dyn Retention)
     }

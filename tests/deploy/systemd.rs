@@ -235,3 +235,44 @@ fn the_service_takes_five_commands() {
     machine.shell("systemctl start bkp-backup@shop.timer && systemctl is-active bkp-backup@shop.timer");
     machine.shell("bkp check && bkp journal verify");
 }
+
+#[test]
+fn secrets_come_to_the_daemon_as_credentials_that_it_could_not_read_itself() {
+    let Some(()) = require(PART) else { return };
+    let machine = shop();
+    machine.shell(
+        "install -d -m 700 /etc/bkp/secrets /etc/credstore.encrypted && cd /etc/bkp/secrets && umask 077 && \
+         printf a-token-that-came-from-a-file-0123 > s3_access_key && printf a-token-that-came-encrypted-456789 | \
+         systemd-creds encrypt --with-key=host --name=s3_secret_key - /etc/credstore.encrypted/s3_secret_key",
+    );
+    machine.shell("! grep -rqa came-encrypted /etc/credstore.encrypted && ! setpriv --reuid=bkp --regid=bkp --init-groups cat /etc/bkp/secrets/s3_access_key");
+    // The drop-in as it is shipped.
+    machine.shell(
+        "install -D -m 644 -t /etc/systemd/system/bkp.service.d /usr/share/doc/bkp/examples/drop-ins/credentials.conf && systemctl daemon-reload",
+    );
+    let asked = |token: &str| {
+        let request = format!(
+            "GET /metrics HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer {token}\\r\\nConnection: close\\r\\n\\r\\n"
+        );
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/9427; printf '{request}' >&3; head -n 1 <&3");
+        machine.try_shell(&format!("bash -c \"{script}\"")).1
+    };
+    for (credential, secret) in [
+        ("s3_access_key", "a-token-that-came-from-a-file-0123"),
+        ("s3_secret_key", "a-token-that-came-encrypted-456789"),
+    ] {
+        machine.write(
+            "/etc/bkp/bkp.yaml",
+            &format!(
+                "repository: {{ url: file:///var/lib/bkp/repository }}\n\
+                 http: {{ listen: 127.0.0.1:9427, token: \"ref+cred://{credential}\" }}\n"
+            ),
+        );
+        machine.shell("systemctl restart bkp");
+        eventually("the daemon has read its credential", || asked(secret).contains(" 200 "));
+        assert!(asked("guessed").contains(" 401 "), "{}", asked("guessed"));
+        let main = "$(systemctl show --property MainPID --value bkp)";
+        machine.shell(&format!("! tr '\\0' '\\n' < /proc/{main}/environ | grep -q {secret}"));
+        assert!(!machine.journal().contains(secret));
+    }
+}

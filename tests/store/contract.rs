@@ -28,6 +28,7 @@ pub fn holds(store: &dyn Store, many: usize) {
     parts_with_a_gap_make_no_object(store);
     a_listing_is_complete_and_sorted(store, many);
     readers_see_the_old_object_or_the_new_one_whole(store);
+    several_objects_are_deleted_for_good_together(store);
     a_lock_that_cannot_be_kept_is_refused(store);
 }
 
@@ -53,6 +54,27 @@ fn range(store: &dyn Store, key: &Key, from: u64, to: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     store.get(key, Some(from..to)).unwrap().read_to_end(&mut bytes).unwrap();
     bytes
+}
+
+fn several_objects_are_deleted_for_good_together(store: &dyn Store) {
+    let names: Vec<Key> = (0..30).map(|number| key(&format!("together/{number:02}"))).collect();
+    let (there, absent) = names.split_at(25);
+    for name in there {
+        store.put(name, content(10, 1), None).unwrap();
+    }
+    let neighbour = key("together/2");
+    store.put(&neighbour, content(10, 2), None).unwrap();
+    let mut asked: Vec<Key> = absent.to_vec();
+    asked.extend_from_slice(&there[5..]);
+    assert_eq!(store.purge_all(&asked).unwrap(), vec![bkp::store::Purged::Gone; 25], "what is not there is gone too");
+    let left: Vec<Key> = store.list("together/").unwrap().into_iter().map(|entry| entry.key).collect();
+    let mut wanted = there[..5].to_vec();
+    wanted.push(neighbour);
+    wanted.sort();
+    assert_eq!(left, wanted);
+    assert_eq!(store.purge_all(&left).unwrap().len(), 6);
+    assert!(store.list("together/").unwrap().is_empty());
+    assert!(store.purge_all(&[]).unwrap().is_empty());
 }
 
 fn an_object_comes_back_as_it_was_written(store: &dyn Store) {

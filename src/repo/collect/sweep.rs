@@ -6,12 +6,12 @@ use super::{Collector, Previous, Survey, id, may_not_delete};
 use crate::durable;
 use crate::error::{Failure, Result};
 use crate::event::Meter;
-use crate::store::{Entry, Purged, StoreError};
+use crate::store::{Entry, Key, Purged, StoreError, TOGETHER};
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Deletions under way at once.
+/// Requests under way at once.
 const DELETING: usize = 8;
 
 /// What became of the dead.
@@ -53,21 +53,27 @@ impl Collector<'_> {
 
     fn delete(&self, entries: &[&Entry], swept: &mut Swept, meter: &Meter) -> Result<()> {
         let next = AtomicUsize::new(0);
+        let together = entries.len().div_ceil(DELETING).clamp(1, TOGETHER);
+        let batches: Vec<&[&Entry]> = entries.chunks(together).collect();
         let outcome = Mutex::new((swept, None::<Failure>));
         std::thread::scope(|scope| {
-            for _ in 0..DELETING.min(entries.len()) {
+            for _ in 0..DELETING.min(batches.len()) {
                 scope.spawn(|| {
-                    while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let purged = self.cancel.check().and_then(|()| self.purge(entry));
+                    while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let purged = self.cancel.check().and_then(|()| self.purge(batch));
                         durable::crash_point("prune:object-deleted");
-                        meter.add(entry.size, 1);
                         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
                         match purged {
-                            Ok(Purged::Gone) => outcome.0.deleted.add(entry.size),
-                            Ok(Purged::Locked) => outcome.0.locked.add(entry.size),
+                            Ok(fates) => batch.iter().zip(fates).for_each(|(entry, fate)| {
+                                meter.add(entry.size, 1);
+                                match fate {
+                                    Purged::Gone => outcome.0.deleted.add(entry.size),
+                                    Purged::Locked => outcome.0.locked.add(entry.size),
+                                }
+                            }),
                             Err(failure) => {
                                 outcome.1.get_or_insert(failure);
-                                next.store(entries.len(), Ordering::Relaxed);
+                                next.store(batches.len(), Ordering::Relaxed);
                             }
                         }
                     }
@@ -80,8 +86,9 @@ impl Collector<'_> {
         }
     }
 
-    fn purge(&self, entry: &Entry) -> Result<Purged> {
-        match self.store().purge(&entry.key) {
+    fn purge(&self, batch: &[&Entry]) -> Result<Vec<Purged>> {
+        let keys: Vec<Key> = batch.iter().map(|entry| entry.key.clone()).collect();
+        match self.store().purge_all(&keys) {
             Err(StoreError::Denied(why)) => Err(may_not_delete(&self.store().describe(), &why)),
             other => Ok(other?),
         }

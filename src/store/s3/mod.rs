@@ -305,6 +305,10 @@ impl Store for S3 {
         self.purge_versions(key)
     }
 
+    fn purge_all(&self, keys: &[Key]) -> StoreResult<Vec<Purged>> {
+        self.purge_together(keys)
+    }
+
     fn retention(&self) -> Option<&dyn Retention> {
         self.capabilities.filter(|found| found.object_lock).map(|_| self as &dyn Retention)
     }

@@ -6,8 +6,10 @@
 use super::S3;
 use crate::store::probe::Versioning;
 use crate::store::{Key, Purged, Store, StoreError, StoreResult};
+use aws_sdk_s3::error::BuildError;
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
-use aws_sdk_s3::types::ObjectLockLegalHoldStatus;
+use aws_sdk_s3::types::{Delete, ObjectIdentifier, ObjectLockLegalHoldStatus};
+use std::collections::HashSet;
 
 impl S3 {
     pub(super) fn purge_versions(&self, key: &Key) -> StoreResult<Purged> {
@@ -30,6 +32,37 @@ impl S3 {
             }
         }
         Ok(outcome)
+    }
+
+    /// With one request where there are no versions. Not every endpoint can, and what it does not delete is tried by itself,
+    /// which also tells why.
+    pub(super) fn purge_together(&self, keys: &[Key]) -> StoreResult<Vec<Purged>> {
+        let has_versions = self.capabilities.is_none_or(|found| found.versioning != Versioning::Off);
+        let left: HashSet<String> = match keys {
+            [_, _, ..] if !has_versions => match self.delete_together(keys) {
+                Err(error) if error.transient() => return Err(error),
+                Err(_) => keys.iter().map(|key| self.location(key).key).collect(),
+                Ok(left) => left,
+            },
+            _ => keys.iter().map(|key| self.location(key).key).collect(),
+        };
+        let one = |key: &Key| match left.contains(&self.location(key).key) {
+            true => self.purge_versions(key),
+            false => Ok(Purged::Gone),
+        };
+        keys.iter().map(one).collect()
+    }
+
+    /// Gives the names of those that are still there.
+    fn delete_together(&self, keys: &[Key]) -> StoreResult<HashSet<String>> {
+        let what = format!("deleting {} objects from {}", keys.len(), self.describe());
+        let odd = |error: BuildError| StoreError::Other(format!("{what}: {error}"));
+        let named = |key: &Key| ObjectIdentifier::builder().key(self.location(key).key).build();
+        let objects = keys.iter().map(named).collect::<Result<_, _>>().map_err(odd)?;
+        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build().map_err(odd)?;
+        let request = self.connection.client.delete_objects().bucket(&self.bucket).delete(delete);
+        let answer = self.connection.request(&what, 0, request.send()).map_err(StoreError::from)?;
+        Ok(answer.errors().iter().filter_map(|error| error.key().map(str::to_owned)).collect())
     }
 
     /// Ids of all versions and delete markers of exactly this name. A bucket without versions knows an object by `null`.
