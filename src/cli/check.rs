@@ -14,6 +14,7 @@ use crate::job::recorder::{Recorder, What};
 use crate::journal::{Fact, Job};
 use crate::policy;
 use crate::repo::catalog::{Catalog, Wanted};
+use crate::repo::chain;
 use crate::repo::check::{Problem, Report};
 use crate::repo::point::Point;
 use crate::repo::proof::Level;
@@ -79,6 +80,8 @@ impl Arguments {
             LevelArgument::Stored => (Level::Stored, env.listing(&repository)?),
             LevelArgument::Readable => (Level::Readable, env.reading(&repository)?),
         };
+        // Before the listing: a point that is committed meanwhile is not missing.
+        let seen = access.writer.as_ref().map_or_else(Vec::new, |writer| chain::remembered(&writer.series_memory()));
         let catalog = points::read(env, &repository, &access, Wanted::default())?;
         let points = self.chosen(&catalog, env.now)?;
         let places = env.places(&repository)?;
@@ -91,6 +94,7 @@ impl Arguments {
         let check = Check {
             repository: &repository,
             catalog: &catalog,
+            seen: &seen,
             places: &places,
             points: &points,
             keys: &access.keys,

@@ -25,6 +25,8 @@ pub struct Check<'a> {
     pub repository: &'a Repository,
     /// Everything there is, for the chains.
     pub catalog: &'a Catalog,
+    /// What this host remembers to have written, read before the store was listed: what it commits meanwhile is not missing.
+    pub seen: &'a [Seen],
     /// Those to read again.
     pub points: &'a [Point],
     pub keys: &'a Keyring,
@@ -82,14 +84,14 @@ impl Check<'_> {
         let mut sources: BTreeSet<String> = chosen.iter().map(|p| p.source.clone()).collect();
         sources.retain(|source| left_out.iter().all(|p| p.source != *source));
         if left_out.is_empty() {
-            sources.extend(self.seen().into_iter().map(|seen| seen.source));
+            sources.extend(self.seen().map(|seen| seen.source.clone()));
             sources.extend(self.broken().map(|(_, source, _)| source.to_owned()));
         }
         sources
     }
 
-    fn seen(&self) -> Vec<Seen> {
-        self.writer.filter(|_| !self.is_copy).map_or_else(Vec::new, |writer| chain::remembered(&writer.series_memory()))
+    fn seen(&self) -> impl Iterator<Item = &Seen> {
+        self.seen.iter().filter(|_| !self.is_copy)
     }
 
     fn broken(&self) -> impl Iterator<Item = (&str, &str, &str)> {
@@ -105,7 +107,6 @@ impl Check<'_> {
 
     fn chains(&self, sources: &BTreeSet<String>) -> Result<Vec<Problem>> {
         let forgotten = self.forgotten()?;
-        let seen = self.seen();
         let own = self.writer.map(|w| w.id());
         let mut series: BTreeMap<(&str, &str), Series<'_>> = BTreeMap::new();
         fn entry<'s, 'a>(
@@ -132,7 +133,7 @@ impl Check<'_> {
         for (writer, source, point) in self.broken() {
             entry(&mut series, writer, source, self.is_copy).broken.insert(point);
         }
-        for seen in &seen {
+        for seen in self.seen() {
             entry(&mut series, own.unwrap_or_default(), &seen.source, self.is_copy).seen = Some(seen);
         }
         for ((writer, source), series) in &mut series {

@@ -36,6 +36,7 @@ pub enum About {
         last_good: Option<Timestamp>,
     },
     Missed {
+        job: Job,
         slot: Timestamp,
         why: Option<String>,
     },
@@ -59,6 +60,10 @@ pub enum About {
         channel: String,
         message: String,
     },
+    ChannelBack {
+        channel: String,
+        since: Timestamp,
+    },
     Started {
         job: Job,
         name: String,
@@ -75,7 +80,7 @@ impl News {
         match self.about {
             About::Failed { .. } => Topic::Failure,
             About::Missed { .. } => Topic::Missed,
-            About::Recovered { .. } | About::Reloaded { .. } => Topic::Recovery,
+            About::Recovered { .. } | About::Reloaded { .. } | About::ChannelBack { .. } => Topic::Recovery,
             About::Held { .. } => Topic::Anomaly,
             About::NotReloaded { .. } => Topic::Configuration,
             About::ChannelDown { .. } => Topic::Notifier,
@@ -152,10 +157,7 @@ impl Desk {
                 let ended = (message, None);
                 self.bad(Thing::Copy(copy.clone()), None, &format!("copy:{seq}"), ended, at)
             }
-            Fact::Notified { channel, .. } => {
-                self.failing.remove(&Thing::Channel(channel.clone()));
-                Vec::new()
-            }
+            Fact::Notified { channel, .. } => self.well(Thing::Channel(channel.clone()), None, seq, at),
             Fact::NotifyFailed { channel, message, .. } => {
                 let about = About::ChannelDown { channel: channel.clone(), message: message.clone() };
                 let news = |_| News { id: format!("channel:{channel}:{seq}"), at, policy: None, about };
@@ -238,9 +240,9 @@ impl Desk {
                 news.extend(self.bad(schedule, policy, &format!("failure:{key}"), (message, None), at));
             }
             SlotEnd::Missed => {
-                let about = About::Missed { slot: id.slot, why: why.map(str::to_owned) };
+                let about = About::Missed { job: id.job, slot: id.slot, why: why.map(str::to_owned) };
                 let told = self.fails(schedule, at);
-                let missed = |_| News { id: format!("missed:{key}"), at, policy: Some(id.policy.clone()), about };
+                let missed = |_| News { id: format!("missed:{key}"), at, policy: policy.map(str::to_owned), about };
                 news.extend(told.map(missed));
             }
             SlotEnd::Failed | SlotEnd::Skipped => {}
@@ -284,6 +286,7 @@ impl Desk {
         let (job, name) = thing.subject();
         let about = match thing {
             Thing::Configuration => About::Reloaded { since },
+            Thing::Channel(channel) => About::ChannelBack { channel, since },
             _ => About::Recovered { job, name, since },
         };
         vec![News { id: format!("recovery:{id}"), at, policy: policy.map(str::to_owned), about }]

@@ -91,8 +91,8 @@ fn title(news: &News, words: &Words, full: bool) -> String {
     let backup_of = |name: &str| of(crate::journal::Job::Backup, name);
     match &news.about {
         About::Failed { job, name, .. } => format!("{} {}", of(*job, name), words.failed),
-        About::Missed { .. } => {
-            format!("{} {}", backup_of(news.policy.as_deref().unwrap_or(EVERY_POLICY)), words.missed)
+        About::Missed { job, .. } => {
+            format!("{} {}", of(*job, news.policy.as_deref().unwrap_or(EVERY_POLICY)), words.missed)
         }
         About::Recovered { job, name, .. } => format!("{} {}", of(*job, name), words.recovered),
         About::Held { source, .. } => format!("{} {}", backup_of(source), words.held),
@@ -100,6 +100,8 @@ fn title(news: &News, words: &Words, full: bool) -> String {
         About::Reloaded { .. } => words.reloaded.to_owned(),
         About::ChannelDown { channel, .. } if full => format!("{}: {channel}", words.channel_down),
         About::ChannelDown { .. } => words.channel_down.to_owned(),
+        About::ChannelBack { channel, .. } if full => format!("{}: {channel}", words.channel_back),
+        About::ChannelBack { .. } => words.channel_back.to_owned(),
         About::Started { job, name } => format!("{} {}", of(*job, name), words.started),
         About::Well { job, name } => format!("{} {}", of(*job, name), words.well),
         About::Digest(_) => words.digest.to_owned(),
@@ -127,7 +129,9 @@ fn details(news: &News, words: &Words, digest: Digest, place: &Place) -> Vec<(&'
             lines.push((words.last_good, last));
         }
         About::Missed { why, .. } => lines.extend(why.clone().map(|why| (words.why, why))),
-        About::Recovered { since, .. } | About::Reloaded { since } => lines.push((words.since, local(*since))),
+        About::Recovered { since, .. } | About::Reloaded { since } | About::ChannelBack { since, .. } => {
+            lines.push((words.since, local(*since)));
+        }
         About::Held { source, why } => {
             lines.push((words.why, why.clone()));
             lines.push((words.to_do, format!("{} {source}", words.acknowledge)));
@@ -184,7 +188,8 @@ fn event(news: &News, full: bool) -> serde_json::Value {
             event["failing_since"] = serde_json::json!(since);
             event["last_success"] = serde_json::json!(last_good);
         }
-        About::Missed { slot, why } => {
+        About::Missed { job, slot, why } => {
+            event["job"] = serde_json::json!(job);
             event["slot"] = serde_json::json!(slot);
             event["message"] = why.clone().into();
         }
@@ -202,6 +207,10 @@ fn event(news: &News, full: bool) -> serde_json::Value {
         About::ChannelDown { channel, message } => {
             event["name"] = channel.clone().into();
             event["message"] = message.clone().into();
+        }
+        About::ChannelBack { channel, since } => {
+            event["name"] = channel.clone().into();
+            event["failing_since"] = serde_json::json!(since);
         }
         About::Started { job, name } | About::Well { job, name } => {
             event["job"] = serde_json::json!(job);

@@ -164,7 +164,10 @@ impl Line {
             news.policy.as_ref().is_none_or(|policy| channel.policies.is_empty() || channel.policies.contains(policy));
         // A channel for some policies has no use for what concerns none of them, as a ping of one policy.
         let general = news.policy.is_some() || channel.policies.is_empty();
-        let own = matches!(&news.about, About::ChannelDown { channel: down, .. } if *down == channel.name);
+        let own = match &news.about {
+            About::ChannelDown { channel: of, .. } | About::ChannelBack { channel: of, .. } => *of == channel.name,
+            _ => false,
+        };
         channel.topics.contains(&news.topic()) && of_policy && general && !own && !is_old(channel, news, now)
     }
 

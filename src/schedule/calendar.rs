@@ -1,14 +1,20 @@
 //! The instants that a cron line means, by the rules of a real zone.
 //!
-//! A time that daylight saving leaves out comes right after the gap; one that happens twice comes once, unless the line
-//! repeats through the hour (`*/15 * * * *`), which then goes on through both. Seconds are whole.
+//! A time that daylight saving leaves out comes right after the gap; one that happens twice comes once, the first time. A
+//! line for every hour (`*/15 * * * *`, `@hourly`) goes on through both instead. Seconds are whole.
+//! Croner moves only what names one time of the day; it drops those of `0 2,14 * * *`. So it is asked what the clock on the
+//! wall shows, and which instants these are is found here.
 
 use crate::policy;
 use croner::Cron;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::civil::DateTime;
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Timestamp, Zoned};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Croner's own name for it is private.
+const SET: u8 = 1;
 
 #[derive(Clone, Debug)]
 pub struct Calendar {
@@ -46,8 +52,27 @@ impl Calendar {
         &self.zone
     }
 
+    /// It counts the hours that pass, whatever the clock on the wall shows.
+    fn is_of_every_hour(&self) -> bool {
+        (0..24).all(|hour| self.cron.pattern.hours.is_bit_set(hour, SET).unwrap_or(false))
+    }
+
     /// The first slot after this instant.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        if self.is_of_every_hour() {
+            return self.next_that_passes(after);
+        }
+        let mut wall = on_a_wall(self.zone.to_datetime(Timestamp::from_second(after.as_second()).ok()?))?;
+        loop {
+            wall = self.cron.find_next_occurrence(&wall, false).ok()?;
+            // What the wall shows for the second time has come before.
+            if let Some(slot) = self.instant(wall.datetime()).filter(|slot| *slot > after) {
+                return Some(slot);
+            }
+        }
+    }
+
+    fn next_that_passes(&self, after: Timestamp) -> Option<Timestamp> {
         let whole = Timestamp::from_second(after.as_second()).ok()?;
         let mut from = whole.to_zoned(self.zone.clone());
         // It never goes back: should the calendar ever say otherwise, the search begins again further on.
@@ -64,12 +89,50 @@ impl Calendar {
     /// The latest slot up to this instant.
     pub fn latest(&self, until: Timestamp) -> Option<Timestamp> {
         let whole = Timestamp::from_second(until.as_second()).ok()?;
-        let found = self.cron.find_previous_occurrence(&whole.to_zoned(self.zone.clone()), true).ok()?;
-        Some(found.timestamp())
+        if self.is_of_every_hour() {
+            let found = self.cron.find_previous_occurrence(&whole.to_zoned(self.zone.clone()), true).ok()?;
+            return Some(found.timestamp());
+        }
+        let (mut wall, mut inclusive) = (on_a_wall(self.furthest(whole))?, true);
+        loop {
+            wall = self.cron.find_previous_occurrence(&wall, inclusive).ok()?;
+            inclusive = false;
+            if let Some(slot) = self.instant(wall.datetime()).filter(|slot| *slot <= until) {
+                return Some(slot);
+            }
+        }
+    }
+
+    /// What the clock on the wall has shown up to this instant: before it was set back it may have been further.
+    fn furthest(&self, until: Timestamp) -> DateTime {
+        let now = self.zone.to_datetime(until);
+        let second = SignedDuration::from_secs(1);
+        let soon = until.checked_add(second).unwrap_or(until);
+        let set = self.zone.preceding(soon).next().map(|transition| transition.timestamp());
+        let before = set.and_then(|set| set.checked_sub(second).ok());
+        before.map_or(now, |before| now.max(self.zone.to_datetime(before)))
+    }
+
+    /// When the clock on the wall shows this for the first time, or leaves it out.
+    fn instant(&self, wall: DateTime) -> Option<Timestamp> {
+        match self.zone.to_ambiguous_timestamp(wall).offset() {
+            AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => {
+                offset.to_timestamp(wall).ok()
+            }
+            AmbiguousOffset::Gap { after, .. } => {
+                let before_the_gap = after.to_timestamp(wall).ok()?;
+                Some(self.zone.following(before_the_gap).next()?.timestamp())
+            }
+        }
     }
 
     /// All slots after this instant.
     pub fn after(&self, after: Timestamp) -> impl Iterator<Item = Timestamp> {
         std::iter::successors(self.next(after), |slot| self.next(*slot))
     }
+}
+
+/// For who knows only instants: there each time is shown once.
+fn on_a_wall(shown: DateTime) -> Option<Zoned> {
+    shown.to_zoned(TimeZone::UTC).ok()
 }

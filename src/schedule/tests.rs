@@ -49,6 +49,37 @@ fn a_time_that_comes_twice_is_one_slot_and_what_repeats_goes_on() {
 }
 
 #[test]
+fn of_several_times_a_day_none_is_lost_and_none_comes_twice() {
+    let new_york = |cron: &str, from: &str, until: &str| slots(cron, "America/New_York", from, until);
+    for cron in ["0 2,8,14,20 * * *", "0 2-20/6 * * *", "0 2,8,14,20 * * sun"] {
+        let spring = new_york(cron, "2026-03-08T05:00:00Z", "2026-03-08T18:00:00Z");
+        assert_eq!(spring, ["08 03:00 -04:00", "08 08:00 -04:00", "08 14:00 -04:00"], "{cron}");
+    }
+    let spring = new_york("15,45 2 * * *", "2026-03-08T05:00:00Z", "2026-03-09T12:00:00Z");
+    assert_eq!(spring, ["08 03:00 -04:00", "09 02:15 -04:00", "09 02:45 -04:00"], "both come at once");
+    let autumn = new_york("30 1,13 * * *", "2026-11-01T04:00:00Z", "2026-11-02T08:00:00Z");
+    assert_eq!(autumn, ["01 01:30 -04:00", "01 13:30 -05:00", "02 01:30 -05:00"]);
+}
+
+#[test]
+fn the_latest_slot_is_the_one_before_the_next() {
+    for cron in ["30 1 * * *", "15,45 1 * * *", "0 2,8 * * *", "*/20 * * * *", "0 1-3 * * *"] {
+        for (name, from) in [
+            ("America/New_York", "2026-11-01T03:00:00Z"),
+            ("America/New_York", "2026-03-08T04:00:00Z"),
+            ("Australia/Lord_Howe", "2026-04-04T13:00:00Z"),
+        ] {
+            let calendar = Calendar::new(cron, zone(name)).unwrap();
+            for minutes in 0..6 * 60 {
+                let now = at(from) + SignedDuration::from_mins(minutes);
+                let latest = calendar.after(now - SignedDuration::from_hours(72)).take_while(|slot| *slot <= now);
+                assert_eq!(calendar.latest(now), latest.last(), "{cron} in {name} at {now}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_hourly_schedule_never_stands_still_and_never_comes_twice_at_an_instant() {
     for name in ["Europe/Madrid", "America/New_York", "Australia/Lord_Howe"] {
         let calendar = Calendar::new("@hourly", zone(name)).unwrap();

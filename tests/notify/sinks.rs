@@ -1,9 +1,11 @@
 //! What notifications arrive at: aiosmtpd with a certificate of the test, and a listener that records requests.
 
+#![allow(dead_code)] // each test binary uses its part
+
 use crate::support::{Server, require};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,8 +20,27 @@ pub fn free_port() -> u16 {
 pub struct MailServer {
     pub port: u16,
     pub certificate: PathBuf,
+    program: PathBuf,
     directory: tempfile::TempDir,
     process: Child,
+}
+
+fn serve(program: &Path, port: u16, directory: &Path) -> Child {
+    let process = Command::new(program)
+        .args(["-n", "-l", &format!("localhost:{port}"), "-c", "aiosmtpd.handlers.Mailbox"])
+        .arg("--tlscert")
+        .arg(directory.join("certificate.pem"))
+        .arg("--tlskey")
+        .arg(directory.join("key.pem"))
+        .arg(directory.join("mails"))
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while TcpStream::connect(("localhost", port)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the mail server does not answer");
+        std::thread::yield_now();
+    }
+    process
 }
 
 impl MailServer {
@@ -40,22 +61,18 @@ impl MailServer {
             .status();
         assert!(made.unwrap().success());
         let port = free_port();
-        let process = Command::new(program)
-            .args(["-n", "-l", &format!("localhost:{port}"), "-c", "aiosmtpd.handlers.Mailbox"])
-            .arg("--tlscert")
-            .arg(&certificate)
-            .arg("--tlskey")
-            .arg(&key)
-            .arg(directory.path().join("mails"))
-            .spawn()
-            .unwrap();
-        let server = MailServer { port, certificate, directory, process };
-        let begun = Instant::now();
-        while TcpStream::connect(("localhost", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "the mail server does not answer");
-            std::thread::yield_now();
-        }
-        Some(server)
+        let process = serve(&program, port, directory.path());
+        Some(MailServer { port, certificate, program, directory, process })
+    }
+
+    /// Nobody answers at its port from now on; what came is kept.
+    pub fn stop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub fn start_again(&mut self) {
+        self.process = serve(&self.program, self.port, self.directory.path());
     }
 
     /// All mails so far, decoded, in no order.
@@ -97,6 +114,7 @@ impl Request {
 pub struct WebSink {
     pub url: String,
     requests: Arc<Mutex<Vec<Request>>>,
+    bodies: Arc<Mutex<Vec<String>>>,
 }
 
 impl WebSink {
@@ -104,13 +122,23 @@ impl WebSink {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
-        let taken = requests.clone();
+        let bodies: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (taken, told) = (requests.clone(), bodies.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                taken.lock().unwrap().extend(answer(stream));
+                let request = answer(stream);
+                told.lock().unwrap().extend(request.iter().map(|request| request.body.clone()));
+                taken.lock().unwrap().extend(request);
             }
         });
-        WebSink { url, requests }
+        WebSink { url, requests, bodies }
+    }
+
+    /// The events of all requests, whatever was taken.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        let bodies = self.bodies.lock().unwrap();
+        let documents = bodies.iter().filter_map(|body| serde_json::from_str::<serde_json::Value>(body).ok());
+        documents.flat_map(|document| document["events"].as_array().cloned().unwrap_or_default()).collect()
     }
 
     /// What came since the last time.

@@ -4,6 +4,12 @@ use crate::past::{CHUNKS, Past, STREAM};
 use crate::stores::Bent;
 use crate::support::fault::{Fault, Faulty};
 use bkp::error::Kind;
+use bkp::event::{Context, Silent};
+use bkp::job::Places;
+use bkp::job::check::Check;
+use bkp::repo::catalog::{self, Wanted};
+use bkp::repo::chain;
+use bkp::repo::proof::Level;
 use bkp::store::Store;
 use bkp::store::retry::{Budget, Retrying};
 use std::path::PathBuf;
@@ -125,4 +131,32 @@ fn who_may_not_delete_is_told_kindly_and_nothing_is_changed() {
     assert!(failure.next_step().unwrap().contains("--writer"), "{failure:?}");
     assert_eq!(past.points(CHUNKS), before);
     assert_eq!(past.host.objects("gc/forgotten").len(), 6, "no new tombstone");
+}
+
+#[test]
+fn a_check_does_not_miss_what_is_backed_up_while_it_lists() {
+    let past = Past::new("{ last: 3 }");
+    past.daily(STREAM, 2);
+    let keys = past.writer.keyring();
+    let seen = chain::remembered(&past.writer.series_memory());
+    let catalog = catalog::list(&past.repository, &keys, &past.writer.trust(), Wanted::default()).unwrap();
+    past.back_up(STREAM, crate::past::ago(0));
+    let (cancel, meter) = (bkp::event::Cancel::default(), bkp::event::Meter::default());
+    let check = Check {
+        repository: &past.repository,
+        catalog: &catalog,
+        seen: &seen,
+        points: &catalog.points,
+        keys: &keys,
+        trust: &past.writer.trust(),
+        writer: Some(&past.writer),
+        places: &Places::new(&past.host.path("state"), &past.host.path("cache"), &past.repository),
+        is_copy: false,
+        level: Level::Stored,
+        sample: 1.0,
+        seed: 0,
+    };
+    let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
+    let checked = check.run(context, crate::past::ago(0)).unwrap();
+    assert_eq!(checked.report.problems, []);
 }

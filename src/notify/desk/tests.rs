@@ -121,4 +121,7 @@ fn copies_configuration_holds_and_channels_are_watched_too() {
     let down = Fact::NotifyFailed { channel: "mail".into(), event: "x".into(), message: "refused".into() };
     assert_eq!(told.fact("09T04:00", down.clone()), ["ChannelDown"]);
     assert_eq!(told.fact("09T05:00", down), [""; 0]);
+    let arrived = Fact::Notified { channel: "mail".into(), event: "x".into() };
+    assert_eq!(told.fact("09T06:00", arrived.clone()), ["ChannelBack"]);
+    assert_eq!(told.fact("09T06:01", arrived), [""; 0]);
 }
