@@ -47,7 +47,7 @@ impl Arguments {
     }
 }
 
-fn briefly(mut settings: store::Settings) -> store::Settings {
+pub fn briefly(mut settings: store::Settings) -> store::Settings {
     settings.budget = settings.budget.lasting(settings.budget.total.min(PATIENCE));
     settings
 }

@@ -4,6 +4,7 @@
 //! standard error. Here failures become messages and exit codes, and nowhere else does a command end the process.
 
 mod ack;
+mod audit;
 mod backup;
 mod check;
 mod config;
@@ -33,6 +34,7 @@ mod points;
 mod progress;
 mod prune;
 mod reload;
+mod report;
 mod restore;
 mod schedule;
 mod shell;
@@ -124,6 +126,10 @@ enum Command {
     Plan(schedule::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),
+    /// Evidence of a period, for those who sign and audit it
+    Report(report::Arguments),
+    /// Whether what should hold for every source holds now
+    Audit(audit::Arguments),
     /// Whether the daemon lives and is ready, and objectives are met
     Healthcheck(healthcheck::Arguments),
     /// The metrics, also without a daemon
@@ -227,6 +233,8 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Reload(arguments) => arguments.run(env),
         Command::Plan(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
+        Command::Report(arguments) => arguments.run(env),
+        Command::Audit(arguments) => arguments.run(env),
         Command::Healthcheck(arguments) => arguments.run(env),
         Command::Metrics(arguments) => arguments.run(env),
         Command::Notify(command) => command.run(env),

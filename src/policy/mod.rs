@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod adhoc;
+mod auditing;
 mod channels;
 mod convert;
 mod load;
@@ -38,12 +39,14 @@ mod watching;
 mod when;
 
 pub use adhoc::adhoc;
+pub use auditing::AuditSettings;
 pub use channels::{Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
 pub use convert::docker_volume_path;
 pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
-pub use show::{Shown, schema, show};
+pub use raw::schema;
+pub use show::{Shown, show};
 pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
 pub use values::{cron, duration, duration_text, name as check_name, size, size_text};
@@ -62,6 +65,7 @@ pub struct Configuration {
     pub daemon: DaemonSettings,
     pub prune: Option<Routine>,
     pub check: Option<Routine>,
+    pub audit: AuditSettings,
     pub http: HttpSettings,
     pub log: Option<LogForm>,
     /// Who is told of what happens.
@@ -181,6 +185,7 @@ impl Default for Configuration {
             daemon: DaemonSettings::default(),
             prune: None,
             check: None,
+            audit: AuditSettings::default(),
             http: HttpSettings::default(),
             log: None,
             notify: Vec::new(),
