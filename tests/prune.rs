@@ -10,6 +10,8 @@ mod apart;
 mod bucket;
 #[path = "prune/directory.rs"]
 mod directory;
+#[path = "prune/foreseen.rs"]
+mod foreseen;
 #[path = "prune/kills.rs"]
 mod kills;
 #[path = "prune/listings.rs"]

@@ -1,5 +1,6 @@
 //! `bkp doctor`: looks for what could keep backups from working, and says what to do about each.
 
+mod scratch;
 mod secrets;
 mod stores;
 
@@ -26,11 +27,15 @@ Examples:
   bkp doctor
   bkp doctor --identity recovery-key.txt
   bkp doctor --tamper                   with the host's own credentials: can it destroy its backups?
+  bkp doctor --reap                     remove what rehearsals that were killed left
   bkp doctor --json")]
 pub struct Arguments {
     /// Try to delete, overwrite and unlock a fresh object in each store, and tell whether the store refused
     #[arg(long)]
     tamper: bool,
+    /// Remove what rehearsals that were killed left: scratch containers, volumes, networks, directories, processes
+    #[arg(long)]
+    reap: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -97,6 +102,7 @@ impl Arguments {
             Err(failure) => findings.failure("configuration", &failure),
         }
         leftovers(env, &mut findings);
+        scratch::examine(env, self.reap, &mut findings);
         secrets::examine(env, &mut findings);
         if let Err(failure) = places(env, &mut findings) {
             findings.failure("directories", &failure);

@@ -122,7 +122,7 @@ enum Command {
     Daemon(daemon::Arguments),
     /// Let the daemon read its configuration again
     Reload(reload::Arguments),
-    /// What runs next, and when
+    /// What runs next, and what the next prune would delete
     Plan(schedule::Arguments),
     /// What was expected, begun and ended on this host
     Journal(journal::Arguments),

@@ -1,10 +1,12 @@
 //! `bkp prune`: which points go and why, and then what nothing needs any more is deleted.
 
 use super::Ran;
-use super::environment::Environment;
+use super::copies;
+use super::environment::{Access, Environment};
 use super::format::{count, instant, size};
 use super::output::{plain, table};
 use crate::error::{Failure, Kind, Result};
+use crate::job::Places;
 use crate::job::prune::plan::{Holds, Plan, SeriesPlan, SourceRules, Wishes};
 use crate::job::prune::{self, Outcome, Prune};
 use crate::job::recorder::What;
@@ -12,6 +14,7 @@ use crate::journal::Job;
 use crate::policy::{Configuration, CopySettings};
 use crate::repo::writer::{Writer, WriterInfo};
 use crate::repo::{Repository, catalog};
+use jiff::Timestamp;
 use std::collections::BTreeSet;
 
 #[derive(clap::Args, Debug)]
@@ -65,41 +68,25 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         let copy = self.copy.as_deref().map(|name| env.configuration()?.copy(name)).transpose()?;
-        let repository = env.repository_or(self.copy.as_deref())?;
-        let places = env.places(&repository)?;
+        let mut ground = Ground::of(env, env.repository_or(self.copy.as_deref())?, rules(env)?)?;
         // Nobody brings anything into it meanwhile.
-        let _lock = copy.map(|copy| places.lock_copy(&copy.name)).transpose()?;
-        let places = copy.map_or(places.clone(), |copy| places.of_copy(&copy.name));
-        let by = env.writer(&repository)?;
-        let access = env.listing(&repository)?;
-        let whose = self.whose(&repository, &by)?;
-        let policies = match copy {
-            Some(copy) => rules_of_copy(copy, rules(env)?, env)?,
-            None => rules(env)?,
-        };
+        let _lock = copy.map(|copy| ground.places.lock_copy(&copy.name)).transpose()?;
+        if let Some(copy) = copy {
+            ground.places = ground.places.of_copy(&copy.name);
+            ground.policies = rules_of_copy(copy, ground.policies, env)?;
+        }
+        let whose = self.whose(&ground.repository, &ground.by)?;
         let recorder = env.recorder()?;
-        let held = recorder.journal().state()?.holds;
-        let holds: Holds = held.into_iter().map(|(source, hold)| (source, hold.why)).collect();
-        let prune = Prune {
-            repository: &repository,
-            places: &places,
-            by: &by,
-            whose: &whose,
-            keys: &access.keys,
-            trust: &access.trust,
-            policies: &policies,
-            holds: &holds,
-            wishes: self.wishes(env.configuration()?, &policies)?,
-            max_delete: self.max_delete,
-            accept_missing: self.accept_missing,
-        };
+        let wishes = self.wishes(env.configuration()?, &ground.policies)?;
+        let prune =
+            Prune { max_delete: self.max_delete, accept_missing: self.accept_missing, ..ground.prune(&whose, wishes) };
         let progress = env.progress();
         let looked = prune.look(env.context(&progress))?;
         let plan = prune.plan(&looked, env.now)?;
         self.must_be(&plan)?;
         if self.dry_run {
             drop(progress);
-            env.output.answer(&plan, || described(env, &plan, true))?;
+            env.output.answer(&plan, || format!("{}\n\nplan {}", described(env, &plan, Detail::Points), plan.hash))?;
             env.output.note(&format!(
                 "\nNothing was done. To do it: the same command with --plan {} instead of --dry-run",
                 plan.hash
@@ -107,7 +94,7 @@ impl Arguments {
             return Ok(ending(&plan, None));
         }
         if !env.output.json {
-            env.output.note(&described(env, &plan, false));
+            env.output.note(&format!("{}\n\nplan {}", described(env, &plan, Detail::Series), plan.hash));
         }
         recorder.command(What::of(Job::Prune), || {
             let outcome = prune.apply(&looked, &plan, env.context(&progress));
@@ -166,6 +153,60 @@ impl Arguments {
     }
 }
 
+/// What a prune stands on.
+struct Ground {
+    repository: Repository,
+    places: Places,
+    by: Writer,
+    access: Access,
+    policies: Vec<SourceRules>,
+    holds: Holds,
+}
+
+impl Ground {
+    fn of(env: &Environment, repository: Repository, policies: Vec<SourceRules>) -> Result<Self> {
+        let held = env.journal()?.state()?.holds;
+        Ok(Ground {
+            places: env.places(&repository)?,
+            by: env.writer(&repository)?,
+            access: env.listing(&repository)?,
+            holds: held.into_iter().map(|(source, hold)| (source, hold.why)).collect(),
+            repository,
+            policies,
+        })
+    }
+
+    fn prune<'g>(&'g self, whose: &'g WriterInfo, wishes: Wishes) -> Prune<'g> {
+        Prune {
+            repository: &self.repository,
+            places: &self.places,
+            by: &self.by,
+            whose,
+            keys: &self.access.keys,
+            trust: &self.access.trust,
+            policies: &self.policies,
+            holds: &self.holds,
+            wishes,
+            max_delete: 1.0,
+            accept_missing: false,
+        }
+    }
+}
+
+/// What a prune of this host at `at` would do with nobody looking on, as things are now. Reads, and does not wait long for a
+/// store that is away. Nothing where no policy has a `keep`.
+pub fn foreseen(env: &Environment, at: Timestamp) -> Result<Option<Plan>> {
+    let policies = rules(env)?;
+    if policies.iter().all(|policy| policy.rules.is_none()) {
+        return Ok(None);
+    }
+    let ground = Ground::of(env, env.open(copies::briefly(env.store_settings()?))?, policies)?;
+    let prune = ground.prune(&ground.by.info, Wishes { unattended: true, ..Wishes::default() });
+    let progress = env.progress();
+    let looked = prune.look(env.context(&progress))?;
+    prune.plan(&looked, at).map(Some)
+}
+
 /// What the configuration says of each source, those that labels bring included.
 fn rules(env: &Environment) -> Result<Vec<SourceRules>> {
     let configuration = match env.live() {
@@ -212,13 +253,29 @@ fn ending(plan: &Plan, outcome: Option<&Outcome>) -> Option<Kind> {
     }
 }
 
-/// The plan for people; with `all`, also the points that stay.
-fn described(env: &Environment, plan: &Plan, all: bool) -> String {
+/// How much of a plan people are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Each point, also those that stay.
+    Points,
+    /// Each series, and the points that go.
+    Series,
+    /// Series that something happens to, or is kept from happening.
+    Changes,
+}
+
+/// Whether something of it goes, or would go if nothing were in the way.
+pub fn is_worth_telling(series: &SeriesPlan) -> bool {
+    series.points.iter().any(|point| !point.keep) || series.held.is_some() || series.shrink.is_some()
+}
+
+pub fn described(env: &Environment, plan: &Plan, detail: Detail) -> String {
     let zone = env.zone().cloned().unwrap_or(jiff::tz::TimeZone::UTC);
-    let mut text: Vec<String> = plan.series.iter().map(summary).collect();
+    let told = plan.series.iter().filter(|series| detail != Detail::Changes || is_worth_telling(series));
+    let mut text: Vec<String> = told.map(summary).collect();
     let mut rows = Vec::new();
     for series in &plan.series {
-        rows.extend(series.points.iter().filter(|point| all || !point.keep).map(|point| {
+        rows.extend(series.points.iter().filter(|point| detail == Detail::Points || !point.keep).map(|point| {
             vec![
                 if point.keep { "keep" } else { "forget" }.to_owned(),
                 plain(&series.source),
@@ -233,7 +290,6 @@ fn described(env: &Environment, plan: &Plan, all: bool) -> String {
         text.push(String::new());
         text.push(table(&["", "SOURCE", "POINT", "INSTANT", "SIZE>", "WHY"], rows));
     }
-    text.push(format!("\nplan {}", plan.hash));
     text.join("\n")
 }
 

@@ -1,12 +1,14 @@
-//! `bkp plan`: what runs next, when, and why then.
+//! `bkp plan`: what runs next, when, and why then; and what the next prune would delete, and why.
 
 use super::Ran;
 use super::daemon::of_this_host;
 use super::environment::Environment;
 use super::format::{age, instant, utc};
 use super::output::table;
+use super::prune::{self, Detail};
 use crate::daemon::host;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Kind, Result};
+use crate::job::prune::plan::Plan;
 use crate::journal::{EVERY_POLICY, Job, PolicyState, State};
 use crate::policy::{did_you_mean, duration_text};
 use crate::schedule::{Due, Schedule};
@@ -15,8 +17,11 @@ use serde::Serialize;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
+What the next prune would delete is told as the repository is now, and as if nobody looked on. Ends with exit code 3 when that
+cannot be told, because the store is away for example: then the runs are shown all the same.
+
 Examples:
-  bkp plan                                       the next run of each policy
+  bkp plan                                       the next run of each policy, and the next prune
   bkp plan pontificia --next 7                   the next seven of one
   bkp plan --json | jq '.upcoming[0]'")]
 pub struct Arguments {
@@ -43,20 +48,75 @@ struct Planned {
     open: bool,
 }
 
+/// What the next prune would do with nobody looking on, were it made of what is there now.
+#[derive(Serialize)]
+struct NextPrune {
+    /// Nothing where no schedule is written for it.
+    due: Option<Timestamp>,
+    plan: Plan,
+}
+
+impl NextPrune {
+    fn text(&self, env: &Environment) -> String {
+        let when = match self.due {
+            Some(due) => format!("The next prune ({})", age(env.now.duration_since(due).as_secs())),
+            None => "No prune is scheduled (`prune:` in the main file); one by hand".to_owned(),
+        };
+        match self.plan.series.iter().any(prune::is_worth_telling) {
+            false => format!("{when} would delete nothing. Why each point stays: bkp prune --dry-run"),
+            true => format!("{when}, as things are now:\n{}", prune::described(env, &self.plan, Detail::Changes)),
+        }
+    }
+}
+
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         let schedules = self.schedules(env)?;
         let state = env.journal()?.state()?;
         let daemon = of_this_host(env)?;
-        let mut upcoming: Vec<Planned> =
-            schedules.iter().flat_map(|(schedule, cron)| planned(schedule, cron, &state, env.now, self.next)).collect();
+        let mut upcoming: Vec<Planned> = schedules
+            .iter()
+            .filter(|(schedule, _)| self.wants(&schedule.policy))
+            .flat_map(|(schedule, cron)| planned(schedule, cron, &state, env.now, self.next))
+            .collect();
         upcoming.sort_by(|a, b| (a.due, &a.policy).cmp(&(b.due, &b.policy)));
-        let document = serde_json::json!({ "at": env.now, "daemon": daemon, "upcoming": upcoming });
-        env.output.answer(&document, || text(&upcoming, env.now))?;
+        let (prune, failure) = match self.next_prune(env, &schedules, &state) {
+            Ok(prune) => (prune, None),
+            Err(failure) => (None, Some(failure)),
+        };
+        let problem = failure.as_ref().map(Failure::full);
+        let document = serde_json::json!({
+            "at": env.now, "daemon": daemon, "upcoming": upcoming, "prune": prune, "prune_problem": problem,
+        });
+        let pruned = || prune.as_ref().map_or_else(String::new, |prune| format!("\n\n{}", prune.text(env)));
+        env.output.answer(&document, || text(&upcoming, env.now) + &pruned())?;
         if daemon.is_none() && !upcoming.is_empty() && !env.output.json {
             env.output.warn("no daemon runs here, so nothing of this happens by itself: bkp daemon, or `bkp backup POLICY --if-due` from a timer");
         }
-        Ok(None)
+        if let Some(failure) = &failure {
+            env.output.warn("what the next prune would delete cannot be told:");
+            env.output.told(failure);
+        }
+        Ok(failure.map(|_| Kind::Warnings))
+    }
+
+    fn wants(&self, policy: &str) -> bool {
+        self.policies.is_empty() || self.policies.iter().any(|wanted| wanted == policy)
+    }
+
+    /// Nothing where nothing is ever pruned.
+    fn next_prune(
+        &self,
+        env: &Environment,
+        schedules: &[(Schedule, String)],
+        state: &State,
+    ) -> Result<Option<NextPrune>> {
+        let schedule = schedules.iter().find(|(schedule, _)| schedule.job == Job::Prune);
+        let due =
+            schedule.and_then(|(schedule, cron)| planned(schedule, cron, state, env.now, 1).first().map(|p| p.due));
+        let Some(mut plan) = prune::foreseen(env, due.unwrap_or(env.now).max(env.now))? else { return Ok(None) };
+        plan.series.retain(|series| series.policy.as_deref().map_or(self.policies.is_empty(), |name| self.wants(name)));
+        Ok(Some(NextPrune { due, plan }))
     }
 
     /// With their cron lines.
@@ -77,8 +137,7 @@ impl Arguments {
                 policy.and_then(|policy| policy.schedule.clone())
             }
         };
-        let wanted = |schedule: &Schedule| self.policies.is_empty() || self.policies.contains(&schedule.policy);
-        let all = Schedule::all(configuration, &host()).into_iter().filter(wanted);
+        let all = Schedule::all(configuration, &host()).into_iter();
         Ok(all.map(|schedule| (cron(&schedule).unwrap_or_default(), schedule)).map(|(cron, one)| (one, cron)).collect())
     }
 }
@@ -110,9 +169,6 @@ fn planned(schedule: &Schedule, cron: &str, state: &State, now: Timestamp, numbe
 fn reasons(schedule: &Schedule, cron: &str, at: &Due) -> Vec<String> {
     let zone = schedule.zone().iana_name().unwrap_or("the zone of the host");
     let mut why = vec![format!("{cron} in {zone}")];
-    if schedule.job == Job::Prune {
-        why.push("what it would delete, and why: bkp prune --unattended --dry-run".into());
-    }
     if !schedule.jitter.is_zero() {
         let whole = std::time::Duration::from_secs(schedule.jitter.as_secs().max(1));
         why.push(format!("jitter {}", duration_text(whole)));

@@ -1,4 +1,5 @@
-//! Commands, and where they run: on the host (`host/`), or inside a container through the Engine API (`docker/`).
+//! Commands, and where they run: on the host (`host/`), or inside a container through the Engine API (`docker/`). Servers to
+//! rehearse restores in, which go away again, are in `scratch/`.
 //!
 //! [`Exec`] starts a command; its [`Output`] gives an **error instead of end-of-file** unless the exit status is 0 (and the
 //! terminator was seen, when one is required), so that nobody can take half a dump for a whole one.
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub mod docker;
 mod heard;
 pub mod host;
+pub mod scratch;
 mod tail;
 
 pub use tail::Remarks;

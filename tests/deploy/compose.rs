@@ -148,7 +148,9 @@ impl Stack {
 }
 
 /// Instead of the daemon: these tests say themselves when to back up.
-const WAITS: &str = "  bkp: { entrypoint: [tini, --, sleep], command: [infinity] }\n";
+const WAITS: &str = "  bkp: { entrypoint: [tini, --, sleep], command: [infinity], healthcheck: { disable: true } }\n";
+/// As it stands, but asked for its health at once.
+const ASKED_SOON: &str = "  bkp: { healthcheck: { interval: 1s } }\n";
 
 fn own(path: &Path, uid: u32) {
     for entry in std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()) {
@@ -159,7 +161,8 @@ fn own(path: &Path, uid: u32) {
 
 #[test]
 fn a_sqlite_database_on_a_volume_without_any_socket() {
-    let Some(stack) = Stack::prepare("flask-sqlite", "  app: { command: [sleep, infinity] }\n") else { return };
+    let services = format!("{ASKED_SOON}  app: {{ command: [sleep, infinity] }}\n");
+    let Some(stack) = Stack::prepare("flask-sqlite", &services) else { return };
     // Often, so that the daemon has something to do.
     let policy = stack.path("bkp/policies.d/flask.yaml");
     let text = std::fs::read_to_string(&policy).unwrap().replace("*/30 * * * *", "*/2 * * * * *");
@@ -170,6 +173,8 @@ fn a_sqlite_database_on_a_volume_without_any_socket() {
     write_database(&database, &["one", "two"]);
     own(&stack.volume("data"), 1000);
     stack.up();
+    let health = ["inspect", "-f", "{{.State.Health.Status}}", &format!("{}-bkp-1", stack.name)];
+    assert_eq!(docker::engine::docker(&health), "healthy", "Compose has waited for it");
     eventually("the daemon has made a backup", || stack.bkp(&["status"]).0 == 0);
     stack.bkp_ok(&["config", "check"]);
     stack.bkp_ok(&["restore", "tasks", "--to", "/volumes/data/back.db", "--identity", "/var/lib/bkp/key.txt"]);

@@ -169,3 +169,21 @@ fn what_loses_its_parent_is_reaped() {
         processes.iter().all(|(_, command)| command != "sleep 4" && !command.contains("defunct"))
     });
 }
+
+#[test]
+fn the_engine_knows_whether_the_daemon_lives() {
+    let Some(()) = require(PART) else { return };
+    let soon = ["--health-interval=1s", "--health-start-period=1s", "--health-retries=2"];
+    let becomes = |wanted: &str, options: &[&str], arguments: &[&str]| {
+        let name = format!("bkp-test-health-{}", bkp::durable::random_hex(4));
+        let _removal = Supervisor::new("docker rm -fv \"$1\"", &[OsStr::new(&name)]);
+        let mut command = Command::new("docker");
+        command.args(["run", "--detach", "--name", &name, "--label", "bkp-test=1"]).args(CONFINED).args(soon);
+        succeeded(command.args(options).arg(slim()).args(arguments));
+        eventually(&format!("the container is {wanted}"), || {
+            docker(&["inspect", "--format", "{{.State.Health.Status}}", &name]) == wanted
+        });
+    };
+    becomes("healthy", &[], &["daemon"]);
+    becomes("unhealthy", &["--entrypoint", "sleep"], &["1000"]);
+}

@@ -52,3 +52,17 @@ fn the_configuration_in_them_is_right() {
     host.configure(&text_of(&configuration, "bkp.yaml"), &text_of(&configuration, "shop.yaml"));
     assert_eq!(host.ok(&["config", "check"]).stdout, "no problem in 2 files: 1 policy, 3 sources\n");
 }
+
+#[test]
+fn the_probes_in_them_ask_the_daemon_of_the_pod() {
+    let manifest = std::fs::read_to_string(project("deploy/kubernetes/daemon.yaml")).unwrap();
+    let command = |line: &str| Some(line.trim().strip_prefix("command: [bkp, ")?.trim_end_matches(']').to_owned());
+    let probes: Vec<String> = manifest.lines().filter_map(command).collect();
+    assert_eq!(probes, ["healthcheck, --live", "healthcheck, --ready"]);
+    let host = Bkp::new();
+    for probe in probes {
+        // Understood, and answered with no: there is no daemon here.
+        let arguments: Vec<&str> = probe.split(", ").collect();
+        host.run(&arguments).expect_code(1).says(&["no daemon of this host listens"]);
+    }
+}

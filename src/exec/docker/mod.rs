@@ -20,6 +20,7 @@ mod conversation;
 mod files;
 mod find;
 mod inspect;
+mod making;
 mod opening;
 mod own;
 mod run;
@@ -33,6 +34,8 @@ pub use container::{Container, Image};
 pub use control::Went;
 pub use files::{File, Owner};
 pub use inspect::{Description, Mount, MountKind, Port, State};
+pub(super) use making::over;
+pub use making::{Ended, Labelled, NewContainer, NewMount, Thing};
 pub use told::Told;
 pub use volumes::{Volume, find_volume};
 pub use writers::{Quiet, WritingContainer};
@@ -66,6 +69,12 @@ impl fmt::Display for Selector {
 pub struct Docker {
     client: bollard::Docker,
     endpoint: connect::Endpoint,
+}
+
+impl fmt::Debug for Docker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Docker({:?})", self.endpoint)
+    }
 }
 
 impl Docker {

@@ -116,10 +116,12 @@ impl Docker {
         ask(|| format!("cannot create the volume {name}"), self.client.create_volume(request)).map(Volume::from)
     }
 
-    /// Refused by the engine while a container, also a stopped one, uses it.
+    /// Refused by the engine while a container, also a stopped one, uses it. One that is gone already is as good.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
-        let request = self.client.remove_volume(name, None::<RemoveVolumeOptions>);
-        ask(|| format!("cannot remove the volume {name}"), request)
+        match wait(self.client.remove_volume(name, None::<RemoveVolumeOptions>))? {
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+            Err(error) => Err(failure(error, &format!("cannot remove the volume {name}"))),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # MongoDB wire protocol on 27017, with SCRAM and users, kept in PostgreSQL. Same variables as the official mongo image.
 set -eu
+[ -z "${MONGO_INITDB_ROOT_PASSWORD_FILE:-}" ] || MONGO_INITDB_ROOT_PASSWORD=$(cat "$MONGO_INITDB_ROOT_PASSWORD_FILE")
 : "${MONGO_INITDB_ROOT_USERNAME:=root}" "${MONGO_INITDB_ROOT_PASSWORD:?}"
 d=/data/db; b=/usr/lib/postgresql/18/bin; mkdir -p $d /run/postgresql; chown postgres: $d /run/postgresql; chmod 700 $d
 as() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }

@@ -1,0 +1,237 @@
+//! A scratch server in a container of the image that its source had.
+//!
+//! No network at all, no published port, bounded memory and processors, no privilege beyond what an entry point needs that
+//! begins as root, owns its data directory and becomes another user. Data is in memory or in a volume of its own. Passwords
+//! come in as files, which official images read through their `…_FILE` variables: `docker inspect` shows none.
+
+use super::record::{Held, Records, What};
+use super::{DEADLINE, LABEL, Lease, RECORD, Running, SOURCE};
+use crate::durable::random_hex;
+use crate::error::{Failure, Result};
+use crate::event::Cancel;
+use crate::exec::Place;
+use crate::exec::docker::{Container, Docker, File, NewContainer, NewMount, Owner, Selector, over};
+use crate::secret::Secret;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// `chown` its data directory, look into it when it belongs to the server, and become that server's user.
+const CAPABILITIES: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
+/// Lines of its log that are told.
+const LINES: u32 = 40;
+const ROOT: Owner = Owner { user: 0, group: 0 };
+
+/// A server in a container.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Its digest or id.
+    pub image: String,
+    /// Instead of the image's own.
+    pub entrypoint: Option<Vec<String>>,
+    /// For the entry point.
+    pub arguments: Vec<String>,
+    /// Never secrets.
+    pub environment: Vec<(String, String)>,
+    /// The value of each variable is the path of a file with the secret.
+    pub secrets: Vec<(String, Secret)>,
+    /// Put in before it starts: path, content and mode. They belong to root.
+    pub files: Vec<(PathBuf, Secret, u32)>,
+    pub data: Data,
+    pub limits: Limits,
+}
+
+/// What a server may use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Bytes, data in memory included.
+    pub memory: u64,
+    /// Hundredths of a processor.
+    pub processors: u32,
+}
+
+/// Where its data is while it is there.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// In memory, at this path.
+    Memory(String),
+    /// In a volume of its own, at this path.
+    Volume(String),
+}
+
+/// A container that was made and does not run yet: files can be put into it.
+#[derive(Debug)]
+pub struct Prepared {
+    held: Held,
+    body: Body,
+}
+
+#[derive(Debug)]
+pub struct Body {
+    docker: Docker,
+    container: Container,
+    volume: Option<String>,
+    isolation: String,
+}
+
+/// Makes the container. Whatever this leaves when it fails is gone before it returns.
+pub fn prepare(lease: &Lease<'_>, wanted: &Wanted, cancel: &Cancel) -> Result<Prepared> {
+    let docker = Docker::connect()?;
+    docker.have_image(&wanted.image)?;
+    let number = random_hex(6);
+    let name = format!("bkp-scratch-{number}");
+    let record = format!("{}/{number}", Records::of(lease.state).name()?);
+    let labels = BTreeMap::from([
+        (LABEL.to_owned(), lease.run.to_owned()),
+        (SOURCE.to_owned(), lease.source.to_owned()),
+        (DEADLINE.to_owned(), lease.deadline.to_string()),
+        (RECORD.to_owned(), record),
+    ]);
+    let mut held = Held::begin(lease, &number, What::Container(name.clone()))?;
+    let made = make(&docker, &name, wanted, labels, cancel);
+    match made {
+        Ok(body) => Ok(Prepared { held, body }),
+        Err(failure) => {
+            if remove(&docker, &name).is_ok() {
+                let _ = held.let_go();
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn make(
+    docker: &Docker,
+    name: &str,
+    wanted: &Wanted,
+    labels: BTreeMap<String, String>,
+    cancel: &Cancel,
+) -> Result<Body> {
+    let mount = match &wanted.data {
+        Data::Memory(path) => NewMount::Memory { path: path.clone(), bytes: wanted.limits.memory },
+        Data::Volume(path) => {
+            docker.create_volume(name, "local", &labels, &BTreeMap::new())?;
+            NewMount::Volume { path: path.clone(), name: name.to_owned() }
+        }
+    };
+    let volume = matches!(wanted.data, Data::Volume(_)).then(|| name.to_owned());
+    let mut environment = wanted.environment.clone();
+    let mut files = wanted.files.clone();
+    for (variable, secret) in &wanted.secrets {
+        let path = format!("/bkp-{}", variable.to_lowercase());
+        // Entry points read it when they are the server's user already; nobody else is in there.
+        files.push((path.clone().into(), secret.clone(), 0o444));
+        environment.push((variable.clone(), path));
+    }
+    let container = docker.make(&NewContainer {
+        name: name.to_owned(),
+        image: wanted.image.clone(),
+        entrypoint: wanted.entrypoint.clone(),
+        arguments: wanted.arguments.clone(),
+        environment,
+        labels,
+        memory: wanted.limits.memory,
+        processors: wanted.limits.processors,
+        capabilities: CAPABILITIES,
+        mounts: vec![mount],
+    })?;
+    for (path, content, mode) in files {
+        let mut bytes = content.expose().as_bytes();
+        let (parent, name) = split(&path)?;
+        let file = File { name, mode, owner: ROOT, length: bytes.len() as u64 };
+        container.write_file(parent, &file, &mut bytes, cancel)?;
+    }
+    let isolation = format!(
+        "no network, no published port, {} MiB, {} % of a processor, no privileges",
+        wanted.limits.memory >> 20,
+        wanted.limits.processors
+    );
+    Ok(Body { docker: docker.clone(), container, volume, isolation })
+}
+
+fn split(path: &Path) -> Result<(&str, &str)> {
+    let parts = path.parent().and_then(Path::to_str).zip(path.file_name().and_then(|name| name.to_str()));
+    parts.ok_or_else(|| Failure::failed(format!("{} is no path of a file in a container", path.display())))
+}
+
+/// The container of that name, and the volume that has the same.
+fn remove(docker: &Docker, name: &str) -> Result<()> {
+    docker.remove(name)?;
+    if docker.volumes()?.iter().any(|volume| volume.name == name) {
+        docker.remove_volume(name)?;
+    }
+    Ok(())
+}
+
+impl Prepared {
+    /// Puts a file into the directory at `path`, which the image or a mount must have.
+    pub fn put(&self, path: &str, name: &str, length: u64, data: &mut dyn Read, cancel: &Cancel) -> Result<()> {
+        // The server's user is not known here, and nobody else is in there.
+        let file = File { name, mode: 0o666, owner: ROOT, length };
+        self.body.container.write_file(path, &file, data, cancel)
+    }
+
+    /// Starts the server. Whether it is ready is for its clients to find out.
+    pub fn start(mut self) -> Result<Running> {
+        match self.body.docker.start(&self.body.container.id) {
+            Ok(()) => Ok(Running::new(self.held, super::Body::Container(self.body))),
+            Err(failure) => {
+                if self.body.end().is_ok() {
+                    let _ = self.held.let_go();
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    pub fn discard(mut self) -> Result<()> {
+        self.body.end()?;
+        self.held.let_go()
+    }
+}
+
+impl Body {
+    pub fn place(&self) -> Place {
+        Place::Container(Selector::Name(self.container.id.clone()))
+    }
+
+    pub fn isolation(&self) -> String {
+        self.isolation.clone()
+    }
+
+    pub fn check(&self) -> Result<()> {
+        match self.docker.ended(&self.container.id)? {
+            None => Ok(()),
+            Some(ended) => {
+                Err(over(&format!("the scratch container {}", self.container.name), ended, &self.last_words()))
+            }
+        }
+    }
+
+    pub fn logs(&self) -> String {
+        self.docker.logs(&self.container.id, LINES).unwrap_or_default()
+    }
+
+    /// Its last lines as one.
+    fn last_words(&self) -> String {
+        let logs = self.logs();
+        let lines: Vec<&str> = logs.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let last = lines[lines.len().saturating_sub(5)..].join(" | ");
+        last.chars().filter(|c| !c.is_control()).take(1000).collect()
+    }
+
+    pub fn keep(&mut self) -> String {
+        let name = &self.container.name;
+        let volume = self.volume.as_ref().map(|volume| format!(" && docker volume rm {volume}")).unwrap_or_default();
+        format!("container {name}; look at it: docker exec -it {name} sh; remove it: docker rm -fv {name}{volume}")
+    }
+
+    pub fn end(&mut self) -> Result<()> {
+        remove(&self.docker, &self.container.name)
+    }
+}
+
+/// One that a killed process left.
+pub(super) fn remove_named(name: &str) -> Result<()> {
+    remove(&Docker::connect()?, name)
+}

@@ -1,0 +1,130 @@
+//! Scratch targets: servers and directories that rehearsals restore into, and that go away again.
+//!
+//! Each has a record, written before it is made and locked by the process that made it, so that whatever a killed process
+//! left is found and removed ([`reap`]): by its record, and in the container engine by its labels. A living process's own
+//! targets, and whatever has no label of ours, are never touched. A target that is kept on purpose has a later deadline.
+//! Nothing here knows what a server is asked, or what is put into it.
+
+use super::Place;
+use crate::error::Result;
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+
+pub mod container;
+mod directory;
+mod reap;
+mod record;
+
+pub use directory::Directory;
+pub use reap::{Orphan, Reaped, orphans, reap};
+use record::Held;
+
+/// On everything in the container engine; its value is the run.
+pub const LABEL: &str = "bkp.scratch";
+const SOURCE: &str = "bkp.scratch.source";
+/// An instant after which nobody needs it, whoever made it.
+const DEADLINE: &str = "bkp.scratch.deadline";
+/// Which records it stands in, and under which number.
+const RECORD: &str = "bkp.scratch.record";
+
+/// What a target is for, and how long it may be there.
+#[derive(Clone, Debug)]
+pub struct Lease<'a> {
+    /// The state directory, whose `scratch` holds the records.
+    pub state: &'a Path,
+    pub run: &'a str,
+    pub source: &'a str,
+    /// When it may be removed although nobody did. With a target that may be kept, when that ends too.
+    pub deadline: Timestamp,
+}
+
+/// A scratch server that runs. Dropped, it is torn down as well as that can be done.
+#[derive(Debug)]
+pub struct Running {
+    held: Held,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Container(container::Body),
+}
+
+/// How bkp itself reaches a server on this host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reach {
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub socket: Option<PathBuf>,
+}
+
+impl Running {
+    fn new(held: Held, body: Body) -> Self {
+        Running { held, body }
+    }
+
+    /// Where its clients run.
+    pub fn place(&self) -> Place {
+        match &self.body {
+            Body::Container(container) => container.place(),
+        }
+    }
+
+    /// How clients there speak to it; inside a container as they always do.
+    pub fn reach(&self) -> Reach {
+        match &self.body {
+            Body::Container(_) => Reach::default(),
+        }
+    }
+
+    /// What it is, and what keeps it apart from everything else, in words.
+    pub fn isolation(&self) -> String {
+        match &self.body {
+            Body::Container(container) => container.isolation(),
+        }
+    }
+
+    /// Fails when it does not run any more, with the end of what it said.
+    pub fn check(&self) -> Result<()> {
+        match &self.body {
+            Body::Container(container) => container.check(),
+        }
+    }
+
+    /// The last lines that it wrote.
+    pub fn logs(&self) -> String {
+        match &self.body {
+            Body::Container(container) => container.logs(),
+        }
+    }
+
+    /// Ends it and removes everything of it.
+    pub fn teardown(mut self) -> Result<()> {
+        self.end()
+    }
+
+    /// Leaves it, until the deadline of its lease. Says how to look at it, and how to remove it.
+    pub fn keep(mut self) -> Result<String> {
+        self.held.keep()?;
+        Ok(match &mut self.body {
+            Body::Container(container) => container.keep(),
+        })
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if self.held.is_let_go() {
+            return Ok(());
+        }
+        match &mut self.body {
+            Body::Container(container) => container.end()?,
+        }
+        self.held.let_go()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // What stays is reaped later.
+        let _ = self.end();
+    }
+}
