@@ -19,3 +19,5 @@ mod files;
 mod oscal;
 #[path = "report/past.rs"]
 mod past;
+#[path = "report/sample.rs"]
+mod sample;

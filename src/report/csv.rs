@@ -104,7 +104,6 @@ fn slots(facts: &Facts, put: Put<'_>) -> io::Result<()> {
             slot: Some(slot.slot),
             outcome: ended.map_or("open".into(), |end| word(&end.end)),
             ended: ended.map(|end| end.mark.at),
-            run: ended.map_or(String::new(), |end| end.runs.join(" ")),
             message: ended.and_then(|end| end.why.as_deref()).unwrap_or_default().to_owned(),
             record: slot.expected.map(|mark| mark.record),
             end_record: ended.map(|end| end.mark.record),

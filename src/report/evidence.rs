@@ -381,8 +381,7 @@ impl Finder<'_> {
             false => say.t("CHAIN BROKEN", "CADENA ROTA"),
         };
         let what = format!("{} {}–{}; {state}", say.t("records", "registros"), first.record, last.record,);
-        self.some(what, Records { first: vec![first.record, last.record], last: None, total: chain.records_in_period })
-            .map(|backing| Backing { records: Records::of([first.record, last.record]), ..backing })
+        self.some(what, Records::of([first.record, last.record]))
     }
 
     fn clocks(&self) -> Option<Backing> {

@@ -159,7 +159,7 @@ fn of_mark(mark: &Mark) -> Markup {
         Mark::Line { points, tone, dashed } => {
             let points = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ");
             let class = format!("{}{}", class(*tone), if *dashed { " dashed" } else { "" });
-            html! { polyline points=(points) class=(class); }
+            html! { polyline points=(points) class=(class) {} }
         }
         Mark::Dot { x, y, tone, title } => html! {
             circle cx=(n(x)) cy=(n(y)) r="3" class=(class(*tone)) { title { (title) } }

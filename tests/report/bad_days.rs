@@ -37,7 +37,7 @@ fn a_period_with_a_gap_a_clock_change_and_a_retired_source() {
         "the clock was set back by 2 h | noticed by the daemon",
         "| old-crm | – | no longer configured |",
         "app: RPO exceeded | 4 d &gt; 25 h",
-        "27 of 30 (90 %); 0 failed, 3 not run, 0 left out by rule",
+        "27 of 30 (90 %); failed: 0; not run: 3; left out by rule: 0",
     ] {
         assert!(text.contains(told), "{told} is missing in\n{text}");
     }

@@ -27,7 +27,7 @@ fn every_expected_run_is_told_with_its_outcome_and_records() {
     let text = past.report("2026-11", "md", &[]);
     assert!(
         text.contains(
-            "| Expected backups that were done | 30 of 30 (100 %); 0 failed, 0 not run, 0 left out by rule |"
+            "| Expected backups that were done | 30 of 30 (100 %); failed: 0; not run: 0; left out by rule: 0 |"
         ),
         "{text}"
     );
@@ -81,6 +81,14 @@ fn without_the_store_it_is_made_all_the_same_and_says_so() {
     assert!(answer.out.contains("30 of 30"), "{}", answer.out);
     let html = past.report("2026-11", "html", &["--lang", "es"]);
     assert!(html.contains("no se pudo consultar al elaborar este informe"), "{html}");
+}
+
+#[test]
+fn charts_are_whole_drawings() {
+    let html = november().report("2026-11", "html", &[]);
+    // In a drawing an element that is not closed swallows what follows.
+    assert_eq!(html.matches("<polyline").count(), html.matches("</polyline>").count());
+    assert!(html.matches("<rect").count() > 30 && html.contains("<circle") && html.contains("<polyline"));
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl HeatMap {
             marks.push(Mark::Rectangle { x, y, width: 10.0, height: 10.0, tone, title: text.clone() });
             let length = text.as_str().chars().count() as f32;
             marks.push(label(x + 14.0, y + 9.0, text, Anchor::Start));
-            x += 30.0 + length * 5.6;
+            x += 28.0 + length * 4.9;
         }
         Chart { title, description, width: WIDTH, height: bottom + 36.0, marks }
     }

@@ -35,10 +35,10 @@ pub fn section(writing: &Writing<'_>, exceptions: &[Exception]) -> Section {
     let say = writing.say;
     let mut section = Section::new(say.t("Exceptions", "Excepciones"));
     section.paragraph(say.t(
-        "Everything in the period that did not go as it was expected, with the reason that was recorded. The last column is for \
+        "Everything in the period that did not go as it was expected, with the reason as it was recorded. The last column is for \
          those who sign: what was done about it, and by whom.",
-        "Todo lo que en el periodo no transcurrió según lo previsto, con el motivo registrado. La última columna queda para \
-         quienes firman: qué medida se tomó y quién.",
+        "Todo lo que en el periodo no transcurrió según lo previsto, con el motivo tal como \
+         consta en el registro (los programas lo anotan en inglés). La última columna queda para quienes firman: qué medida se tomó y quién.",
     ));
     let mut table = Table::new(
         say.t("Exceptions in the order of time", "Excepciones por orden cronológico"),

@@ -204,8 +204,8 @@ pub fn compose(basis: &Basis, framework: Option<&Framework>, language: Language)
     sections.iter_mut().for_each(|section| section.cut_tables(say));
     let title = match framework {
         Some(framework) => format!(
-            "{} {}",
-            say.t("Evidence of backup and recovery for", "Evidencia de copias de seguridad y recuperación para"),
+            "{}: {}",
+            say.t("Evidence of backup and recovery", "Evidencias de copias de seguridad y recuperación"),
             say.of(framework.name)
         ),
         None => say.t("Report on backup and recovery", "Informe de copias de seguridad y recuperación").to_owned(),

@@ -78,17 +78,17 @@ fn figures(writing: &Writing<'_>, exceptions: usize) -> Table {
     let text = match expected {
         0 => say.t("none: no schedule was recorded", "ninguna: no consta ninguna programación").to_owned(),
         _ => format!(
-            "{} {} {} ({}); {} {}, {} {}, {} {}",
+            "{} {} {} ({}); {}: {}; {}: {}; {}: {}",
             say.number(done),
             say.t("of", "de"),
             say.number(expected),
             say.share(done, expected),
-            say.number(ended(SlotEnd::Failed)),
             say.t("failed", "fallidas"),
-            say.number(ended(SlotEnd::Missed)),
+            say.number(ended(SlotEnd::Failed)),
             say.t("not run", "no ejecutadas"),
-            say.number(ended(SlotEnd::Skipped)),
+            say.number(ended(SlotEnd::Missed)),
             say.t("left out by rule", "omitidas por regla"),
+            say.number(ended(SlotEnd::Skipped)),
         ),
     };
     let tone = if done == expected && expected > 0 { Tone::Well } else { Tone::Warn };
@@ -188,11 +188,11 @@ fn copies(writing: &Writing<'_>) -> (String, Tone) {
     let arrived: u64 = basis.facts.copies.iter().map(|copy| copy.arrived).sum();
     let tone = if failed == 0 && arrived > 0 { Tone::Well } else { Tone::Warn };
     let text = format!(
-        "{configured}; {} {}, {} {}",
-        say.number(arrived),
+        "{configured}; {}: {}; {}: {}",
         say.t("points arrived", "puntos copiados"),
-        say.number(failed),
-        say.t("failures", "fallos")
+        say.number(arrived),
+        say.t("failures", "fallos"),
+        say.number(failed)
     );
     (text, tone)
 }

@@ -151,7 +151,7 @@ fn details(writing: &Writing<'_>, test: &Rehearsal, section: &mut Section) {
     let mut pairs = what_was_restored(writing, test);
     let (parts, differing) = (say.number(rehearsed.compared), say.number(rehearsed.differing));
     let (of_parts, differences) = (say.t("parts", "partes"), say.t("differences", "diferencias"));
-    pairs.push((say.t("Compared", "Cotejado"), format!("{parts} {of_parts}, {differing} {differences}")));
+    pairs.push((say.t("Compared", "Cotejado"), format!("{of_parts}: {parts}; {differences}: {differing}")));
     if let Some(unbound) = &rehearsed.unbound {
         pairs.push((say.t("Not bound to one instant", "No ligado a un mismo instante"), unbound.clone()));
     }

@@ -44,7 +44,7 @@ impl<'a> Fold<'a> {
         self.note_place(mark, &record.fact);
         match &record.fact {
             Fact::SlotExpected { id, due, deadline } => self.expect(id, mark, *due, *deadline),
-            Fact::SlotEnded { id, end, why, runs } => self.end_slot(id, mark, *end, why, runs),
+            Fact::SlotEnded { id, end, why, .. } => self.end_slot(id, mark, *end, why),
             Fact::RunStarted(run) => self.start(run, mark),
             Fact::RunEnded(run) => self.end(run, mark),
             Fact::DaemonStarted { version, .. } => {
@@ -170,11 +170,10 @@ impl<'a> Fold<'a> {
         }
     }
 
-    fn end_slot(&mut self, id: &SlotId, mark: Mark, end: SlotEnd, why: &Option<String>, runs: &[String]) {
+    fn end_slot(&mut self, id: &SlotId, mark: Mark, end: SlotEnd, why: &Option<String>) {
         let why = self.names.of_some(why);
-        let runs = runs.iter().map(|run| run.as_str().into()).collect();
         if let Some(slot) = self.slot(id) {
-            slot.ended = Some(EndOfSlot { mark, end, why, runs });
+            slot.ended = Some(EndOfSlot { mark, end, why });
         }
     }
 
@@ -190,6 +189,11 @@ impl<'a> Fold<'a> {
             ended: None,
         };
         let place = self.period.contains(mark.at).then(|| {
+            // A year may hold hundreds of thousands: room for twice as many would be most of what this takes.
+            let runs = &mut self.facts.runs;
+            if runs.len() == runs.capacity() {
+                runs.reserve_exact((runs.len() / 8).max(1024));
+            }
             self.facts.runs.push(started.clone());
             self.facts.runs.len() - 1
         });

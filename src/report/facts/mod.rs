@@ -96,8 +96,6 @@ pub struct EndOfSlot {
     #[serde(rename = "as")]
     pub end: SlotEnd,
     pub why: Option<Name>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub runs: Vec<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
