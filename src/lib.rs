@@ -11,7 +11,7 @@
 //! | 4 | [`policy`], [`journal`] | configuration, validated; the durable record of what was expected, begun and ended |
 //! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
 //! | 6 | [`schedule`], [`evidence`] | when things are due; the journal as proof for others |
-//! | 7 | [`watch`], [`notify`], [`http`] | what it all comes to, for those who look from outside; whom to tell; probes, metrics and the page |
+//! | 7 | [`watch`], [`report`], [`notify`], [`http`] | what it all comes to, for those who look from outside; the proof of it, for those who audit; whom to tell; probes, metrics and the page |
 //! | 8 | [`daemon`] | runs what is due, as processes of its own |
 //! | 9 | [`cli`] | words in, words out |
 //!
@@ -36,6 +36,7 @@ pub mod journal;
 pub mod notify;
 pub mod policy;
 pub mod repo;
+pub mod report;
 pub mod schedule;
 pub mod secret;
 pub mod store;

@@ -73,6 +73,7 @@ fn runs_are_recorded_with_what_came_of_them() {
             "run_started backup docs all manual",
             "run_ended failed",
             "run_started check manual",
+            "repository_seen",
             "run_ended done",
             "run_started restore app all manual",
             "run_ended done",

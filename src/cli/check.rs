@@ -108,7 +108,7 @@ impl Arguments {
         let Checked { report, forgotten } = check.run(env.context(&progress), clock::now())?;
         drop(progress);
         if self.what.is_empty() && copy.is_none() {
-            recorder.note(seen(&access, &catalog, &report).as_slice());
+            recorder.note(repository_seen(&access, &catalog, &report).as_slice());
         }
         if let Some(failure) = forgotten {
             env.output.warn(&format!("`bkp status` will not know of what this check found: {}", failure.full()));
@@ -159,7 +159,7 @@ impl Arguments {
 }
 
 /// Nothing where it is not exactly what this host keeps, and all of it.
-fn seen(access: &Access, catalog: &Catalog, report: &Report) -> Option<Fact> {
+fn repository_seen(access: &Access, catalog: &Catalog, report: &Report) -> Option<Fact> {
     if access.writer.is_none() || access.operator.is_some() || !catalog.broken.is_empty() {
         return None;
     }

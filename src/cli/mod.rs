@@ -5,6 +5,7 @@
 
 mod ack;
 mod anchor;
+mod audit;
 mod backup;
 mod check;
 mod config;
@@ -36,6 +37,7 @@ mod progress;
 mod prune;
 mod rehearse;
 mod reload;
+mod report;
 mod restore;
 mod schedule;
 mod shell;
@@ -132,6 +134,10 @@ enum Command {
     /// The journal as proof for others: verify it, hand it out
     #[command(subcommand)]
     Evidence(evidence::Command),
+    /// Evidence of a period, for those who sign and audit it
+    Report(report::Arguments),
+    /// Whether what should hold for every source holds now
+    Audit(audit::Arguments),
     /// Whether the daemon lives and is ready, and objectives are met
     Healthcheck(healthcheck::Arguments),
     /// The metrics, also without a daemon
@@ -247,6 +253,8 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Plan(arguments) => arguments.run(env),
         Command::Journal(arguments) => arguments.run(env),
         Command::Evidence(command) => command.run(env),
+        Command::Report(arguments) => arguments.run(env),
+        Command::Audit(arguments) => arguments.run(env),
         Command::Healthcheck(arguments) => arguments.run(env),
         Command::Metrics(arguments) => arguments.run(env),
         Command::Notify(command) => command.run(env),

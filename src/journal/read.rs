@@ -66,7 +66,7 @@ impl Journal {
 impl Follower {
     /// Where the chain stands, as far as it was read.
     pub fn head(&self) -> Head {
-        self.cursor.place.head.clone().unwrap_or_else(Head::none)
+        self.cursor.head()
     }
 
     /// Takes in what is new, and shows it.
@@ -87,6 +87,11 @@ impl Follower {
 }
 
 impl Cursor {
+    /// Where the chain stands, as far as it was read.
+    pub fn head(&self) -> Head {
+        self.place.head.clone().unwrap_or_else(Head::none)
+    }
+
     /// Shows each new record, and gives what is wrong.
     pub fn advance(&mut self, take: &mut dyn FnMut(&Record)) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();

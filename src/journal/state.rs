@@ -264,22 +264,28 @@ impl State {
             Fact::Rehearsed(rehearsed) => {
                 self.rehearsals.entry(rehearsed.source.clone()).or_default().take_in(rehearsed, at);
             }
-            Fact::Notified { channel, .. } => {
-                let channel = self.channels.entry(channel.clone()).or_default();
-                (channel.last_ok, channel.failures_in_a_row) = (Some(at), 0);
-                channel.sent += 1;
-            }
-            Fact::NotifyFailed { channel, message, .. } => {
-                let channel = self.channels.entry(channel.clone()).or_default();
-                channel.last_failure = Some((at, message.clone()));
-                channel.failures_in_a_row += 1;
-                channel.failed += 1;
-            }
+            Fact::Notified { channel, .. } => self.notified(channel, at, None),
+            Fact::NotifyFailed { channel, message, .. } => self.notified(channel, at, Some(message)),
             Fact::JournalBegun { .. }
             | Fact::RetentionChanged { .. }
             | Fact::PointsDeleted { .. }
             | Fact::Anchored { .. }
             | Fact::Unknown => {}
+        }
+    }
+
+    fn notified(&mut self, channel: &str, at: Timestamp, failure: Option<&String>) {
+        let channel = self.channels.entry(channel.to_owned()).or_default();
+        match failure {
+            None => {
+                (channel.last_ok, channel.failures_in_a_row) = (Some(at), 0);
+                channel.sent += 1;
+            }
+            Some(message) => {
+                channel.last_failure = Some((at, message.clone()));
+                channel.failures_in_a_row += 1;
+                channel.failed += 1;
+            }
         }
     }
 

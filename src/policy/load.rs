@@ -98,6 +98,7 @@ impl Loading<'_> {
                 .as_ref()
                 .and_then(|evidence| reader.evidence(evidence, &self.configuration.copies))
                 .unwrap_or_default();
+            self.configuration.audit = main.audit.as_ref().and_then(|audit| reader.audit(audit)).unwrap_or_default();
             self.configuration.http = main.http.as_ref().and_then(|http| reader.http(http)).unwrap_or_default();
             self.configuration.log = main.log.as_ref().and_then(|log| reader.log(log));
             self.configuration.notify = main.notify.as_ref().map(|list| reader.channels(list)).unwrap_or_default();

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 mod adhoc;
 mod anchors;
+mod auditing;
 mod channels;
 mod convert;
 mod load;
@@ -41,13 +42,15 @@ mod when;
 
 pub use adhoc::adhoc;
 pub use anchors::{AnchorPlace, Authority, Evidence, Holder};
+pub use auditing::AuditSettings;
 pub use channels::{Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
 pub use convert::docker_volume_path;
 pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
+pub use raw::schema;
 pub use rehearsals::{Assertion, Expected, Rehearsals, Rehearser, one_line};
-pub use show::{Shown, schema, show};
+pub use show::{Shown, show};
 pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
 pub use values::{cron, duration, duration_text, name as check_name, size, size_text};
@@ -69,6 +72,7 @@ pub struct Configuration {
     pub rehearser: Rehearser,
     /// The journal as proof for others.
     pub evidence: Evidence,
+    pub audit: AuditSettings,
     pub http: HttpSettings,
     pub log: Option<LogForm>,
     /// Who is told of what happens.
@@ -199,6 +203,7 @@ impl Default for Configuration {
             check: None,
             rehearser: Rehearser::default(),
             evidence: Evidence::default(),
+            audit: AuditSettings::default(),
             http: HttpSettings::default(),
             log: None,
             notify: Vec::new(),

@@ -16,7 +16,22 @@ pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
 pub use evidence::{AnchorPlace, Evidence};
 pub use notify::{Detail, Hook, Language, Mail, Notify};
 pub use rehearsals::{Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
-pub use watching::{Http, LogForm};
+pub use watching::{Audit, Http, LogForm};
+
+/// One JSON schema for both kinds of files: what has the key `policy` is a policy.
+pub fn schema() -> serde_json::Value {
+    let mut generator = schemars::SchemaGenerator::default();
+    let main = generator.subschema_for::<Main>();
+    let policy = generator.subschema_for::<Policy>();
+    serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of bkp",
+        "if": { "required": ["policy"] },
+        "then": policy,
+        "else": main,
+        "$defs": generator.take_definitions(true),
+    })
+}
 
 /// The main file, `bkp.yaml`.
 #[derive(Deserialize, JsonSchema)]
@@ -43,6 +58,8 @@ pub struct Main {
     pub rehearse: Option<Field<Rehearser>>,
     /// How long the journal stays locked in the store, and who else holds its head.
     pub evidence: Option<Field<Evidence>>,
+    /// What `bkp audit` measures by.
+    pub audit: Option<Field<Audit>>,
     /// Where the daemon shows how things are.
     pub http: Option<Field<Http>>,
     /// How the daemon writes its log. Default: text on a terminal, fields for systemd's journal, JSON elsewhere.

@@ -3,6 +3,7 @@
 //! Secrets are references in the configuration, and references are what is shown; what looks like a password among the
 //! arguments of a command is hidden.
 
+use super::auditing;
 use super::mask;
 use super::rehearsals;
 use super::timing;
@@ -10,7 +11,7 @@ use super::values::{duration_text, size_text};
 use super::watching;
 use super::{
     Addressing, Carrier, Channel, Configuration, CopySettings, Keep, Labels, LockKeep, Origin, Policy, Rehearser,
-    Source, StoreSettings, Topic, raw,
+    Source, StoreSettings, Topic,
 };
 use crate::engine::redis::Method;
 use crate::engine::{Server, Settings, command};
@@ -52,24 +53,10 @@ pub fn show(configuration: &Configuration) -> Shown {
     showing.put(&["memory"], &[], size_text(configuration.memory));
     showing.rehearser();
     showing.routines();
+    showing.audit();
     configuration.notify.iter().for_each(|channel| showing.channel(channel));
     configuration.policies.iter().for_each(|policy| showing.policy(policy));
     Shown(showing.settings)
-}
-
-/// One JSON schema for both kinds of files: what has the key `policy` is a policy.
-pub fn schema() -> Value {
-    let mut generator = schemars::SchemaGenerator::default();
-    let main = generator.subschema_for::<raw::Main>();
-    let policy = generator.subschema_for::<raw::Policy>();
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Configuration of bkp",
-        "if": { "required": ["policy"] },
-        "then": policy,
-        "else": main,
-        "$defs": generator.take_definitions(true),
-    })
 }
 
 fn quiesce(how: Quiet) -> &'static str {
@@ -246,6 +233,14 @@ impl Showing<'_> {
             self.put(&["daemon", "drain"], &[], duration_text(daemon.drain));
             self.put(&["daemon", "retry"], &[], duration_text(daemon.retry));
             self.watching();
+        }
+    }
+
+    fn audit(&mut self) {
+        if self.configuration.origin(&["audit"]).is_some() {
+            for (key, value) in auditing::shown(&self.configuration.audit) {
+                self.put(&["audit", key], &[], value);
+            }
         }
     }
 

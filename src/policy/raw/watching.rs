@@ -25,3 +25,21 @@ pub enum LogForm {
     Text,
     Json,
 }
+
+/// What `bkp audit` measures by.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// The longest time between two runs of a policy. Default: `24h`.
+    pub frequency: Option<Field<String>>,
+    /// How far back points must be kept at least. Default: `35d`.
+    pub retention: Option<Field<String>>,
+    /// How long ago the last restore test that passed may be. Default: `30d`.
+    pub rehearsed: Option<Field<String>>,
+    /// How old a credential may be. Default: `365d`.
+    pub credential_age: Option<Field<String>>,
+    /// How many good copies there must be besides the repository. Default: 1.
+    pub copies: Option<Field<u64>>,
+    /// Whether the newest points must be locked against deletion. Default: true.
+    pub immutable: Option<Field<bool>>,
+}

@@ -1,0 +1,266 @@
+//! Everything that a report is made from, put together once: the facts of the period, the configuration in force, and what could
+//! be seen of the repository, its copies and the host when the report was made.
+//!
+//! What could not be seen is part of it, with the reason: a report says what it does not know.
+
+use super::facts::Facts;
+use super::period::Period;
+use super::repository::RepositoryFacts;
+use crate::job::copy::state::CopyState;
+use crate::job::discover::Found;
+use crate::policy::{Configuration, LockKeep, Policy, StoreSettings, duration_text};
+use crate::schedule::Schedule;
+use crate::store::LockMode;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// What was looked for, or why it was not seen.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen<T> {
+    Seen(T),
+    NotSeen(String),
+}
+
+impl<T> Seen<T> {
+    pub fn seen(&self) -> Option<&T> {
+        match self {
+            Seen::Seen(what) => Some(what),
+            Seen::NotSeen(_) => None,
+        }
+    }
+
+    pub fn why_not(&self) -> Option<&str> {
+        match self {
+            Seen::Seen(_) => None,
+            Seen::NotSeen(why) => Some(why),
+        }
+    }
+}
+
+impl<T> From<crate::error::Result<T>> for Seen<T> {
+    fn from(result: crate::error::Result<T>) -> Self {
+        match result {
+            Ok(what) => Seen::Seen(what),
+            Err(failure) => Seen::NotSeen(failure.full()),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Basis {
+    pub period: Period,
+    pub made_at: Timestamp,
+    pub host: String,
+    pub facts: Facts,
+    pub policies: Vec<PolicyInForce>,
+    /// The repository, then its copies.
+    pub stores: Vec<StoreInForce>,
+    pub files: Vec<String>,
+    pub repository: Seen<RepositoryFacts>,
+    pub copies: Seen<Vec<CopyState>>,
+    pub surroundings: Seen<Vec<Found>>,
+    pub credentials: Vec<Credential>,
+    pub unrecorded: Unrecorded,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicyInForce {
+    pub policy: String,
+    pub stack: Option<String>,
+    pub schedule: Option<String>,
+    pub timezone: Option<String>,
+    pub rpo_seconds: Option<i64>,
+    pub rto_seconds: Option<i64>,
+    /// Nothing: all points are kept.
+    pub keep: Option<String>,
+    pub deadline: String,
+    pub sources: Vec<SourceInForce>,
+    pub takes_labels: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceInForce {
+    pub source: String,
+    pub engine: &'static str,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct StoreInForce {
+    pub name: String,
+    pub url: String,
+    pub lock: Option<Lock>,
+    /// Of a copy with rules of its own.
+    pub keep: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Lock {
+    pub mode: LockMode,
+    /// Nothing: as long as the policy wants the points.
+    pub days: Option<u32>,
+}
+
+/// A secret that the configuration refers to; never the secret.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Credential {
+    pub reference: String,
+    pub used_by: String,
+    pub changed: Option<Timestamp>,
+    pub known_from: KnownFrom,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KnownFrom {
+    /// The file was written then.
+    File,
+    NotRecorded,
+}
+
+/// Instants of the calendar that the journal says nothing of, though it should.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Unrecorded {
+    /// From here on the calendar of the configuration in force is known to have held. Nothing: it could not be compared.
+    pub compared_from: Option<Timestamp>,
+    pub compared: u64,
+    pub missing: Vec<MissingSlot>,
+    /// Further ones that are not listed.
+    pub more: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MissingSlot {
+    pub job: crate::journal::Job,
+    pub policy: String,
+    pub slot: Timestamp,
+}
+
+/// So many are listed one by one.
+const LISTED: usize = 1000;
+/// What is noted may be a moment behind.
+const MOMENT: SignedDuration = SignedDuration::from_mins(5);
+
+impl Basis {
+    pub fn until(&self) -> Timestamp {
+        self.period.until(self.made_at)
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.made_at >= self.period.to
+    }
+
+    /// Sources that are configured now, with their policies.
+    pub fn sources(&self) -> impl Iterator<Item = (&PolicyInForce, &SourceInForce)> {
+        self.policies.iter().flat_map(|policy| policy.sources.iter().map(move |source| (policy, source)))
+    }
+
+    /// Sources that something was done for in the period, and that no policy names any more.
+    pub fn retired(&self) -> Vec<&str> {
+        let configured: BTreeSet<&str> = self.sources().map(|(_, source)| source.source.as_str()).collect();
+        let own = crate::repo::names::CONFIGURATION;
+        self.facts.sources().into_iter().filter(|source| !configured.contains(source) && *source != own).collect()
+    }
+
+    pub fn policy_of(&self, source: &str) -> Option<&PolicyInForce> {
+        self.sources().find(|(_, known)| known.source == source).map(|(policy, _)| policy)
+    }
+}
+
+impl StoreInForce {
+    /// One that the configuration does not describe.
+    pub fn named(name: &str, url: String) -> Self {
+        StoreInForce { name: name.to_owned(), url, lock: None, keep: None }
+    }
+}
+
+pub fn policies(configuration: &Configuration) -> Vec<PolicyInForce> {
+    let seconds = |objective: Option<std::time::Duration>| objective.and_then(|d| i64::try_from(d.as_secs()).ok());
+    let of = |policy: &Policy| PolicyInForce {
+        policy: policy.name.clone(),
+        stack: policy.stack.clone(),
+        schedule: policy.schedule.clone(),
+        timezone: policy.timezone.iana_name().map(str::to_owned),
+        rpo_seconds: seconds(policy.objectives.rpo),
+        rto_seconds: seconds(policy.objectives.rto),
+        keep: policy.keep.as_ref().map(ToString::to_string),
+        deadline: duration_text(policy.timing.deadline),
+        sources: policy
+            .sources
+            .iter()
+            .map(|source| SourceInForce { source: source.name.clone(), engine: source.settings.kind() })
+            .collect(),
+        takes_labels: policy.labels.is_some(),
+    };
+    configuration.policies.iter().map(of).collect()
+}
+
+pub fn stores(configuration: &Configuration) -> Vec<StoreInForce> {
+    let of = |name: &str, store: &StoreSettings, keep: Option<String>| StoreInForce {
+        name: name.to_owned(),
+        url: store.url.clone(),
+        lock: store.object_lock.map(|lock| Lock {
+            mode: lock.mode,
+            days: match lock.keep {
+                LockKeep::Days(days) => Some(days),
+                LockKeep::Policy => None,
+            },
+        }),
+        keep,
+    };
+    let primary = configuration.repository.iter().map(|store| of(crate::policy::PRIMARY, store, None));
+    let copies = configuration.copies.iter();
+    primary.chain(copies.map(|copy| of(&copy.name, &copy.store, copy.keep.map(|keep| keep.to_string())))).collect()
+}
+
+/// How old the secrets are that the configuration refers to, as far as anything says so.
+pub fn credentials(configuration: &Configuration) -> Vec<Credential> {
+    let of = |(reference, used_by): (crate::secret::SecretRef, String)| {
+        let changed = match &reference {
+            crate::secret::SecretRef::File(path) => std::fs::metadata(path).and_then(|file| file.modified()).ok(),
+            _ => None,
+        };
+        let changed = changed.and_then(|at| Timestamp::try_from(at).ok());
+        let known_from = if changed.is_some() { KnownFrom::File } else { KnownFrom::NotRecorded };
+        Credential { reference: reference.to_string(), used_by, changed, known_from }
+    };
+    configuration.secrets().into_iter().map(of).collect()
+}
+
+/// Compares the calendar with the journal, from when on the configuration is known to have been the one of today.
+pub fn unrecorded(
+    configuration: &Configuration,
+    host: &str,
+    (facts, period): (&Facts, &Period),
+    now: Timestamp,
+) -> Unrecorded {
+    let Some(since) = in_force_since(facts) else { return Unrecorded::default() };
+    let from = since.max(period.from);
+    let until = period.to.min(now.checked_sub(MOMENT).unwrap_or(now));
+    let mut found = Unrecorded { compared_from: Some(from), ..Unrecorded::default() };
+    for schedule in Schedule::all(configuration, host) {
+        let series = facts.schedules.iter().find(|s| s.job == schedule.job && *s.policy == *schedule.policy);
+        let known: BTreeSet<Timestamp> = series.into_iter().flat_map(|s| &s.slots).map(|slot| slot.slot).collect();
+        for slot in schedule.calendar.after(from).take_while(|slot| *slot < until) {
+            found.compared += 1;
+            if known.contains(&slot) {
+                continue;
+            }
+            match found.missing.len() < LISTED {
+                true => {
+                    found.missing.push(MissingSlot { job: schedule.job, policy: schedule.policy.clone(), slot });
+                }
+                false => found.more += 1,
+            }
+        }
+    }
+    found
+}
+
+/// When the configuration that was loaded last was loaded first.
+fn in_force_since(facts: &Facts) -> Option<Timestamp> {
+    let good: Vec<_> = facts.configurations.iter().filter(|loaded| loaded.ok).collect();
+    let digest = &good.last()?.digest;
+    good.iter().rev().take_while(|loaded| loaded.digest == *digest).last().map(|loaded| loaded.mark.at)
+}

@@ -1,0 +1,277 @@
+//! Restore tests and real restores: what was restored, where, what was compared, and how long it took.
+
+use super::chart::Trend;
+use super::{Block, Cell, Section, Table, Text, Tone, Writing};
+use crate::journal::{Chosen, Job};
+use crate::report::facts::Rehearsal;
+
+/// So many tests are told in detail.
+const DETAILED: usize = 200;
+const CHARTS: usize = 12;
+
+pub fn section(writing: &Writing<'_>) -> Section {
+    let (say, facts) = (writing.say, &writing.basis.facts);
+    let mut section = Section::new(say.t("Restore tests and restores", "Pruebas de restauración y restauraciones"));
+    section.heading(say.t("Restore tests", "Pruebas de restauración"));
+    section.paragraph(say.t(
+        "A restore test takes a point, restores it with the code of a real restore into a target of its own that is thrown away \
+         afterwards, and compares it with what the source held at that instant. Levels: loaded, a server accepted it; equal, \
+         the contents are those of the source; checked, assertions of the organisation hold besides. RTO is the time that a real \
+         restore of the point would have taken; RPO is the age of the data at the time of the test.",
+        "Una prueba de restauración toma un punto, lo restaura con el mismo código que una restauración real en un destino propio que \
+         después se elimina, y lo coteja con lo que el origen contenía en ese instante. Niveles: cargado, un servidor lo aceptó; \
+         igual, el contenido es el del origen; verificado, se cumplen además las aserciones de la entidad. El RTO es el tiempo que \
+         habría tardado una restauración real de ese punto; el RPO, la antigüedad de los datos en el momento de la prueba.",
+    ));
+    section.table(tests(writing));
+    section.blocks.extend(charts(writing));
+    for test in facts.rehearsals.iter().take(DETAILED) {
+        details(writing, test, &mut section);
+    }
+    if facts.rehearsals.len() > DETAILED {
+        section.notice(say.t(
+            "Further tests are told in detail in the JSON of the same period.",
+            "Las demás pruebas se detallan en el JSON del mismo periodo.",
+        ));
+    }
+    untested(writing, &mut section);
+    section.heading(say.t("Real restores", "Restauraciones reales"));
+    section.table(restores(writing));
+    section
+}
+
+fn level(writing: &Writing<'_>, level: Option<&str>) -> String {
+    let say = writing.say;
+    match level {
+        None => say.t("none", "ninguno").to_owned(),
+        Some("stored") => say.t("stored", "almacenado").to_owned(),
+        Some("readable") => say.t("readable", "legible").to_owned(),
+        Some("loaded") => say.t("loaded", "cargado").to_owned(),
+        Some("equal") => say.t("equal", "igual").to_owned(),
+        Some("checked") => say.t("checked", "verificado").to_owned(),
+        Some(other) => other.to_owned(),
+    }
+}
+
+fn result(writing: &Writing<'_>, test: &Rehearsal) -> Cell {
+    match test.passed() {
+        true => Cell::toned(writing.say.t("passed", "superada"), Tone::Well),
+        false => Cell::toned(writing.say.t("not passed", "no superada"), Tone::Bad),
+    }
+}
+
+fn age(writing: &Writing<'_>, test: &Rehearsal) -> String {
+    writing.say.span(test.mark.at.duration_since(test.rehearsed.consistent_at).as_secs().max(0))
+}
+
+fn tests(writing: &Writing<'_>) -> Table {
+    let (say, facts) = (writing.say, &writing.basis.facts);
+    let mut table = Table::new(
+        say.t("Restore tests of the period", "Pruebas de restauración del periodo"),
+        say.t(
+            "No evidence: no restore test was made in the period.",
+            "Sin evidencia: no se hizo ninguna prueba de restauración en el periodo.",
+        ),
+        &[
+            (say.t("When", "Fecha"), 5),
+            (say.t("Source", "Origen"), 4),
+            (say.t("Result", "Resultado"), 3),
+            (say.t("Level", "Nivel"), 3),
+            (say.t("Differences>", "Diferencias>"), 3),
+            (say.t("RTO (objective)>", "RTO (objetivo)>"), 4),
+            (say.t("RPO (objective)>", "RPO (objetivo)>"), 4),
+            (say.t("Record>", "Registro>"), 3),
+        ],
+    );
+    for test in &facts.rehearsals {
+        let rehearsed = &test.rehearsed;
+        let rto_objective = rehearsed.rto_objective_seconds.map_or("–".to_owned(), |seconds| say.took(seconds));
+        let rto_tone = if test.meets_rto() == Some(false) { Tone::Bad } else { Tone::Plain };
+        let rpo = writing.basis.policy_of(&rehearsed.source).and_then(|policy| policy.rpo_seconds);
+        let rpo = rpo.map_or("–".to_owned(), |seconds| say.span(seconds));
+        table.row(vec![
+            Cell::of(say.when(test.mark.at)),
+            Cell::of(rehearsed.source.as_str()),
+            result(writing, test),
+            Cell::of(level(writing, rehearsed.reached.as_deref())),
+            Cell::of(say.number(rehearsed.differing)),
+            Cell::toned(format!("{} ({rto_objective})", say.took(rehearsed.rto_seconds)), rto_tone),
+            Cell::of(format!("{} ({rpo})", age(writing, test))),
+            Cell::soft(test.mark.record.to_string()),
+        ]);
+    }
+    table
+}
+
+fn charts(writing: &Writing<'_>) -> Vec<Block> {
+    let (say, period) = (writing.say, &writing.basis.period);
+    let mut sources: Vec<&str> = Vec::new();
+    for test in &writing.basis.facts.rehearsals {
+        let source = test.rehearsed.source.as_str();
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    let length = period.to.duration_since(period.from).as_secs_f32().max(1.0);
+    let place = |at: jiff::Timestamp| at.duration_since(period.from).as_secs_f32() / length;
+    let ticks: Vec<(f32, Text)> = period
+        .days()
+        .enumerate()
+        .filter(|(number, day)| *number == 0 || day.date.day() == 1)
+        .map(|(_, day)| (place(day.from), Text::from(day.date.to_string())))
+        .collect();
+    let chart = |source: &str| {
+        let tests = || writing.basis.facts.rehearsals.iter().filter(|test| test.rehearsed.source == source);
+        let objective = tests().filter_map(|test| test.rehearsed.rto_objective_seconds).next_back();
+        let values = tests().map(|test| {
+            let met = test.passed() && test.meets_rto() != Some(false);
+            let tone = if met { Tone::Well } else { Tone::Bad };
+            let title = format!("{}: {}", say.minute(test.mark.at), say.took(test.rehearsed.rto_seconds));
+            (place(test.mark.at), test.rehearsed.rto_seconds, tone, Text::from(title))
+        });
+        let description = format!(
+            "{source}: {} ({})",
+            say.t(
+                "measured time to restore in each test of the period",
+                "tiempo de restauración medido en cada prueba del periodo"
+            ),
+            tests().count()
+        );
+        let values = values.collect();
+        let title = format!("{} {source}", say.t("RTO over time:", "RTO a lo largo del tiempo:"));
+        let trend = Trend { values, objective, joined: false, ticks: ticks.clone(), scale: crate::watch::took };
+        Block::Chart(trend.draw(title.into(), description.into()))
+    };
+    sources.into_iter().take(CHARTS).map(chart).collect()
+}
+
+fn details(writing: &Writing<'_>, test: &Rehearsal, section: &mut Section) {
+    let (say, rehearsed) = (writing.say, &test.rehearsed);
+    section.heading(&format!("{}, {}", rehearsed.source, say.when(test.mark.at)));
+    let mut pairs = what_was_restored(writing, test);
+    let (parts, differing) = (say.number(rehearsed.compared), say.number(rehearsed.differing));
+    let (of_parts, differences) = (say.t("parts", "partes"), say.t("differences", "diferencias"));
+    pairs.push((say.t("Compared", "Cotejado"), format!("{of_parts}: {parts}; {differences}: {differing}")));
+    if let Some(unbound) = &rehearsed.unbound {
+        pairs.push((say.t("Not bound to one instant", "No ligado a un mismo instante"), unbound.clone()));
+    }
+    let phases =
+        rehearsed.phases.iter().map(|(name, seconds)| format!("{} {}", phase(writing, name), say.took(*seconds)));
+    let phases = phases.collect::<Vec<_>>().join(", ");
+    let time = format!("RTO {} ({phases}); {}", say.took(rehearsed.rto_seconds), say.size(rehearsed.bytes));
+    pairs.push((say.t("Time", "Tiempo"), time));
+    let removed = say.t("everything was removed", "se eliminó todo");
+    pairs.push((say.t("Afterwards", "Después"), rehearsed.kept.clone().unwrap_or_else(|| removed.to_owned())));
+    let run = format!("{} ({} {})", rehearsed.run, say.t("record", "registro"), test.mark.record);
+    pairs.push((say.t("Run", "Ejecución"), run));
+    section.pairs(pairs);
+    let assertions = rehearsed.assertions.iter().map(|assertion| {
+        let holds = if assertion.holds { say.t("holds", "se cumple") } else { say.t("DOES NOT HOLD", "NO SE CUMPLE") };
+        Text::from(format!("{}: {holds} ({})", assertion.name, assertion.found))
+    });
+    let differences = rehearsed.differences.iter().map(Text::from);
+    let lines: Vec<Text> = assertions.chain(differences).collect();
+    if !lines.is_empty() {
+        section.blocks.push(Block::List(lines));
+    }
+}
+
+/// Which point, how far, and where.
+fn what_was_restored<'w>(writing: &Writing<'w>, test: &Rehearsal) -> Vec<(&'w str, String)> {
+    let (say, rehearsed) = (writing.say, &test.rehearsed);
+    let chosen = match rehearsed.chosen {
+        Chosen::Latest => say.t("the latest", "el más reciente"),
+        Chosen::At => say.t("of a given instant", "el de un instante dado"),
+        Chosen::Random => say.t("at random", "al azar"),
+    };
+    let (wanted, reached) = (say.t("wanted", "exigido"), say.t("reached", "alcanzado"));
+    let levels = [level(writing, Some(&rehearsed.wanted)), level(writing, rehearsed.reached.as_deref())];
+    let mut pairs = vec![
+        (say.t("Point", "Punto"), format!("{} ({chosen}), {}", rehearsed.point, say.when(rehearsed.consistent_at))),
+        (say.t("Level", "Nivel"), format!("{wanted}: {}; {reached}: {}", levels[0], levels[1])),
+    ];
+    let Some(target) = &rehearsed.target else {
+        pairs.push((say.t("Target", "Destino"), say.t("none was reached", "no se llegó a ninguno").to_owned()));
+        return pairs;
+    };
+    let kind = match target.kind.as_str() {
+        "container" => say.t("container", "contenedor"),
+        "process" => say.t("process", "proceso"),
+        "directory" => say.t("directory", "directorio"),
+        "file" => say.t("file", "archivo"),
+        other => other,
+    };
+    pairs.push((say.t("Target", "Destino"), format!("{kind}: {}", target.what)));
+    pairs.push((say.t("Isolation", "Aislamiento"), target.isolation.clone()));
+    pairs
+}
+
+fn phase<'n>(writing: &Writing<'n>, name: &'n str) -> &'n str {
+    match (writing.say.language, name) {
+        (crate::watch::Language::English, _) => name,
+        (_, "fetch") => "lectura",
+        (_, "decode") => "descifrado",
+        (_, "load") => "carga",
+        (_, "index") => "índices",
+        (_, "verify") => "cotejo",
+        (_, "overhead") => "resto",
+        (_, other) => other,
+    }
+}
+
+/// Sources without a test that passed.
+fn untested(writing: &Writing<'_>, section: &mut Section) {
+    let (say, basis) = (writing.say, writing.basis);
+    let tested =
+        |source: &str| basis.facts.rehearsals.iter().any(|test| test.rehearsed.source == source && test.passed());
+    let missing: Vec<&str> = basis.sources().map(|(_, source)| source.source.as_str()).filter(|s| !tested(s)).collect();
+    if !missing.is_empty() {
+        section.notice(format!(
+            "{}: {}",
+            say.t(
+                "No evidence of a passed restore test in the period for",
+                "Sin evidencia de una prueba de restauración superada en el periodo para"
+            ),
+            missing.join(", ")
+        ));
+    }
+}
+
+fn restores(writing: &Writing<'_>) -> Table {
+    let say = writing.say;
+    let mut table = Table::new(
+        say.t("Restores that were asked for in the period", "Restauraciones solicitadas en el periodo"),
+        say.t("None is recorded in the period.", "No consta ninguna en el periodo."),
+        &[
+            (say.t("When", "Fecha"), 5),
+            (say.t("Source", "Origen"), 4),
+            (say.t("Outcome", "Resultado"), 4),
+            (say.t("Took>", "Duración>"), 3),
+            (say.t("Point", "Punto"), 6),
+            (say.t("Record>", "Registro>"), 3),
+        ],
+    );
+    for run in writing.basis.facts.runs_of(Job::Restore) {
+        let (outcome, took, point) = match &run.ended {
+            None => (
+                Cell::toned(say.t("no end is recorded", "no consta su final"), Tone::Warn),
+                Cell::soft("–"),
+                Cell::soft("–"),
+            ),
+            Some(end) => {
+                let tone = if end.outcome.is_good() { Tone::Well } else { Tone::Bad };
+                let point = end.point.as_deref().map_or(Cell::soft("–"), Cell::of);
+                (Cell::toned(say.outcome(end.outcome), tone), Cell::of(say.took(end.seconds)), point)
+            }
+        };
+        table.row(vec![
+            Cell::of(say.when(run.started.at)),
+            Cell::of(run.source.as_deref().unwrap_or("–")),
+            outcome,
+            took,
+            point,
+            Cell::soft(run.started.record.to_string()),
+        ]);
+    }
+    table
+}

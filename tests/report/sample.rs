@@ -1,0 +1,31 @@
+//! The sample reports are made by a script, from a real run: it must go on making them.
+
+use crate::support::not_run;
+use std::process::Command;
+
+#[test]
+fn the_sample_reports_are_made_from_a_month_of_real_backups() {
+    if !rustix::process::geteuid().is_root() {
+        return not_run(
+            "the sample reports",
+            "they are made on a host of their own, which only root can have: sudo make test",
+        );
+    }
+    let to = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/sample-report");
+    let made = Command::new(script).arg(to.path()).env("BKP", env!("CARGO_BIN_EXE_bkp")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let read = |name: &str| std::fs::read(to.path().join(name)).unwrap();
+    for (name, told) in [
+        ("2026-11-iso27001-en.html", ["27 of 30 (90 %); failed: 1; not run: 2", "Emptied by a faulty migration"]),
+        ("2026-11-ens-es.html", ["27 de 30 (90 %); fallidas: 1; no ejecutadas: 2", "mp.info.6 Copias de seguridad"]),
+    ] {
+        let text = String::from_utf8(read(name)).unwrap();
+        for told in told {
+            assert!(text.contains(told), "{told} is missing in {name}");
+        }
+    }
+    for name in ["2026-11-iso27001-en.pdf", "2026-11-ens-es.pdf"] {
+        assert!(read(name).starts_with(b"%PDF-1.7"), "{name}");
+    }
+}
