@@ -268,10 +268,10 @@ impl Audited<'_> {
         let title = "Every source was restored in a test that passed";
         let mut judging = Judging::of("rehearsed", title, format!("within {}", duration_text(wanted)));
         for (_, source) in self.sources() {
-            let tests = self.basis.facts.rehearsals.iter().filter(|test| test.rehearsed.source == source);
+            let mut tests = self.basis.facts.rehearsals.iter().filter(|test| test.rehearsed.source == source);
             let within = |at: Timestamp| self.now().duration_since(at).as_secs() <= wanted.as_secs() as i64;
             let passed = tests.clone().any(|test| test.passed() && within(test.mark.at));
-            let why = match tests.last() {
+            let why = match tests.next_back() {
                 _ if passed => None,
                 Some(test) => Some(format!("the last test, of {}, did not pass or is too old", test.mark.at)),
                 None => Some("no restore test is recorded".to_owned()),
@@ -285,9 +285,9 @@ impl Audited<'_> {
         let mut judging = Judging::of("rto_met", "The last restore test kept the RTO", "RTO of the policy");
         for (policy, source) in self.sources() {
             let Some(objective) = policy.rto_seconds else { continue };
-            let tests =
+            let mut tests =
                 self.basis.facts.rehearsals.iter().filter(|test| test.rehearsed.source == source && test.passed());
-            match tests.last() {
+            match tests.next_back() {
                 None => judging.unknown(
                     source,
                     "no restore test that passed is recorded",

@@ -215,7 +215,7 @@ fn attained(writing: &Writing<'_>) -> Table {
         ),
         &[
             (say.t("Source", "Origen"), 5),
-            (say.t("Objective>", "Objetivo>"), 2),
+            (say.t("Objective>", "Objetivo>"), 3),
             (say.t("Attained>", "Alcanzado>"), 3),
             (say.t("When", "Cuándo"), 5),
             (say.t("Verdict", "Resultado"), 4),
