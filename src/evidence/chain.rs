@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// Gives bytes when they are needed.
 pub type Source<'a> = Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync + 'a>;
 
-/// Says what is wrong with bytes.
-pub type Fault<'a> = Box<dyn Fn(&[u8]) -> Option<String> + Send + Sync + 'a>;
+/// Says what is wrong with the signature of these bytes.
+pub type Look<'a> = Box<dyn Fn(&[u8]) -> Option<String> + Send + Sync + 'a>;
 
 /// A part of the journal.
 pub struct Segment<'a> {
@@ -32,8 +32,8 @@ pub struct Segment<'a> {
 pub enum Seal<'a> {
     /// Nothing: it is still written into, or was not put away.
     None,
-    /// Looks at the bytes; says what is wrong with their signature.
-    Signed(Fault<'a>),
+    /// A signature.
+    Signed(Look<'a>),
     /// The segment as it was sealed, signature checked, from where this host does not change it.
     Kept(Source<'a>),
 }
