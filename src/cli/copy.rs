@@ -16,6 +16,7 @@ use crate::repo::point::Point;
 use crate::repo::writer::Writer;
 use crate::store::{self, probe};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -51,7 +52,13 @@ pub struct Extent<'a> {
     pub source: Option<&'a str>,
     pub create: bool,
     pub repair: bool,
+    /// How long to wait for another run that is at it.
+    pub patience: Duration,
 }
+
+/// What holds after a backup. Two that end at the same moment both bring the copies up to date, one after the other.
+const AFTER_A_BACKUP: Extent<'static> =
+    Extent { source: None, create: false, repair: false, patience: Duration::from_secs(10 * 60) };
 
 /// A store that is to have what another one has.
 pub struct Target<'a> {
@@ -127,7 +134,8 @@ impl Arguments {
         let repository = env.repository_or(from)?;
         let access = env.listing(&repository)?;
         let own = access.writer.as_ref().map(Writer::id).filter(|_| access.operator.is_none());
-        let extent = Extent { source: self.source.as_deref(), create: self.create, repair: self.repair };
+        let extent =
+            Extent { source: self.source.as_deref(), create: self.create, repair: self.repair, ..Extent::default() };
         let mut outcomes = Outcomes::default();
         for target in &targets {
             env.cancel.check()?;
@@ -153,7 +161,7 @@ pub fn into(
     extent: Option<Extent<'_>>,
 ) -> Result<Copied> {
     let recorder = env.recorder()?;
-    let act = || carry(env, from, access, target, extent.unwrap_or_default());
+    let act = || carry(env, from, access, target, extent.unwrap_or(AFTER_A_BACKUP));
     recorder.copy(target.name, extent.and_then(|extent| extent.source), expected, act)
 }
 
@@ -162,7 +170,7 @@ fn carry(
     from: &Repository,
     (access, writer): (&Access, Option<&str>),
     target: &Target<'_>,
-    Extent { source, create, repair }: Extent<'_>,
+    Extent { source, create, repair, patience }: Extent<'_>,
 ) -> Result<Copied> {
     let to = target.open(env, from, create)?;
     let locked = |point: &Point| {
@@ -181,6 +189,7 @@ fn carry(
         kept: target.kept,
         lock: &locked,
         repair,
+        patience,
     };
     let progress = env.progress();
     progress.emit(&Event::Phase { source: target.name.to_owned(), phase: "compare" });

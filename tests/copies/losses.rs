@@ -117,6 +117,22 @@ fn a_copy_that_was_away_catches_up() {
 }
 
 #[test]
+fn a_backup_waits_for_another_run_that_brings_the_copy_up_to_date() {
+    let host = host_with(&["second"]);
+    host.run(&["copy", "--create", "second"]).ends(0);
+    let repositories = fs::read_dir(host.path("state/locks")).unwrap().flatten();
+    let place = repositories.map(|entry| entry.path().join("copies/second.lock")).find(|path| path.exists()).unwrap();
+    let other = bkp::durable::Lock::take(&place, "copy second").unwrap();
+    // By hand it is told at once.
+    host.run(&["copy", "second"]).fails(11, "copy second is locked by another run", "Wait");
+    let mut backup = host.start(host.command(&["backup", "app"]));
+    backup.until("the point is there", || !host.points("app").is_empty());
+    drop(other);
+    host.finish(backup).ends(0).says("copy second: 2 points");
+    host.run(&["copies"]).ends(0).says("2 of 2 copies good");
+}
+
+#[test]
 fn a_copy_that_does_not_answer_loses_no_backup_and_holds_up_no_other() {
     let host = host_with(&["third"]);
     let silent = format!(

@@ -10,8 +10,10 @@ pub mod state;
 
 use super::Places;
 use super::lock::Kept;
+use crate::backoff;
+use crate::durable::Lock;
 use crate::error::{Failure, Kind, Result};
-use crate::event::{Context, Event};
+use crate::event::{Cancel, Context, Event};
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::check::title;
 use crate::repo::copy::{self, Carried, Carrying, Shelf};
@@ -23,6 +25,7 @@ use crate::repo::{Repository, names};
 use crate::store::{self, Entry, Key, Retain};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 /// One store that is to have what another one has.
 pub struct Copy<'a> {
@@ -42,7 +45,12 @@ pub struct Copy<'a> {
     pub lock: &'a dyn Fn(&Point) -> Option<Retain>,
     /// Look into every point and object that is there, and put right what is not what it should be.
     pub repair: bool,
+    /// How long to wait while another run of this host brings something there: it may have begun before the newest point.
+    pub patience: Duration,
 }
+
+/// How often it is looked whether the other run has ended.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What was done, also when it came to an end too early.
 #[derive(Default)]
@@ -65,7 +73,7 @@ impl Copied {
 
 impl Copy<'_> {
     pub fn run(&self, context: Context<'_>, now: Timestamp) -> Result<Copied> {
-        let _lock = self.places.lock_copy(self.name)?;
+        let _lock = self.turn(context.cancel)?;
         copy::must_be_of(self.to, self.from)?;
         let mut copied = Copied { left_out: copy::bring(self.from, self.to, self.trust)?, ..Copied::default() };
         let mut shelves = self.shelves()?;
@@ -80,6 +88,19 @@ impl Copy<'_> {
             copied.stopped.get_or_insert(failure);
         }
         Ok(copied)
+    }
+
+    fn turn(&self, cancel: &Cancel) -> Result<Lock> {
+        let until = Instant::now() + self.patience;
+        loop {
+            match self.places.lock_copy(self.name) {
+                Err(failure) if failure.kind() == Kind::Locked && Instant::now() < until => {
+                    backoff::pause(LOOK, &|| cancel.check().is_err());
+                    cancel.check()?;
+                }
+                turn => return turn,
+            }
+        }
     }
 
     /// What the copy holds, by writer.
