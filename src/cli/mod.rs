@@ -32,6 +32,7 @@ mod plan;
 mod points;
 mod progress;
 mod prune;
+mod rehearse;
 mod reload;
 mod restore;
 mod schedule;
@@ -97,6 +98,8 @@ enum Command {
     Restore(Box<restore::Arguments>),
     /// Write the raw dump of a backup to standard output or a file
     Export(export::Arguments),
+    /// Restore into a scratch target, compare with the source, measure, take down
+    Rehearse(rehearse::Arguments),
     /// Read the repository again and prove what can be restored
     Check(check::Arguments),
     /// Bring the copies of the repository up to date
@@ -153,7 +156,10 @@ enum Command {
 impl Command {
     /// Whether somebody may want to be told what came of it.
     fn is_job(&self) -> bool {
-        matches!(self, Command::Backup(_) | Command::Check(_) | Command::Copy(_) | Command::Prune(_))
+        matches!(
+            self,
+            Command::Backup(_) | Command::Rehearse(_) | Command::Check(_) | Command::Copy(_) | Command::Prune(_)
+        )
     }
 
     /// Whether it could as well read from a copy.
@@ -214,6 +220,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Ls(arguments) => arguments.run(env),
         Command::Restore(arguments) => arguments.run(env),
         Command::Export(arguments) => arguments.run(env),
+        Command::Rehearse(arguments) => arguments.run(env),
         Command::Check(arguments) => arguments.run(env),
         Command::Copy(arguments) => arguments.run(env),
         Command::Copies(arguments) => arguments.run(env),

@@ -16,6 +16,7 @@ mod origin;
 pub mod prune;
 pub mod quiesce;
 pub mod recorder;
+pub mod rehearse;
 pub mod restore;
 pub mod seal;
 mod sink;
@@ -85,6 +86,13 @@ impl Places {
     /// Lets go on what a killed run left standing still; see [`quiesce`].
     pub fn let_go_on(&self) -> Result<quiesce::Recovered> {
         quiesce::recover(&self.state)
+    }
+
+    /// Where scratch targets are made that are files.
+    fn rehearsals(&self) -> Result<PathBuf> {
+        let path = self.cache.join("rehearsals");
+        private(&path)?;
+        Ok(path)
     }
 
     /// A directory for one run of a source, empty; what a killed run left in it is removed. The caller holds the lock.

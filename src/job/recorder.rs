@@ -5,6 +5,7 @@
 
 use super::backup::Done;
 use super::copy::Copied;
+use super::rehearse::Findings;
 use crate::clock;
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
@@ -110,6 +111,20 @@ impl Recorder {
     /// The same before a restore replaces the source.
     pub fn safety_backup(&self, source: &str, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
         self.run(What::source(Job::Backup, source, None), Reason::Safety, act, note_backup)
+    }
+
+    /// A rehearsal, with what it came to. Whatever that was is no failure of this call.
+    pub fn rehearsal(&self, source: &str, policy: Option<&str>, act: impl FnOnce() -> Findings) -> Result<Findings> {
+        let what = What::source(Job::Rehearse, source, policy);
+        self.run(
+            what,
+            self.reason,
+            || Ok(act()),
+            |findings, run| {
+                self.note(&[Fact::Rehearsed(Box::new(findings.record_of(run)))]);
+                findings.ended(run)
+            },
+        )
     }
 
     /// A whole command, which ends well, with warnings, or with findings that are its failure.

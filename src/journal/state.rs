@@ -2,6 +2,7 @@
 //!
 //! It keeps what is needed to judge now: the last of each kind, what is open, and counts; never the whole history.
 
+use super::Rehearsed;
 use super::record::{Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub struct State {
     #[serde(serialize_with = "by_name")]
     pub policies: BTreeMap<(Job, String), PolicyState>,
     pub holds: BTreeMap<String, Hold>,
+    /// Rehearsals by source.
+    pub rehearsals: BTreeMap<String, RehearsalState>,
     /// Copies by name and source.
     #[serde(serialize_with = "by_names")]
     pub copies: BTreeMap<(String, String), Copied>,
@@ -119,6 +122,39 @@ pub struct Hold {
     pub why: String,
 }
 
+/// What rehearsals of a source came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RehearsalState {
+    pub last_at: Timestamp,
+    pub last: Option<Box<Rehearsed>>,
+    /// The last one that passed.
+    pub passed: Option<(Timestamp, Box<Rehearsed>)>,
+    /// By level, when a rehearsal that passed came so far.
+    pub reached: BTreeMap<String, Timestamp>,
+    pub failures_in_a_row: u64,
+}
+
+impl RehearsalState {
+    fn take_in(&mut self, rehearsed: &Rehearsed, at: Timestamp) {
+        self.last_at = at;
+        self.last = Some(Box::new(rehearsed.clone()));
+        if rehearsed.passed() {
+            self.failures_in_a_row = 0;
+            self.passed = Some((at, Box::new(rehearsed.clone())));
+            self.reached.extend(rehearsed.reached.clone().map(|level| (level, at)));
+        } else {
+            self.failures_in_a_row += 1;
+        }
+    }
+
+    /// The point that must not go, because what came after it did not pass; and why.
+    pub fn held(&self) -> Option<(&str, String)> {
+        let (at, passed) = self.passed.as_ref().filter(|_| self.failures_in_a_row > 0)?;
+        let day = at.strftime("%Y-%m-%d");
+        Some((&passed.point, format!("the last one that passed a rehearsal ({day}); the newest rehearsal failed")))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Copied {
     pub last: Timestamp,
@@ -207,6 +243,9 @@ impl State {
             Fact::CopyEnded { copy, source, point, ok, message } => {
                 self.copied((copy, source), at, point, *ok, message.clone());
             }
+            Fact::Rehearsed(rehearsed) => {
+                self.rehearsals.entry(rehearsed.source.clone()).or_default().take_in(rehearsed, at);
+            }
             Fact::Notified { channel, .. } => {
                 let channel = self.channels.entry(channel.clone()).or_default();
                 (channel.last_ok, channel.failures_in_a_row) = (Some(at), 0);
@@ -221,7 +260,6 @@ impl State {
             Fact::JournalBegun { .. }
             | Fact::RetentionChanged { .. }
             | Fact::PointsDeleted { .. }
-            | Fact::Rehearsed(_)
             | Fact::Anchored { .. }
             | Fact::Unknown => {}
         }

@@ -91,6 +91,8 @@ impl Loading<'_> {
                 main.daemon.as_ref().and_then(|daemon| reader.daemon(daemon)).unwrap_or_default();
             self.configuration.prune = main.prune.as_ref().and_then(|prune| reader.prune(prune));
             self.configuration.check = main.check.as_ref().and_then(|check| reader.check(check));
+            self.configuration.rehearser =
+                main.rehearse.as_ref().and_then(|field| reader.rehearser(field)).unwrap_or_default();
             self.configuration.http = main.http.as_ref().and_then(|http| reader.http(http)).unwrap_or_default();
             self.configuration.log = main.log.as_ref().and_then(|log| reader.log(log));
             self.configuration.notify = main.notify.as_ref().map(|list| reader.channels(list)).unwrap_or_default();
@@ -131,6 +133,7 @@ impl Loading<'_> {
             objectives: parts.objectives,
             keep: parts.keep,
             labels: parts.labels,
+            rehearsals: parts.rehearsals,
             sources: parts.sources.into_iter().map(|(source, _)| source).collect(),
         });
     }

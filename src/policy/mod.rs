@@ -25,6 +25,7 @@ mod paths;
 mod problem;
 mod raw;
 mod reading;
+mod rehearsals;
 mod servers;
 mod show;
 mod sources;
@@ -43,6 +44,7 @@ pub use convert::docker_volume_path;
 pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
+pub use rehearsals::{Assertion, Expected, Rehearsals, Rehearser, one_line};
 pub use show::{Shown, schema, show};
 pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
@@ -62,6 +64,7 @@ pub struct Configuration {
     pub daemon: DaemonSettings,
     pub prune: Option<Routine>,
     pub check: Option<Routine>,
+    pub rehearser: Rehearser,
     pub http: HttpSettings,
     pub log: Option<LogForm>,
     /// Who is told of what happens.
@@ -137,6 +140,8 @@ pub struct Policy {
     pub keep: Option<Keep>,
     /// Absent: no label brings anything in.
     pub labels: Option<Labels>,
+    /// Absent: only by hand, to level `equal`.
+    pub rehearsals: Option<Rehearsals>,
     /// At least one, unless labels bring them.
     pub sources: Vec<Source>,
 }
@@ -181,6 +186,7 @@ impl Default for Configuration {
             daemon: DaemonSettings::default(),
             prune: None,
             check: None,
+            rehearser: Rehearser::default(),
             http: HttpSettings::default(),
             log: None,
             notify: Vec::new(),
@@ -229,6 +235,7 @@ impl Configuration {
             let references = [&store.access_key, &store.secret_key, &store.session_token];
             references.into_iter().flatten().map(move |reference| (reference.clone(), name.to_owned()))
         });
+        let of_rehearser = self.rehearser.identity.iter().map(|reference| (reference.clone(), "rehearse".to_owned()));
         let of_http = self.http.token.iter().map(|reference| (reference.clone(), "http".to_owned()));
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
         let of_sources = sources.flat_map(|source| {
@@ -242,7 +249,9 @@ impl Configuration {
             channel.secrets().into_iter().map(|reference| (reference.clone(), format!("notify {}", channel.name)))
         });
         let mut all: Vec<(SecretRef, String)> = Vec::new();
-        for (reference, user) in of_stores.chain(of_http).chain(of_sources).chain(of_labels).chain(of_channels) {
+        for (reference, user) in
+            of_stores.chain(of_rehearser).chain(of_http).chain(of_sources).chain(of_labels).chain(of_channels)
+        {
             match all.iter_mut().find(|(known, _)| *known == reference) {
                 Some((_, users)) => *users = format!("{users}, {user}"),
                 None => all.push((reference, user)),

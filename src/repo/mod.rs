@@ -69,6 +69,11 @@ impl Repository {
         Repository { store, info, memory: DEFAULT_MEMORY }
     }
 
+    /// The same, read through another store.
+    pub fn with_store(&self, store: Arc<dyn Store>) -> Self {
+        Repository { store, ..self.clone() }
+    }
+
     pub fn with_memory(self, memory: u64) -> Self {
         Repository { memory, ..self }
     }
