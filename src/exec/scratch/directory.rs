@@ -48,9 +48,13 @@ impl Directory {
 
     /// Leaves it, until the deadline of its lease. Says how to look at it, and how to remove it.
     pub fn keep(mut self) -> Result<String> {
-        self.held.keep()?;
+        self.leave()?;
         let path = self.path.display();
         Ok(format!("directory {path}; look at it: ls -l {path}; remove it: rm -r {path}"))
+    }
+
+    pub(super) fn leave(&mut self) -> Result<()> {
+        self.held.keep()
     }
 
     pub(super) fn end(&mut self) -> Result<()> {
