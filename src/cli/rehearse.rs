@@ -165,6 +165,7 @@ impl Arguments {
             // A proof stands in the repository, and not in its copies.
             writer: access.writer.as_ref().filter(|_| !self.from.is_copy()),
             assertions: &assertions,
+            rehearser: &env.configuration()?.rehearser,
             keep: self.keep,
         };
         let progress = env.progress();
