@@ -1,6 +1,7 @@
 //! What the daemon rehearses, and what follows from it: records, metrics, and a point that stays.
 
 use super::seeded;
+use super::support::wait_for;
 use super::world::World;
 use bkp::engine::{Settings, sqlite};
 
@@ -19,15 +20,24 @@ fn world() -> World {
     world
 }
 
+/// How a slot of rehearsals ended.
+fn ended(world: &World, slot: &str) -> String {
+    wait_for(&format!("the end of slot {slot}"), 60, || {
+        let is_it = |record: &serde_json::Value| record["job"] == "rehearse" && record["slot"] == slot;
+        let ended = world.of_kind("slot_ended").into_iter().find(is_it)?;
+        Some(ended["as"].as_str().unwrap().to_owned())
+    })
+}
+
 #[test]
 fn the_daemon_rehearses_what_is_due_and_goes_deeper_from_time_to_time() {
     let world = world();
     world.run(&["plan"]).ends(0).says("rehearse");
     let daemon = world.daemon();
     world.set_clock("2026-11-30T10:30:00Z");
-    assert_eq!(world.ended("app", "2026-11-30T10:30:00Z"), "done");
+    assert_eq!(ended(&world, "2026-11-30T10:30:00Z"), "done");
     world.set_clock("2026-12-01T10:30:00Z");
-    assert_eq!(world.ended("app", "2026-12-01T10:30:00Z"), "done");
+    assert_eq!(ended(&world, "2026-12-01T10:30:00Z"), "done");
     world.stop(daemon);
     let reached: Vec<String> =
         world.of_kind("rehearsed").iter().map(|record| record["reached"].as_str().unwrap().to_owned()).collect();
