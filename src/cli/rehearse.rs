@@ -334,6 +334,7 @@ fn document(source: &str, result: &Result<Findings>) -> serde_json::Value {
         object.insert("message".into(), failure.map(Failure::full).into());
         object.insert("hint".into(), failure.and_then(Failure::next_step).into());
         object.insert("warnings".into(), result.as_ref().map_or(Vec::new(), |f| f.warnings.clone()).into());
+        object.insert("notes".into(), result.as_ref().map_or(Vec::new(), |f| f.notes.clone()).into());
     }
     document
 }

@@ -1,9 +1,11 @@
 //! What the daemon rehearses, and what follows from it: records, metrics, and a point that stays.
 
 use super::seeded;
+use super::support::host::{Host, database};
 use super::support::wait_for;
 use super::world::World;
 use bkp::engine::{Settings, sqlite};
+use std::fs;
 
 const REHEARSED: &str = "objectives: { rto: 1h }\nkeep: { last: 1 }\nrehearse: { schedule: \"30 10 * * *\", level: readable, frequency: { equal: 7d } }\n";
 
@@ -59,20 +61,24 @@ fn the_daemon_rehearses_what_is_due_and_goes_deeper_from_time_to_time() {
 
 #[test]
 fn the_last_point_that_passed_stays_while_later_ones_fail() {
-    let world = world();
-    let first = world.host.points("app")[0]["point"].as_str().unwrap().to_owned();
-    world.run(&["rehearse", "app"]).ends(0);
-    let settings = Settings::Sqlite(sqlite::Settings::of(world.host.path("data/app.db")));
-    seeded::point(&world.host, "app", &settings, |dumped| {
+    let host = Host::new();
+    database(&host.path("data/app.db"), 10, "row");
+    let source = format!("app: {{ sqlite: {{ path: \"{}\" }} }}", host.text("data/app.db"));
+    let policy = format!("policy: app\nkeep: {{ last: 1 }}\nsources:\n  {source}\n");
+    fs::write(host.path("etc/policies.d/app.yaml"), policy).unwrap();
+    host.run(&["backup"]).ends(0);
+    let first = host.points("app")[0]["id"].as_str().unwrap().to_owned();
+    host.read(&["rehearse", "app"]).ends(0);
+    let settings = Settings::Sqlite(sqlite::Settings::of(host.path("data/app.db")));
+    seeded::point(&host, "app", &settings, |dumped| {
         dumped.fingerprint.objects.insert("trigger lost".into(), "x".into());
     });
-    world.host.next_second();
-    world.host.run(&["backup", "app"]).ends(0);
-    let latest = world.host.points("app")[1]["id"].as_str().unwrap().to_owned();
-    world.run(&["rehearse", &latest]).ends(4).says("trigger lost: missing");
-    world.run(&["prune", "--dry-run"]).says("the last one that passed a rehearsal");
-    world.run(&["prune", "--forget", &first]).fails(13, "the last one that passed a rehearsal", "bkp rehearse app");
+    host.read(&["rehearse", "app"]).ends(4).says("trigger lost: missing");
+    host.run(&["prune", "--dry-run"]).says("the last one that passed a rehearsal");
+    host.run(&["prune", "--forget", &first]).fails(13, "the last one that passed a rehearsal", "bkp rehearse app");
     // Once the newest one passes, the rules hold again.
-    world.run(&["rehearse", "app"]).ends(0);
-    world.run(&["prune", "--dry-run"]).says_not("the last one that passed a rehearsal");
+    host.next_second();
+    host.run(&["backup"]).ends(0);
+    host.read(&["rehearse", "app"]).ends(0);
+    host.run(&["prune", "--dry-run"]).says_not("the last one that passed a rehearsal");
 }
