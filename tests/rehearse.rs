@@ -11,5 +11,12 @@ mod support;
 mod files;
 #[path = "rehearse/kills.rs"]
 mod kills;
+#[path = "rehearse/mysql.rs"]
+mod mysql;
+#[path = "rehearse/schedule.rs"]
+mod schedule;
 #[path = "rehearse/seeded.rs"]
 mod seeded;
+#[allow(dead_code)] // of which the tests of the daemon use more
+#[path = "daemon/world.rs"]
+mod world;

@@ -92,17 +92,16 @@ pub struct ContainerRecipe {
     pub entrypoint: Option<Vec<String>>,
     /// After the entry point: settings that make it fast and not safe, for nothing in it is to last.
     pub arguments: Vec<String>,
-    pub environment: Vec<(String, Secret)>,
+    /// Never secrets.
+    pub environment: Vec<(String, String)>,
+    /// Variables of official images that take a secret: `NAME` is given as `NAME_FILE`, the path of a file with it.
+    pub secrets: Vec<(String, Secret)>,
     /// Where the server has its data: memory or a volume of the rehearsal's own is mounted there.
     pub data: PathBuf,
     /// What is needed there, about, in bytes.
     pub room: u64,
     /// Files that are put in before the start: path, content, mode.
     pub files: Vec<(PathBuf, Secret, u32)>,
-    /// In the container; where a client of this process has to reach it.
-    pub port: u16,
-    /// What clients inside are told, where that is not the default.
-    pub socket: Option<PathBuf>,
 }
 
 /// Where a process may live: everything it writes goes here.
@@ -112,8 +111,6 @@ pub struct Site<'a> {
     pub port: u16,
     /// A path short enough for a socket.
     pub socket: &'a Path,
-    /// Holds the password of the superuser, for servers that read it from a file.
-    pub password_file: &'a Path,
 }
 
 /// A server as a process of this host.
@@ -127,13 +124,8 @@ pub struct ProcessRecipe {
     pub arguments: Vec<OsString>,
     /// Files of the site that are written first: path, content.
     pub files: Vec<(PathBuf, Secret)>,
-    pub reached_by: ReachedBy,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReachedBy {
-    Socket,
-    Port,
+    /// It listens on the socket of its site, or else on its port.
+    pub by_socket: bool,
 }
 
 /// Where a scratch server answers.
@@ -295,6 +287,7 @@ pub fn rehearsable(kind: &str) -> Option<&'static dyn Rehearsable> {
     match kind {
         "sqlite" => Some(&super::sqlite::Rehearsal),
         "volume" => Some(&super::volume::Rehearsal),
+        "mysql" => Some(&super::mysql::Rehearsal),
         _ => None,
     }
 }

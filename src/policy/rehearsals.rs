@@ -24,11 +24,13 @@ pub struct Rehearser {
     pub memory: u64,
     /// Hundredths of a processor.
     pub processors: u32,
+    /// How long a scratch server may take to answer.
+    pub patience: Duration,
 }
 
 impl Default for Rehearser {
     fn default() -> Self {
-        Rehearser { identity: None, memory: 2 << 30, processors: 200 }
+        Rehearser { identity: None, memory: 2 << 30, processors: 200, patience: Duration::from_secs(5 * 60) }
     }
 }
 
@@ -118,6 +120,7 @@ impl Reader<'_> {
             identity: self.secret("identity", &raw.identity, &raw.identity_file),
             memory: self.memory(&raw.memory).unwrap_or(default.memory),
             processors: processors.unwrap_or(default.processors),
+            patience: self.text(&raw.patience, values::duration).unwrap_or(default.patience),
         })
     }
 

@@ -206,6 +206,7 @@ impl Showing<'_> {
             self.put_some(&["rehearse", "identity"], &["identity_file"], identity);
             self.put(&["rehearse", "memory"], &[], size_text(rehearser.memory));
             self.put(&["rehearse", "processors"], &[], rehearser.processors);
+            self.put(&["rehearse", "patience"], &[], duration_text(rehearser.patience));
         }
     }
 

@@ -7,6 +7,7 @@
 use super::chronicle::{Chronicle, DAYS, Durations, Tally};
 use super::concern::{Concern, Language, Told};
 use super::due::{self, Since};
+use super::rehearsal::{self, RehearsalStatus};
 use crate::job::damage::Found;
 use crate::job::status::Verdict;
 use crate::journal::{Channel, Copied, History, Job, Last, Outcome, PolicyState, Reason, Seen, State};
@@ -93,6 +94,8 @@ pub struct SourceStatus {
     /// Since when a run goes on.
     pub running: bool,
     pub held: Option<String>,
+    /// Absent where nothing was rehearsed, and nothing is to be.
+    pub rehearsal: Option<RehearsalStatus>,
     #[serde(skip)]
     pub added_total: u64,
 }
@@ -205,7 +208,8 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
     }
     let all = configuration.policies.iter();
     let policies = all.map(|policy| policy_status(known, policy, schedule(Job::Backup, &policy.name), now)).collect();
-    let routines = schedules.iter().filter(|s| s.job != Job::Backup).map(|s| routine(known, s, now)).collect();
+    let routines =
+        schedules.iter().filter(|s| matches!(s.job, Job::Prune | Job::Check)).map(|s| routine(known, s, now)).collect();
     let configured = |copy: &str| configuration.copies.iter().any(|known| known.name == copy);
     let of_these = |source: &str| sources.iter().any(|known| known.source == source);
     let copies = state.copies.iter().filter(|((copy, source), _)| configured(copy) && of_these(source));
@@ -315,6 +319,7 @@ fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Sche
         due,
         running: known.state.running_on(name).is_some(),
         held: known.state.holds.get(name).map(|hold| hold.why.clone()),
+        rehearsal: rehearsal::of(known, name, policy, now),
         added_total: history.map_or(0, |history| history.added),
     }
 }
