@@ -265,6 +265,10 @@ pub const CRASH_POINTS: &[&str] = &[
     "keys:list-written",
     "keys:recipients-written",
     "journal:before-write",
+    "rehearse:target-made",
+    "rehearse:loaded",
+    "rehearse:compared",
+    "rehearse:before-teardown",
     "journal:half-written",
     "journal:written",
 ];

@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | is |
 //! |---|---|---|
-//! | 0 | [`error`], [`clock`], [`durable`], [`backoff`] | failures with kind, hint and exit code; what time it is; the one place that renames files; how long to try again |
+//! | 0 | [`error`], [`clock`], [`host`], [`durable`], [`backoff`] | failures with kind, hint and exit code; what time it is; what this host is called; the one place that renames files; how long to try again |
 //! | 1 | [`secret`], [`event`] | secrets, references to them, and Vault; what a run tells while it goes |
 //! | 2 | [`store`], [`exec`] | objects in a directory or S3; commands on the host or inside a container |
 //! | 3 | [`repo`], [`engine`] | the on-store format; the dump plug-ins. Neither imports the other |
@@ -29,6 +29,7 @@ pub mod error;
 pub mod event;
 pub mod evidence;
 pub mod exec;
+pub mod host;
 pub mod http;
 pub mod job;
 pub mod journal;

@@ -160,7 +160,11 @@ fn a_signal_stops_a_dump_and_a_load() {
         assert_eq!(stopped.kind(), Kind::Terminated, "{name}");
         let target = new(&directory.path().join("restored"));
         let stopped = engine(&source)
-            .load(&origin, &target, &LoadRun { context, part: bkp::engine::Part::Whole, copy: None })
+            .load(
+                &origin,
+                &target,
+                &LoadRun { context, part: bkp::engine::Part::Whole, copy: None, on_difference: Default::default() },
+            )
             .unwrap_err();
         assert_eq!(stopped.kind(), Kind::Terminated, "{name}");
         assert_eq!(names(directory.path()), ["source"], "{name} leaves something");

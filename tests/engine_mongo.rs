@@ -157,7 +157,11 @@ pub fn load_over(
 ) -> Result<Loaded> {
     let (meter, cancel) = (Meter::default(), Cancel::default());
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
-    Mongo::new(settings.clone()).load(origin, target, &LoadRun { context, part, copy })
+    Mongo::new(settings.clone()).load(
+        origin,
+        target,
+        &LoadRun { context, part, copy, on_difference: Default::default() },
+    )
 }
 
 pub fn fingerprint(settings: &Settings) -> Fingerprint {

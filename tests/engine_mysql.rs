@@ -173,7 +173,11 @@ pub fn load_over(
 ) -> Result<Loaded> {
     let (meter, cancel) = (Meter::default(), Cancel::default());
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
-    Mysql::new(settings.clone()).load(origin, target, &LoadRun { context, part, copy })
+    Mysql::new(settings.clone()).load(
+        origin,
+        target,
+        &LoadRun { context, part, copy, on_difference: Default::default() },
+    )
 }
 
 pub fn load_new(settings: &Settings, origin: &MemoryOrigin, naming: Naming) -> Result<Loaded> {

@@ -60,7 +60,13 @@ fn load_over(
     part: Part,
     copy: Option<&bkp::engine::Fingerprint>,
 ) -> Result<Loaded> {
-    with_context(|context| Postgres::new(settings).load(origin, target, &LoadRun { context, part, copy }))
+    with_context(|context| {
+        Postgres::new(settings).load(
+            origin,
+            target,
+            &LoadRun { context, part, copy, on_difference: Default::default() },
+        )
+    })
 }
 
 fn fingerprint(settings: &Settings) -> bkp::engine::Fingerprint {

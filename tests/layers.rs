@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers, as the map in `src/lib.rs` has them: a module imports only from rows above its own.
 const LAYERS: &[&[&str]] = &[
-    &["error", "clock", "durable", "backoff"],
+    &["error", "clock", "host", "durable", "backoff"],
     &["secret", "event"],
     &["store", "exec"],
     &["repo", "engine"],

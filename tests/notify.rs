@@ -182,3 +182,106 @@ fn an_odd_backup_holds_its_source_until_somebody_has_looked() {
     assert_eq!(host.json(&["ack", "app"])["status"], "already_free");
     assert_eq!(noted(&host, "hold_released"), 1);
 }
+
+#[test]
+fn a_source_whose_tables_are_gone_is_held_though_its_file_is_as_large_as_before() {
+    let sink = WebSink::start();
+    let host = host("");
+    let channels = format!("  - {{ webhook: {{ url: {}/hook }} }}\n", sink.url);
+    host.configure(&format!("notify:\n{channels}"), &policy(&host.path("app.db")));
+    let change = |statements: &str| {
+        rusqlite::Connection::open(host.path("app.db")).unwrap().execute_batch(statements).unwrap();
+    };
+    change(&(0..8).map(|number| format!("create table t{number} (text);")).collect::<String>());
+    host.ok(&["backup"]);
+    change("drop table t0; drop table t1");
+    host.ok(&["backup"]);
+    change(&(2..8).map(|number| format!("drop table t{number};")).collect::<String>());
+    host.run(&["backup"]).expect_code(3).says(&["1 of 7 tables"]);
+    assert_eq!(noted(&host, "hold_placed"), 1);
+    let told = sink.taken();
+    assert!(told.iter().any(|request| request.body.contains("1 of 7 tables")), "{told:?}");
+    // From now on that is what there is.
+    host.ok(&["ack", "app"]);
+    host.ok(&["backup"]);
+    assert_eq!(noted(&host, "hold_placed"), 1);
+}
+
+#[test]
+fn discord_and_telegram_are_told_as_their_servers_want_it() {
+    let sink = WebSink::start();
+    let host = host("");
+    std::fs::write(host.path("discord"), format!("{}/api/webhooks/1/{PASSWORD}\n", sink.url)).unwrap();
+    std::fs::write(host.path("bot"), format!("12345:{PASSWORD}\n")).unwrap();
+    let channels = format!(
+        "  - {{ discord: {{ url_file: {} }} }}\n  - {{ telegram: {{ token_file: {}, chat: \"-100200\", api: {} }} }}\n",
+        host.path("discord").display(),
+        host.path("bot").display(),
+        sink.url
+    );
+    // Mentions everybody, and says more than fits into a message.
+    let script = "echo '@everyone <@1>'; yes 'a long complaint' | head -n 500; exit 1";
+    let policy =
+        format!("policy: shop\nsources:\n  app: {{ command: {{ run: [sh, -c, \"({script}) >&2; exit 1\"] }} }}\n");
+    host.configure(&format!("notify:\n{channels}"), &policy);
+    host.run(&["backup"]).expect_code(1);
+    let mut requests = sink.taken();
+    requests.sort_by(|a, b| a.path.cmp(&b.path));
+    let paths: Vec<&str> = requests.iter().map(|request| request.path.as_str()).collect();
+    let (discord, bot) = (format!("/api/webhooks/1/{PASSWORD}"), format!("/bot12345:{PASSWORD}/sendMessage"));
+    assert_eq!(paths, [discord.as_str(), bot.as_str()]);
+    let body = |at: usize| -> serde_json::Value {
+        assert_eq!(requests[at].header("content-type"), "application/json");
+        serde_json::from_str(&requests[at].body).unwrap()
+    };
+    let [told, sent] = [0, 1].map(body);
+    // https://discord.com/developers/docs/resources/webhook: `content` of up to 2000 characters.
+    let content = told["content"].as_str().unwrap();
+    assert!(content.contains("app") && content.chars().count() <= 2000, "{content}");
+    assert_eq!(told["allowed_mentions"], json!({ "parse": [] }), "nobody is called by what a server said");
+    // https://core.telegram.org/bots/api#sendmessage: `text` of up to 4096 characters, as it stands without `parse_mode`.
+    assert_eq!(sent["chat_id"], "-100200");
+    assert!(sent["text"].as_str().unwrap().chars().count() <= 4096 && sent["parse_mode"].is_null(), "{sent}");
+    assert_eq!((noted(&host, "notified"), noted(&host, "notify_failed")), (2, 0));
+    host.assert_no_trace(PASSWORD);
+}
+
+#[test]
+fn a_digest_comes_by_mail_at_its_hour_and_once() {
+    let Some(server) = MailServer::start() else { return };
+    let host = host("");
+    let mail = format!(
+        "  - {{ mail: {{ to: [ops@example.org], from: bkp@shop.example, smtp: smtp://localhost:{}, ca_file: {} }}, on: [digest], digest: \"08:00\" }}\n",
+        server.port,
+        server.certificate.display(),
+    );
+    host.configure(&format!("timezone: UTC\nhttp: {{ listen: off }}\nnotify:\n{mail}"), &policy(&host.path("app.db")));
+    let clock = |to: &str| {
+        let ahead = to.parse::<jiff::Timestamp>().unwrap().duration_since(jiff::Timestamp::now()).as_secs_f64();
+        std::fs::write(host.path("clock.new"), ahead.to_string()).unwrap();
+        std::fs::rename(host.path("clock.new"), host.path("clock")).unwrap();
+    };
+    let command = |arguments: &[&str]| {
+        let mut command = host.command(arguments);
+        command.env("BKP_CLOCK", host.path("clock"));
+        command
+    };
+    clock("2027-03-01T07:58:00Z");
+    assert!(command(&["backup"]).output().unwrap().status.success());
+    damage(&host);
+    assert_eq!(command(&["backup"]).output().unwrap().status.code(), Some(1));
+    let mut daemon = command(&["daemon"]).spawn().unwrap();
+    eventually("the daemon runs", || noted(&host, "daemon_started") == 1);
+    assert_eq!(server.mails(), Vec::<String>::new(), "its hour has not come");
+    clock("2027-03-01T08:00:01Z");
+    eventually("the digest has come", || !server.mails().is_empty());
+    clock("2027-03-01T21:00:00Z");
+    eventually("the daemon has seen the evening", || noted(&host, "clock_jumped") >= 2);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
+    daemon.wait().unwrap();
+    let mails = server.mails();
+    assert_eq!(mails.len(), 1, "{mails:?}");
+    for part in ["To: ops@example.org", "good backups: 1", "failed backups: 1"] {
+        assert!(mails[0].contains(part), "`{part}` is not in\n{}", mails[0]);
+    }
+}

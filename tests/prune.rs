@@ -14,6 +14,8 @@ mod directory;
 mod foreseen;
 #[path = "prune/kills.rs"]
 mod kills;
+#[path = "prune/listed.rs"]
+mod listed;
 #[path = "prune/listings.rs"]
 mod listings;
 #[path = "prune/past.rs"]

@@ -6,6 +6,8 @@
 mod containers;
 #[path = "scratch/directories.rs"]
 mod directories;
+#[path = "scratch/processes.rs"]
+mod processes;
 mod support;
 
 use bkp::event::Cancel;

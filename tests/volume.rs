@@ -58,7 +58,12 @@ fn load_part(origin: &MemoryOrigin, part: &str, source: &Path, target: &Target) 
     Volume::new(Settings::of(source)).load(
         origin,
         target,
-        &LoadRun { context, part: Part::Path(PathBuf::from(part)), copy: Some(&bkp::engine::Fingerprint::default()) },
+        &LoadRun {
+            context,
+            part: Part::Path(PathBuf::from(part)),
+            copy: Some(&bkp::engine::Fingerprint::default()),
+            on_difference: Default::default(),
+        },
     )
 }
 

@@ -58,7 +58,7 @@ pub struct Arguments {
 #[derive(Serialize)]
 struct DoneView<'a> {
     #[serde(flatten)]
-    point: PointView<'a>,
+    point: PointView,
     warning_texts: &'a [String],
     notes: &'a [String],
     seconds: f64,

@@ -1,7 +1,7 @@
 //! `bkp check`: reads the repository again, and says which points can be believed to what level.
 
 use super::Ran;
-use super::environment::Environment;
+use super::environment::{Access, Environment};
 use super::format::{count, size, took};
 use super::output::plain;
 use super::points;
@@ -10,14 +10,16 @@ use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Event, Events};
 use crate::job::check::{Check, Checked};
-use crate::job::recorder::What;
-use crate::journal::Job;
+use crate::job::recorder::{Recorder, What};
+use crate::journal::{Fact, Job};
 use crate::policy;
 use crate::repo::catalog::{Catalog, Wanted};
 use crate::repo::check::{Problem, Report};
 use crate::repo::point::Point;
 use crate::repo::proof::Level;
+use crate::store::Key;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 #[derive(clap::Args, Debug)]
@@ -66,10 +68,11 @@ pub fn percent(text: &str) -> std::result::Result<f64, String> {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        env.recorder()?.command(What::of(Job::Check), || self.check(env))
+        let recorder = env.recorder()?;
+        recorder.command(What::of(Job::Check), || self.check(env, &recorder))
     }
 
-    fn check(&self, env: &Environment) -> Ran {
+    fn check(&self, env: &Environment, recorder: &Recorder) -> Ran {
         let repository = env.repository_or(self.copy.as_deref())?;
         let copy = self.copy.as_deref().filter(|name| *name != policy::PRIMARY);
         let (level, access) = match self.level {
@@ -100,15 +103,15 @@ impl Arguments {
         };
         let Checked { report, forgotten } = check.run(env.context(&progress), clock::now())?;
         drop(progress);
+        if self.what.is_empty() && copy.is_none() {
+            recorder.note(seen(&access, &catalog, &report).as_slice());
+        }
         if let Some(failure) = forgotten {
             env.output.warn(&format!("`bkp status` will not know of what this check found: {}", failure.full()));
         }
         let seconds = started.elapsed().as_secs_f64();
-        let broken: Vec<_> = catalog
-            .broken
-            .iter()
-            .map(|(key, failure)| serde_json::json!({ "point": key, "problem": failure.full() }))
-            .collect();
+        let broken = |(key, failure): &(Key, Failure)| serde_json::json!({ "point": key, "problem": failure.full() });
+        let broken: Vec<_> = catalog.broken.iter().map(broken).collect();
         let document = serde_json::json!({
             "level": level, "sample": self.sample, "report": report, "broken_points": broken, "seconds": seconds,
         });
@@ -149,6 +152,19 @@ impl Arguments {
         }
         Ok(chosen)
     }
+}
+
+/// Nothing where it is not exactly what this host keeps, and all of it.
+fn seen(access: &Access, catalog: &Catalog, report: &Report) -> Option<Fact> {
+    if access.writer.is_none() || access.operator.is_some() || !catalog.broken.is_empty() {
+        return None;
+    }
+    let mut oldest = BTreeMap::new();
+    for point in &catalog.points {
+        let of_source = oldest.entry(point.source.clone()).or_insert(point.consistent_at);
+        *of_source = point.consistent_at.min(*of_source);
+    }
+    Some(Fact::RepositorySeen { objects: report.objects, bytes: report.bytes, oldest })
 }
 
 /// What to do about damage. Where there are copies, they are what it is mended from.

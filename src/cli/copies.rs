@@ -307,15 +307,32 @@ pub fn elsewhere(env: &Environment, failure: Failure) -> Failure {
     if !reason || copies.is_empty() || from_copy {
         return failure;
     }
-    let has = |copy: &&crate::policy::CopySettings| {
-        let repository = env.copy_settings(copy).and_then(|settings| env.open(briefly(settings)));
-        let point = env.read_point();
-        repository.is_ok_and(|found| point.is_none_or(|point| found.store.head(point).is_ok()))
-    };
-    let Some(copy) = copies.iter().find(has) else {
+    let Some(copy) = first_with(env, env.read_point()) else {
         return failure;
     };
     let what = if env.read_point().is_some() { "has this point" } else { "answers" };
     let hint = format!("The copy {0} {what}: {1} --from {0}", copy.name, shell::this_command());
     Failure::new(failure.kind(), failure.full()).hint(hint)
+}
+
+/// The same for a command that tells how things are in the repository alone.
+pub fn instead(env: &Environment, failure: Failure) -> Failure {
+    let reason = matches!(failure.kind(), Kind::TryLater | Kind::NoRepository);
+    let Some(copy) = Some(()).filter(|()| reason).and_then(|()| first_with(env, None)) else {
+        return failure;
+    };
+    let hint = format!(
+        "The copy {0} answers: bkp points --from {0} lists what it has, bkp restore SOURCE --from {0} restores it",
+        copy.name
+    );
+    Failure::new(failure.kind(), failure.full()).hint(hint)
+}
+
+/// The first copy that answers, and has that point.
+fn first_with<'e>(env: &'e Environment, point: Option<&store::Key>) -> Option<&'e crate::policy::CopySettings> {
+    let copies = env.configuration().map_or(&[][..], |configuration| &configuration.copies);
+    copies.iter().find(|copy| {
+        let repository = env.copy_settings(copy).and_then(|settings| env.open(briefly(settings)));
+        repository.is_ok_and(|found| point.is_none_or(|point| found.store.head(point).is_ok()))
+    })
 }

@@ -357,7 +357,28 @@ impl Environment {
                 "Give the recovery key with --identity FILE (or BKP_IDENTITY); the host that makes backups does not have it",
             ));
         }
-        let operator = self.operator()?;
+        self.reading_with(repository, self.operator()?)
+    }
+
+    /// Enough to rehearse restores: an identity that was given, or the one that is configured for it.
+    pub fn rehearsing(&self, repository: &Repository) -> Result<Access> {
+        if !self.globals.identity.is_empty() {
+            return self.reading(repository);
+        }
+        let Some(reference) = &self.configuration()?.rehearser.identity else {
+            return Err(Failure::new(Kind::Key, "rehearsing a restore needs a private key, and this host has none").hint(
+                "Make one for rehearsals: age-keygen -o /etc/bkp/rehearser.txt; bkp keys add NAME age1… --role rehearser --identity recovery-key.txt; \
+                 then write `rehearse: { identity_file: /etc/bkp/rehearser.txt }` into the main file, or give --identity",
+            ));
+        };
+        let operator = match reference {
+            SecretRef::File(path) => Operator::read(std::slice::from_ref(path)),
+            other => Operator::of_text(self.secrets()?.read(other)?.expose(), &other.to_string()),
+        };
+        self.reading_with(repository, operator?)
+    }
+
+    fn reading_with(&self, repository: &Repository, operator: Operator) -> Result<Access> {
         operator.check_repository(repository.id())?;
         let mut keys = operator.keyring(&*repository.store)?;
         let mut trust = Trust { pinned: operator.trusted.clone() };

@@ -7,7 +7,6 @@ use super::environment::Environment;
 use super::output::{pairs, plain};
 use crate::durable;
 use crate::error::{Context, Failure, Kind, Result};
-use crate::job::backup::host;
 use crate::repo::Repository;
 use crate::repo::init::{self, Prepared};
 use crate::repo::keys::{NamedRecipient, RecoveryKey, Role, named_recipient};
@@ -44,7 +43,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let name = self.name.clone().unwrap_or_else(host);
+        let name = self.name.clone().unwrap_or_else(crate::host::name);
         if self.join { join(env, &name) } else { self.create(env, &name) }
     }
 

@@ -34,6 +34,7 @@ mod plan;
 mod points;
 mod progress;
 mod prune;
+mod rehearse;
 mod reload;
 mod restore;
 mod schedule;
@@ -99,6 +100,8 @@ enum Command {
     Restore(Box<restore::Arguments>),
     /// Write the raw dump of a backup to standard output or a file
     Export(export::Arguments),
+    /// Restore into a scratch target, compare with the source, measure, take down
+    Rehearse(rehearse::Arguments),
     /// Read the repository again and prove what can be restored
     Check(check::Arguments),
     /// Bring the copies of the repository up to date
@@ -161,6 +164,7 @@ impl Command {
         matches!(
             self,
             Command::Backup(_)
+                | Command::Rehearse(_)
                 | Command::Check(_)
                 | Command::Copy(_)
                 | Command::Prune(_)
@@ -190,12 +194,14 @@ pub fn main() -> ExitCode {
         daemon::stand_back();
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
         let (reads, is_job) = (program.command.reads_points(), program.command.is_job());
+        let is_status = matches!(program.command, Command::Status(_));
         let ran = run(program.command, &env);
         if is_job {
             notify::after_run(&env);
         }
         ran.map_err(|failure| match cancel.check() {
             Ok(()) if reads => copies::elsewhere(&env, failure),
+            Ok(()) if is_status => copies::instead(&env, failure),
             _ => or_signal(failure, &cancel),
         })
     });
@@ -226,6 +232,7 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Ls(arguments) => arguments.run(env),
         Command::Restore(arguments) => arguments.run(env),
         Command::Export(arguments) => arguments.run(env),
+        Command::Rehearse(arguments) => arguments.run(env),
         Command::Check(arguments) => arguments.run(env),
         Command::Copy(arguments) => arguments.run(env),
         Command::Copies(arguments) => arguments.run(env),

@@ -5,8 +5,8 @@ use super::environment::Environment;
 use super::output::table;
 use crate::backoff;
 use crate::clock;
-use crate::daemon;
 use crate::error::{Failure, Kind, Result};
+use crate::host;
 use crate::notify::{Letter, Place, Post, deliver};
 use crate::policy::{Channel, Configuration, did_you_mean};
 use crate::schedule::Outlook;
@@ -97,7 +97,7 @@ fn wanted<'a>(configuration: &'a Configuration, names: &[String]) -> Result<Vec<
 }
 
 fn place(configuration: &Configuration) -> Place {
-    Place { host: daemon::host(), zone: configuration.timezone.clone() }
+    Place { host: host::name(), zone: configuration.timezone.clone() }
 }
 
 fn secrets(configuration: &Configuration, state: &Path, stop: &Arc<AtomicBool>) -> Secrets {

@@ -7,11 +7,13 @@ use super::globals::FromCopy;
 use super::output::table;
 use crate::error::{Kind, Result};
 use crate::job::status::Proofs;
-use crate::repo::catalog::{self, Catalog, Wanted};
-use crate::repo::point::{Point, SAFETY};
+use crate::repo::catalog::{self, Broken, Catalog, Wanted};
+use crate::repo::listing::{self, Asked, Listing, Summary};
+use crate::repo::point::SAFETY;
 use crate::repo::{Repository, names, proof};
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  bkp points\n  bkp points --source mysql-auth\n  bkp points --all --json")]
@@ -30,49 +32,50 @@ const SHOWN: usize = 10;
 
 /// A point as `--json` shows it everywhere.
 #[derive(Serialize)]
-pub struct PointView<'a> {
-    pub id: &'a str,
-    pub point: &'a str,
-    pub source: &'a str,
-    pub engine: &'a str,
-    pub engine_version: &'a str,
-    pub writer: &'a str,
-    pub host: &'a str,
+pub struct PointView {
+    pub id: String,
+    pub point: String,
+    pub source: String,
+    pub engine: String,
+    pub engine_version: String,
+    pub writer: String,
+    pub host: String,
     pub consistent_at: jiff::Timestamp,
     pub consistent_at_local: String,
     pub age_seconds: i64,
     pub bytes: u64,
     pub added_bytes: u64,
     pub entries: Option<u64>,
-    pub streams: Vec<&'a str>,
+    pub streams: Vec<String>,
     pub warnings: u64,
     /// `safety`: what the source was just before a restore replaced it.
-    pub purpose: Option<&'a str>,
+    pub purpose: Option<String>,
     pub level: Option<proof::Level>,
     pub proven_at: Option<jiff::Timestamp>,
 }
 
-pub fn view<'a>(point: &'a Point, proofs: &Proofs, zone: &TimeZone, now: jiff::Timestamp) -> PointView<'a> {
+pub fn view(point: impl Into<Summary>, proofs: &Proofs, zone: &TimeZone, now: jiff::Timestamp) -> PointView {
+    let point = point.into();
     let proven = proofs.get(&point.point);
     PointView {
-        id: point.id(),
-        point: &point.point,
-        source: &point.source,
-        engine: &point.engine.kind,
-        engine_version: &point.engine.version,
-        writer: &point.writer,
-        host: &point.host,
-        consistent_at: point.consistent_at,
+        id: names::short_id(&point.point).to_owned(),
         consistent_at_local: instant(point.consistent_at, zone),
         age_seconds: now.duration_since(point.consistent_at).as_secs(),
-        bytes: point.bytes,
-        added_bytes: point.added,
-        entries: point.tree.as_ref().map(|t| t.entries),
-        streams: point.streams.iter().map(|s| s.name.as_str()).collect(),
-        warnings: point.warnings,
-        purpose: point.purpose.as_deref(),
         level: proven.map(|(level, _)| *level),
         proven_at: proven.map(|(_, at)| *at),
+        point: point.point,
+        source: point.source,
+        engine: point.engine,
+        engine_version: point.engine_version,
+        writer: point.writer,
+        host: point.host,
+        consistent_at: point.consistent_at,
+        bytes: point.bytes,
+        added_bytes: point.added,
+        entries: point.entries,
+        streams: point.streams,
+        warnings: point.warnings,
+        purpose: point.purpose,
     }
 }
 
@@ -80,18 +83,22 @@ pub fn view<'a>(point: &'a Point, proofs: &Proofs, zone: &TimeZone, now: jiff::T
 pub fn read(env: &Environment, repository: &Repository, access: &Access, wanted: Wanted<'_>) -> Result<Catalog> {
     let own = access.writer.as_ref().map(|w| w.id()).filter(|_| access.operator.is_none());
     let catalog = catalog::list(repository, &access.keys, &access.trust, Wanted { writer: own, ..wanted })?;
+    warn(env, access, &catalog.unpinned, &catalog.broken);
+    Ok(catalog)
+}
+
+fn warn(env: &Environment, access: &Access, unpinned: &BTreeMap<String, String>, broken: &Broken) {
     let passed_over = !access.trust.pinned.is_empty();
-    for (writer, key) in &catalog.unpinned {
+    for (writer, key) in unpinned {
         let what = if passed_over { "its points are passed over" } else { "compare its key with your notes" };
         env.output.warn(&format!(
             "only the store vouches for writer {writer}; {what}: {key}\n  \
              If it is yours, add the line `# bkp-writer: {writer} {key}` to the identity file"
         ));
     }
-    for (key, failure) in &catalog.broken {
+    for (key, failure) in broken {
         env.output.warn(&format!("{key}: {}", failure.full()));
     }
-    Ok(catalog)
 }
 
 /// The points among which `text` names one: those of a source of that name, or those with that id; all of them when it is
@@ -111,22 +118,25 @@ pub fn read_for(env: &Environment, repository: &Repository, access: &Access, tex
     read(env, repository, access, Wanted::default())
 }
 
-/// What a damaged point makes of a command that else went well.
-pub fn ending(catalog: &Catalog) -> Ran {
-    Ok((!catalog.broken.is_empty()).then_some(Kind::Verification))
-}
-
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         let repository = env.repository_or(self.from.from.as_deref())?;
         let access = env.listing(&repository)?;
         let source = self.source.as_deref();
-        let catalog = read(env, &repository, &access, Wanted { source, ..Wanted::default() })?;
-        let proofs = proof::highest(&repository, &access.keys, &access.trust, source)?;
-        let mut points: Vec<&Point> = catalog.points.iter().collect();
+        let own = access.writer.as_ref().map(|w| w.id()).filter(|_| access.operator.is_none());
+        let places = env.places(&repository)?;
+        let places =
+            self.from.from.as_deref().filter(|_| self.from.is_copy()).map_or(places.clone(), |c| places.of_copy(c));
+        // What only an operator can open is not left behind.
+        let remember = own.map(|_| places.listings());
+        let newest = (!self.all).then_some(SHOWN);
+        let asked = Asked { source, writer: own, newest, remember: remember.as_deref() };
+        let Listing { mut points, proofs, total, broken, unpinned } =
+            listing::list(&repository, &access.keys, &access.trust, asked)?;
+        warn(env, &access, &unpinned, &broken);
         points.sort_by(|a, b| (&a.source, b.consistent_at, b.sequence).cmp(&(&b.source, a.consistent_at, a.sequence)));
-        let total = points.len();
         if !self.all {
+            // Several writers may have a source of the same name.
             let mut of = (String::new(), 0);
             points.retain(|point| {
                 of = if of.0 == point.source { (of.0.clone(), of.1 + 1) } else { (point.source.clone(), 1) };
@@ -134,34 +144,34 @@ impl Arguments {
             });
         }
         let zone = env.zone()?;
-        let views: Vec<_> = points.iter().map(|p| view(p, &proofs, zone, env.now)).collect();
+        let views: Vec<_> = points.into_iter().map(|p| view(p, &proofs, zone, env.now)).collect();
         let document = serde_json::json!({ "points": views, "total": total });
         env.output.answer(&document, || listing(&views))?;
-        if points.is_empty() && !env.output.json {
+        if views.is_empty() && !env.output.json {
             env.output.note(&match source {
                 Some(source) => format!("there is no point of {source} yet"),
                 None => "there is no point yet; make one with: bkp backup".to_owned(),
             });
-        } else if points.len() < total && !env.output.json {
-            env.output.note(&format!("… and {}: --all shows them", count(total - points.len(), "older point")));
+        } else if views.len() < total && !env.output.json {
+            env.output.note(&format!("… and {}: --all shows them", count(total - views.len(), "older point")));
         }
-        ending(&catalog)
+        Ok((!broken.is_empty()).then_some(Kind::Verification))
     }
 }
 
-fn remarks(view: &PointView<'_>) -> String {
-    let safety = (view.purpose == Some(SAFETY)).then(|| "safety backup".to_owned());
+fn remarks(view: &PointView) -> String {
+    let safety = (view.purpose.as_deref() == Some(SAFETY)).then(|| "safety backup".to_owned());
     let warnings = (view.warnings > 0).then(|| count(view.warnings as usize, "warning"));
     safety.into_iter().chain(warnings).collect::<Vec<_>>().join(", ")
 }
 
-fn listing(views: &[PointView<'_>]) -> String {
+fn listing(views: &[PointView]) -> String {
     if views.is_empty() {
         return String::new();
     }
-    let row = |view: &PointView<'_>| {
+    let row = |view: &PointView| {
         vec![
-            view.source.to_owned(),
+            view.source.clone(),
             view.id.to_owned(),
             view.consistent_at_local.clone(),
             age(view.age_seconds),

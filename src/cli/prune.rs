@@ -100,7 +100,9 @@ impl Arguments {
             let outcome = prune.apply(&looked, &plan, env.context(&progress));
             drop(progress);
             let outcome = outcome?;
-            recorder.note(&prune::facts(&looked, &plan, &outcome));
+            let is_own = copy.is_none() && whose.writer == ground.by.id();
+            let seen = prune::seen(&plan, &outcome).filter(|_| is_own);
+            recorder.note(&prune::facts(&looked, &plan, &outcome).into_iter().chain(seen).collect::<Vec<_>>());
             report(env, &plan, &outcome)?;
             Ok(ending(&plan, Some(&outcome)))
         })

@@ -105,7 +105,7 @@ fn text(
     repository: &Repository,
     access: &Access,
     point: &Point,
-    view: &points::PointView<'_>,
+    view: &points::PointView,
     body: Option<&Body>,
 ) -> String {
     let zone = env.zone().cloned().unwrap_or(jiff::tz::TimeZone::UTC);

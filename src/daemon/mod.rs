@@ -41,8 +41,8 @@ use timer::Timer;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
+pub use crate::host::identity as host;
 pub use lock::{ask_to_reload, become_the_daemon, running};
-pub use settings::host;
 
 /// The loop comes by at least so often; clocks that were set are noticed then.
 const HEARTBEAT: Duration = Duration::from_secs(10);

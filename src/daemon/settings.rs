@@ -99,9 +99,3 @@ fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)
 }
-
-/// This installation among others with the same policies.
-pub fn host() -> String {
-    let machine = std::fs::read_to_string(Path::new("/etc/machine-id")).unwrap_or_default();
-    format!("{}/{}", rustix::system::uname().nodename().to_string_lossy(), machine.trim())
-}

@@ -156,7 +156,11 @@ impl Engine for CommandEngine {
 
 fn fingerprint<R: std::io::Read>(data: &Metered<'_, R>) -> Fingerprint {
     let part = FingerprintPart { count: data.bytes(), digest: data.digest() };
-    Fingerprint { method: METHOD.into(), parts: BTreeMap::from([("stream".to_owned(), part)]) }
+    Fingerprint {
+        method: METHOD.into(),
+        parts: BTreeMap::from([("stream".to_owned(), part)]),
+        ..Fingerprint::default()
+    }
 }
 
 fn compare<R: std::io::Read>(origin: &dyn Origin, data: &Metered<'_, R>) -> Result<()> {
@@ -168,5 +172,5 @@ fn compare<R: std::io::Read>(origin: &dyn Origin, data: &Metered<'_, R>) -> Resu
 }
 
 fn loaded<R: std::io::Read>(data: &Metered<'_, R>) -> Loaded {
-    Loaded { bytes: data.bytes(), items: 1, warnings: Vec::new() }
+    Loaded { bytes: data.bytes(), items: 1, warnings: Vec::new(), ..Loaded::default() }
 }

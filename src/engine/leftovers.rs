@@ -21,10 +21,33 @@ pub const UNFINISHED: &str = "not whole: a restore into it goes on, or was kille
 pub const REPLACED: &str = "what a restore in place replaced";
 
 impl Leftover {
+    /// A database of a server. `quoted` is its name in a statement.
+    pub fn database(name: &str, quoted: &str, location: &str, what: &'static str) -> Self {
+        let place = format!("database {name} of {location}");
+        Leftover { place, what, remove: format!("DROP DATABASE {quoted};") }
+    }
+
     /// As a warning of a run.
     pub fn told(&self) -> String {
         format!("{} is {}. When nobody needs it: {}", self.place, self.what, self.remove)
     }
+}
+
+/// Whether this is the mark in the name of what a restore prepares: `1f2e3d4c`.
+pub fn is_mark(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether a restore in place gives such names to what it puts aside: `shop_replaced_20261122T193200Z`.
+pub fn is_replaced(database: &str) -> bool {
+    let stamp = database.rsplit_once("_replaced_").map(|(_, stamp)| stamp.as_bytes());
+    // Some servers fold names into small letters.
+    stamp.is_some_and(|stamp| {
+        stamp.len() == 16
+            && stamp[8].eq_ignore_ascii_case(&b'T')
+            && stamp[15].eq_ignore_ascii_case(&b'Z')
+            && stamp.iter().filter(|b| b.is_ascii_digit()).count() == 14
+    })
 }
 
 /// Of the directory that a target is in, and of the target itself. A directory that cannot be listed has none.

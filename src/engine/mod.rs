@@ -22,12 +22,17 @@ pub mod mongo;
 pub mod mysql;
 pub mod postgres;
 pub mod redis;
+mod rehearsal;
 mod server;
 pub mod sqlite;
 mod transfer;
 pub mod volume;
 
 pub use leftovers::Leftover;
+pub use rehearsal::{
+    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, ReachedBy, Rehearsable, Scratch, Site,
+    Subject, rehearsable,
+};
 pub use server::Server;
 
 /// One kind of source, ready to work. Building one does no I/O.
@@ -122,6 +127,10 @@ pub struct Fingerprint {
     pub method: String,
     /// Name of the part (table, collection, `tree`) → count and digest.
     pub parts: BTreeMap<String, FingerprintPart>,
+    /// What belongs to the data and is none: `trigger shop.t1`, `grant app@%` → digest of its definition. Empty in points of
+    /// versions that did not look.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub objects: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -191,6 +200,18 @@ pub struct LoadRun<'a> {
     /// The whole copy of what is replaced: where that is still the same, it is removed. What was changed since the copy was made,
     /// and everything where there is none, is put aside and named.
     pub copy: Option<&'a Fingerprint>,
+    /// What becomes of a load that does not give what was dumped.
+    pub on_difference: OnDifference,
+}
+
+/// Who compares what was loaded with what was dumped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDifference {
+    /// The load itself, and it fails.
+    #[default]
+    Fail,
+    /// A rehearsal, afterwards: it wants to list everything that differs, and nobody uses what was loaded.
+    LeaveToRehearsal,
 }
 
 /// Why what was replaced is kept although there is a copy.
@@ -256,6 +277,8 @@ pub struct Loaded {
     pub bytes: u64,
     pub items: u64,
     pub warnings: Vec<String>,
+    /// Of the time it took, what went into indexes and constraints after the rows.
+    pub index_seconds: f64,
 }
 
 /// Settings of one source; each engine defines its own.

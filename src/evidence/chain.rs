@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// Gives bytes when they are needed.
 pub type Source<'a> = Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync + 'a>;
 
-/// Says what is wrong with the signature of these bytes.
-pub type Look<'a> = Box<dyn Fn(&[u8]) -> Option<String> + Send + Sync + 'a>;
+/// Says what is wrong with bytes.
+pub type Fault<'a> = Box<dyn Fn(&[u8]) -> Option<String> + Send + Sync + 'a>;
 
 /// A part of the journal.
 pub struct Segment<'a> {
@@ -32,8 +32,8 @@ pub struct Segment<'a> {
 pub enum Seal<'a> {
     /// Nothing: it is still written into, or was not put away.
     None,
-    /// A signature.
-    Signed(Look<'a>),
+    /// Looks at the bytes; says what is wrong with their signature.
+    Signed(Fault<'a>),
     /// The segment as it was sealed, signature checked, from where this host does not change it.
     Kept(Source<'a>),
 }
@@ -270,9 +270,9 @@ impl Joining {
         chain.open_runs = self.begun.len() as u64;
         chain.last =
             self.at.map(|at| Mark { seq: at.seq, at: at.time, hash: at.hashes.into_iter().next().unwrap_or_default() });
-        // A record that is gone, elsewhere, or cannot be read, explains why its outcome has no attempt.
-        use Tampering::{Edited, NoAttempt, Removed, Reordered};
-        if chain.findings.iter().any(|finding| matches!(finding.tampering, Edited | Removed | Reordered)) {
+        // A record that is gone, or cannot be read, explains why its outcome has no attempt.
+        use Tampering::{Edited, NoAttempt, Removed};
+        if chain.findings.iter().any(|finding| matches!(finding.tampering, Edited | Removed)) {
             chain.findings.retain(|finding| finding.tampering != NoAttempt);
         }
         chain.findings.sort_by_key(|finding| (finding.from, finding.to));

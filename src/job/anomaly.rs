@@ -4,6 +4,10 @@
 //! at is what every point tells of itself; contents are compared by rehearsals.
 
 use crate::repo::point::Point;
+use std::collections::BTreeMap;
+
+/// How many there are of each kind of object, as engines count them.
+pub type Inventory = BTreeMap<String, u64>;
 
 /// Below this, a change of share is chance.
 const ENOUGH: u64 = 1 << 20;
@@ -17,6 +21,30 @@ pub fn shrunk(previous: Option<u64>, bytes: u64) -> Option<String> {
     (bytes < previous / 2).then(|| {
         format!("this point has {bytes} bytes; the one before had {previous}. If nobody removed that much, look at the source")
     })
+}
+
+/// Of fewer than these, losing most is chance.
+const SOME: u64 = 3;
+
+/// Kinds of which there are fewer than half as many as before. Sizes miss that: a file does not shrink when its tables go.
+pub fn dropped(engine: &str, before: &Inventory, now: &Inventory) -> Option<String> {
+    let left = |what: &String| now.get(what).copied().unwrap_or(0);
+    let few = |(what, before): &(&String, &u64)| {
+        **before >= SOME && left(what) < **before / 2 && !comes_and_goes(engine, what)
+    };
+    let kinds: Vec<String> =
+        before.iter().filter(few).map(|(what, before)| format!("{} of {before} {what}", left(what))).collect();
+    (!kinds.is_empty()).then(|| {
+        format!(
+            "of what the point before had there are {}. If nobody removed them, look at the source",
+            kinds.join(", ")
+        )
+    })
+}
+
+/// Bytes are compared by themselves; the keys of a Redis expire.
+fn comes_and_goes(engine: &str, what: &str) -> bool {
+    what == "bytes" || (engine == "redis" && !["databases", "functions", "users"].contains(&what))
 }
 
 /// Everything that is odd about a point that has just been made.
@@ -59,5 +87,18 @@ mod tests {
         assert!(shrunk(Some(1000), 499).is_some());
         assert!(shrunk(Some(1000), 0).is_some());
         assert_eq!(shrunk(Some(0), 0), None);
+    }
+
+    #[test]
+    fn kinds_that_lost_most_of_their_objects_are_told() {
+        let of = |counts: &[(&str, u64)]| counts.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
+        let before: Inventory = of(&[("tables", 12), ("views", 2), ("rows", 900), ("bytes", 70)]);
+        assert_eq!(dropped("sqlite", &before, &before), None);
+        assert_eq!(dropped("sqlite", &before, &of(&[("tables", 6), ("rows", 450)])), None, "half of them are left");
+        let told = dropped("sqlite", &before, &of(&[("tables", 5)])).unwrap();
+        assert!(told.contains("there are 0 of 900 rows, 5 of 12 tables."), "{told}");
+        let keys: Inventory = of(&[("strings", 500), ("databases", 4)]);
+        assert_eq!(dropped("redis", &keys, &of(&[("databases", 3)])), None, "keys expire");
+        assert!(dropped("redis", &keys, &of(&[("databases", 1)])).is_some());
     }
 }

@@ -4,7 +4,7 @@
 //! note, because the backup exists. The engine's memory of a run is kept under the name of the point it belongs to, and
 //! handed out only to the run that builds on that point.
 
-use super::anomaly;
+use super::anomaly::{self, Inventory};
 use super::gate::Ticket;
 use super::sink::SessionSink;
 use super::{Places, private};
@@ -14,6 +14,7 @@ use crate::engine::{DumpRun, Dumped, Engine, Fingerprint};
 use crate::error::{Failure, Result};
 use crate::event::{Context, Event, Outcome};
 use crate::exec::docker;
+use crate::host;
 use crate::repo::Repository;
 use crate::repo::point::{Body, EngineInfo, Image, Point, StackRun};
 use crate::repo::write::{Draft, Options, Session};
@@ -57,6 +58,8 @@ pub struct Done {
     pub fingerprint: Fingerprint,
     /// What somebody should look at before anything old is deleted.
     pub anomalies: Vec<String>,
+    /// Until when the store refuses to delete it.
+    pub locked_until: Option<Timestamp>,
 }
 
 impl Backup<'_> {
@@ -126,14 +129,19 @@ impl Backup<'_> {
         self.phase(context, "commit");
         let expected = previous.as_ref().map(|p| p.bytes);
         dumped.warnings.extend(anomaly::shrunk(expected, session.bytes()));
+        // What is about to be replaced may well be in a bad way.
+        let regular = previous.as_ref().filter(|_| self.purpose.is_none());
+        let dropped = regular.and_then(|previous| self.dropped(previous, &dumped.inventory));
+        dumped.warnings.extend(dropped.clone());
         dumped.notes.extend(session.notes());
         dumped.warnings.extend(self.engine.degraded());
         let (warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
-        let fingerprint = dumped.fingerprint.clone();
+        let (fingerprint, inventory) = (dumped.fingerprint.clone(), dumped.inventory.clone());
         let point = session.commit(self.draft(dumped, image, now)?)?;
         if let Err(failure) = self.keep_memory(&run.next_memory, &point, previous.as_ref()) {
             notes.push(format!("the next run will read everything again: {}", failure.full()));
         }
+        self.places.remember_inventory(&point, inventory);
         self.warn(context, &warnings);
         context.events.emit(&Event::Committed {
             source: self.source.to_owned(),
@@ -141,8 +149,14 @@ impl Backup<'_> {
             bytes: point.bytes,
             added: point.added,
         });
-        let anomalies = previous.as_ref().map(|previous| anomaly::of(previous, &point)).unwrap_or_default();
-        Ok(Done { point, warnings, notes, fingerprint, anomalies })
+        let mut anomalies = previous.as_ref().map(|previous| anomaly::of(previous, &point)).unwrap_or_default();
+        anomalies.extend(dropped);
+        let locked_until = self.options.retain.map(|retain| retain.until);
+        Ok(Done { point, warnings, notes, fingerprint, anomalies, locked_until })
+    }
+
+    fn dropped(&self, previous: &Point, inventory: &Inventory) -> Option<String> {
+        anomaly::dropped(self.engine.kind(), &self.places.inventory(previous)?, inventory)
     }
 
     /// Keeps the containers that write still where that was asked for, not longer than the reading takes.
@@ -206,7 +220,7 @@ impl Backup<'_> {
             started_at,
             consistent_at: dumped.consistent_at,
             written_at: clock::now(),
-            host: host(),
+            host: host::name(),
             stack: self.together.as_ref().map(|together| together.stack.clone()),
             purpose: self.purpose.map(str::to_owned),
             body,
@@ -237,9 +251,4 @@ impl Backup<'_> {
         }
         Ok(())
     }
-}
-
-/// The name of this host, for people.
-pub fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

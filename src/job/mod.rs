@@ -11,11 +11,13 @@ pub mod copy;
 pub mod damage;
 pub mod discover;
 pub mod gate;
+mod inventory;
 pub mod lock;
 mod origin;
 pub mod prune;
 pub mod quiesce;
 pub mod recorder;
+pub mod rehearse;
 pub mod restore;
 mod sink;
 pub mod stack;
@@ -86,6 +88,13 @@ impl Places {
         quiesce::recover(&self.state)
     }
 
+    /// Where scratch targets are made that are files.
+    fn rehearsals(&self) -> Result<PathBuf> {
+        let path = self.cache.join("rehearsals");
+        private(&path)?;
+        Ok(path)
+    }
+
     /// A directory for one run of a source, empty; what a killed run left in it is removed. The caller holds the lock.
     fn scratch(&self, source: &str) -> Result<Scratch> {
         let path = self.cache.join(&self.repository).join("scratch").join(source);
@@ -111,6 +120,16 @@ impl Places {
     /// Up to where the journal was put into the repository.
     pub fn sealed(&self) -> PathBuf {
         self.state.join("repositories").join(&self.repository).join("journal-sealed")
+    }
+
+    /// What lists remember of points, by name and time in one store.
+    pub fn listings(&self) -> PathBuf {
+        let name = self.copy.as_ref().map_or_else(|| "listings".to_owned(), |copy| format!("listings-{copy}"));
+        self.cache.join(&self.repository).join(name)
+    }
+
+    fn inventories(&self) -> PathBuf {
+        self.cache.join(&self.repository).join("inventories")
     }
 
     /// Up to where rehearsals in the journal were looked for, and put into the repository as signed statements.

@@ -5,6 +5,7 @@
 
 use super::backup::Done;
 use super::copy::Copied;
+use super::rehearse::Findings;
 use crate::clock;
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
@@ -82,10 +83,12 @@ impl Recorder {
     /// A backup, with what came of it. When it is odd, its source is held.
     pub fn backup(&self, source: &str, policy: Option<&str>, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
         let result = self.run(What::source(Job::Backup, source, policy), self.reason, act, note_backup);
-        if let Ok(done) = &result
-            && !done.anomalies.is_empty()
-        {
-            self.note(&[Fact::HoldPlaced { source: source.to_owned(), why: done.anomalies.join("; ") }]);
+        if let Ok(done) = &result {
+            let why = done.anomalies.join("; ");
+            let held = (!why.is_empty()).then(|| Fact::HoldPlaced { source: source.to_owned(), why });
+            let (source, point) = (source.to_owned(), done.point.point.clone());
+            let locked = done.locked_until.map(|until| Fact::PointLocked { source, point, until });
+            self.note(&held.into_iter().chain(locked).collect::<Vec<_>>());
         }
         result
     }
@@ -110,6 +113,20 @@ impl Recorder {
     /// The same before a restore replaces the source.
     pub fn safety_backup(&self, source: &str, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
         self.run(What::source(Job::Backup, source, None), Reason::Safety, act, note_backup)
+    }
+
+    /// A rehearsal, with what it came to. Whatever that was is no failure of this call.
+    pub fn rehearsal(&self, source: &str, policy: Option<&str>, act: impl FnOnce() -> Findings) -> Result<Findings> {
+        let what = What::source(Job::Rehearse, source, policy);
+        self.run(
+            what,
+            self.reason,
+            || Ok(act()),
+            |findings, run| {
+                self.note(&[Fact::Rehearsed(Box::new(findings.record_of(run)))]);
+                findings.ended(run)
+            },
+        )
     }
 
     /// A whole command, which ends well, with warnings, or with findings that are its failure.

@@ -10,6 +10,7 @@ use super::segments::{self, End};
 use crate::backoff;
 use crate::durable;
 use crate::error::{Context, Failure, Kind, Result};
+use crate::host;
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
@@ -90,7 +91,7 @@ impl Locked<'_> {
             facts.insert(0, Fact::TailMended { bytes });
         }
         if tail.head.seq == 0 {
-            facts.insert(0, Fact::JournalBegun { journal: durable::random_hex(8), host: super::host() });
+            facts.insert(0, Fact::JournalBegun { journal: durable::random_hex(8), host: host::name() });
         }
         let mut text = String::new();
         let mut head = tail.head.clone();

@@ -26,7 +26,10 @@ pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget};
 pub use run::{Begun, Running};
-pub use state::{Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, State};
+pub use state::{
+    Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, RehearsalState, Seen,
+    State,
+};
 
 /// The journal of a state directory.
 #[derive(Clone, Debug)]
@@ -68,9 +71,4 @@ impl Journal {
         })?;
         Ok(id)
     }
-}
-
-/// The name of this host, for people.
-fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -8,6 +8,7 @@ use super::rehearsed::Rehearsed;
 use crate::error::{Failure, Kind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -242,6 +243,19 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
+    /// The store refuses to delete a point that was just made before this instant.
+    PointLocked {
+        source: String,
+        point: String,
+        until: Timestamp,
+    },
+    /// Somebody looked at everything that this host keeps in the repository.
+    RepositorySeen {
+        objects: u64,
+        bytes: u64,
+        /// The instant of the oldest point of each source.
+        oldest: BTreeMap<String, Timestamp>,
+    },
     CopyEnded {
         copy: String,
         source: String,
@@ -294,6 +308,8 @@ impl Fact {
             Fact::HoldReleased { .. } => "hold_released",
             Fact::RetentionChanged { .. } => "retention_changed",
             Fact::PointsDeleted { .. } => "points_deleted",
+            Fact::PointLocked { .. } => "point_locked",
+            Fact::RepositorySeen { .. } => "repository_seen",
             Fact::CopyEnded { .. } => "copy_ended",
             Fact::Rehearsed(_) => "rehearsed",
             Fact::Anchored { .. } => "anchored",

@@ -51,6 +51,21 @@ pub struct Rehearsed {
     pub kept: Option<String>,
 }
 
+/// From the least to the most that can be proven.
+const LEVELS: [&str; 5] = ["stored", "readable", "loaded", "equal", "checked"];
+
+impl Rehearsed {
+    /// Whether the point came to what was wanted of it, as far as it could be compared at all.
+    pub fn passed(&self) -> bool {
+        let rank = |name: &str| LEVELS.iter().position(|level| *level == name);
+        let (reached, wanted) = (self.reached.as_deref().and_then(rank), rank(&self.wanted));
+        // What is of no single instant is compared with nothing, and cannot be called equal.
+        let wanted = if self.unbound.is_some() { wanted.min(rank("loaded")) } else { wanted };
+        let holds = self.assertions.iter().all(|assertion| assertion.holds);
+        reached.is_some() && reached >= wanted && self.differing == 0 && holds
+    }
+}
+
 /// How the point was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

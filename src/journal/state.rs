@@ -2,6 +2,7 @@
 //!
 //! It keeps what is needed to judge now: the last of each kind, what is open, and counts; never the whole history.
 
+use super::Rehearsed;
 use super::record::{Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -24,10 +25,18 @@ pub struct State {
     #[serde(serialize_with = "by_name")]
     pub policies: BTreeMap<(Job, String), PolicyState>,
     pub holds: BTreeMap<String, Hold>,
+    /// Rehearsals by source.
+    pub rehearsals: BTreeMap<String, RehearsalState>,
     /// Copies by name and source.
     #[serde(serialize_with = "by_names")]
     pub copies: BTreeMap<(String, String), Copied>,
     pub channels: BTreeMap<String, Channel>,
+    /// What was seen last of the repository.
+    pub repository: Option<Seen>,
+    /// By source: the instant of its oldest point, as far as the journal knows.
+    pub oldest: BTreeMap<String, Timestamp>,
+    /// By source: until when the store keeps its newest point whatever happens, as it was when that was made.
+    pub locked: BTreeMap<String, Timestamp>,
     pub daemon: Option<Daemon>,
     pub config: Option<ConfigLoad>,
     pub clock_jumps: u64,
@@ -114,9 +123,49 @@ pub struct OpenSlot {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Seen {
+    pub at: Timestamp,
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hold {
     pub since: Timestamp,
     pub why: String,
+}
+
+/// What rehearsals of a source came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RehearsalState {
+    pub last_at: Timestamp,
+    pub last: Option<Box<Rehearsed>>,
+    /// The last one that passed.
+    pub passed: Option<(Timestamp, Box<Rehearsed>)>,
+    /// By level, when a rehearsal that passed came so far.
+    pub reached: BTreeMap<String, Timestamp>,
+    pub failures_in_a_row: u64,
+}
+
+impl RehearsalState {
+    fn take_in(&mut self, rehearsed: &Rehearsed, at: Timestamp) {
+        self.last_at = at;
+        self.last = Some(Box::new(rehearsed.clone()));
+        if rehearsed.passed() {
+            self.failures_in_a_row = 0;
+            self.passed = Some((at, Box::new(rehearsed.clone())));
+            self.reached.extend(rehearsed.reached.clone().map(|level| (level, at)));
+        } else {
+            self.failures_in_a_row += 1;
+        }
+    }
+
+    /// The point that must not go, because what came after it did not pass; and why.
+    pub fn held(&self) -> Option<(&str, String)> {
+        let (at, passed) = self.passed.as_ref().filter(|_| self.failures_in_a_row > 0)?;
+        let day = at.strftime("%Y-%m-%d");
+        Some((&passed.point, format!("the last one that passed a rehearsal ({day}); the newest rehearsal failed")))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -204,8 +253,16 @@ impl State {
             Fact::HoldReleased { source, .. } => {
                 self.holds.remove(source);
             }
+            Fact::PointLocked { source, until, .. } => drop(self.locked.insert(source.clone(), *until)),
+            Fact::RepositorySeen { objects, bytes, oldest } => {
+                self.repository = Some(Seen { at, objects: *objects, bytes: *bytes });
+                self.oldest.clone_from(oldest);
+            }
             Fact::CopyEnded { copy, source, point, ok, message } => {
                 self.copied((copy, source), at, point, *ok, message.clone());
+            }
+            Fact::Rehearsed(rehearsed) => {
+                self.rehearsals.entry(rehearsed.source.clone()).or_default().take_in(rehearsed, at);
             }
             Fact::Notified { channel, .. } => {
                 let channel = self.channels.entry(channel.clone()).or_default();
@@ -221,7 +278,6 @@ impl State {
             Fact::JournalBegun { .. }
             | Fact::RetentionChanged { .. }
             | Fact::PointsDeleted { .. }
-            | Fact::Rehearsed(_)
             | Fact::Anchored { .. }
             | Fact::Unknown => {}
         }
@@ -246,6 +302,11 @@ impl State {
         };
         if let Some(slot) = self.slot_of(&run) {
             slot.runs.insert(run.source.clone().unwrap_or_default(), (run.run.clone(), Some(ended.clone())));
+        }
+        if let (Job::Backup, Some(source), Some(consistent_at)) = (run.job, &run.source, ended.consistent_at) {
+            self.oldest.entry(source.clone()).or_insert(consistent_at);
+            // Who made it without a lock says nothing more of it.
+            self.locked.remove(source);
         }
         let history = self.histories.entry((run.job, run.source.unwrap_or_default())).or_default();
         let last = Last { at, started, reason: run.reason, run: ended.clone() };

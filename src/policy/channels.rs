@@ -9,6 +9,8 @@ use super::raw;
 use super::reading::{Field, Reader};
 use crate::secret::SecretRef;
 use jiff::civil::{Time, Weekday};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::path::PathBuf;
 
 /// Somebody to tell.
@@ -55,14 +57,15 @@ pub enum Encryption {
     None,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Topic {
     Failure,
     Recovery,
     Missed,
     Anomaly,
     Configuration,
-    /// Another channel cannot be reached.
+    // Another channel cannot be reached.
     Notifier,
     Start,
     Success,
@@ -135,20 +138,6 @@ impl Topic {
             Topic::Digest => "digest",
         }
     }
-
-    fn of(raw: raw::Topic) -> Self {
-        match raw {
-            raw::Topic::Failure => Topic::Failure,
-            raw::Topic::Recovery => Topic::Recovery,
-            raw::Topic::Missed => Topic::Missed,
-            raw::Topic::Anomaly => Topic::Anomaly,
-            raw::Topic::Configuration => Topic::Configuration,
-            raw::Topic::Notifier => Topic::Notifier,
-            raw::Topic::Start => Topic::Start,
-            raw::Topic::Success => Topic::Success,
-            raw::Topic::Digest => Topic::Digest,
-        }
-    }
 }
 
 impl Digest {
@@ -198,7 +187,7 @@ impl Reader<'_> {
         };
         let on = raw.on.as_ref().and_then(|on| on.value.as_ref());
         let mut topics: Vec<Topic> = match on {
-            Some(on) => on.iter().filter_map(|topic| topic.value).map(Topic::of).collect(),
+            Some(on) => on.iter().filter_map(|topic| topic.value).collect(),
             None if is_ping => OF_PINGS.to_vec(),
             None => USUAL.to_vec(),
         };

@@ -6,6 +6,7 @@
 use super::problem::Place;
 use super::raw;
 use super::reading::{Field, Reader};
+use super::rehearsals::Rehearsals;
 use super::sources;
 use super::timing::{Timing, Written};
 use super::values;
@@ -34,6 +35,7 @@ pub struct PolicyParts {
     pub objectives: Objectives,
     pub keep: Option<Keep>,
     pub labels: Option<Labels>,
+    pub rehearsals: Option<Rehearsals>,
     pub sources: Vec<(Source, Place)>,
 }
 
@@ -149,6 +151,7 @@ impl Reader<'_> {
             },
             keep: raw.keep.as_ref().and_then(|keep| self.keep(keep)),
             labels,
+            rehearsals: raw.rehearse.as_ref().and_then(|field| self.rehearsals(field, &sources, raw.labels.is_some())),
             sources,
         })
     }

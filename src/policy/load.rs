@@ -96,6 +96,8 @@ impl Loading<'_> {
                 .as_ref()
                 .and_then(|evidence| reader.evidence(evidence, &self.configuration.copies))
                 .unwrap_or_default();
+            self.configuration.rehearser =
+                main.rehearse.as_ref().and_then(|field| reader.rehearser(field)).unwrap_or_default();
             self.configuration.http = main.http.as_ref().and_then(|http| reader.http(http)).unwrap_or_default();
             self.configuration.log = main.log.as_ref().and_then(|log| reader.log(log));
             self.configuration.notify = main.notify.as_ref().map(|list| reader.channels(list)).unwrap_or_default();
@@ -136,6 +138,7 @@ impl Loading<'_> {
             objectives: parts.objectives,
             keep: parts.keep,
             labels: parts.labels,
+            rehearsals: parts.rehearsals,
             sources: parts.sources.into_iter().map(|(source, _)| source).collect(),
         });
     }

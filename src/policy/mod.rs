@@ -26,6 +26,7 @@ mod paths;
 mod problem;
 mod raw;
 mod reading;
+mod rehearsals;
 mod servers;
 mod show;
 mod sources;
@@ -45,6 +46,7 @@ pub use convert::docker_volume_path;
 pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
+pub use rehearsals::{Assertion, Expected, Rehearsals, Rehearser, one_line};
 pub use show::{Shown, schema, show};
 pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
@@ -66,6 +68,7 @@ pub struct Configuration {
     pub check: Option<Routine>,
     /// The journal as proof for others.
     pub evidence: Evidence,
+    pub rehearser: Rehearser,
     pub http: HttpSettings,
     pub log: Option<LogForm>,
     /// Who is told of what happens.
@@ -141,6 +144,8 @@ pub struct Policy {
     pub keep: Option<Keep>,
     /// Absent: no label brings anything in.
     pub labels: Option<Labels>,
+    /// Absent: only by hand, to level `equal`.
+    pub rehearsals: Option<Rehearsals>,
     /// At least one, unless labels bring them.
     pub sources: Vec<Source>,
 }
@@ -173,6 +178,13 @@ pub struct Source {
     pub layout: Layout,
 }
 
+impl Policy {
+    /// By the daemon.
+    pub fn is_rehearsed(&self) -> bool {
+        self.rehearsals.as_ref().is_some_and(|rehearsals| rehearsals.schedule.is_some())
+    }
+}
+
 impl Default for Configuration {
     /// What holds when there is no file at all.
     fn default() -> Self {
@@ -186,6 +198,7 @@ impl Default for Configuration {
             prune: None,
             check: None,
             evidence: Evidence::default(),
+            rehearser: Rehearser::default(),
             http: HttpSettings::default(),
             log: None,
             notify: Vec::new(),
@@ -234,6 +247,7 @@ impl Configuration {
             let references = [&store.access_key, &store.secret_key, &store.session_token];
             references.into_iter().flatten().map(move |reference| (reference.clone(), name.to_owned()))
         });
+        let of_rehearser = self.rehearser.identity.iter().map(|reference| (reference.clone(), "rehearse".to_owned()));
         let of_http = self.http.token.iter().map(|reference| (reference.clone(), "http".to_owned()));
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
         let of_sources = sources.flat_map(|source| {
@@ -254,6 +268,7 @@ impl Configuration {
         });
         let of_sources = of_sources.chain(of_labels);
         let mut all: Vec<(SecretRef, String)> = Vec::new();
+        let of_stores = of_stores.chain(of_rehearser);
         for (reference, user) in of_stores.chain(of_http).chain(of_sources).chain(of_channels).chain(of_anchors) {
             match all.iter_mut().find(|(known, _)| *known == reference) {
                 Some((_, users)) => *users = format!("{users}, {user}"),

@@ -9,11 +9,13 @@ use serde::Deserialize;
 mod daemon;
 mod evidence;
 mod notify;
+mod rehearsals;
 mod watching;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
 pub use evidence::{AnchorPlace, Evidence};
-pub use notify::{Detail, Hook, Language, Mail, Notify, Topic};
+pub use notify::{Detail, Hook, Language, Mail, Notify};
+pub use rehearsals::{Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
 pub use watching::{Http, LogForm};
 
 /// The main file, `bkp.yaml`.
@@ -39,6 +41,8 @@ pub struct Main {
     pub check: Option<Field<Check>>,
     /// How long the journal stays locked in the store, and who else holds its head.
     pub evidence: Option<Field<Evidence>>,
+    /// What rehearsals of restores need on this host.
+    pub rehearse: Option<Field<Rehearser>>,
     /// Where the daemon shows how things are.
     pub http: Option<Field<Http>>,
     /// How the daemon writes its log. Default: text on a terminal, fields for systemd's journal, JSON elsewhere.
@@ -208,6 +212,8 @@ pub struct Policy {
     pub keep: Option<Field<Keep>>,
     /// Takes in containers and volumes with the label `bkp.policy=NAME`; absent, none. Accounts come from here, never from a label.
     pub labels: Option<Field<Labels>>,
+    /// How restores of these sources are rehearsed.
+    pub rehearse: Option<Field<Rehearse>>,
     /// How dumps are stored, where a source does not say otherwise. Default: `stream`.
     pub layout: Option<Field<Layout>>,
     /// What is backed up, by name. Names are unique over all policies.

@@ -80,33 +80,59 @@ pub fn writer(repository: &Repository, id: &str) -> Result<Option<WriterInfo>> {
     }
 }
 
-pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Wanted<'_>) -> Result<Catalog> {
-    let (writers, broken) = writers(repository)?;
-    let mut catalog = Catalog { broken, ..Catalog::default() };
-    for info in writers.into_iter().filter(|i| wanted.writer.is_none_or(|w| w == i.writer)) {
+/// The writers whose points are to be believed, with their keys.
+pub struct Believed {
+    pub writers: Vec<(WriterInfo, Trusted)>,
+    pub broken: Broken,
+    pub unpinned: BTreeMap<String, String>,
+}
+
+/// All of them, or only this one.
+pub fn believed(repository: &Repository, trust: &Trust, only: Option<&str>) -> Result<Believed> {
+    let (all, broken) = writers(repository)?;
+    let mut believed = Believed { writers: Vec::new(), broken, unpinned: BTreeMap::new() };
+    for info in all.into_iter().filter(|info| only.is_none_or(|only| only == info.writer)) {
         let signer = trust.decide(&info.writer, &info.verify_key)?;
         if let Trusted::FromStore(_) = signer {
-            catalog.unpinned.insert(info.writer.clone(), info.verify_key.clone());
+            believed.unpinned.insert(info.writer.clone(), info.verify_key.clone());
             // Whoever can write to the store can register a writer. Who knows one true key is not to be given another's data.
             if !trust.pinned.is_empty() {
                 continue;
             }
         }
-        let listed = repository.store.list(&names::points(&info.writer, wanted.source))?;
-        let mut series: BTreeMap<String, Vec<Key>> = BTreeMap::new();
-        let meant = |e: &Entry| {
+        believed.writers.push((info, signer));
+    }
+    Ok(believed)
+}
+
+pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Wanted<'_>) -> Result<Catalog> {
+    let believed = believed(repository, trust, wanted.writer)?;
+    let mut catalog = Catalog { broken: believed.broken, unpinned: believed.unpinned, ..Catalog::default() };
+    for (info, signer) in believed.writers {
+        let mut listed = repository.store.list(&names::points(&info.writer, wanted.source))?;
+        listed.retain(|e| {
             wanted.id.is_none_or(|id| has_id(e.key.last(), id)) && wanted.among.is_none_or(|keys| keys.contains(&e.key))
-        };
-        for entry in listed.into_iter().filter(meant) {
-            let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
-            catalog.stored.insert(entry.key.clone(), entry.modified);
-            series.entry(source).or_default().push(entry.key);
-        }
-        for names_of_series in series.into_values() {
+        });
+        for entries in by_series(listed).into_values() {
+            catalog.stored.extend(entries.iter().map(|entry| (entry.key.clone(), entry.modified)));
+            let names_of_series = entries.into_iter().map(|entry| entry.key).collect();
             read_series(repository, keys, &signer, names_of_series, &wanted, &mut catalog)?;
         }
     }
     Ok(catalog)
+}
+
+/// By source, each sorted by name, and so by instant.
+pub fn by_series(listed: Vec<Entry>) -> BTreeMap<String, Vec<Entry>> {
+    let mut series: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    for entry in listed {
+        let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default();
+        match series.get_mut(source) {
+            Some(of_source) => of_source.push(entry),
+            None => drop(series.insert(source.to_owned(), vec![entry])),
+        }
+    }
+    series
 }
 
 /// Whether a point of this name (`UTC-ID`) is meant by what was typed.

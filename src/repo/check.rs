@@ -46,6 +46,8 @@ pub struct Problem {
 pub struct Report {
     pub points: u64,
     pub objects: u64,
+    /// Of these objects.
+    pub bytes: u64,
     /// Objects whose content was read.
     pub objects_read: u64,
     pub bytes_read: u64,
@@ -94,6 +96,7 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
         }
     }
     report.objects = objects.len() as u64;
+    report.bytes = objects.values().map(|object| object.pin.size).sum();
     let mut rest = present(request, objects, &mut report)?;
     if request.level.is_some() {
         rest.retain(|object| chosen(request, &object.pin.key));

@@ -209,6 +209,22 @@ impl Operator {
         Ok(Operator { identities, plain, trusted, repositories })
     }
 
+    /// The same from a text that some store of secrets gave, in which there are no plug-ins and no passphrases.
+    pub fn of_text(text: &str, what: &str) -> Result<Self> {
+        let plain: Vec<age::x25519::Identity> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
+        if plain.is_empty() {
+            let hint = "It should hold the text of an identity file, with a line AGE-SECRET-KEY-1…";
+            return Err(Failure::new(Kind::Key, format!("there is no private key in {what}")).hint(hint));
+        }
+        let repositories = text.lines().filter_map(|l| l.strip_prefix("# bkp-repository: "));
+        Ok(Operator {
+            identities: plain.iter().cloned().map(|key| Box::new(key) as Box<dyn age::Identity>).collect(),
+            trusted: noted_writers(text).collect(),
+            repositories: repositories.map(|id| id.trim().to_owned()).collect(),
+            plain,
+        })
+    }
+
     fn open(&self, sealed: &[u8]) -> std::result::Result<age::x25519::Identity, age::DecryptError> {
         let decryptor = age::Decryptor::new_buffered(sealed)?;
         let mut text = String::new();

@@ -17,6 +17,7 @@ pub mod index;
 pub mod init;
 pub mod journal;
 pub mod keys;
+pub mod listing;
 pub mod locking;
 pub mod names;
 pub mod objects;
@@ -26,6 +27,7 @@ pub mod proof;
 pub mod read;
 pub mod recipients;
 pub mod record;
+mod remembered;
 pub mod retention;
 pub mod sign;
 mod sketch;
@@ -67,6 +69,11 @@ const BASE_MEMORY: u64 = 128 << 20;
 impl Repository {
     pub fn new(store: Arc<dyn Store>, info: RepositoryInfo) -> Self {
         Repository { store, info, memory: DEFAULT_MEMORY }
+    }
+
+    /// The same, read through another store.
+    pub fn with_store(&self, store: Arc<dyn Store>) -> Self {
+        Repository { store, ..self.clone() }
     }
 
     pub fn with_memory(self, memory: u64) -> Self {

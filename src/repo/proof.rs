@@ -4,14 +4,16 @@ use crate::error::Result;
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
 use crate::repo::record::{self, Record};
+use crate::repo::remembered::Remembered;
 use crate::repo::sign::Trust;
 use crate::repo::writer::{Audience, Writer};
 use crate::repo::{Repository, catalog, names};
-use crate::store;
+use crate::store::{self, Entry};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// How far a point is proven; each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -90,6 +92,16 @@ pub fn write(repository: &Repository, writer: &Writer, point: &Point, level: Lev
     Ok(repository.store.put(&key, Bytes::from(sealed), None)?)
 }
 
+/// Whose proofs, and where to remember them.
+#[derive(Clone, Copy, Default)]
+pub struct Of<'a> {
+    pub source: Option<&'a str>,
+    /// All when absent.
+    pub points: Option<&'a BTreeSet<&'a str>>,
+    /// As in [`crate::repo::listing::Asked`].
+    pub remember: Option<&'a Path>,
+}
+
 /// The highest proven level of each point, and when it was proven last. Only the one record that would count is opened;
 /// one that cannot be opened or believed does not count.
 pub fn highest(
@@ -98,29 +110,58 @@ pub fn highest(
     trust: &Trust,
     source: Option<&str>,
 ) -> Result<BTreeMap<String, (Level, Timestamp)>> {
+    highest_of(repository, keys, trust, Of { source, ..Of::default() })
+}
+
+/// The same of these points, for lists.
+pub fn highest_of(
+    repository: &Repository,
+    keys: &Keyring,
+    trust: &Trust,
+    of: Of<'_>,
+) -> Result<BTreeMap<String, (Level, Timestamp)>> {
     let mut best = BTreeMap::new();
     for info in catalog::writers(repository)?.0 {
         let signer = trust.decide(&info.writer, &info.verify_key)?;
-        let mut candidates: BTreeMap<String, Vec<(Level, store::Key)>> = BTreeMap::new();
-        for entry in repository.store.list(&names::proofs(&info.writer, source))? {
-            let mut parts = entry.key.last().split('.');
-            if let (Some(point), Some(level)) = (parts.next(), parts.next().and_then(Level::parse)) {
-                candidates.entry(point.to_owned()).or_default().push((level, entry.key));
+        for (source, entries) in catalog::by_series(repository.store.list(&names::proofs(&info.writer, of.source))?) {
+            let remember = of.remember.map(|to| to.join(&info.writer).join("proofs").join(source));
+            let mut known: Remembered<Proven> = Remembered::open(remember, signer.key());
+            for (point, mut records) in candidates(&entries, of.points) {
+                records.sort_by_key(|(level, entry)| (*level, &entry.key));
+                let believed = records.into_iter().rev().find_map(|(level, entry)| {
+                    if let Some(proven) = known.get(entry) {
+                        return Some(*proven);
+                    }
+                    let proof = open(repository, keys, signer.key(), &entry.key).ok()?;
+                    let proven = (proof.point == point && proof.level == level).then_some((level, proof.at))?;
+                    known.put(entry, proven);
+                    Some(proven)
+                });
+                if let Some(proven) = believed {
+                    let entry = best.entry(point.to_owned()).or_insert(proven);
+                    *entry = proven.max(*entry);
+                }
             }
-        }
-        for (point, mut records) in candidates {
-            records.sort();
-            let believed = records.into_iter().rev().find_map(|(level, key)| {
-                let proof = open(repository, keys, signer.key(), &key).ok()?;
-                (proof.point == point && proof.level == level).then_some((level, proof.at))
-            });
-            if let Some(proven) = believed {
-                let entry = best.entry(point).or_insert(proven);
-                *entry = proven.max(*entry);
-            }
+            known.keep(&entries);
         }
     }
     Ok(best)
+}
+
+type Proven = (Level, Timestamp);
+
+/// The records there are of each point.
+fn candidates<'e>(entries: &'e [Entry], points: Option<&BTreeSet<&str>>) -> BTreeMap<&'e str, Vec<(Level, &'e Entry)>> {
+    let mut candidates: BTreeMap<&str, Vec<(Level, &Entry)>> = BTreeMap::new();
+    for entry in entries {
+        let mut parts = entry.key.last().split('.');
+        if let (Some(point), Some(level)) = (parts.next(), parts.next().and_then(Level::parse))
+            && points.is_none_or(|wanted| wanted.contains(point))
+        {
+            candidates.entry(point).or_default().push((level, entry));
+        }
+    }
+    candidates
 }
 
 fn open(

@@ -7,7 +7,7 @@
 use super::chronicle::BUCKETS;
 use super::status::{SourceStatus, Status};
 use super::words;
-use crate::journal::Outcome;
+use crate::journal::{Outcome, Seen};
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, prometheus_text, text};
@@ -156,6 +156,10 @@ fn about_points(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
     let help = "The instant that the data of the newest point stands for";
     let newest = |s: &SourceStatus| s.newest.as_ref().map(|newest| seconds(newest.consistent_at));
     to.gauge("bkp_recovery_point_newest_timestamp_seconds", help, each(newest))?;
+    let help = "The instant that the data of the oldest point stands for, as far as this host knows";
+    to.gauge("bkp_recovery_point_oldest_timestamp_seconds", help, each(|s| s.oldest.map(seconds)))?;
+    let help = "Until when the store refuses to delete the newest point";
+    to.gauge("bkp_repo_immutable_until_timestamp_seconds", help, each(|s| s.locked_until.map(seconds)))?;
     let help = "1 while the newest point is known to be damaged";
     let damaged = |s: &SourceStatus| Some(bit(s.verdict == crate::job::status::Verdict::Damaged));
     to.gauge("bkp_recovery_point_damaged", help, each(damaged))?;
@@ -196,6 +200,12 @@ fn about_runs(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
 }
 
 fn about_the_rest(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
+    let seen = |value: fn(&Seen) -> f64| status.seen.as_ref().map(|seen| (vec![], value(seen)));
+    let help = "What this host keeps in the repository, as a prune or a check saw it last";
+    to.gauge("bkp_repo_bytes", help, seen(|seen| seen.bytes as f64))?;
+    to.gauge("bkp_repo_objects", "Objects that this host keeps in the repository", seen(|seen| seen.objects as f64))?;
+    let help = "When that was seen";
+    to.gauge("bkp_repo_seen_timestamp_seconds", help, seen(|seen| seconds(seen.at)))?;
     for (job, success, due) in [
         ("check", "bkp_repo_check_last_success_timestamp_seconds", "bkp_repo_check_due_timestamp_seconds"),
         ("prune", "bkp_repo_prune_last_success_timestamp_seconds", "bkp_repo_prune_due_timestamp_seconds"),

@@ -9,7 +9,7 @@ use super::concern::{Concern, Language, Told};
 use super::due::{self, Since};
 use crate::job::damage::Found;
 use crate::job::status::Verdict;
-use crate::journal::{Channel, Copied, History, Job, Last, Outcome, PolicyState, Reason, State};
+use crate::journal::{Channel, Copied, History, Job, Last, Outcome, PolicyState, Reason, Seen, State};
 use crate::policy::{Configuration, Policy};
 use crate::repo::names;
 use crate::schedule::Schedule;
@@ -46,6 +46,8 @@ pub struct Status {
     pub routines: Vec<RoutineStatus>,
     pub copies: Vec<CopyStatus>,
     pub channels: BTreeMap<String, Channel>,
+    /// What a prune or a check saw of the repository last.
+    pub seen: Option<Seen>,
     pub daemon: Option<crate::journal::Daemon>,
     pub config: ConfigStatus,
     pub journal: JournalStatus,
@@ -78,6 +80,10 @@ pub struct SourceStatus {
     pub rpo_attained_seconds: Option<i64>,
     pub rto_seconds: Option<i64>,
     pub newest: Option<NewestPoint>,
+    /// The instant of the oldest point, as far as the journal knows.
+    pub oldest: Option<Timestamp>,
+    /// Until when the store refuses to delete the newest point.
+    pub locked_until: Option<Timestamp>,
     pub last_run: Option<LastRun>,
     pub last_success_at: Option<Timestamp>,
     pub failures_in_a_row: u64,
@@ -219,6 +225,7 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
         routines,
         copies: copies.collect(),
         channels: state.channels.clone(),
+        seen: state.repository.clone(),
         daemon: state.daemon.clone(),
         config: ConfigStatus {
             ok: config.is_none_or(|config| config.ok),
@@ -299,6 +306,8 @@ fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Sche
         rpo_attained_seconds: known.chronicle.attained(name, now),
         rto_seconds: policy.objectives.rto.and_then(|rto| i64::try_from(rto.as_secs()).ok()),
         newest,
+        oldest: known.state.oldest.get(name).copied(),
+        locked_until: known.state.locked.get(name).copied(),
         last_run: history.and_then(|history| history.last.as_ref()).map(last_run),
         last_success_at: success.map(|last| last.at),
         failures_in_a_row: history.map_or(0, |history| history.failures_in_a_row),

@@ -78,6 +78,10 @@ fn the_configuration_describes_a_bucket_that_locks() {
     let head = minio.ask(async |client| client.head_object().bucket(&bucket).key(&key).send().await.unwrap());
     assert_eq!(head.object_lock_mode().unwrap().as_str(), "GOVERNANCE");
     everything_of_the_point_is_locked(minio, &bucket, point["writer"].as_str().unwrap());
+    let metrics = run(&["metrics"]).stdout;
+    let locked = metrics.lines().find_map(|line| line.strip_prefix("bkp_repo_immutable_until_timestamp_seconds{"));
+    let until: f64 = locked.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(until > jiff::Timestamp::now().as_second() as f64 + 23.0 * 3600.0, "{until}");
     run(&["restore", "app", "--to", "restored.db", "--identity", "key.txt"]);
     assert_eq!(read_database(&host.path("restored.db")), ["one"]);
     assert!(run(&["doctor"]).stdout.contains("backups are locked"));

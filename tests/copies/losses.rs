@@ -25,6 +25,7 @@ fn when_the_repository_is_lost_a_copy_restores_everything() {
     let hint = "The copy second answers: bkp restore app --to away.db --from second";
     host.read(&["restore", "app", "--to", "away.db"]).fails(10, "there is no directory", hint);
     host.run(&["points"]).fails(10, "there is no directory", "bkp points --from second");
+    host.run(&["status"]).fails(10, "there is no directory", "The copy second answers: bkp points --from second");
     host.run(&["copies"]).ends(3).says("1 of 2 copies good");
     assert_eq!(texts(&restored(&host, &["app", "--from", "second"], "app.db")), vec!["old"; 300]);
     assert_eq!(texts(&restored(&host, &["log", "--from", "second"], "log.db")), vec!["old"; 20_000]);

@@ -39,7 +39,7 @@ fn live() -> Target {
 fn load_keeping(engine: &Redis, origin: &MemoryOrigin, target: &Target) -> Result<Loaded> {
     let (meter, cancel) = (Meter::default(), Cancel::default());
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
-    engine.load(origin, target, &LoadRun { context, part: Part::Whole, copy: None })
+    engine.load(origin, target, &LoadRun { context, part: Part::Whole, copy: None, on_difference: Default::default() })
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! When things go wrong beside a prune: damage, short listings, other runs, other collectors, kills.
 
 use crate::past::{CHUNKS, Past, STREAM, ago, data};
+use crate::support::wait_for;
 use bkp::event::Cancel;
-use bkp::repo::write::Session;
+use bkp::repo::write::{Options, Session};
 
 #[test]
 fn a_backup_that_runs_keeps_what_it_builds_on_and_what_it_stored() {
@@ -46,6 +47,25 @@ fn a_backup_that_slept_through_its_fence_does_not_commit() {
     }
     assert_eq!(past.stored().len(), before - 2, "a dump and its body");
     assert_eq!(past.host.objects("sess").len(), 0);
+    past.host.is_well();
+}
+
+#[test]
+fn a_backup_whose_dump_is_silent_for_days_gives_signs_of_life_and_is_waited_for() {
+    let past = Past::new("{ last: 3 }");
+    past.daily(STREAM, 2);
+    let cancel = Cancel::default();
+    let often = Options { signs_of_life: std::time::Duration::from_millis(20), ..past.options(STREAM) };
+    let mut session = Session::begin(&past.repository, &past.writer, "app", often, &cancel, ago(0)).unwrap();
+    let signs = || past.host.objects("ckpt").len();
+    wait_for("a sign of life", 60, || (signs() > 0).then_some(()));
+    past.pass(73);
+    let before = signs();
+    wait_for("another one after three days", 60, || (signs() > before + 1).then_some(()));
+    past.host.run(&["prune"]).ends(0).says_not("given up");
+    session.stream("dump", &mut &data(ago(0))[..]).unwrap();
+    let point = session.commit(past.draft(STREAM, ago(0))).unwrap();
+    past.holds(&point);
     past.host.is_well();
 }
 

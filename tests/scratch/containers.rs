@@ -31,7 +31,7 @@ fn made(lease: &Lease<'_>, wanted: &Wanted) -> Result<Prepared, Failure> {
     prepare(lease, wanted, &Cancel::default())
 }
 
-fn ready(server: &Running, words: &[&str], input: &str, answer: &str) {
+fn ready(server: &mut Running, words: &[&str], input: &str, answer: &str) {
     wait_for_every(200, &format!("an answer of {}", words[0]), 180, || {
         server.check().unwrap_or_else(|failure| panic!("{}: {}", failure.full(), server.logs()));
         (asked(&server.place(), words, input)? == answer).then_some(())
@@ -42,8 +42,8 @@ fn ready(server: &Running, words: &[&str], input: &str, answer: &str) {
 fn starts(kind: Kind, data: Data, words: &[&str], input: &str, answer: &str) -> Option<String> {
     require("scratch servers in containers", kind)?;
     let (state, run) = (tempfile::tempdir().unwrap(), run());
-    let server = made(&lease(state.path(), &run), &wanted(kind, data)).unwrap().start().unwrap();
-    ready(&server, words, input, answer);
+    let mut server = made(&lease(state.path(), &run), &wanted(kind, data)).unwrap().start().unwrap();
+    ready(&mut server, words, input, answer);
     let [container, ..] = &labelled(&run)[..] else { panic!("nothing has the label") };
     let shown = docker(&["inspect", container]);
     assert!(!shown.contains(PASSWORD), "docker inspect shows the password");
@@ -114,8 +114,8 @@ fn files_are_put_into_the_volume_before_the_server_starts() {
     let prepared = made(&lease(state.path(), &run), &wanted).unwrap();
     let users = b"user default on nopass ~* &* +@all\nuser app on nopass ~app:* +@read\n";
     prepared.put("/data", "users.acl", users.len() as u64, &mut &users[..], &Cancel::default()).unwrap();
-    let server = prepared.start().unwrap();
-    ready(&server, &["redis-cli", "acl", "users"], "", "app\ndefault");
+    let mut server = prepared.start().unwrap();
+    ready(&mut server, &["redis-cli", "acl", "users"], "", "app\ndefault");
     drop(server);
     assert_eq!(labelled(&run), Vec::<String>::new(), "dropping it is enough");
 }
@@ -126,7 +126,7 @@ fn a_server_that_ends_says_why() {
     let (state, run) = (tempfile::tempdir().unwrap(), run());
     let mut wanted = wanted(Kind::Redis, Data::Memory("/data".into()));
     wanted.arguments = vec!["--no-such-option".into(), "yes".into()];
-    let server = made(&lease(state.path(), &run), &wanted).unwrap().start().unwrap();
+    let mut server = made(&lease(state.path(), &run), &wanted).unwrap().start().unwrap();
     let failure = wait_for_every(100, "its end", 60, || server.check().err());
     assert!(
         failure.full().contains("ended with status 1") && failure.full().contains("no-such-option"),
@@ -143,7 +143,7 @@ fn a_server_that_needs_more_memory_than_it_has_says_so() {
     let (state, run) = (tempfile::tempdir().unwrap(), run());
     let mut wanted = wanted(Kind::Mysql, Data::Memory("/var/lib/mysql".into()));
     wanted.limits.memory = 64 << 20;
-    let server = made(&lease(state.path(), &run), &wanted).unwrap().start().unwrap();
+    let mut server = made(&lease(state.path(), &run), &wanted).unwrap().start().unwrap();
     let failure = wait_for_every(100, "its end", 120, || server.check().err());
     assert!(failure.full().contains("it needs more memory than it has"), "{}", failure.full());
     assert!(failure.next_step().unwrap().contains("more memory"));

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Everybody removes what has passed its deadline, whoever made it: one at a time.
-fn alone() -> MutexGuard<'static, ()> {
+pub fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -30,7 +30,7 @@ fn lose(state: &Path) {
     }
 }
 
-fn later() -> Timestamp {
+pub fn later() -> Timestamp {
     in_an_hour().checked_add(SignedDuration::from_hours(1)).unwrap()
 }
 

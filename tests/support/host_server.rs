@@ -42,6 +42,17 @@ impl WantedServer {
         self
     }
 
+    /// Whether its program is here; otherwise `part` is told as not run.
+    pub fn require(&self, part: &str) -> Option<()> {
+        let server = match self.kind {
+            Kind::Mariadb => &MARIADB,
+            Kind::Postgres => &POSTGRES,
+            Kind::Redis => &REDIS,
+            _ => &JAVA,
+        };
+        require(part, server).map(drop)
+    }
+
     /// Starts it and waits until it answers. `None`, and `part` is told as not run, when it is not installed.
     pub fn start(self, part: &str) -> Option<HostServer> {
         let program = match self.kind {

@@ -268,7 +268,11 @@ pub fn load_over(
 ) -> Result<bkp::engine::Loaded> {
     let (meter, cancel) = (bkp::event::Meter::default(), bkp::event::Cancel::default());
     let context = bkp::event::Context { events: &bkp::event::Silent, meter: &meter, cancel: &cancel };
-    engine.load(origin, target, &bkp::engine::LoadRun { context, part: bkp::engine::Part::Whole, copy })
+    engine.load(
+        origin,
+        target,
+        &bkp::engine::LoadRun { context, part: bkp::engine::Part::Whole, copy, on_difference: Default::default() },
+    )
 }
 
 /// The whole tar stream must be what the catalogue says: entry by entry without a gap, chunks cut as `docs/FORMAT.md` §7 promises.

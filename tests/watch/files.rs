@@ -43,6 +43,7 @@ const NOT_IN_A_PLAIN_SCRAPE: &[&str] = &[
     "bkp_copy_last_success_timestamp_seconds",
     "bkp_notify_failures_in_a_row",
     "bkp_notify_failures_total",
+    "bkp_repo_immutable_until_timestamp_seconds",
     "bkp_repo_prune_last_success_timestamp_seconds",
 ];
 

@@ -101,6 +101,35 @@ fn damage_that_a_check_found_is_told_until_it_is_mended() {
 }
 
 #[test]
+fn the_oldest_point_and_what_the_repository_holds_are_told_once_somebody_has_looked() {
+    let host = host();
+    host.run(&["backup"]).ends(0);
+    let first = measured(&host).value("bkp_recovery_point_newest_timestamp_seconds", APP);
+    host.next_second();
+    host.run(&["backup", "app"]).ends(0);
+    let scrape = measured(&host);
+    assert!(scrape.value("bkp_recovery_point_newest_timestamp_seconds", APP) > first);
+    assert_eq!(scrape.value("bkp_recovery_point_oldest_timestamp_seconds", APP), first);
+    assert_eq!(scrape.get("bkp_repo_bytes", &[]), None, "nobody has looked yet");
+    assert_eq!(scrape.get("bkp_repo_immutable_until_timestamp_seconds", APP), None, "a directory locks nothing");
+    let stored = |kinds: &[&str]| {
+        let files = kinds.iter().flat_map(|kind| host.objects(kind));
+        files.map(|path| fs::metadata(path).unwrap().len() as f64).sum::<f64>()
+    };
+    host.run(&["check"]).ends(0);
+    assert_eq!(measured(&host).value("bkp_repo_bytes", &[]), stored(&["s", "p", "x", "b"]));
+
+    // One point is forgotten, and the other one is the oldest then.
+    let points = host.points("app");
+    host.run(&["prune", "--forget", points[1]["id"].as_str().unwrap()]).ends(0);
+    let scrape = measured(&host);
+    let newest = scrape.value("bkp_recovery_point_newest_timestamp_seconds", APP);
+    assert_eq!(scrape.value("bkp_recovery_point_oldest_timestamp_seconds", APP), newest);
+    assert!(scrape.value("bkp_repo_bytes", &[]) >= stored(&["s", "p", "x", "b"]));
+    assert!(scrape.value("bkp_repo_seen_timestamp_seconds", &[]) > newest);
+}
+
+#[test]
 fn a_text_file_is_replaced_whole_and_others_can_read_it() {
     let host = host();
     host.run(&["backup"]).ends(0);

@@ -249,7 +249,7 @@ pub(super) fn fingerprint(walked: &Walked, touched: &Touched) -> Fingerprint {
         let part = FingerprintPart { count: collection.indexes.len() as u64, digest };
         parts.insert(definition_of(name), part);
     }
-    Fingerprint { method: METHOD.to_owned(), parts }
+    Fingerprint { method: METHOD.to_owned(), parts, ..Fingerprint::default() }
 }
 
 /// Whether the fingerprint of a dump counts these documents in the collection of that name.

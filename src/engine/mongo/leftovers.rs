@@ -47,8 +47,7 @@ pub(super) fn unmark(session: &Session<'_>, marked: &Marked) -> Result<()> {
 
 /// Who restores: whoever has the lock of a target on this host knows that nobody else of this host still does.
 fn myself() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{}@{host}", rustix::process::getuid().as_raw())
+    format!("{}@{}", rustix::process::getuid().as_raw(), crate::host::name())
 }
 
 /// Drops what restores of this host began in a database and did not end. `false`, and nothing is dropped, when a mark is

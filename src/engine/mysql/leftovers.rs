@@ -6,7 +6,7 @@
 use super::load::UNFINISHED;
 use super::session::{Session, name, text};
 use crate::engine::Leftover;
-use crate::engine::leftovers::{REPLACED, UNFINISHED as NOT_WHOLE};
+use crate::engine::leftovers::{REPLACED, UNFINISHED as NOT_WHOLE, is_mark, is_replaced};
 use crate::error::Result;
 
 /// Databases that are not whole.
@@ -30,29 +30,13 @@ pub fn all(session: &mut Session<'_>, location: &str) -> Result<Vec<Leftover>> {
 }
 
 pub fn leftover(database: &str, location: &str, what: &'static str) -> Leftover {
-    Leftover {
-        place: format!("database {database} of {location}"),
-        what,
-        remove: format!("DROP DATABASE {};", name(database)),
-    }
+    Leftover::database(database, &name(database), location, what)
 }
 
 /// `bkp_1f2e3d4c_shop`.
 fn is_staged(database: &str) -> bool {
     let mark = database.strip_prefix("bkp_").and_then(|rest| rest.split_once('_')).map(|(mark, _)| mark);
-    mark.is_some_and(|mark| mark.len() == 8 && mark.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-}
-
-/// `shop_replaced_20261122T193200Z`.
-fn is_replaced(database: &str) -> bool {
-    let stamp = database.rsplit_once("_replaced_").map(|(_, stamp)| stamp.as_bytes());
-    // A server that folds names has them in small letters.
-    stamp.is_some_and(|stamp| {
-        stamp.len() == 16
-            && stamp[8].eq_ignore_ascii_case(&b'T')
-            && stamp[15].eq_ignore_ascii_case(&b'Z')
-            && stamp.iter().filter(|b| b.is_ascii_digit()).count() == 14
-    })
+    mark.is_some_and(is_mark)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub struct Rows {
 }
 
 pub fn of(parts: Parts) -> Fingerprint {
-    Fingerprint { method: METHOD.into(), parts }
+    Fingerprint { method: METHOD.into(), parts, ..Fingerprint::default() }
 }
 
 /// Asks the server for all rows. `stop` ends it before the next table.

@@ -5,7 +5,7 @@ use super::catalogue;
 use super::session::Session;
 use super::sql;
 use crate::engine::Leftover;
-use crate::engine::leftovers::{REPLACED, UNFINISHED};
+use crate::engine::leftovers::{REPLACED, UNFINISHED, is_mark, is_replaced};
 use crate::error::Result;
 
 /// What the database of a restore that is not done begins with.
@@ -22,25 +22,13 @@ pub fn all(session: &mut Session<'_>, location: &str) -> Result<Vec<Leftover>> {
 }
 
 pub fn leftover(database: &str, location: &str, what: &'static str) -> Leftover {
-    let place = format!("database {database} of {location}");
-    Leftover { place, what, remove: format!("DROP DATABASE {};", sql::name(database)) }
+    Leftover::database(database, &sql::name(database), location, what)
 }
 
 /// `bkp_restore_shop_1f2e3d4c`.
 pub fn is_staged(database: &str) -> bool {
     let mark = database.strip_prefix(STAGED).and_then(|rest| rest.rsplit_once('_')).map(|(_, mark)| mark);
-    mark.is_some_and(|mark| mark.len() == 8 && mark.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-}
-
-/// `shop_replaced_20261122t193200z`.
-fn is_replaced(database: &str) -> bool {
-    let stamp = database.rsplit_once("_replaced_").map(|(_, stamp)| stamp.as_bytes());
-    stamp.is_some_and(|stamp| {
-        stamp.len() == 16
-            && stamp[8] == b't'
-            && stamp[15] == b'z'
-            && stamp.iter().filter(|b| b.is_ascii_digit()).count() == 14
-    })
+    mark.is_some_and(is_mark)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ pub fn loaded(census: &Census) -> Loaded {
             census.expired
         ));
     }
-    Loaded { bytes: census.bytes, items: census.keys(), warnings }
+    Loaded { bytes: census.bytes, items: census.keys(), warnings, ..Loaded::default() }
 }
 
 /// A name out of a point, unless it could lead elsewhere.

@@ -8,16 +8,19 @@
 //! The part `schema` covers the text of all definitions, `header` what the file says of itself.
 
 use super::{open, place};
+use crate::engine::rehearsal::Comparison;
 use crate::engine::{Fingerprint, FingerprintPart};
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 
 const METHOD: &str = "sqlite-1";
+/// The part that covers all definitions.
+const SCHEMA: &str = "schema";
 /// Values longer than this go into the digest of their row by their own.
 const LONG: usize = 4 << 10;
 /// Tables with more rowids than this are read in pieces, by several threads.
@@ -80,27 +83,52 @@ fn finished(work: Work, connection: &Connection, shown: &Path, cancel: &Cancel) 
     for (table, sum) in work.sums.into_inner().expect("a worker does not panic") {
         parts.insert(format!("table {table}"), FingerprintPart { count: sum.rows, digest: sum.hexadecimal() });
     }
-    parts.insert("schema".into(), schema(connection, cancel).map_err(|e| e.about(shown))?);
+    parts.insert(SCHEMA.into(), schema(connection, cancel).map_err(|e| e.about(shown))?);
     parts.insert("header".into(), header(connection).map_err(|e| open::failure(e, shown))?);
-    Ok(Fingerprint { method: METHOD.into(), parts })
+    let objects = objects(connection).map_err(|e| open::failure(e, shown))?;
+    Ok(Fingerprint { method: METHOD.into(), parts, objects })
 }
 
-/// What differs between two fingerprints, in words; empty when they are equal.
-pub fn differences(was: &Fingerprint, is: &Fingerprint) -> Vec<String> {
+/// What differs between two fingerprints, by name.
+pub fn compare(was: &Fingerprint, is: &Fingerprint) -> Comparison {
+    let mut comparison = Comparison::default();
     if was.method != is.method {
-        return vec![format!("the fingerprints were made in different ways ({} and {})", was.method, is.method)];
+        let text = format!("the fingerprints were made in different ways ({} and {})", was.method, is.method);
+        comparison.unbound.push(text);
+        return comparison;
     }
-    let names: std::collections::BTreeSet<&String> = was.parts.keys().chain(is.parts.keys()).collect();
-    let differing = names.into_iter().filter_map(|name| match (was.parts.get(name), is.parts.get(name)) {
-        (Some(was), Some(is)) if was == is => None,
-        (Some(was), Some(is)) if was.count != is.count => {
-            Some(format!("{name}: {} rows instead of {}", is.count, was.count))
+    let names: BTreeSet<&String> = was.parts.keys().chain(is.parts.keys()).collect();
+    // The whole of the definitions, which are told one by one where the point has them so.
+    let in_detail = !was.objects.is_empty();
+    let names = names.into_iter().filter(|name| !in_detail || name.as_str() != SCHEMA);
+    for name in names {
+        comparison.part(name, was.parts.get(name), is.parts.get(name), |was, is| {
+            if was.count == is.count {
+                "other content".to_owned()
+            } else {
+                format!("{} rows instead of {}", is.count, was.count)
+            }
+        });
+    }
+    if in_detail {
+        let names: BTreeSet<&String> = was.objects.keys().chain(is.objects.keys()).collect();
+        // A table that is missing has been told.
+        let told = |name: &String| was.parts.contains_key(name) != is.parts.contains_key(name);
+        for name in names.into_iter().filter(|name| !told(name)) {
+            comparison.part(name, was.objects.get(name), is.objects.get(name), |_, _| "another definition".into());
         }
-        (Some(_), Some(_)) => Some(format!("{name}: other content")),
-        (Some(_), None) => Some(format!("{name}: missing")),
-        (None, _) => Some(format!("{name}: not in the dump")),
-    });
-    differing.collect()
+        if comparison.differing == 0 {
+            let schema = |of: &Fingerprint| of.parts.get(SCHEMA).cloned();
+            comparison.part(SCHEMA, schema(was).as_ref(), schema(is).as_ref(), |_, _| "another definition".into());
+        }
+    }
+    comparison
+}
+
+/// The same in words; empty when they are equal.
+pub fn differences(was: &Fingerprint, is: &Fingerprint) -> Vec<String> {
+    let comparison = compare(was, is);
+    comparison.unbound.into_iter().chain(comparison.differences).collect()
 }
 
 /// Number of rows of all tables of a fingerprint.
@@ -293,6 +321,18 @@ fn schema(connection: &Connection, cancel: &Cancel) -> std::result::Result<Finge
         "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\'";
     let sum = scan(connection, query, cancel)?;
     Ok(FingerprintPart { count: sum.rows, digest: sum.hexadecimal() })
+}
+
+/// The definitions one by one, so that a missing trigger can be named.
+fn objects(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    let mut statement = connection.prepare(
+        "SELECT type, name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let (kind, name, sql): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok((format!("{kind} {name}"), blake3::hash(sql.as_bytes()).to_hex().to_string()))
+    })?;
+    rows.collect()
 }
 
 fn header(connection: &Connection) -> rusqlite::Result<FingerprintPart> {

@@ -3,7 +3,7 @@
 use super::{check, fingerprint, place};
 use crate::durable::{self, TempFile};
 use crate::engine::transfer;
-use crate::engine::{LoadRun, Loaded, Origin};
+use crate::engine::{LoadRun, Loaded, OnDifference, Origin};
 use crate::error::{Failure, Kind, Result};
 use std::path::Path;
 
@@ -35,6 +35,10 @@ pub fn receive(origin: &dyn Origin, target: &Path, run: &LoadRun<'_>) -> Result<
     let mut data = transfer::only_stream(origin, run)?;
     let file = transfer::receive(&mut data, target)?;
     let warnings = check::sound(file.path(), target, run.context.cancel)?;
+    if run.on_difference == OnDifference::LeaveToRehearsal {
+        let items = fingerprint::rows(origin.fingerprint());
+        return Ok((file, Loaded { bytes: data.bytes(), items, warnings, ..Loaded::default() }));
+    }
     let found = fingerprint::of_still(file.path(), target, run.context.cancel)?;
     let different = fingerprint::differences(origin.fingerprint(), &found);
     if !different.is_empty() {
@@ -48,5 +52,5 @@ pub fn receive(origin: &dyn Origin, target: &Path, run: &LoadRun<'_>) -> Result<
         .hint("Take another point, and look at this one: bkp check"));
     }
     durable::crash_point("restore:data-written");
-    Ok((file, Loaded { bytes: data.bytes(), items: fingerprint::rows(&found), warnings }))
+    Ok((file, Loaded { bytes: data.bytes(), items: fingerprint::rows(&found), warnings, ..Loaded::default() }))
 }

@@ -22,8 +22,10 @@ mod live;
 mod load;
 mod open;
 mod place;
+mod rehearsal;
 
 pub use fingerprint::fingerprint;
+pub use rehearsal::Rehearsal;
 
 /// How long a database may be locked by others before a run gives up.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -122,27 +122,46 @@ struct Line<'a> {
 
 /// Reads a whole catalogue, an entry at a time; refuses one that is cut, malformed, or names what is outside the root.
 /// `take` is given each entry and the offset in the tar stream at which it begins.
-pub fn read(mut from: Box<dyn BufRead + Send + '_>, mut take: impl FnMut(u64, Entry) -> Result<()>) -> Result<()> {
-    let (mut line, mut count, mut offset) = (Vec::new(), 0, 0u64);
-    loop {
-        line.clear();
-        from.read_until(b'\n', &mut line).context(|| "cannot read the catalogue".into())?;
-        if line.is_empty() {
+pub fn read(from: Box<dyn BufRead + Send + '_>, mut take: impl FnMut(u64, Entry) -> Result<()>) -> Result<()> {
+    let mut entries = Entries::of(from);
+    while let Some((offset, entry)) = entries.next()? {
+        take(offset, entry)?;
+    }
+    Ok(())
+}
+
+/// The same for whoever asks for one entry after the other.
+pub struct Entries<'a> {
+    from: Box<dyn BufRead + Send + 'a>,
+    line: Vec<u8>,
+    count: u64,
+    offset: u64,
+}
+
+impl<'a> Entries<'a> {
+    pub fn of(from: Box<dyn BufRead + Send + 'a>) -> Self {
+        Entries { from, line: Vec::new(), count: 0, offset: 0 }
+    }
+
+    /// `None` after the last; not to be asked again then.
+    pub fn next(&mut self) -> Result<Option<(u64, Entry)>> {
+        self.line.clear();
+        self.from.read_until(b'\n', &mut self.line).context(|| "cannot read the catalogue".into())?;
+        if self.line.is_empty() {
             return Err(damaged("it has no end marker"));
         }
         let parsed: Line<'_> =
-            serde_json::from_slice(&line).map_err(|e| damaged("a line of it is malformed").because(e))?;
+            serde_json::from_slice(&self.line).map_err(|e| damaged("a line of it is malformed").because(e))?;
         if let Some(end) = parsed.end {
-            if end != count {
-                return Err(damaged(&format!("it has {count} entries and says {end}")));
+            if end != self.count {
+                return Err(damaged(&format!("it has {} entries and says {end}", self.count)));
             }
-            return Ok(());
+            return Ok(None);
         }
-        let entry = entry(parsed)?;
-        let next = offset.checked_add(entry.length()).ok_or_else(|| damaged("its lengths are impossible"))?;
-        take(offset, entry)?;
-        count += 1;
-        offset = next;
+        let (entry, offset) = (entry(parsed)?, self.offset);
+        self.offset = offset.checked_add(entry.length()).ok_or_else(|| damaged("its lengths are impossible"))?;
+        self.count += 1;
+        Ok(Some((offset, entry)))
     }
 }
 

@@ -31,10 +31,12 @@ mod live_database;
 mod load;
 mod memory;
 mod named;
+mod rehearsal;
 mod sparse;
 mod store;
 mod walk;
 
+pub use rehearsal::Rehearsal;
 pub use walk::{ASIDE_PREFIX, STAGING_PREFIX};
 
 /// How the digest of a tree is made.
@@ -261,7 +263,11 @@ fn dump_tree(
 
 fn fingerprint_of(outcome: &store::Outcome) -> Fingerprint {
     let part = FingerprintPart { count: outcome.entries, digest: outcome.digest.to_hex().to_string() };
-    Fingerprint { method: METHOD.to_owned(), parts: BTreeMap::from([("tree".to_owned(), part)]) }
+    Fingerprint {
+        method: METHOD.to_owned(),
+        parts: BTreeMap::from([("tree".to_owned(), part)]),
+        ..Fingerprint::default()
+    }
 }
 
 /// Takes a tree and keeps nothing of it.

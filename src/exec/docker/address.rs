@@ -70,7 +70,7 @@ fn is_loopback(host: &str) -> bool {
 impl Docker {
     /// Networks of the container that this process is in; `None` when it is in none, on the engine's host.
     fn own_networks(&self) -> Option<Vec<String>> {
-        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = crate::host::name();
         let local = self.endpoint.host().is_none_or(is_loopback);
         let own = connect::wait(self.client.inspect_container(&name, None)).ok()?.ok();
         let own = own.filter(|own| own.id.as_deref().is_some_and(|id| id.starts_with(&name)));

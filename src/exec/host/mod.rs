@@ -11,15 +11,19 @@ use super::{Command, Conversation, Exec, Output};
 use crate::error::{Context, Result};
 use crate::event::Cancel;
 use process::Process;
-use running::{Running, ended_with, without_waiting};
+use running::{Running, without_waiting};
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::path::PathBuf;
 use std::process::Stdio;
 
+mod background;
 mod conversation;
 mod output;
 mod process;
 mod running;
+
+pub use background::Background;
+pub use running::ended_with;
 
 pub struct Host;
 

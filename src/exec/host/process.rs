@@ -21,6 +21,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// What a command inherits of bkp's environment.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "TZ"];
 
+#[derive(Debug)]
 pub struct Process {
     pub child: Child,
     /// Readable once the command itself has ended.
@@ -33,6 +34,11 @@ pub struct Process {
 impl Process {
     /// `fed` is the end of standard input's pipe that data goes into; the lifeline keeps a copy until [`Process::release`].
     pub fn start(command: &Command, stdin: Stdio, stdout: Stdio, fed: Option<PipeWriter>) -> Result<Self> {
+        Process::start_with(command, [stdin, stdout, Stdio::piped()], fed)
+    }
+
+    /// The same with standard error, too, where the caller wants it.
+    pub fn start_with(command: &Command, streams: [Stdio; 3], fed: Option<PipeWriter>) -> Result<Self> {
         let program = find_program(command)?;
         if let Some(directory) = command.directory.as_ref().filter(|d| !d.is_dir()) {
             return Err(Failure::usage(format!(
@@ -51,7 +57,8 @@ impl Process {
             builder.current_dir(directory);
         }
         let group = lifeline.as_ref().map_or(0, |l| l.id() as i32);
-        builder.process_group(group).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
+        let [stdin, stdout, stderr] = streams;
+        builder.process_group(group).stdin(stdin).stdout(stdout).stderr(stderr);
         let started = builder.spawn();
         drop(builder); // with its ends of the pipes
         let child = match started {
@@ -77,6 +84,13 @@ impl Process {
     /// Lets the command see the end of the data it was fed; from now on it outlives bkp.
     pub fn release(&mut self) {
         end_lifeline(self.lifeline.take());
+    }
+
+    /// Lets it go on when bkp is gone, and looks after it no more.
+    pub fn leave(mut self) {
+        self.release();
+        // Dropping is killing.
+        std::mem::forget(self);
     }
 
     /// Kills whatever of the group still runs, and gives the status of the command itself.

@@ -62,15 +62,14 @@ pub enum Data {
 /// A container that was made and does not run yet: files can be put into it.
 #[derive(Debug)]
 pub struct Prepared {
-    held: Held,
     body: Body,
 }
 
 #[derive(Debug)]
 pub struct Body {
+    held: Held,
     docker: Docker,
     container: Container,
-    volume: Option<String>,
     isolation: String,
 }
 
@@ -88,9 +87,8 @@ pub fn prepare(lease: &Lease<'_>, wanted: &Wanted, cancel: &Cancel) -> Result<Pr
         (RECORD.to_owned(), record),
     ]);
     let mut held = Held::begin(lease, &number, What::Container(name.clone()))?;
-    let made = make(&docker, &name, wanted, labels, cancel);
-    match made {
-        Ok(body) => Ok(Prepared { held, body }),
+    match make(&docker, &name, wanted, labels, cancel) {
+        Ok(container) => Ok(Prepared { body: Body { held, docker, container, isolation: isolation(wanted) } }),
         Err(failure) => {
             if remove(&docker, &name).is_ok() {
                 let _ = held.let_go();
@@ -106,7 +104,7 @@ fn make(
     wanted: &Wanted,
     labels: BTreeMap<String, String>,
     cancel: &Cancel,
-) -> Result<Body> {
+) -> Result<Container> {
     let mount = match &wanted.data {
         Data::Memory(path) => NewMount::Memory { path: path.clone(), bytes: wanted.limits.memory },
         Data::Volume(path) => {
@@ -114,7 +112,6 @@ fn make(
             NewMount::Volume { path: path.clone(), name: name.to_owned() }
         }
     };
-    let volume = matches!(wanted.data, Data::Volume(_)).then(|| name.to_owned());
     let mut environment = wanted.environment.clone();
     let mut files = wanted.files.clone();
     for (variable, secret) in &wanted.secrets {
@@ -141,12 +138,16 @@ fn make(
         let file = File { name, mode, owner: ROOT, length: bytes.len() as u64 };
         container.write_file(parent, &file, &mut bytes, cancel)?;
     }
-    let isolation = format!(
-        "no network, no published port, {} MiB, {} % of a processor, no privileges",
-        wanted.limits.memory >> 20,
-        wanted.limits.processors
-    );
-    Ok(Body { docker: docker.clone(), container, volume, isolation })
+    Ok(container)
+}
+
+fn isolation(wanted: &Wanted) -> String {
+    let Limits { memory, processors } = wanted.limits;
+    let data = if matches!(wanted.data, Data::Memory(_)) { "data in memory" } else { "a volume of its own" };
+    format!(
+        "container without network, ports or privileges; {} MiB, {processors} % of a processor, {data}",
+        memory >> 20
+    )
 }
 
 fn split(path: &Path) -> Result<(&str, &str)> {
@@ -174,19 +175,17 @@ impl Prepared {
     /// Starts the server. Whether it is ready is for its clients to find out.
     pub fn start(mut self) -> Result<Running> {
         match self.body.docker.start(&self.body.container.id) {
-            Ok(()) => Ok(Running::new(self.held, super::Body::Container(self.body))),
+            Ok(()) => Ok(Running(super::Body::Container(self.body))),
             Err(failure) => {
-                if self.body.end().is_ok() {
-                    let _ = self.held.let_go();
-                }
+                // What stays is reaped later.
+                let _ = self.body.end();
                 Err(failure)
             }
         }
     }
 
     pub fn discard(mut self) -> Result<()> {
-        self.body.end()?;
-        self.held.let_go()
+        self.body.end()
     }
 }
 
@@ -195,8 +194,8 @@ impl Body {
         Place::Container(Selector::Name(self.container.id.clone()))
     }
 
-    pub fn isolation(&self) -> String {
-        self.isolation.clone()
+    pub fn isolation(&self) -> &str {
+        &self.isolation
     }
 
     pub fn check(&self) -> Result<()> {
@@ -220,14 +219,20 @@ impl Body {
         last.chars().filter(|c| !c.is_control()).take(1000).collect()
     }
 
-    pub fn keep(&mut self) -> String {
+    pub fn keep(&mut self) -> Result<String> {
+        self.held.keep()?;
         let name = &self.container.name;
-        let volume = self.volume.as_ref().map(|volume| format!(" && docker volume rm {volume}")).unwrap_or_default();
-        format!("container {name}; look at it: docker exec -it {name} sh; remove it: docker rm -fv {name}{volume}")
+        Ok(format!(
+            "container {name}; look at it: docker exec -it {name} sh; remove it: docker rm -fv {name}; docker volume rm -f {name}"
+        ))
     }
 
     pub fn end(&mut self) -> Result<()> {
-        remove(&self.docker, &self.container.name)
+        if self.held.is_let_go() {
+            return Ok(());
+        }
+        remove(&self.docker, &self.container.name)?;
+        self.held.let_go()
     }
 }
 

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 pub mod container;
 mod directory;
+pub mod process;
 mod reap;
 mod record;
 
 pub use directory::Directory;
 pub use reap::{Orphan, Reaped, orphans, reap};
-use record::Held;
 
 /// On everything in the container engine; its value is the run.
 pub const LABEL: &str = "bkp.scratch";
@@ -40,17 +40,15 @@ pub struct Lease<'a> {
 
 /// A scratch server that runs. Dropped, it is torn down as well as that can be done.
 #[derive(Debug)]
-pub struct Running {
-    held: Held,
-    body: Body,
-}
+pub struct Running(Body);
 
 #[derive(Debug)]
 enum Body {
     Container(container::Body),
+    Process(process::Body),
 }
 
-/// How bkp itself reaches a server on this host.
+/// How a client speaks to a server from where it runs; nothing: as it always does there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reach {
     pub host: Option<String>,
@@ -59,72 +57,71 @@ pub struct Reach {
 }
 
 impl Running {
-    fn new(held: Held, body: Body) -> Self {
-        Running { held, body }
-    }
-
     /// Where its clients run.
     pub fn place(&self) -> Place {
-        match &self.body {
+        match &self.0 {
             Body::Container(container) => container.place(),
+            Body::Process(_) => Place::Host,
         }
     }
 
-    /// How clients there speak to it; inside a container as they always do.
     pub fn reach(&self) -> Reach {
-        match &self.body {
+        match &self.0 {
             Body::Container(_) => Reach::default(),
+            Body::Process(process) => process.reach(),
         }
     }
 
-    /// What it is, and what keeps it apart from everything else, in words.
-    pub fn isolation(&self) -> String {
-        match &self.body {
+    /// What keeps it apart from everything else, in words.
+    pub fn isolation(&self) -> &str {
+        match &self.0 {
             Body::Container(container) => container.isolation(),
+            Body::Process(process) => process.isolation(),
         }
     }
 
     /// Fails when it does not run any more, with the end of what it said.
-    pub fn check(&self) -> Result<()> {
-        match &self.body {
+    pub fn check(&mut self) -> Result<()> {
+        match &mut self.0 {
             Body::Container(container) => container.check(),
+            Body::Process(process) => process.check(),
         }
     }
 
     /// The last lines that it wrote.
     pub fn logs(&self) -> String {
-        match &self.body {
+        match &self.0 {
             Body::Container(container) => container.logs(),
+            Body::Process(process) => process.logs(),
         }
     }
 
     /// Ends it and removes everything of it.
     pub fn teardown(mut self) -> Result<()> {
-        self.end()
+        self.0.end()
     }
 
     /// Leaves it, until the deadline of its lease. Says how to look at it, and how to remove it.
     pub fn keep(mut self) -> Result<String> {
-        self.held.keep()?;
-        Ok(match &mut self.body {
+        match &mut self.0 {
             Body::Container(container) => container.keep(),
-        })
+            Body::Process(process) => process.keep(),
+        }
     }
+}
 
+impl Body {
     fn end(&mut self) -> Result<()> {
-        if self.held.is_let_go() {
-            return Ok(());
+        match self {
+            Body::Container(container) => container.end(),
+            Body::Process(process) => process.end(),
         }
-        match &mut self.body {
-            Body::Container(container) => container.end()?,
-        }
-        self.held.let_go()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // What stays is reaped later.
-        let _ = self.end();
+        let _ = self.0.end();
     }
 }

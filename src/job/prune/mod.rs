@@ -222,6 +222,23 @@ fn void(point: &Point, outcome: &mut Outcome) -> Doomed {
     }
 }
 
+/// What was seen of the points of this host; nothing where something was missing, so that it is not known what there is.
+pub fn seen(plan: &Plan, outcome: &Outcome) -> Option<Fact> {
+    if !outcome.problems.is_empty() {
+        return None;
+    }
+    let is_there = |series: &plan::SeriesPlan, point: &plan::PointPlan| {
+        !outcome.forgotten.contains(&format!("{}/{}", series.source, point.point))
+    };
+    let oldest = |series: &plan::SeriesPlan| {
+        let left = series.points.iter().filter(|point| is_there(series, point));
+        Some((series.source.clone(), left.map(|point| point.consistent_at).min()?))
+    };
+    let bytes = outcome.objects.bytes.saturating_sub(outcome.swept.deleted.bytes);
+    let objects = outcome.objects.number.saturating_sub(outcome.swept.deleted.number);
+    Some(Fact::RepositorySeen { objects, bytes, oldest: plan.series.iter().filter_map(oldest).collect() })
+}
+
 /// What the journal is to know: which points went, and which rules are acted upon that were not before.
 pub fn facts(looked: &Looked, plan: &Plan, outcome: &Outcome) -> Vec<Fact> {
     let mut facts = Vec::new();

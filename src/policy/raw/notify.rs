@@ -1,5 +1,6 @@
 //! The keys that say who is told of what happens: shapes only, as in the module above.
 
+use crate::policy::channels::Topic;
 use crate::policy::reading::Field;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -27,20 +28,6 @@ pub struct Notify {
     pub detail: Option<Field<Detail>>,
     /// When a digest is due: `08:00`, or `mon 08:00` for one a week. Default: `08:00`.
     pub digest: Option<Field<String>>,
-}
-
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Topic {
-    Failure,
-    Recovery,
-    Missed,
-    Anomaly,
-    Configuration,
-    Notifier,
-    Start,
-    Success,
-    Digest,
 }
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]

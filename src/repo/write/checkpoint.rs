@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::repo::container::encode;
 use crate::repo::index::{ChunkInfo, Index};
 use crate::repo::keys::Recipients;
-use crate::repo::names;
+use crate::repo::writer::{Audience, Writer};
+use crate::repo::{Repository, names};
 use crate::store::Store;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -21,20 +22,16 @@ pub struct Checkpoints {
     pub writer: String,
     pub session: String,
     pub recipients: Recipients,
-    /// Shared by all that write checkpoints of the session.
     numbers: Arc<AtomicU32>,
     last: Instant,
 }
 
 impl Checkpoints {
-    pub fn new(
-        store: Arc<dyn Store>,
-        (writer, session): (&str, &str),
-        recipients: Recipients,
-        numbers: Arc<AtomicU32>,
-    ) -> Self {
-        let (writer, session) = (writer.to_owned(), session.to_owned());
-        Checkpoints { store, writer, session, recipients, numbers, last: Instant::now() }
+    /// `numbers` are shared by all that write checkpoints of this session.
+    pub fn of(repository: &Repository, writer: &Writer, session: &str, numbers: &Arc<AtomicU32>) -> Self {
+        let (store, recipients) = (repository.store.clone(), writer.audience(Audience::All));
+        let (writer, session) = (writer.id().to_owned(), session.to_owned());
+        Checkpoints { store, writer, session, recipients, numbers: numbers.clone(), last: Instant::now() }
     }
 
     pub fn write_if_due(&mut self, packer: &mut Packer) -> Result<()> {
@@ -53,10 +50,18 @@ impl Checkpoints {
         if index.packs.is_empty() {
             return Ok(());
         }
-        let object = encode::seal(&index.to_bytes(), &self.recipients)?;
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        self.store.put(&names::checkpoint(&self.writer, &self.session, number), Bytes::from(object), None)?;
+        self.put(&index)?;
         durable::crash_point("backup:checkpoint-written");
         Ok(())
+    }
+    /// Only says that the session goes on.
+    pub fn live(&self) -> Result<()> {
+        self.put(&Index::default())
+    }
+
+    fn put(&self, index: &Index) -> Result<()> {
+        let object = encode::seal(&index.to_bytes(), &self.recipients)?;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        Ok(self.store.put(&names::checkpoint(&self.writer, &self.session, number), Bytes::from(object), None)?)
     }
 }

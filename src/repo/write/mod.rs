@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod chunked;
+mod heart;
 mod object;
 mod packer;
 mod resume;
@@ -32,12 +33,14 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use checkpoint::Checkpoints;
 use chunked::ChunkedStreams;
+use heart::Heart;
 use jiff::Timestamp;
 use packer::Packer;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 /// How a session writes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +52,8 @@ pub struct Options {
     pub retain: Option<Retain>,
     /// Data per object of a stream; 0 means the default. Tests make it small.
     pub stream_object_bytes: u64,
+    /// Between two signs of life; zero means the default. Tests make it short.
+    pub signs_of_life: Duration,
 }
 
 /// `w/W/sess/SID`.
@@ -102,6 +107,7 @@ pub struct Session<'a> {
     measured_whole: bool,
     tree: Option<TreeWriter>,
     checkpoints: Arc<AtomicU32>,
+    _heart: Heart,
     added: u64,
 }
 
@@ -134,11 +140,10 @@ impl<'a> Session<'a> {
         let store = &*repository.store;
         let (base, newest_number) = resume::latest(repository, writer, source, now)?;
         let id = names::stamped(now);
-        let bases = base.iter().map(|b| b.point.point.clone()).collect();
         let info = SessionInfo {
             writer: writer.id().to_owned(),
             source: source.to_owned(),
-            bases,
+            bases: base.iter().map(|b| b.point.point.clone()).collect(),
             started_at: now,
             protocol: 1,
         };
@@ -155,10 +160,11 @@ impl<'a> Session<'a> {
             Layout::Stream => repository.workers(),
             Layout::Dedup => repository.clone().with_memory(repository.memory / 4 * 3).workers(),
         };
-        let compression = Compression { workers, ..options.compression };
-        let options = Options { compression, ..options };
+        let options = Options { compression: Compression { workers, ..options.compression }, ..options };
         let dead = resume::dead_sessions(repository, writer, source, &id)?;
         let checkpointed = resume::checkpoints(repository, writer, &dead)?;
+        let checkpoints = Arc::default();
+        let heart = Heart::start(Checkpoints::of(repository, writer, &id, &checkpoints), options.signs_of_life);
         let mut session = Session {
             repository,
             writer,
@@ -176,7 +182,8 @@ impl<'a> Session<'a> {
             sampler: Sampler::new(&writer.chunker_secret(), writer.chunk_id_key()),
             measured_whole: false,
             tree: None,
-            checkpoints: Arc::default(),
+            checkpoints,
+            _heart: heart,
             added: 0,
         };
         session.present = session.packs_present()?;
@@ -227,8 +234,7 @@ impl<'a> Session<'a> {
             known_bytes,
         };
         let packer = Packer::new(&settings, self.writer.chunk_id_key());
-        let (store, recipients) = (self.repository.store.clone(), self.writer.audience(Audience::All));
-        (packer, Checkpoints::new(store, (self.writer.id(), self.id.as_str()), recipients, self.checkpoints.clone()))
+        (packer, Checkpoints::of(self.repository, self.writer, &self.id, &self.checkpoints))
     }
 
     fn new_tree(&self) -> TreeWriter {

@@ -113,7 +113,8 @@ pub(super) fn checkpoints(repository: &Repository, writer: &Writer, sessions: &[
             let sealed = store::read(store, &entry.key)?;
             let index = decode::open_whole(&sealed, &writer.keyring(), "a checkpoint")
                 .and_then(|data| Index::from_bytes(&data, "a checkpoint"));
-            all.extend(index.ok());
+            // An empty one was only a sign of life.
+            all.extend(index.ok().filter(|index| !index.packs.is_empty()));
         }
     }
     Ok(all)

@@ -158,7 +158,7 @@ impl<'a> Plan<'a> {
         leftovers::unmark(self.session, &state.marked)?;
         state.marked.clear();
         crash_point("restore:after-live");
-        Ok(Loaded { bytes, items, warnings })
+        Ok(Loaded { bytes, items, warnings, ..Loaded::default() })
     }
 
     fn loaded_documents(&self, walked: &Walked) -> u64 {

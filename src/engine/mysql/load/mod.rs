@@ -223,7 +223,7 @@ impl Load<'_> {
         crate::durable::crash_point("restore:data-written");
         let warnings = self.compare(targets, session)?;
         let items = self.definitions.databases.iter().map(|d| d.tables.len() as u64).sum();
-        Ok(Loaded { bytes, items, warnings })
+        Ok(Loaded { bytes, items, warnings, ..Loaded::default() })
     }
 
     /// Every table must hold as many rows as were counted when it was dumped.

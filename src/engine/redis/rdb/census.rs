@@ -95,7 +95,7 @@ impl Census {
             parts.insert(format!("db{number}/expiring"), database.expiring.told());
         }
         parts.insert("functions".into(), self.functions.told());
-        Fingerprint { method: METHOD.into(), parts }
+        Fingerprint { method: METHOD.into(), parts, ..Fingerprint::default() }
     }
 
     /// Objects by kind, as evidence.

@@ -51,5 +51,5 @@ pub fn load(source: &Path, origin: &dyn Origin, target: &Target, run: &LoadRun<'
 
     let mut warnings = built.warnings;
     warnings.extend(destination.make_live(staging, built.root.as_ref(), run.copy.is_none())?);
-    Ok(Loaded { bytes: plan.bytes, items: plan.entries, warnings })
+    Ok(Loaded { bytes: plan.bytes, items: plan.entries, warnings, ..Loaded::default() })
 }

@@ -1,0 +1,300 @@
+//! What an engine does for a rehearsal: it says what a point is loaded into, and compares what came out with what the source held.
+//!
+//! The ability belongs to a kind and not to a source: nothing here ever sees a configured source, its place or its password. What is
+//! loaded into is a [`Scratch`], which only a private directory or a server that was started for this one rehearsal becomes;
+//! it is no [`Target::Live`] and never can be. Loading itself is [`super::Engine::load`], as for any restore.
+//! Starting, waiting, measuring and tearing down is the affair of `job::rehearse`.
+
+use super::{Naming, Origin, Settings, Target};
+use crate::error::{Context as _, Failure, Result};
+use crate::event::{Cancel, Context};
+use crate::exec::scratch::Directory;
+use crate::exec::{Command, Place};
+use crate::secret::{Secret, SecretRef};
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a user's own command may take.
+const ASKED: Duration = Duration::from_secs(10 * 60);
+/// How much of its output is an answer.
+const ANSWER: u64 = 1 << 20;
+
+/// The abilities of one kind of source. Without state: everything it is to know comes with the call.
+pub trait Rehearsable: Send + Sync {
+    /// What a point of this kind is loaded into. No I/O.
+    fn ground(&self, subject: &Subject<'_>) -> Result<Ground>;
+
+    /// How a server in a container of the point's image is started. Only asked where the ground is a server.
+    fn container(&self, _subject: &Subject<'_>, _password: &Secret) -> Result<ContainerRecipe> {
+        Err(Failure::usage("this kind of source is not rehearsed in a container"))
+    }
+
+    /// How the same server is started as a process of this host. `None` where there is no such way.
+    fn process(&self, _subject: &Subject<'_>, _site: &Site<'_>, _password: &Secret) -> Result<Option<ProcessRecipe>> {
+        Ok(None)
+    }
+
+    /// How the scratch target is reached; `None` where it is a file or a directory.
+    fn settings(&self, subject: &Subject<'_>, reach: Option<&Reach>) -> Settings;
+
+    /// A question that only a server which is ready for work answers. A failure means: not yet.
+    fn ready(&self, _settings: &Settings, _cancel: &Cancel) -> Result<()> {
+        Ok(())
+    }
+
+    /// Refuses a server that has anything of a user in it: the one that was just started is empty, and every other one is not ours.
+    fn must_be_empty(&self, _settings: &Settings, _cancel: &Cancel) -> Result<()> {
+        Ok(())
+    }
+
+    /// What else must be done before the load, such as making it a replica set.
+    fn prepare(&self, _subject: &Subject<'_>, _settings: &Settings, _cancel: &Cancel) -> Result<()> {
+        Ok(())
+    }
+
+    /// Compares what is there now with what the source held when it was dumped.
+    fn compare(&self, subject: &Subject<'_>, scratch: &Scratch, context: Context<'_>) -> Result<Comparison>;
+
+    /// Asks what is there now; gives the first field of the first row, as text.
+    fn ask(&self, _scratch: &Scratch, question: &Question, _cancel: &Cancel) -> Result<String> {
+        Err(question.is_not_for("this kind of source"))
+    }
+}
+
+/// The point that is rehearsed.
+pub struct Subject<'a> {
+    pub origin: &'a dyn Origin,
+    /// What the engine called itself when it dumped, as [`super::Dumped::version`].
+    pub version: &'a str,
+    /// Of the point's data, decoded.
+    pub bytes: u64,
+}
+
+/// What a point is loaded into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// A new file of the scratch directory.
+    File,
+    /// A new directory of it.
+    Directory,
+    /// A server that is started empty, and then loaded.
+    Server,
+    /// A data directory that is written first, and on which a server is started then.
+    ServerOnData,
+}
+
+/// A server in a container. No network, no published port and limits are not for an engine to choose.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerRecipe {
+    /// Instead of the image's own entry point.
+    pub entrypoint: Option<Vec<String>>,
+    /// After the entry point: settings that make it fast and not safe, for nothing in it is to last.
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, Secret)>,
+    /// Where the server has its data: memory or a volume of the rehearsal's own is mounted there.
+    pub data: PathBuf,
+    /// What is needed there, about, in bytes.
+    pub room: u64,
+    /// Files that are put in before the start: path, content, mode.
+    pub files: Vec<(PathBuf, Secret, u32)>,
+    /// In the container; where a client of this process has to reach it.
+    pub port: u16,
+    /// What clients inside are told, where that is not the default.
+    pub socket: Option<PathBuf>,
+}
+
+/// Where a process may live: everything it writes goes here.
+pub struct Site<'a> {
+    pub directory: &'a Path,
+    /// Free on loopback, for servers that know no sockets.
+    pub port: u16,
+    /// A path short enough for a socket.
+    pub socket: &'a Path,
+    /// Holds the password of the superuser, for servers that read it from a file.
+    pub password_file: &'a Path,
+}
+
+/// A server as a process of this host.
+#[derive(Clone, Debug)]
+pub struct ProcessRecipe {
+    /// One of these is the server: the first that is found, beside what is in PATH also in these directories.
+    pub programs: Vec<&'static str>,
+    pub directories: Vec<PathBuf>,
+    /// What is run to its end before, such as the making of an empty data directory. Programs are looked for in the same places.
+    pub before: Vec<Command>,
+    pub arguments: Vec<OsString>,
+    /// Files of the site that are written first: path, content.
+    pub files: Vec<(PathBuf, Secret)>,
+    pub reached_by: ReachedBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReachedBy {
+    Socket,
+    Port,
+}
+
+/// Where a scratch server answers.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    pub place: Place,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub socket: Option<PathBuf>,
+    /// Of the password that only this rehearsal knows.
+    pub password: SecretRef,
+}
+
+/// What a point is loaded into, made for it alone.
+#[derive(Debug)]
+pub struct Scratch {
+    settings: Settings,
+    path: Option<PathBuf>,
+}
+
+impl Scratch {
+    /// A file or a directory in `directory`, which nobody else has.
+    pub fn in_directory(directory: &Directory, name: &str, settings: Settings) -> Self {
+        Scratch { settings, path: Some(directory.path().join(name)) }
+    }
+
+    /// A server that was started for this rehearsal. Its password, which is in `directory`, opens no other.
+    pub fn of_server(_directory: &Directory, settings: Settings) -> Self {
+        Scratch { settings, path: None }
+    }
+
+    /// A server that was started on data in `directory`.
+    pub fn now_served(self, settings: Settings) -> Self {
+        Scratch { settings, ..self }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The file or directory; `None` for a server.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Runs a user's own command there: inside the scratch container, or in the directory that was restored. Gives its output.
+    pub fn run(&self, command: &[String], cancel: &Cancel) -> Result<String> {
+        let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("the command is empty"))?;
+        let place = self.settings.server().map_or(&Place::Host, |server| &server.place);
+        let directory = self.path.as_deref().filter(|_| *place == Place::Host);
+        let directory = directory.map(|path| if path.is_dir() { path } else { crate::durable::parent_of(path) });
+        let command = Command {
+            program: program.into(),
+            arguments: arguments.iter().map(Into::into).collect(),
+            directory: directory.map(Path::to_owned),
+            limit: Some(ASKED),
+            ..Command::default()
+        };
+        let mut output = Vec::new();
+        let exec = place.exec()?;
+        exec.start(&command, cancel)?
+            .take(ANSWER)
+            .read_to_end(&mut output)
+            .context(|| format!("`{program}` failed"))?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
+    }
+
+    pub fn target(&self) -> Target {
+        match &self.path {
+            Some(path) => Target::New(path.clone()),
+            None => Target::NewDatabases(Naming::Same),
+        }
+    }
+}
+
+/// What is asked of a scratch target for a user's own assertion.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Question {
+    Sql {
+        database: Option<String>,
+        query: String,
+    },
+    /// A command document, as JSON, and the path to the value in its answer.
+    Mongo {
+        database: String,
+        command: serde_json::Value,
+        value: Option<String>,
+    },
+    /// A command and its arguments.
+    Redis {
+        database: u32,
+        command: Vec<String>,
+    },
+    /// A command inside the scratch container, or in the scratch directory: its output.
+    Run(Vec<String>),
+}
+
+impl Question {
+    /// The refusal of an engine that does not understand it.
+    pub fn is_not_for(&self, what: &str) -> Failure {
+        let word = match self {
+            Question::Sql { .. } => "sql",
+            Question::Mongo { .. } => "mongo",
+            Question::Redis { .. } => "redis",
+            Question::Run(_) => "run",
+        };
+        Failure::usage(format!("`{word}:` cannot be asked of {what}")).hint("Correct `assert` of the policy")
+    }
+}
+
+/// Differences that are kept by name; of more there is only the number.
+const LISTED: usize = 100;
+
+/// What a comparison came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    /// Parts that were compared.
+    pub compared: u64,
+    /// In words, each with the name of what differs; the first of them.
+    pub differences: Vec<String>,
+    pub differing: u64,
+    /// What could not be compared, and why: with any, nothing is called equal.
+    pub unbound: Vec<String>,
+}
+
+impl Comparison {
+    pub fn differs(&mut self, what: impl Into<String>) {
+        self.differing += 1;
+        if self.differences.len() < LISTED {
+            self.differences.push(what.into());
+        }
+    }
+
+    /// Compares one part. `was` is what the source had, `is` what came back.
+    pub fn part<T: PartialEq>(
+        &mut self,
+        name: &str,
+        was: Option<&T>,
+        is: Option<&T>,
+        told: impl FnOnce(&T, &T) -> String,
+    ) {
+        self.compared += 1;
+        match (was, is) {
+            (Some(was), Some(is)) if was == is => {}
+            (Some(was), Some(is)) => self.differs(format!("{name}: {}", told(was, is))),
+            (Some(_), None) => self.differs(format!("{name}: missing")),
+            (None, Some(_)) => self.differs(format!("{name}: the source did not have it")),
+            (None, None) => self.compared -= 1,
+        }
+    }
+
+    pub fn is_equal(&self) -> bool {
+        self.differing == 0 && self.unbound.is_empty() && self.compared > 0
+    }
+}
+
+/// What points of this kind are rehearsed by; `None` for kinds of which no more than reading can be rehearsed.
+pub fn rehearsable(kind: &str) -> Option<&'static dyn Rehearsable> {
+    match kind {
+        "sqlite" => Some(&super::sqlite::Rehearsal),
+        "volume" => Some(&super::volume::Rehearsal),
+        _ => None,
+    }
+}
