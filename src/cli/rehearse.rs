@@ -1,6 +1,7 @@
 //! `bkp rehearse`: restores into a scratch target, compares, measures, and says how far each point is proven.
 
 use super::Ran;
+use super::anchor;
 use super::environment::{Access, Environment};
 use super::format::{count, instant, size, span, took};
 use super::globals::FromCopy;
@@ -123,6 +124,9 @@ impl Arguments {
             let result = self.rehearse(env, (&repository, &access), &catalog, &one, &state);
             env.cancel.check()?;
             ended.push((one.source, result));
+        }
+        if let Some(writer) = access.writer.as_ref().filter(|_| !self.from.is_copy() && !ended.is_empty()) {
+            anchor::put_away(env, &repository, writer, &env.places(&repository)?);
         }
         report(env, &ended)
     }

@@ -250,9 +250,7 @@ impl State {
             Fact::HoldPlaced { source, why } => {
                 self.holds.insert(source.clone(), Hold { since: at, why: why.clone() });
             }
-            Fact::HoldReleased { source, .. } => {
-                self.holds.remove(source);
-            }
+            Fact::HoldReleased { source, .. } => drop(self.holds.remove(source)),
             Fact::PointLocked { source, until, .. } => drop(self.locked.insert(source.clone(), *until)),
             Fact::RepositorySeen { objects, bytes, oldest } => {
                 self.repository = Some(Seen { at, objects: *objects, bytes: *bytes });
