@@ -97,7 +97,7 @@ fn everybody_was_told(world: &World) {
     assert_eq!(told, world.news, "what was told, and what should have been: {events:#?}");
     nothing_is_left_open(&events);
     // The mails say the same, but for the time when there was nobody to take them.
-    let expected: usize = events.iter().filter(|event| event["topic"] != "notifier").count();
+    let expected: usize = events.iter().filter(|event| event["name"] != "mail").count();
     let arrived: BTreeSet<&str> = world
         .diary
         .of_kind("notified")
