@@ -11,7 +11,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::job::recorder::What;
 use crate::job::rehearse::{self, Findings, Plan, Rehearse, Wanted, turn};
 use crate::journal::{Job, Reason, RunEnded, State};
-use crate::policy::{Assertion, Policy, When};
+use crate::policy::{Assertion, Policy, Rehearser, When};
 use crate::repo::Repository;
 use crate::repo::catalog::{self, Catalog};
 use crate::repo::names::CONFIGURATION;
@@ -163,6 +163,7 @@ impl Arguments {
             // A proof stands in the repository, and not in its copies.
             writer: access.writer.as_ref().filter(|_| !self.from.is_copy()),
             assertions: &assertions,
+            limits: env.configuration().map_or_else(|_| Rehearser::default(), |c| c.rehearser.clone()).limits(),
             keep: self.keep,
         };
         let progress = env.progress();

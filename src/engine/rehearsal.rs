@@ -85,15 +85,17 @@ pub struct ContainerRecipe {
     pub entrypoint: Option<Vec<String>>,
     /// After the entry point: settings that make it fast and not safe, for nothing in it is to last.
     pub arguments: Vec<String>,
-    pub environment: Vec<(String, Secret)>,
+    pub environment: Vec<(String, String)>,
+    /// Variables whose value is the path of a file with the secret, such as `POSTGRES_PASSWORD_FILE`.
+    pub secrets: Vec<(String, Secret)>,
     /// Where the server has its data: memory or a volume of the rehearsal's own is mounted there.
     pub data: PathBuf,
     /// What is needed there, about, in bytes.
     pub room: u64,
     /// Files that are put in before the start: path, content, mode.
     pub files: Vec<(PathBuf, Secret, u32)>,
-    /// In the container; where a client of this process has to reach it.
-    pub port: u16,
+    /// Where the server listens, if its client is in this process and not a program of the container.
+    pub port: Option<u16>,
     /// What clients inside are told, where that is not the default.
     pub socket: Option<PathBuf>,
 }
@@ -158,9 +160,9 @@ impl Scratch {
         Scratch { settings, path: None }
     }
 
-    /// A server that was started on data in `directory`.
-    pub fn now_served(self, settings: Settings) -> Self {
-        Scratch { settings, ..self }
+    /// A server was started on what was written there.
+    pub fn now_served(&mut self, settings: Settings) {
+        self.settings = settings;
     }
 
     pub fn settings(&self) -> &Settings {

@@ -11,6 +11,7 @@ use super::reading::{Field, Reader};
 use super::timing::{Timing, Written};
 use super::values;
 use crate::engine::{Question, Settings};
+use crate::exec::scratch::container::Limits;
 use crate::repo::proof::Level;
 use crate::secret::SecretRef;
 use std::collections::BTreeMap;
@@ -29,6 +30,12 @@ pub struct Rehearser {
 impl Default for Rehearser {
     fn default() -> Self {
         Rehearser { identity: None, memory: 2 << 30, processors: 200 }
+    }
+}
+
+impl Rehearser {
+    pub fn limits(&self) -> Limits {
+        Limits { memory: self.memory, processors: self.processors }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::durable::random_hex;
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
 use crate::exec::Place;
-use crate::exec::docker::{Container, Docker, File, NewContainer, NewMount, Owner, Selector, over};
+use crate::exec::docker::{Container, Docker, File, Forward, NewContainer, NewMount, Owner, Selector, over};
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -71,6 +71,7 @@ pub struct Body {
     docker: Docker,
     container: Container,
     isolation: String,
+    forwards: Vec<Forward>,
 }
 
 /// Makes the container. Whatever this leaves when it fails is gone before it returns.
@@ -88,7 +89,9 @@ pub fn prepare(lease: &Lease<'_>, wanted: &Wanted, cancel: &Cancel) -> Result<Pr
     ]);
     let mut held = Held::begin(lease, &number, What::Container(name.clone()))?;
     match make(&docker, &name, wanted, labels, cancel) {
-        Ok(container) => Ok(Prepared { body: Body { held, docker, container, isolation: isolation(wanted) } }),
+        Ok(container) => {
+            Ok(Prepared { body: Body { held, docker, container, isolation: isolation(wanted), forwards: Vec::new() } })
+        }
         Err(failure) => {
             if remove(&docker, &name).is_ok() {
                 let _ = held.let_go();
@@ -192,6 +195,13 @@ impl Prepared {
 impl Body {
     pub fn place(&self) -> Place {
         Place::Container(Selector::Name(self.container.id.clone()))
+    }
+
+    pub fn forward(&mut self, port: u16) -> Result<u16> {
+        let forward = self.container.forward(port)?;
+        let port = forward.port;
+        self.forwards.push(forward);
+        Ok(port)
     }
 
     pub fn isolation(&self) -> &str {

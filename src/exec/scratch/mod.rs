@@ -72,6 +72,14 @@ impl Running {
         }
     }
 
+    /// Makes a port of it, where no network reaches it, one of loopback here for as long as it is there.
+    pub fn forward(&mut self, port: u16) -> Result<u16> {
+        match &mut self.0 {
+            Body::Container(container) => container.forward(port),
+            Body::Process(_) => Ok(port),
+        }
+    }
+
     /// What keeps it apart from everything else, in words.
     pub fn isolation(&self) -> &str {
         match &self.0 {

@@ -9,6 +9,7 @@ use crate::durable;
 use crate::engine::{self, LoadRun, OnDifference, Origin, Part, Rehearsable, Scratch, Subject};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::{Context, Event, Outcome};
+use crate::exec::scratch::container::Limits;
 use crate::job::{Places, PointOrigin};
 use crate::journal::Asserted;
 use crate::policy::{self, Assertion};
@@ -30,6 +31,8 @@ pub struct Rehearse<'a> {
     /// Who signs the proof; without one none is recorded in the repository.
     pub writer: Option<&'a Writer>,
     pub assertions: &'a [Assertion],
+    /// What a scratch server may use.
+    pub limits: Limits,
     /// Leave the scratch target to the user.
     pub keep: bool,
 }
@@ -96,10 +99,12 @@ impl Rehearse<'_> {
             source: &point.source,
             location: &location,
             keep: self.keep,
+            image: point.engine.image.as_ref(),
+            limits: self.limits,
         };
         self.phase(context, point, "make a scratch target");
-        let site = Site::make(&grounds, ability, &subject, findings)?;
-        let worked = self.work(plan, &site.scratch, (ability, &subject, &timed), (findings, phases), context);
+        let mut site = Site::make(&grounds, ability, &subject, findings, context.cancel)?;
+        let worked = self.work(plan, &mut site, (ability, &subject, &timed), (findings, phases), context);
         self.phase(context, point, "take down");
         let down = if self.keep { site.keep().map(Some) } else { site.remove().map(|()| None) };
         match (worked, down) {
@@ -123,7 +128,7 @@ impl Rehearse<'_> {
     fn work(
         &self,
         plan: &Plan,
-        scratch: &Scratch,
+        site: &mut Site<'_>,
         (ability, subject, timed): (&dyn Rehearsable, &Subject<'_>, &Timed<'_>),
         (findings, phases): (&mut Findings, &mut Phases),
         context: Context<'_>,
@@ -132,9 +137,10 @@ impl Rehearse<'_> {
         phase("restore");
         context.meter.total_bytes.store(plan.bytes, std::sync::atomic::Ordering::Relaxed);
         let (begun, before) = (Instant::now(), timed.reading.seconds());
-        let engine = engine::build(scratch.settings());
+        let engine = engine::build(site.scratch.settings());
         let run = LoadRun { context, part: Part::Whole, copy: None, on_difference: OnDifference::LeaveToRehearsal };
-        let loaded = engine.load(timed, &scratch.target(), &run);
+        let loaded = engine.load(timed, &site.scratch.target(), &run);
+        let served = if loaded.is_ok() { site.serve(ability, subject, findings, context.cancel) } else { Ok(()) };
         let (wall, after) = (begun.elapsed().as_secs_f64(), timed.reading.seconds());
         (phases.fetch, phases.decode) = after;
         let reading = after.0 + after.1 - before.0 - before.1;
@@ -142,6 +148,7 @@ impl Rehearse<'_> {
         phases.index = loaded.as_ref().map_or(0.0, |loaded| loaded.index_seconds).min(loading);
         phases.load = loading - phases.index;
         let loaded = loaded?;
+        served?;
         durable::crash_point("rehearse:loaded");
         findings.reach(Level::Loaded);
         findings.warnings.extend(loaded.warnings);
@@ -149,7 +156,7 @@ impl Rehearse<'_> {
             return Ok(());
         }
         let begun = Instant::now();
-        let verified = self.verify(plan, scratch, (ability, subject), findings, context);
+        let verified = self.verify(plan, &site.scratch, (ability, subject), findings, context);
         phases.verify = begun.elapsed().as_secs_f64();
         verified
     }

@@ -8,6 +8,7 @@
 mod act;
 mod findings;
 mod measure;
+mod server;
 mod site;
 pub mod turn;
 

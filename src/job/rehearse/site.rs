@@ -4,11 +4,15 @@
 //! once more before anything is written.
 
 use super::findings::Findings;
+use super::server::{Seat, Start};
 use crate::clock;
 use crate::durable;
 use crate::engine::{Ground, Rehearsable, Scratch, Subject};
 use crate::error::{Context as _, Failure, Kind, Result};
-use crate::exec::scratch::{Directory, Lease};
+use crate::event::Cancel;
+use crate::exec::scratch::container::Limits;
+use crate::exec::scratch::{Directory, Lease, Running};
+use crate::repo::point::Image;
 use jiff::{SignedDuration, Timestamp};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -31,20 +35,27 @@ pub struct Grounds<'a> {
     /// Where the source was when it was dumped, as the point says.
     pub location: &'a str,
     pub keep: bool,
+    /// Of the container that the source was in.
+    pub image: Option<&'a Image>,
+    pub limits: Limits,
 }
 
 /// A scratch target, with what it is made of.
-pub struct Site {
-    directory: Directory,
+pub struct Site<'a> {
     pub scratch: Scratch,
+    /// A server that waits for its data.
+    seat: Option<Seat<'a>>,
+    server: Option<Running>,
+    directory: Directory,
 }
 
-impl Site {
+impl<'a> Site<'a> {
     pub fn make(
-        grounds: &Grounds<'_>,
+        grounds: &Grounds<'a>,
         ability: &dyn Rehearsable,
         subject: &Subject<'_>,
         findings: &mut Findings,
+        cancel: &Cancel,
     ) -> Result<Self> {
         let ground = ability.ground(subject)?;
         let deadline = deadline(clock::now(), grounds.keep);
@@ -55,26 +66,58 @@ impl Site {
         must_have_room(directory.path(), subject.bytes)?;
         let what = |what: &str| format!("a new {what} on this host");
         let isolation = "private to this user, removed afterwards".to_owned();
-        match ground {
-            Ground::File => findings.target("file", what("file"), isolation),
-            Ground::Directory => findings.target("directory", what("directory"), isolation),
-            Ground::Server | Ground::ServerOnData => {
-                return Err(Failure::failed("servers are not rehearsed yet"));
+        let settings = || ability.settings(subject, None);
+        let (scratch, seat, server) = match ground {
+            Ground::File | Ground::Directory => {
+                let kind = if ground == Ground::File { "file" } else { "directory" };
+                findings.target(kind, what(kind), isolation);
+                (Scratch::in_directory(&directory, DATA, settings()), None, None)
             }
-        }
-        let scratch = Scratch::in_directory(&directory, DATA, ability.settings(subject, None));
-        Ok(Site { directory, scratch })
+            Ground::Server => {
+                let seat = Seat::take(grounds, &lease)?;
+                let start = Start { ability, subject, directory: &directory, data: None, cancel };
+                let started = seat.start(&start, findings)?;
+                (Scratch::of_server(&directory, started.settings), None, Some(started.server))
+            }
+            Ground::ServerOnData => {
+                let seat = Seat::take(grounds, &lease)?;
+                let place = seat.directory().unwrap_or(&directory);
+                (Scratch::in_directory(place, DATA, settings()), Some(seat), None)
+            }
+        };
+        Ok(Site { scratch, seat, server, directory })
+    }
+
+    /// Starts the server on what was loaded, where it is one that begins with its data.
+    pub fn serve(
+        &mut self,
+        ability: &dyn Rehearsable,
+        subject: &Subject<'_>,
+        findings: &mut Findings,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let Some(seat) = self.seat.take() else { return Ok(()) };
+        let (directory, data) = (&self.directory, self.scratch.path());
+        let started = seat.start(&Start { ability, subject, directory, data, cancel }, findings)?;
+        self.scratch.now_served(started.settings);
+        self.server = Some(started.server);
+        Ok(())
     }
 
     /// Takes everything down.
     pub fn remove(self) -> Result<()> {
         durable::crash_point("rehearse:before-teardown");
+        self.server.map_or(Ok(()), Running::teardown)?;
         self.directory.teardown()
     }
 
     /// Leaves it to the user; says where it is, and how to remove it.
     pub fn keep(self) -> Result<String> {
-        self.directory.keep()
+        match self.server {
+            // Its password is in the directory.
+            Some(server) => Ok(format!("{}; {}", server.keep()?, self.directory.keep()?)),
+            None => self.directory.keep(),
+        }
     }
 }
 
