@@ -266,6 +266,7 @@ impl Comparison {
 /// What points of this kind are rehearsed by; `None` for kinds of which no more than reading can be rehearsed.
 pub fn rehearsable(kind: &str) -> Option<&'static dyn Rehearsable> {
     match kind {
+        "postgres" => Some(&super::postgres::Rehearsal),
         "sqlite" => Some(&super::sqlite::Rehearsal),
         "volume" => Some(&super::volume::Rehearsal),
         _ => None,
