@@ -266,7 +266,6 @@ pub const CRASH_POINTS: &[&str] = &[
     "keys:recipients-written",
     "journal:before-write",
     "rehearse:target-made",
-    "rehearse:server-started",
     "rehearse:loaded",
     "rehearse:compared",
     "rehearse:before-teardown",

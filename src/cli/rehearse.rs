@@ -8,10 +8,11 @@ use super::output::{pairs, plain, table};
 use super::points;
 use crate::clock;
 use crate::error::{Failure, Kind, Result};
+use crate::exec::scratch;
 use crate::job::recorder::What;
 use crate::job::rehearse::{self, Findings, Plan, Rehearse, Wanted, turn};
 use crate::journal::{Job, Reason, RunEnded, State};
-use crate::policy::{Assertion, Policy, Rehearser, When};
+use crate::policy::{Assertion, Policy, When};
 use crate::repo::Repository;
 use crate::repo::catalog::{self, Catalog};
 use crate::repo::names::CONFIGURATION;
@@ -106,6 +107,7 @@ impl Arguments {
             return Err(Failure::failed("there is nothing to rehearse").hint("Make a backup first: bkp backup"));
         }
         let state = env.journal()?.state().unwrap_or_default();
+        reap(env);
         if self.dry_run {
             let plan = |one: &Chosen<'_>| self.plan(env, &catalog, &access, one, &state).map(|(_, plan)| plan);
             let plans = chosen.iter().map(plan).collect::<Result<Vec<_>>>()?;
@@ -163,7 +165,7 @@ impl Arguments {
             // A proof stands in the repository, and not in its copies.
             writer: access.writer.as_ref().filter(|_| !self.from.is_copy()),
             assertions: &assertions,
-            limits: env.configuration().map_or_else(|_| Rehearser::default(), |c| c.rehearser.clone()).limits(),
+            rehearser: &env.configuration()?.rehearser,
             keep: self.keep,
         };
         let progress = env.progress();
@@ -242,6 +244,19 @@ impl Arguments {
         let point = super::show::find(catalog, what, env.now)?;
         let policy = configuration.source(&point.source).map(|(policy, _)| policy);
         Ok(vec![Chosen { source: point.source.clone(), policy, point: Some(point.point.clone()) }])
+    }
+}
+
+/// What killed rehearsals left goes before more is made.
+fn reap(env: &Environment) {
+    let reaped = env.paths().and_then(|paths| scratch::reap(&paths.state, env.now));
+    match reaped {
+        Ok(reaped) => {
+            for left in reaped.iter().filter_map(|reaped| Some((&reaped.what, reaped.failed.as_ref()?))) {
+                env.output.warn(&format!("{} is left of a rehearsal that was killed: {}", left.0, left.1));
+            }
+        }
+        Err(failure) => env.output.warn(&format!("what killed rehearsals left is not known: {}", failure.full())),
     }
 }
 

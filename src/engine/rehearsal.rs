@@ -6,13 +6,20 @@
 //! Starting, waiting, measuring and tearing down is the affair of `job::rehearse`.
 
 use super::{Naming, Origin, Settings, Target};
-use crate::error::{Failure, Result};
+use crate::error::{Context as _, Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::scratch::Directory;
 use crate::exec::{Command, Place};
 use crate::secret::{Secret, SecretRef};
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a user's own command may take.
+const ASKED: Duration = Duration::from_secs(10 * 60);
+/// How much of its output is an answer.
+const ANSWER: u64 = 1 << 20;
 
 /// The abilities of one kind of source. Without state: everything it is to know comes with the call.
 pub trait Rehearsable: Send + Sync {
@@ -85,8 +92,9 @@ pub struct ContainerRecipe {
     pub entrypoint: Option<Vec<String>>,
     /// After the entry point: settings that make it fast and not safe, for nothing in it is to last.
     pub arguments: Vec<String>,
+    /// Never secrets.
     pub environment: Vec<(String, String)>,
-    /// Variables whose value is the path of a file with the secret, such as `POSTGRES_PASSWORD_FILE`.
+    /// Variables of official images that take a secret: `NAME` is given as `NAME_FILE`, the path of a file with it.
     pub secrets: Vec<(String, Secret)>,
     /// Where the server has its data: memory or a volume of the rehearsal's own is mounted there.
     pub data: PathBuf,
@@ -96,8 +104,6 @@ pub struct ContainerRecipe {
     pub files: Vec<(PathBuf, Secret, u32)>,
     /// Where the server listens, if its client is in this process and not a program of the container.
     pub port: Option<u16>,
-    /// What clients inside are told, where that is not the default.
-    pub socket: Option<PathBuf>,
 }
 
 /// Where a process may live: everything it writes goes here.
@@ -107,8 +113,6 @@ pub struct Site<'a> {
     pub port: u16,
     /// A path short enough for a socket.
     pub socket: &'a Path,
-    /// Holds the password of the superuser, for servers that read it from a file.
-    pub password_file: &'a Path,
 }
 
 /// A server as a process of this host.
@@ -122,13 +126,8 @@ pub struct ProcessRecipe {
     pub arguments: Vec<OsString>,
     /// Files of the site that are written first: path, content.
     pub files: Vec<(PathBuf, Secret)>,
-    pub reached_by: ReachedBy,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReachedBy {
-    Socket,
-    Port,
+    /// It listens on the socket of its site, or else on its port.
+    pub by_socket: bool,
 }
 
 /// Where a scratch server answers.
@@ -160,9 +159,9 @@ impl Scratch {
         Scratch { settings, path: None }
     }
 
-    /// A server was started on what was written there.
-    pub fn now_served(&mut self, settings: Settings) {
-        self.settings = settings;
+    /// A server that was started on data in `directory`.
+    pub fn now_served(self, settings: Settings) -> Self {
+        Scratch { settings, ..self }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -172,6 +171,28 @@ impl Scratch {
     /// The file or directory; `None` for a server.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Runs a user's own command there: inside the scratch container, or in the directory that was restored. Gives its output.
+    pub fn run(&self, command: &[String], cancel: &Cancel) -> Result<String> {
+        let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("the command is empty"))?;
+        let place = self.settings.server().map_or(&Place::Host, |server| &server.place);
+        let directory = self.path.as_deref().filter(|_| *place == Place::Host);
+        let directory = directory.map(|path| if path.is_dir() { path } else { crate::durable::parent_of(path) });
+        let command = Command {
+            program: program.into(),
+            arguments: arguments.iter().map(Into::into).collect(),
+            directory: directory.map(Path::to_owned),
+            limit: Some(ASKED),
+            ..Command::default()
+        };
+        let mut output = Vec::new();
+        let exec = place.exec()?;
+        exec.start(&command, cancel)?
+            .take(ANSWER)
+            .read_to_end(&mut output)
+            .context(|| format!("`{program}` failed"))?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
     pub fn target(&self) -> Target {
@@ -266,9 +287,10 @@ impl Comparison {
 /// What points of this kind are rehearsed by; `None` for kinds of which no more than reading can be rehearsed.
 pub fn rehearsable(kind: &str) -> Option<&'static dyn Rehearsable> {
     match kind {
-        "postgres" => Some(&super::postgres::Rehearsal),
         "sqlite" => Some(&super::sqlite::Rehearsal),
         "volume" => Some(&super::volume::Rehearsal),
+        "postgres" => Some(&super::postgres::Rehearsal),
+        "mysql" => Some(&super::mysql::Rehearsal),
         _ => None,
     }
 }

@@ -174,6 +174,13 @@ pub struct Source {
     pub layout: Layout,
 }
 
+impl Policy {
+    /// By the daemon.
+    pub fn is_rehearsed(&self) -> bool {
+        self.rehearsals.as_ref().is_some_and(|rehearsals| rehearsals.schedule.is_some())
+    }
+}
+
 impl Default for Configuration {
     /// What holds when there is no file at all.
     fn default() -> Self {

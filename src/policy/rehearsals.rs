@@ -8,10 +8,9 @@ use super::convert::{not_empty, text_of};
 use super::problem::{Place, did_you_mean};
 use super::raw;
 use super::reading::{Field, Reader};
-use super::timing::{Timing, Written};
+use super::timing::{self, Timing, Written};
 use super::values;
 use crate::engine::{Question, Settings};
-use crate::exec::scratch::container::Limits;
 use crate::repo::proof::Level;
 use crate::secret::SecretRef;
 use std::collections::BTreeMap;
@@ -25,17 +24,13 @@ pub struct Rehearser {
     pub memory: u64,
     /// Hundredths of a processor.
     pub processors: u32,
+    /// How long a scratch server may take to answer.
+    pub patience: Duration,
 }
 
 impl Default for Rehearser {
     fn default() -> Self {
-        Rehearser { identity: None, memory: 2 << 30, processors: 200 }
-    }
-}
-
-impl Rehearser {
-    pub fn limits(&self) -> Limits {
-        Limits { memory: self.memory, processors: self.processors }
+        Rehearser { identity: None, memory: 2 << 30, processors: 200, patience: Duration::from_secs(5 * 60) }
     }
 }
 
@@ -125,6 +120,7 @@ impl Reader<'_> {
             identity: self.secret("identity", &raw.identity, &raw.identity_file),
             memory: self.memory(&raw.memory).unwrap_or(default.memory),
             processors: processors.unwrap_or(default.processors),
+            patience: self.text(&raw.patience, values::duration).unwrap_or(default.patience),
         })
     }
 
@@ -287,6 +283,25 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// For showing: what is not said counts too.
+pub fn shown(rehearsals: &Rehearsals) -> Vec<(Vec<&'static str>, serde_json::Value)> {
+    let mut all: Vec<(Vec<&'static str>, serde_json::Value)> = Vec::new();
+    all.extend(rehearsals.schedule.as_ref().map(|schedule| (vec!["schedule"], schedule.as_str().into())));
+    all.push((vec!["level"], rehearsals.level.name().into()));
+    let times = rehearsals.frequency.iter();
+    all.extend(times.map(|(level, time)| (vec!["frequency", level.name()], values::duration_text(*time).into())));
+    all.push((vec!["sample"], format!("{}%", rehearsals.sample * 100.0).into()));
+    all.push((vec!["point"], if rehearsals.random { "random" } else { "latest" }.into()));
+    let told: Vec<String> = rehearsals.assertions.iter().map(|(source, a)| format!("{source}: {}", a.name)).collect();
+    if !told.is_empty() {
+        all.push((vec!["assert"], told.into()));
+    }
+    if rehearsals.schedule.is_some() {
+        all.extend(timing::shown(&rehearsals.timing).map(|(key, value)| (vec![key], value)));
+    }
+    all
 }
 
 fn can_be_asked(settings: &Settings, question: &Question) -> bool {

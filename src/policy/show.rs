@@ -4,12 +4,13 @@
 //! arguments of a command is hidden.
 
 use super::mask;
+use super::rehearsals;
 use super::timing;
 use super::values::{duration_text, size_text};
 use super::watching;
 use super::{
-    Addressing, Carrier, Channel, Configuration, CopySettings, Keep, Labels, LockKeep, Origin, Policy, Source,
-    StoreSettings, Topic, raw,
+    Addressing, Carrier, Channel, Configuration, CopySettings, Keep, Labels, LockKeep, Origin, Policy, Rehearser,
+    Source, StoreSettings, Topic, raw,
 };
 use crate::engine::redis::Method;
 use crate::engine::{Server, Settings, command};
@@ -20,7 +21,8 @@ use crate::store::LockMode;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::fmt;
+
+mod text;
 
 /// One value in effect.
 #[derive(Clone, Debug, Serialize)]
@@ -48,6 +50,7 @@ pub fn show(configuration: &Configuration) -> Shown {
     }
     showing.put(&["timezone"], &[], zone_text(&configuration.timezone));
     showing.put(&["memory"], &[], size_text(configuration.memory));
+    showing.rehearser();
     showing.routines();
     configuration.notify.iter().for_each(|channel| showing.channel(channel));
     configuration.policies.iter().for_each(|policy| showing.policy(policy));
@@ -208,6 +211,18 @@ impl Showing<'_> {
         }
     }
 
+    /// What rehearsals need, where somebody said something of it.
+    fn rehearser(&mut self) {
+        let rehearser = &self.configuration.rehearser;
+        if *rehearser != Rehearser::default() {
+            let identity = rehearser.identity.as_ref().map(ToString::to_string);
+            self.put_some(&["rehearse", "identity"], &["identity_file"], identity);
+            self.put(&["rehearse", "memory"], &[], size_text(rehearser.memory));
+            self.put(&["rehearse", "processors"], &[], rehearser.processors);
+            self.put(&["rehearse", "patience"], &[], duration_text(rehearser.patience));
+        }
+    }
+
     /// What the daemon does, as far as there is something for it to do.
     fn routines(&mut self) {
         let configuration = self.configuration;
@@ -221,7 +236,7 @@ impl Showing<'_> {
                 }
             }
         }
-        let scheduled = configuration.policies.iter().any(|policy| policy.schedule.is_some());
+        let scheduled = configuration.policies.iter().any(|policy| policy.schedule.is_some() || policy.is_rehearsed());
         if scheduled || routines.iter().any(|(_, routine)| routine.is_some()) {
             let daemon = &configuration.daemon;
             self.put(&["daemon", "runs"], &[], daemon.runs);
@@ -287,6 +302,9 @@ impl Showing<'_> {
         }
         if let Some(labels) = &policy.labels {
             self.labels(name, labels);
+        }
+        for (keys, value) in policy.rehearsals.iter().flat_map(rehearsals::shown) {
+            self.put(&[&["policies", name, "rehearse"][..], &keys].concat(), &[], value);
         }
         policy.sources.iter().for_each(|source| self.source(name, source));
     }
@@ -399,51 +417,4 @@ impl Showing<'_> {
         self.put_some(&key("databases"), &[], list(lists.0));
         self.put_some(&key("exclude"), &[], list(lists.1));
     }
-}
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines: Vec<(String, Option<String>)> = Vec::new();
-        let mut open: &[String] = &[];
-        for setting in &self.0 {
-            let (last, above) = setting.key.split_last().expect("every setting has a key");
-            let shared = open.iter().zip(above).take_while(|(a, b)| a == b).count();
-            for (depth, key) in above.iter().enumerate().skip(shared) {
-                lines.push((format!("{}{}:", "  ".repeat(depth), yaml(&json!(key))), None));
-            }
-            open = above;
-            let origin = setting.origin.as_ref().map_or("default".into(), Origin::to_string);
-            let line = format!("{}{last}: {}", "  ".repeat(above.len()), yaml(&setting.value));
-            lines.push((line, Some(origin)));
-        }
-        let width =
-            lines.iter().filter(|(_, o)| o.is_some()).map(|(line, _)| line.chars().count()).max().unwrap_or(0).min(60);
-        for (line, origin) in lines {
-            match origin {
-                Some(origin) => writeln!(f, "{line:width$}  # {origin}")?,
-                None => writeln!(f, "{line}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A value as YAML: JSON is YAML, and plain words need no quotes.
-fn yaml(value: &Value) -> String {
-    match value {
-        Value::String(text) if plain(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn plain(text: &str) -> bool {
-    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:".contains(&b);
-    let reserved =
-        ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_lowercase().as_str());
-    !reserved
-        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-        && text.bytes().all(harmless)
-        && !text.ends_with(':')
-        || super::values::duration(text).is_ok()
-        || super::values::size(text).is_ok()
 }

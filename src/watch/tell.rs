@@ -1,7 +1,7 @@
 //! Records of the journal in words, one line each: for `bkp journal` and for the log of the daemon.
 
 use super::words::{instant, job, size, took};
-use crate::journal::{Fact, Record, RunStarted, SlotEnd, SlotId};
+use crate::journal::{Fact, Record, Rehearsed, RunStarted, SlotEnd, SlotId};
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ pub fn run_of(record: &Record, runs: &mut BTreeMap<String, RunStarted>) -> Optio
             runs.insert(run.run.clone(), run.clone());
             Some(run.clone())
         }
+        Fact::Rehearsed(rehearsed) => runs.get(&rehearsed.run).cloned(),
         Fact::RunEnded(ended) => runs.remove(&ended.run),
         _ => None,
     }
@@ -46,8 +47,26 @@ pub fn told(record: &Record, run: Option<&RunStarted>, zone: &TimeZone) -> (Stri
             let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             (slot(id), format!("slot {} {end}{why}", instant(id.slot, zone)))
         }
+        Fact::Rehearsed(rehearsed) => (format!("rehearsed {}", rehearsed.source), came_to(rehearsed)),
         other => (other.kind().replace('_', " "), details(other)),
     }
+}
+
+/// `equal: point …, 12 compared, restored in 3.1 s`
+fn came_to(rehearsed: &Rehearsed) -> String {
+    let reached = rehearsed.reached.as_deref().unwrap_or("nothing proven");
+    let mut text = if rehearsed.passed() { reached.to_owned() } else { format!("FAILED at {reached}") };
+    text.push_str(&format!(": point {}, {} compared", rehearsed.point, rehearsed.compared));
+    if rehearsed.differing > 0 {
+        text.push_str(&format!(", {} differ: {}", rehearsed.differing, rehearsed.differences.join("; ")));
+    }
+    text.extend(rehearsed.unbound.iter().map(|why| format!(", not bound: {why}")));
+    let broken = rehearsed.assertions.iter().filter(|assertion| !assertion.holds);
+    text.extend(broken.map(|broken| format!(", does not hold: {}", broken.name)));
+    if rehearsed.rto_seconds > 0.0 {
+        text.push_str(&format!(", restored in {}", took(rehearsed.rto_seconds)));
+    }
+    text
 }
 
 fn slot(id: &SlotId) -> String {

@@ -8,6 +8,7 @@ use super::catalog::{self, Catalog, some};
 use super::client::{Client, Flavour, Version};
 use super::fingerprint::{self, Measured};
 use super::observe::{Observed, Seen};
+use super::observed_objects;
 use super::privileges::Grants;
 use super::session::{Session, error_number};
 use super::snapshot::{self, Snapshot};
@@ -157,9 +158,15 @@ pub fn dump(settings: &Settings, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Resu
     if let Some(accounts) = &accounts {
         sink.stream(ACCOUNTS, &mut accounts.sql().as_bytes())?;
     }
+    let mut objects = observed_objects::read(&mut guard, &catalog.databases)?;
+    objects.retain(|object, _| {
+        !ready.broken_views.iter().any(|view| *object == format!("view {}.{}", view.database, view.name))
+    });
+    objects.extend(accounts.iter().flat_map(observed_objects::told));
     let details = Details::read(&mut guard, &ready.client, &catalog, parts.seen.longest_statement)?;
     guard.close()?;
     let mut dumped = parts.into_dumped(&ready, &catalog, settings, details)?;
+    dumped.fingerprint.objects = objects;
     dumped.warnings.extend(views::warning(&ready.broken_views));
     dumped.warnings.extend(ready.warnings);
     dumped.notes.extend(ready.notes);

@@ -12,8 +12,10 @@ mod fingerprint;
 mod leftovers;
 mod load;
 mod observe;
+mod observed_objects;
 mod privileges;
 mod programs;
+mod rehearsal;
 mod script;
 mod session;
 mod snapshot;
@@ -26,6 +28,7 @@ use crate::event::{Cancel, Context};
 use crate::exec::docker::Image;
 use catalog::Catalog;
 use client::{Client, Flavour};
+pub use rehearsal::Rehearsal;
 use serde::{Deserialize, Serialize};
 use session::Session;
 

@@ -9,7 +9,7 @@ use super::session::Session;
 use super::{Postgres, Settings, dump};
 use crate::engine::Settings as AnySettings;
 use crate::engine::rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, ReachedBy, Rehearsable, Scratch, Site, Subject,
+    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
 };
 use crate::engine::{FingerprintPart, Server};
 use crate::error::{Failure, Kind, Result};
@@ -50,7 +50,7 @@ impl Rehearsable for Rehearsal {
                 ("PGDATA".into(), DATA.into()),
                 ("POSTGRES_INITDB_ARGS".into(), "--auth-host=scram-sha-256 --no-sync".into()),
             ],
-            secrets: vec![("POSTGRES_PASSWORD_FILE".into(), password.clone())],
+            secrets: vec![("POSTGRES_PASSWORD".into(), password.clone())],
             data: DATA.into(),
             // Indexes and the log for one write come on top of the rows.
             room: 3 * subject.bytes + (512 << 20),
@@ -58,10 +58,11 @@ impl Rehearsable for Rehearsal {
         })
     }
 
-    fn process(&self, subject: &Subject<'_>, site: &Site<'_>, _: &Secret) -> Result<Option<ProcessRecipe>> {
+    fn process(&self, subject: &Subject<'_>, site: &Site<'_>, password: &Secret) -> Result<Option<ProcessRecipe>> {
         let data = site.directory.join("data");
         let mut file = OsString::from("--pwfile=");
-        file.push(site.password_file);
+        let password_file = site.directory.join("password");
+        file.push(&password_file);
         let options = ["-U", USER, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"];
         let options = options.into_iter().map(OsString::from);
         let before = Command {
@@ -76,8 +77,8 @@ impl Rehearsable for Rehearsal {
             directories: directories(subject),
             before: vec![before],
             arguments: arguments.into_iter().chain(here).collect(),
-            files: Vec::new(),
-            reached_by: ReachedBy::Socket,
+            files: vec![(password_file, password.clone())],
+            by_socket: true,
         }))
     }
 

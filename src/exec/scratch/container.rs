@@ -5,7 +5,7 @@
 //! come in as files, which official images read through their `…_FILE` variables: `docker inspect` shows none.
 
 use super::record::{Held, Records, What};
-use super::{DEADLINE, LABEL, Lease, RECORD, Running, SOURCE};
+use super::{DEADLINE, LABEL, Lease, RECORD, Reach, Running, SOURCE};
 use crate::durable::random_hex;
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
@@ -71,7 +71,8 @@ pub struct Body {
     docker: Docker,
     container: Container,
     isolation: String,
-    forwards: Vec<Forward>,
+    /// To its port, where that is wanted.
+    forward: Option<Forward>,
 }
 
 /// Makes the container. Whatever this leaves when it fails is gone before it returns.
@@ -90,7 +91,7 @@ pub fn prepare(lease: &Lease<'_>, wanted: &Wanted, cancel: &Cancel) -> Result<Pr
     let mut held = Held::begin(lease, &number, What::Container(name.clone()))?;
     match make(&docker, &name, wanted, labels, cancel) {
         Ok(container) => {
-            Ok(Prepared { body: Body { held, docker, container, isolation: isolation(wanted), forwards: Vec::new() } })
+            Ok(Prepared { body: Body { held, docker, container, isolation: isolation(wanted), forward: None } })
         }
         Err(failure) => {
             if remove(&docker, &name).is_ok() {
@@ -197,11 +198,16 @@ impl Body {
         Place::Container(Selector::Name(self.container.id.clone()))
     }
 
-    pub fn forward(&mut self, port: u16) -> Result<u16> {
-        let forward = self.container.forward(port)?;
-        let port = forward.port;
-        self.forwards.push(forward);
-        Ok(port)
+    pub fn forward(&mut self, port: u16) -> Result<()> {
+        self.forward = Some(self.container.forward(port)?);
+        Ok(())
+    }
+
+    pub fn reach(&self) -> Reach {
+        match &self.forward {
+            Some(forward) => Reach { host: Some("127.0.0.1".into()), port: Some(forward.port), socket: None },
+            None => Reach::default(),
+        }
     }
 
     pub fn isolation(&self) -> &str {

@@ -7,7 +7,7 @@ use crate::error::{Context, Failure, Kind, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -81,10 +81,24 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
     end_processes(path)?;
     match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            // Directories of a restored tree may be closed to their owner.
+            open_to_owner(path);
+            std::fs::remove_dir_all(path).context(|| format!("cannot remove {}", path.display()))
+        }
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(Failure::from_io(error, || format!("cannot remove {}", path.display())))
         }
         _ => Ok(()),
+    }
+}
+
+fn open_to_owner(directory: &Path) {
+    let _ = std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_to_owner(&entry.path());
+        }
     }
 }
 

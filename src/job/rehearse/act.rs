@@ -6,13 +6,13 @@ use super::measure::{Phases, Reading, Timed};
 use super::site::{Grounds, Site};
 use crate::clock;
 use crate::durable;
-use crate::engine::{self, LoadRun, OnDifference, Origin, Part, Rehearsable, Scratch, Subject};
+use crate::engine::{self, LoadRun, OnDifference, Origin, Part, Question, Rehearsable, Scratch, Subject};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::{Context, Event, Outcome};
 use crate::exec::scratch::container::Limits;
 use crate::job::{Places, PointOrigin};
 use crate::journal::Asserted;
-use crate::policy::{self, Assertion};
+use crate::policy::{self, Assertion, Rehearser};
 use crate::repo::Repository;
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
@@ -31,8 +31,8 @@ pub struct Rehearse<'a> {
     /// Who signs the proof; without one none is recorded in the repository.
     pub writer: Option<&'a Writer>,
     pub assertions: &'a [Assertion],
-    /// What a scratch server may use.
-    pub limits: Limits,
+    /// What this host gives to scratch servers.
+    pub rehearser: &'a Rehearser,
     /// Leave the scratch target to the user.
     pub keep: bool,
 }
@@ -96,15 +96,18 @@ impl Rehearse<'_> {
             state: &self.places.state,
             parent: &self.places.rehearsals()?,
             run: &run,
-            source: &point.source,
+            point,
             location: &location,
+            limits: Limits { memory: self.rehearser.memory, processors: self.rehearser.processors },
+            patience: self.rehearser.patience,
             keep: self.keep,
-            image: point.engine.image.as_ref(),
-            limits: self.limits,
         };
         self.phase(context, point, "make a scratch target");
-        let mut site = Site::make(&grounds, ability, &subject, findings, context.cancel)?;
-        let worked = self.work(plan, &mut site, (ability, &subject, &timed), (findings, phases), context);
+        let mut site = Site::make(&grounds, (ability, &subject), findings, context.cancel)?;
+        let worked = self.work(plan, (&mut site, &grounds), (ability, &subject, &timed), (findings, phases), context);
+        if worked.is_err() {
+            self.keep_log(&point.source, &site, findings);
+        }
         self.phase(context, point, "take down");
         let down = if self.keep { site.keep().map(Some) } else { site.remove().map(|()| None) };
         match (worked, down) {
@@ -128,7 +131,7 @@ impl Rehearse<'_> {
     fn work(
         &self,
         plan: &Plan,
-        site: &mut Site<'_>,
+        (site, grounds): (&mut Site, &Grounds<'_>),
         (ability, subject, timed): (&dyn Rehearsable, &Subject<'_>, &Timed<'_>),
         (findings, phases): (&mut Findings, &mut Phases),
         context: Context<'_>,
@@ -140,7 +143,6 @@ impl Rehearse<'_> {
         let engine = engine::build(site.scratch.settings());
         let run = LoadRun { context, part: Part::Whole, copy: None, on_difference: OnDifference::LeaveToRehearsal };
         let loaded = engine.load(timed, &site.scratch.target(), &run);
-        let served = if loaded.is_ok() { site.serve(ability, subject, findings, context.cancel) } else { Ok(()) };
         let (wall, after) = (begun.elapsed().as_secs_f64(), timed.reading.seconds());
         (phases.fetch, phases.decode) = after;
         let reading = after.0 + after.1 - before.0 - before.1;
@@ -148,8 +150,12 @@ impl Rehearse<'_> {
         phases.index = loaded.as_ref().map_or(0.0, |loaded| loaded.index_seconds).min(loading);
         phases.load = loading - phases.index;
         let loaded = loaded?;
-        served?;
         durable::crash_point("rehearse:loaded");
+        let begun = Instant::now();
+        site.loaded(grounds, (ability, subject), findings, context.cancel)?;
+        if site.is_served_after_the_load() {
+            phases.load += begun.elapsed().as_secs_f64();
+        }
         findings.reach(Level::Loaded);
         findings.warnings.extend(loaded.warnings);
         if plan.level < Level::Equal {
@@ -179,7 +185,10 @@ impl Rehearse<'_> {
         phase("check");
         let mut assertions = Vec::new();
         for assertion in self.assertions {
-            let answer = ability.ask(scratch, &assertion.question, context.cancel);
+            let answer = match &assertion.question {
+                Question::Run(command) => scratch.run(command, context.cancel),
+                question => ability.ask(scratch, question, context.cancel),
+            };
             context.cancel.check()?;
             let (holds, found) = match answer {
                 Ok(answer) => assertion.expected.judge(&answer),
@@ -189,6 +198,19 @@ impl Rehearse<'_> {
         }
         let asserted = findings.asserted(assertions);
         compared.and(asserted)
+    }
+
+    /// The last words of a server that a point could not be loaded into, for whoever looks into it.
+    fn keep_log(&self, source: &str, site: &Site, findings: &mut Findings) {
+        let Some(logs) = site.logs() else { return };
+        let directory = self.places.state.join("rehearsals");
+        let path = directory.join(format!("{source}.log"));
+        let written =
+            durable::create_private_directory(&directory).and_then(|()| durable::write(&path, logs.as_bytes(), 0o600));
+        findings.warnings.push(match written {
+            Ok(()) => format!("the end of the scratch server's log is in {}", path.display()),
+            Err(error) => format!("the log of the scratch server could not be kept: {error}"),
+        });
     }
 
     fn phase(&self, context: Context<'_>, point: &Point, phase: &'static str) {

@@ -8,7 +8,6 @@
 mod act;
 mod findings;
 mod measure;
-mod server;
 mod site;
 pub mod turn;
 

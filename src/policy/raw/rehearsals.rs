@@ -15,6 +15,8 @@ pub struct Rehearser {
     pub identity_file: Option<Field<String>>,
     /// How much memory a scratch server may take. Default: `2GiB`.
     pub memory: Option<Field<String>>,
+    /// How long a scratch server may take until it answers. Default: `5m`.
+    pub patience: Option<Field<String>>,
     /// Hundredths of a processor that a scratch server may take. Default: `200`.
     pub processors: Option<Field<u64>>,
 }

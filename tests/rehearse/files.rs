@@ -1,0 +1,244 @@
+//! Sources that are files: they are rehearsed in a private directory, and what differs is named.
+
+use super::seeded;
+use super::support::host::{Host, database, mode};
+use bkp::engine::{Settings, sqlite, volume};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+/// A database with more than rows, a tree with more than files, and a command; one point of each.
+pub fn host() -> Host {
+    let host = Host::new();
+    database(&host.path("data/app.db"), 100, "hello");
+    let connection = rusqlite::Connection::open(host.path("data/app.db")).unwrap();
+    let more = "create index by_text on notes (text);
+        create view loud as select upper(text) as text from notes;
+        create trigger no_empty before insert on notes when new.text = '' begin select raise(abort, 'empty'); end;";
+    connection.execute_batch(more).unwrap();
+    drop(connection);
+    fs::create_dir_all(host.path("data/docs/closed")).unwrap();
+    fs::write(host.path("data/docs/a.txt"), "a").unwrap();
+    fs::write(host.path("data/docs/closed/b.txt"), "b").unwrap();
+    fs::hard_link(host.path("data/docs/a.txt"), host.path("data/docs/same.txt")).unwrap();
+    symlink("a.txt", host.path("data/docs/link")).unwrap();
+    mode(&host.path("data/docs/closed/b.txt"), 0o400);
+    mode(&host.path("data/docs/closed"), 0o500);
+    host.sources(&[
+        format!("app: {{ sqlite: {{ path: \"{}\" }} }}", host.text("data/app.db")),
+        format!("docs: {{ volume: {{ path: \"{}\" }} }}", host.text("data/docs")),
+        "hello: { command: { run: [echo, hello], stream: hello.txt } }".to_owned(),
+    ]);
+    host
+}
+
+fn backed_up() -> Host {
+    let host = host();
+    host.run(&["backup"]).ends(0);
+    host
+}
+
+/// The one rehearsal that a command told of.
+fn one(document: &Value) -> &Value {
+    let all = document["rehearsals"].as_array().unwrap();
+    assert_eq!(all.len(), 1, "{document}");
+    &all[0]
+}
+
+/// The records of rehearsals in the journal.
+pub fn recorded(host: &Host) -> Vec<Value> {
+    let answer = host.run(&["journal", "--json"]).ends(0);
+    let records = answer.json()["records"].as_array().unwrap().clone();
+    records.into_iter().filter(|record| record["kind"] == "rehearsed").collect()
+}
+
+fn proof(host: &Host, source: &str) -> Value {
+    host.points(source)[0]["level"].clone()
+}
+
+#[test]
+fn every_source_comes_back_as_it_was_and_nothing_is_left() {
+    let host = backed_up();
+    let answer = host.read(&["rehearse", "--json"]).ends(0);
+    let document = answer.json();
+    assert_eq!(document["ok"], true);
+    for (source, level, kind) in [("app", "equal", "file"), ("docs", "equal", "directory")] {
+        let all = document["rehearsals"].as_array().unwrap();
+        let rehearsal = all.iter().find(|r| r["source"] == source).unwrap();
+        assert_eq!((&rehearsal["reached"], &rehearsal["target"]["kind"]), (&level.into(), &kind.into()), "{rehearsal}");
+        assert!(rehearsal["compared"].as_u64().unwrap() >= 5, "{rehearsal}");
+        assert_eq!(proof(&host, source), level);
+        let phases = rehearsal["phases"].as_object().unwrap();
+        let named: Vec<&str> = phases.keys().map(String::as_str).collect();
+        assert_eq!(named, ["decode", "fetch", "index", "load", "overhead", "verify"]);
+    }
+    // What a command gave can be read, and nobody knows what it means.
+    assert_eq!(proof(&host, "hello"), "readable");
+    assert_eq!(recorded(&host).len(), 3);
+    assert_eq!(fs::read_dir(host.path("cache/rehearsals")).unwrap().count(), 0);
+    host.run(&["status"]).ends(0).says("equal");
+}
+
+#[test]
+fn what_changed_after_the_backup_is_no_fault() {
+    let host = backed_up();
+    database(&host.path("data/app.db"), 7, "other");
+    mode(&host.path("data/docs/closed"), 0o700);
+    fs::remove_dir_all(host.path("data/docs")).unwrap();
+    for source in ["app", "docs"] {
+        host.read(&["rehearse", source]).ends(0).says("equal");
+    }
+}
+
+#[test]
+fn a_dump_that_lost_something_is_found_and_what_it_lost_is_named() {
+    let host = backed_up();
+    let settings = Settings::Sqlite(sqlite::Settings::of(host.path("data/app.db")));
+    seeded::point(&host, "app", &settings, |dumped| {
+        let notes = dumped.fingerprint.parts.get_mut("table notes").unwrap();
+        notes.count += 1;
+        let lost = dumped.fingerprint.parts["table notes"].clone();
+        dumped.fingerprint.parts.insert("table orders".into(), lost);
+        dumped.fingerprint.objects.insert("trigger stamp".into(), "x".into());
+        dumped.fingerprint.objects.insert("view loud".into(), "x".into());
+    });
+    let answer = host.read(&["rehearse", "app", "--json"]).ends(4);
+    let document = answer.json();
+    let found = one(&document);
+    let expected = [
+        "table notes: 100 rows instead of 101",
+        "table orders: missing",
+        "trigger stamp: missing",
+        "view loud: another definition",
+    ];
+    assert_eq!(found["differences"], serde_json::json!(expected));
+    assert_eq!((&found["reached"], &found["differing"]), (&"loaded".into(), &4.into()));
+    assert_eq!(proof(&host, "app"), Value::Null, "what is known to differ is not proven");
+    assert_eq!(recorded(&host)[0]["differing"], 4);
+    host.read(&["rehearse", "app"]).ends(4).says("table orders: missing").says("and 3 more");
+}
+
+#[test]
+fn one_changed_byte_is_found() {
+    let host = backed_up();
+    let settings = Settings::Sqlite(sqlite::Settings::of(host.path("data/app.db")));
+    seeded::point(&host, "app", &settings, |dumped| {
+        let digest = &mut dumped.fingerprint.parts.get_mut("table notes").unwrap().digest;
+        digest.replace_range(0..1, if digest.starts_with('0') { "1" } else { "0" });
+    });
+    host.read(&["rehearse", "app"]).ends(4).says("table notes: other content");
+    let settings = Settings::Volume(volume::Settings::of(host.path("data/docs")));
+    seeded::point(&host, "docs", &settings, |dumped| {
+        dumped.fingerprint.parts.get_mut("tree").unwrap().digest = "0".repeat(64);
+    });
+    host.read(&["rehearse", "docs"]).ends(4).says("tree: ");
+}
+
+#[test]
+fn points_of_versions_that_named_no_definitions_are_compared_all_the_same() {
+    let host = backed_up();
+    let settings = Settings::Sqlite(sqlite::Settings::of(host.path("data/app.db")));
+    seeded::point(&host, "app", &settings, |dumped| dumped.fingerprint.objects.clear());
+    host.read(&["rehearse", "app"]).ends(0).says("equal");
+    seeded::point(&host, "app", &settings, |dumped| {
+        dumped.fingerprint.objects.clear();
+        dumped.fingerprint.parts.get_mut("schema").unwrap().digest = "0".repeat(64);
+    });
+    host.read(&["rehearse", "app"]).ends(4).says("schema: other content");
+}
+
+#[test]
+fn what_is_bound_to_no_instant_is_not_called_equal() {
+    let host = backed_up();
+    let settings = Settings::Sqlite(sqlite::Settings::of(host.path("data/app.db")));
+    seeded::point(&host, "app", &settings, |dumped| dumped.fingerprint.method = "in another way".into());
+    let answer = host.read(&["rehearse", "app", "--json"]).ends(3);
+    let document = answer.json();
+    assert_eq!(one(&document)["reached"], "loaded");
+    assert!(one(&document)["unbound"].as_str().unwrap().contains("made in different ways"));
+}
+
+#[test]
+fn which_point_and_how_far() {
+    let host = backed_up();
+    let first = host.points("app")[0]["id"].as_str().unwrap().to_owned();
+    host.next_second();
+    host.run(&["backup", "app"]).ends(0);
+    let chosen = |arguments: &[&str]| {
+        let answer = host.read(&[&["rehearse", "--json"], arguments].concat()).ends(0);
+        let document = answer.json();
+        let point = one(&document)["point"].as_str().unwrap();
+        (point.rsplit_once('-').unwrap().1.to_owned(), one(&document)["reached"].as_str().unwrap().to_owned())
+    };
+    assert_ne!(chosen(&["app"]).0, first);
+    assert_eq!(chosen(&[&first]), (first.clone(), "equal".into()));
+    assert_eq!(chosen(&["app", "--at", &first]).0, first);
+    assert_eq!(chosen(&["app", "--level", "loaded"]).1, "loaded");
+    assert_eq!(chosen(&["app", "--level", "readable"]).1, "readable");
+    chosen(&["app", "--random"]);
+    let plan =
+        host.read(&["rehearse", "app", "--dry-run"]).ends(0).says("restore all of it there").says("Nothing was done");
+    assert!(plan.out.contains("compare with what the source held"), "{plan:?}");
+    host.read(&["rehearse", "nothing"]).fails_somehow();
+    host.read(&["rehearse", "app", "--at", "2001-01-01"]).ends(1).says("no point of app is as old as");
+}
+
+#[test]
+fn a_target_that_is_kept_says_where_it_is_and_how_to_remove_it() {
+    let host = backed_up();
+    let answer = host.read(&["rehearse", "app", "--keep"]).ends(0).says("rm -r");
+    let kept: Vec<_> = fs::read_dir(host.path("cache/rehearsals")).unwrap().flatten().collect();
+    assert_eq!(kept.len(), 1, "{answer:?}");
+    // The next rehearsal leaves it alone.
+    host.read(&["rehearse", "app"]).ends(0);
+    assert_eq!(fs::read_dir(host.path("cache/rehearsals")).unwrap().count(), 1);
+}
+
+#[test]
+fn the_key_is_the_configured_one_and_a_wrong_one_is_told() {
+    let host = backed_up();
+    host.run(&["rehearse", "app"]).fails(12, "needs a private key", "keys add");
+    host.configure(&format!(
+        "repository: {{ url: \"{}\" }}\nrehearse: {{ identity_file: \"{}\" }}\n",
+        host.url,
+        host.text("recovery-key.txt")
+    ));
+    host.run(&["rehearse", "app"]).ends(0).says("equal");
+    let other = Host::new();
+    host.configure(&format!(
+        "repository: {{ url: \"{}\" }}\nrehearse: {{ identity_file: \"{}\" }}\n",
+        host.url,
+        other.text("recovery-key.txt")
+    ));
+    host.run(&["rehearse", "app"]).ends(12).says("belongs to repository");
+}
+
+#[test]
+fn assertions_hold_or_do_not() {
+    let host = backed_up();
+    let policy = |least: &str| {
+        let text = format!(
+            "policy: all\nobjectives: {{ rto: 1h }}\nrehearse:\n  level: equal\n  assert:\n    \
+             - {{ source: app, name: notes are there, sql: select count(*) from notes, min: {least} }}\n    \
+             - {{ source: app, sql: select text from notes limit 1, equals: hello }}\n    \
+             - {{ source: docs, run: [cat, a.txt], equals: a }}\n\
+             sources:\n  app: {{ sqlite: {{ path: \"{}\" }} }}\n  docs: {{ volume: {{ path: \"{}\" }} }}\n",
+            host.text("data/app.db"),
+            host.text("data/docs")
+        );
+        fs::write(host.path("etc/policies.d/all.yaml"), text).unwrap();
+    };
+    policy("100");
+    let answer = host.read(&["rehearse", "all", "--json"]).ends(0);
+    let document = answer.json();
+    for rehearsal in document["rehearsals"].as_array().unwrap() {
+        assert_eq!(rehearsal["reached"], "checked", "{rehearsal}");
+        assert_eq!(rehearsal["rto_objective_seconds"], 3600.0);
+    }
+    assert_eq!(proof(&host, "docs"), "checked");
+    policy("101");
+    host.read(&["rehearse", "app"])
+        .ends(4)
+        .says("DOES NOT HOLD: notes are there (100, expected at least 101)")
+        .says("notes are there does not hold");
+}
