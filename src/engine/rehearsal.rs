@@ -289,6 +289,8 @@ pub fn rehearsable(kind: &str) -> Option<&'static dyn Rehearsable> {
     match kind {
         "sqlite" => Some(&super::sqlite::Rehearsal),
         "volume" => Some(&super::volume::Rehearsal),
+        "mongo" => Some(&super::mongo::Rehearsal),
+        "redis" => Some(&super::redis::Rehearsal),
         "postgres" => Some(&super::postgres::Rehearsal),
         "mysql" => Some(&super::mysql::Rehearsal),
         _ => None,

@@ -136,7 +136,7 @@ impl Rehearsable for Rehearsal {
             for name in names {
                 let (before, now) = (was.objects.get(name), is.objects.get(name));
                 let now = if same_words || before.is_none() { now } else { now.and(before) };
-                comparison.part(name, before, now, |_, _| "is not the same".to_owned());
+                comparison.part(name, before, now, |_, _| "another definition".to_owned());
             }
         }
         for role in &there.roles {
@@ -204,8 +204,8 @@ fn only(details: Details) -> Result<String> {
 
 fn told(was: &FingerprintPart, is: &FingerprintPart) -> String {
     match was.count == is.count {
-        true => "other contents".to_owned(),
-        false => format!("{} rows, of {}", is.count, was.count),
+        true => "other content".to_owned(),
+        false => format!("{} rows instead of {}", is.count, was.count),
     }
 }
 

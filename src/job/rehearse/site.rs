@@ -10,7 +10,6 @@ use crate::durable;
 use crate::engine::{self, ContainerRecipe, Ground, Reach, Rehearsable, Scratch, Subject};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
-use crate::exec::Place;
 use crate::exec::docker::Docker;
 use crate::exec::scratch::container::{self, Limits};
 use crate::exec::scratch::{Directory, Lease, Running, process};
@@ -114,7 +113,7 @@ impl Site {
         findings.target(kind, what, running.isolation().to_owned());
         let reached = running.reach();
         let reach = Reach {
-            place: if reached.port.is_some() { Place::Host } else { running.place() },
+            place: running.place(),
             host: reached.host,
             port: reached.port,
             socket: reached.socket,
