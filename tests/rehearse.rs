@@ -13,12 +13,19 @@ mod files;
 mod kills;
 #[path = "rehearse/mongo.rs"]
 mod mongo;
+#[path = "rehearse/mysql.rs"]
+mod mysql;
 #[path = "rehearse/postgres.rs"]
 mod postgres;
 #[path = "rehearse/redis.rs"]
 mod redis;
+#[path = "rehearse/schedule.rs"]
+mod schedule;
 #[path = "rehearse/seeded.rs"]
 mod seeded;
+#[allow(dead_code)] // of which the tests of the daemon use more
+#[path = "daemon/world.rs"]
+mod world;
 
 use serde_json::Value;
 use std::fs;

@@ -15,7 +15,7 @@ use crate::policy::{Configuration, CopySettings};
 use crate::repo::writer::{Writer, WriterInfo};
 use crate::repo::{Repository, catalog};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -161,16 +161,24 @@ struct Ground {
     access: Access,
     policies: Vec<SourceRules>,
     holds: Holds,
+    passed: BTreeMap<String, (String, String)>,
 }
 
 impl Ground {
     fn of(env: &Environment, repository: Repository, policies: Vec<SourceRules>) -> Result<Self> {
-        let held = env.journal()?.state()?.holds;
+        let state = env.journal()?.state()?;
+        let passed = state.rehearsals.iter().filter_map(|(source, known)| {
+            let (point, why) = known.held()?;
+            Some((source.clone(), (point.to_owned(), why)))
+        });
+        let passed = passed.collect();
+        let held = state.holds;
         Ok(Ground {
             places: env.places(&repository)?,
             by: env.writer(&repository)?,
             access: env.listing(&repository)?,
             holds: held.into_iter().map(|(source, hold)| (source, hold.why)).collect(),
+            passed,
             repository,
             policies,
         })
@@ -186,6 +194,7 @@ impl Ground {
             trust: &self.access.trust,
             policies: &self.policies,
             holds: &self.holds,
+            passed: &self.passed,
             wishes,
             max_delete: 1.0,
             accept_missing: false,

@@ -117,7 +117,7 @@ impl Arguments {
         }
         let mut ended = Vec::new();
         for one in chosen {
-            if self.is_another_s_turn(env, &one, &state) {
+            if is_done(env, &one.source, &state) || self.is_another_s_turn(env, &one, &state) {
                 continue;
             }
             let result = self.rehearse(env, (&repository, &access), &catalog, &one, &state);
@@ -233,7 +233,10 @@ impl Arguments {
             let all = configured(&|_, _| true);
             return Ok(if all.is_empty() { stored.into_iter().map(alone).collect() } else { all });
         };
-        let of_policy = configured(&|policy, _| policy.name == *what || policy.stack.as_ref() == Some(what));
+        // A slot is of its policy alone.
+        let scheduled = env.slot.is_some();
+        let of_policy =
+            configured(&|policy, _| policy.name == *what || !scheduled && policy.stack.as_ref() == Some(what));
         let found = if of_policy.is_empty() { configured(&|_, source| source == what) } else { of_policy };
         if !found.is_empty() {
             return Ok(found);
@@ -245,6 +248,13 @@ impl Arguments {
         let policy = configuration.source(&point.source).map(|(policy, _)| policy);
         Ok(vec![Chosen { source: point.source.clone(), policy, point: Some(point.point.clone()) }])
     }
+}
+
+/// A slot that was begun before goes on where it was.
+fn is_done(env: &Environment, source: &str, state: &State) -> bool {
+    let Some(slot) = &env.slot else { return false };
+    let open = state.policy(Job::Rehearse, &slot.id.policy).and_then(|known| known.open.get(&slot.id.slot));
+    open.and_then(|open| open.runs.get(source)).is_some_and(|(_, ended)| ended.is_some())
 }
 
 /// What killed rehearsals left goes before more is made.
@@ -324,6 +334,7 @@ fn document(source: &str, result: &Result<Findings>) -> serde_json::Value {
         object.insert("message".into(), failure.map(Failure::full).into());
         object.insert("hint".into(), failure.and_then(Failure::next_step).into());
         object.insert("warnings".into(), result.as_ref().map_or(Vec::new(), |f| f.warnings.clone()).into());
+        object.insert("notes".into(), result.as_ref().map_or(Vec::new(), |f| f.notes.clone()).into());
     }
     document
 }

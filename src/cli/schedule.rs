@@ -132,6 +132,10 @@ impl Arguments {
         let cron = |schedule: &Schedule| match schedule.job {
             Job::Prune => configuration.prune.as_ref().map(|routine| routine.schedule.clone()),
             Job::Check => configuration.check.as_ref().map(|routine| routine.schedule.clone()),
+            Job::Rehearse => {
+                let policy = configuration.policies.iter().find(|policy| policy.name == schedule.policy);
+                policy.and_then(|policy| policy.rehearsals.as_ref()?.schedule.clone())
+            }
             _ => {
                 let policy = configuration.policies.iter().find(|policy| policy.name == schedule.policy);
                 policy.and_then(|policy| policy.schedule.clone())

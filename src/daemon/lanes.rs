@@ -131,7 +131,11 @@ impl Daemon {
             (Job::Backup, Some(policy)) => {
                 backups(policy, &policy.sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>())
             }
-            (Job::Backup, None) => Vec::new(),
+            // Its sources, one after the other: a host has room for one scratch server.
+            (Job::Rehearse, Some(policy)) => {
+                vec![TaskKind::Whole { arguments: vec!["rehearse".to_owned(), policy.name.clone()] }]
+            }
+            (Job::Backup | Job::Rehearse, None) => Vec::new(),
             _ => vec![TaskKind::Whole { arguments: self.whole(job) }],
         };
         let left = Duration::try_from(deadline.duration_since(now)).unwrap_or_default();

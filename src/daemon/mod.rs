@@ -34,6 +34,7 @@ use lanes::Lane;
 use ledger::Ledger;
 use news::{News, TaskKey};
 use settings::Settings;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use systemd::Manager;
@@ -111,6 +112,7 @@ impl Daemon {
         let lock = lock::become_the_daemon(&paths.state)?;
         let settings = Settings::load(&paths, &host())?;
         settings.forget_others(&paths);
+        reap(&paths.state);
         let ledger = Ledger::open(Journal::of(&paths.state), observers)?;
         let now = clock::now();
         let (to_loop, news) = unbounded_channel();
@@ -326,4 +328,11 @@ impl Daemon {
 /// Where a daemon that is not there is asked for something.
 pub fn nobody() -> Failure {
     Failure::failed("no daemon runs here").hint("Start it with: systemctl start bkp, or: bkp daemon")
+}
+
+/// What rehearsals that were killed left need not wait for the next one. A container engine may take its time, and nobody waits.
+fn reap(state: &Path) {
+    let state = state.to_owned();
+    // What cannot be removed now is told by the next rehearsal, and by `bkp doctor`.
+    std::thread::spawn(move || drop(crate::exec::scratch::reap(&state, clock::now())));
 }

@@ -54,6 +54,13 @@ impl Schedule {
         Some(Schedule::new(Job::Backup, &policy.name, calendar, policy.timing.clone(), host))
     }
 
+    /// When the sources of a policy are rehearsed.
+    pub fn of_rehearsals(policy: &Policy, host: &str) -> Option<Self> {
+        let rehearsals = policy.rehearsals.as_ref()?;
+        let calendar = Calendar::new(rehearsals.schedule.as_deref()?, policy.timezone.clone())?;
+        Some(Schedule::new(Job::Rehearse, &policy.name, calendar, rehearsals.timing.clone(), host))
+    }
+
     /// Of all policies, and of the main file.
     pub fn all(configuration: &Configuration, host: &str) -> Vec<Self> {
         let routine = |job, routine: &Option<Routine>| {
@@ -63,8 +70,10 @@ impl Schedule {
         };
         let mut known = Known::default();
         let policies = configuration.policies.iter().filter_map(|policy| Schedule::of_known(policy, host, &mut known));
+        let rehearsed = |policy: &Policy| Schedule::of_rehearsals(policy, host);
+        let rehearsals = configuration.policies.iter().filter_map(rehearsed);
         let routines = [routine(Job::Prune, &configuration.prune), routine(Job::Check, &configuration.check)];
-        policies.chain(routines.into_iter().flatten()).collect()
+        policies.chain(rehearsals).chain(routines.into_iter().flatten()).collect()
     }
 
     fn new(job: Job, policy: &str, calendar: Calendar, timing: Timing, host: &str) -> Self {

@@ -5,7 +5,7 @@
 //! no label holds a point, a path or a message. Names are documented in `docs/MONITORING.md`, and a test compares.
 
 use super::chronicle::BUCKETS;
-use super::status::{SourceStatus, Status};
+use super::status::{RehearsalStatus, SourceStatus, Status};
 use super::words;
 use crate::journal::Outcome;
 use jiff::Timestamp;
@@ -103,6 +103,7 @@ impl Collector for Metrics {
         about_bkp(status, &mut to)?;
         about_backups(status, &mut to)?;
         about_points(status, &mut to)?;
+        about_rehearsals(status, &mut to)?;
         about_runs(status, &mut to)?;
         about_the_rest(status, &mut to)
     }
@@ -170,6 +171,29 @@ fn about_points(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
     to.gauge("bkp_source_bytes", help, each(measured))?;
     let added = status.sources.iter().map(|source| (of_source(source), source.added_total));
     to.counter("bkp_added_bytes", "What backups have put into the store", added)
+}
+
+fn about_rehearsals(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
+    let each = |value: fn(&RehearsalStatus) -> Option<f64>| {
+        let known = status.sources.iter().filter_map(|source| Some((source, source.rehearsal.as_ref()?)));
+        known.filter_map(move |(source, rehearsal)| Some((of_source(source), value(rehearsal)?)))
+    };
+    let help = "When the last rehearsal of a restore ended that passed";
+    to.gauge("bkp_rehearsal_last_success_timestamp_seconds", help, each(|r| r.passed_at.map(seconds)))?;
+    let help = "By when a rehearsal must have passed, grace included; also when none ever ran";
+    to.gauge("bkp_rehearsal_due_timestamp_seconds", help, each(|r| r.due.map(seconds)))?;
+    let help = "1 when the last rehearsal passed, 0 when it failed";
+    to.gauge("bkp_rehearsal_last_status", help, each(|r| r.last_at.map(|_| bit(r.failures_in_a_row == 0))))?;
+    let help = "How long a restore took in the last rehearsal that passed";
+    to.gauge("bkp_rehearsal_measured_rto_seconds", help, each(|r| r.rto_measured_seconds))?;
+    let reached = status.sources.iter().flat_map(|source| {
+        let levels = source.rehearsal.iter().flat_map(|rehearsal| &rehearsal.reached);
+        levels.map(|(level, at)| {
+            let labels: Labels<'_> = vec![("source", &source.source), ("policy", &source.policy), ("level", level)];
+            (labels, seconds(*at))
+        })
+    });
+    to.gauge("bkp_rehearsal_reached_timestamp_seconds", "When a rehearsal reached this level last", reached)
 }
 
 fn about_runs(status: &Status, to: &mut Writer<'_>) -> fmt::Result {

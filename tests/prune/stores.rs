@@ -114,6 +114,7 @@ impl Past {
             trust: &self.writer.trust(),
             policies: &policies,
             holds: &Holds::new(),
+            passed: &Default::default(),
             wishes: Wishes::default(),
             max_delete: 1.0,
             accept_missing: false,

@@ -4,6 +4,7 @@ use super::support::host::Host;
 use bkp::engine::{Dumped, Engine, LoadRun, Loaded, Origin, Settings, Sink, Target};
 use bkp::error::Result;
 use bkp::event::{Cancel, Context, Meter, Silent};
+use bkp::exec::docker::Image;
 use bkp::job::Places;
 use bkp::job::backup::Backup;
 use bkp::repo::Repository;
@@ -15,6 +16,7 @@ use bkp::store;
 struct Untrue<'a> {
     inner: Box<dyn Engine>,
     change: &'a (dyn Fn(&mut Dumped) + Sync),
+    image: Option<Image>,
 }
 
 impl Engine for Untrue<'_> {
@@ -26,8 +28,8 @@ impl Engine for Untrue<'_> {
         self.inner.location()
     }
 
-    fn image(&self) -> Result<Option<bkp::exec::docker::Image>> {
-        self.inner.image()
+    fn image(&self) -> Result<Option<Image>> {
+        self.image.clone().map_or_else(|| self.inner.image(), |image| Ok(Some(image)))
     }
 
     fn preflight(&self) -> Result<()> {
@@ -47,12 +49,21 @@ impl Engine for Untrue<'_> {
 
 /// Makes a point of `source` as the host does, and lets `change` lie about it.
 pub fn point(host: &Host, source: &str, settings: &Settings, change: impl Fn(&mut Dumped) + Sync) {
+    made(host, source, settings, &change, None);
+}
+
+/// A point whose server seems to have been in a container of this image.
+pub fn point_of_image(host: &Host, source: &str, settings: &Settings, image: Image) {
+    made(host, source, settings, &|_| {}, Some(image));
+}
+
+fn made(host: &Host, source: &str, settings: &Settings, change: &(dyn Fn(&mut Dumped) + Sync), image: Option<Image>) {
     let store = store::open(&store::Settings::new(host.url.parse().unwrap())).unwrap();
     let repository = Repository::open(store).unwrap();
     let (state, cache) = (host.path("state"), host.path("cache"));
     let writer = Writer::load(&state, repository.id()).unwrap().unwrap();
     let places = Places::new(&state, &cache, &repository);
-    let engine = Untrue { inner: bkp::engine::build(settings), change: &change };
+    let engine = Untrue { inner: bkp::engine::build(settings), change, image };
     let backup = Backup {
         repository: &repository,
         writer: &writer,

@@ -41,6 +41,8 @@ pub struct Prune<'a> {
     pub trust: &'a Trust,
     pub policies: &'a [SourceRules],
     pub holds: &'a Holds,
+    /// By source, the point that must stay because rehearsals of later ones failed; and why.
+    pub passed: &'a BTreeMap<String, (String, String)>,
     pub wishes: Wishes,
     /// The part of the writer's bytes that one run may delete.
     pub max_delete: f64,
@@ -111,6 +113,7 @@ impl Prune<'_> {
             proofs: &looked.proofs,
             pinned: &looked.pinned,
             memory: &looked.memory,
+            passed: self.passed,
             damaged: &looked.damaged,
         };
         plan::plan(&known, self.policies, self.holds, &self.wishes, now)

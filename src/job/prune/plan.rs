@@ -25,7 +25,7 @@ pub struct SourceRules {
     pub zone: TimeZone,
 }
 
-/// Sources whose points are not to be deleted now, and why: an anomaly that nobody has acknowledged, a rehearsal that failed.
+/// Sources whose points are not to be deleted now, and why: an anomaly that nobody has acknowledged.
 pub type Holds = BTreeMap<String, String>;
 
 /// What is known of the points of one writer.
@@ -36,6 +36,8 @@ pub struct Known<'a> {
     pub pinned: &'a Pinned,
     /// What the last mark remembers of each series.
     pub memory: &'a BTreeMap<String, SeriesMemory>,
+    /// By source, the point that must stay because rehearsals of later ones failed; and why.
+    pub passed: &'a BTreeMap<String, (String, String)>,
     /// `SOURCE/UTC-ID` of points that a check found damaged.
     pub damaged: &'a BTreeSet<String>,
 }
@@ -209,8 +211,14 @@ impl Planning<'_> {
             safety: point.is_safety(),
             // A point that is known to be damaged proves nothing.
             level: self.known.proofs.get(&point.point).map(|(level, _)| *level).filter(|_| !self.is_damaged(point)),
-            pinned: self.known.pinned.reason(point),
+            pinned: self.known.pinned.reason(point).or_else(|| self.must_stay(point).map(str::to_owned)),
         }
+    }
+
+    /// What came after it did not pass a rehearsal, and it did.
+    fn must_stay(&self, point: &Point) -> Option<&str> {
+        let (passed, why) = self.known.passed.get(&point.source)?;
+        (*passed == point.point).then_some(why.as_str())
     }
 
     fn is_damaged(&self, point: &Point) -> bool {
@@ -253,6 +261,9 @@ impl Planning<'_> {
             };
             if let Some(reason) = self.known.pinned.reason(point) {
                 return refuse(&format!("it is pinned ({reason})"), format!("bkp unpin {id}"));
+            }
+            if let Some(why) = self.must_stay(point) {
+                return refuse(why, format!("bkp rehearse {}", series.source));
             }
             if left <= 1 {
                 return refuse("it is the last one of its source", format!("bkp backup {}", series.source));

@@ -157,7 +157,7 @@ impl Rehearse<'_> {
             phases.load += begun.elapsed().as_secs_f64();
         }
         findings.reach(Level::Loaded);
-        findings.warnings.extend(loaded.warnings);
+        findings.notes.extend(loaded.warnings);
         if plan.level < Level::Equal {
             return Ok(());
         }

@@ -16,6 +16,8 @@ pub struct Findings {
     pub failure: Option<Failure>,
     /// What people should know of besides; with any, the run ends with warnings.
     pub warnings: Vec<String>,
+    /// What a real restore would have told: it is true, and no fault of the point.
+    pub notes: Vec<String>,
 }
 
 impl Findings {
@@ -40,7 +42,7 @@ impl Findings {
             bytes: plan.bytes,
             kept: None,
         };
-        Findings { record, reached: None, failure: None, warnings: Vec::new() }
+        Findings { record, reached: None, failure: None, warnings: Vec::new(), notes: Vec::new() }
     }
 
     pub fn reach(&mut self, level: Level) {

@@ -1,0 +1,206 @@
+//! MySQL and MariaDB: rehearsed in a container of the source's own image, and as a process of this host.
+
+use super::files::recorded;
+use super::seeded;
+use super::support::docker::{Container, Wanted};
+use super::support::host::Host;
+use super::support::host_server::HostServer;
+use bkp::engine::{Server, Settings, mysql};
+use bkp::exec::Place;
+use bkp::exec::docker::{Image, Selector};
+use bkp::secret::SecretRef;
+use serde_json::Value;
+use std::fs;
+use std::sync::OnceLock;
+
+const SCHEMA: &str = r#"
+SET NAMES utf8mb4;
+CREATE DATABASE shop CHARACTER SET utf8mb4;
+USE shop;
+CREATE TABLE users (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(80) NOT NULL, UNIQUE KEY by_name (name));
+INSERT INTO users (name) VALUES ('ana'), ('josé'), ('☕;');
+CREATE TABLE orders (id INT PRIMARY KEY, user INT NOT NULL, total DECIMAL(9,2), KEY by_user (user), CONSTRAINT of_user FOREIGN KEY (user) REFERENCES users (id) ON DELETE CASCADE, CHECK (total >= 0));
+INSERT INTO orders VALUES (1, 1, 10.50), (2, 2, 0);
+CREATE TABLE log (at INT, what TEXT);
+CREATE VIEW totals AS SELECT user, SUM(total) AS total FROM orders GROUP BY user;
+CREATE TRIGGER noted AFTER INSERT ON orders FOR EACH ROW INSERT INTO log VALUES (NEW.id, 'new; order');
+CREATE PROCEDURE reset() DELETE FROM log;
+CREATE FUNCTION twice(a INT) RETURNS INT DETERMINISTIC RETURN a * 2;
+CREATE EVENT tidy ON SCHEDULE EVERY 1 DAY DO DELETE FROM log WHERE at < 0;
+CREATE USER 'app'@'%' IDENTIFIED BY 'secret-of-app';
+GRANT SELECT, INSERT ON shop.* TO 'app'@'%';
+GRANT EXECUTE ON PROCEDURE shop.reset TO 'app'@'%';
+"#;
+
+fn server(which: &'static OnceLock<Option<Container>>, wanted: fn() -> Wanted) -> Option<&'static Container> {
+    let start = || {
+        let container = wanted().start("rehearsals of MySQL and MariaDB")?;
+        container.query("", SCHEMA);
+        Some(container)
+    };
+    which.get_or_init(start).as_ref()
+}
+
+fn mysql_server() -> Option<&'static Container> {
+    static SERVER: OnceLock<Option<Container>> = OnceLock::new();
+    server(&SERVER, Container::mysql)
+}
+
+fn mariadb_server() -> Option<&'static Container> {
+    static SERVER: OnceLock<Option<Container>> = OnceLock::new();
+    server(&SERVER, Container::mariadb)
+}
+
+/// A host whose source `db` is that container, with one point of it.
+fn host(container: &Container) -> Host {
+    let host = Host::new();
+    fs::write(host.path("password"), container.password()).unwrap();
+    host.sources(&[format!(
+        "db: {{ mysql: {{ container: {}, user: root, password_file: \"{}\" }} }}",
+        container.name(),
+        host.text("password")
+    )]);
+    host.run(&["backup"]).ends(0);
+    host
+}
+
+fn settings(host: &Host, container: &Container) -> Settings {
+    let server = Server {
+        place: Place::Container(Selector::Name(container.name().to_owned())),
+        user: Some("root".into()),
+        password: Some(SecretRef::File(host.path("password"))),
+        ..Server::default()
+    };
+    Settings::Mysql(mysql::Settings { server, databases: Vec::new(), exclude: Vec::new(), lock_tables: false })
+}
+
+fn rehearse(host: &Host, code: i32) -> Value {
+    let document = host.read(&["rehearse", "db", "--json"]).ends(code).json();
+    document["rehearsals"][0].clone()
+}
+
+/// Records of scratch targets of this host: there is one as long as the target is there.
+fn left(host: &Host) -> usize {
+    fs::read_dir(host.path("state/scratch"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "json"))
+        .count()
+}
+
+fn comes_back_as_it_was(container: &Container) {
+    let host = host(container);
+    let found = rehearse(&host, 0);
+    assert_eq!((&found["reached"], &found["target"]["kind"]), (&"equal".into(), &"container".into()), "{found}");
+    assert!(found["target"]["isolation"].as_str().unwrap().contains("without network"), "{found}");
+    assert!(found["compared"].as_u64().unwrap() >= 15, "{found}");
+    assert_eq!(found["differences"], Value::Null);
+    assert_eq!(host.points("db")[0]["level"], "equal");
+    assert_eq!(left(&host), 0);
+    assert_eq!(recorded(&host).len(), 1);
+}
+
+#[test]
+fn mysql_comes_back_as_it_was() {
+    let Some(container) = mysql_server() else { return };
+    comes_back_as_it_was(container);
+}
+
+#[test]
+fn mariadb_comes_back_as_it_was() {
+    let Some(container) = mariadb_server() else { return };
+    comes_back_as_it_was(container);
+}
+
+#[test]
+fn what_a_dump_lost_is_named() {
+    let Some(container) = mariadb_server() else { return };
+    let host = host(container);
+    seeded::point(&host, "db", &settings(&host, container), |dumped| {
+        let fingerprint = &mut dumped.fingerprint;
+        let users = fingerprint.parts["`shop`.`users`"].clone();
+        fingerprint.parts.insert("`shop`.`gone`".into(), users);
+        fingerprint.parts.get_mut("`shop`.`orders`").unwrap().count += 1;
+        fingerprint.parts.get_mut("`shop`.`log`").unwrap().digest.push('1');
+        for object in ["trigger shop.stamp", "grant GRANT DELETE ON `shop`.* TO `app`@`%`"] {
+            fingerprint.objects.insert(object.into(), "x".into());
+        }
+    });
+    let found = rehearse(&host, 4);
+    let expected = [
+        "`shop`.`gone`: missing",
+        "`shop`.`log`: other content",
+        "`shop`.`orders`: 2 rows instead of 3",
+        "grant GRANT DELETE ON `shop`.* TO `app`@`%`: missing",
+        "trigger shop.stamp: missing",
+    ];
+    assert_eq!(found["differences"], serde_json::json!(expected));
+    assert_eq!(found["reached"], "loaded");
+    assert_eq!(left(&host), 0);
+}
+
+#[test]
+fn an_image_that_is_gone_is_told() {
+    let Some(container) = mariadb_server() else { return };
+    let host = host(container);
+    let image = Image { name: "shop-db:7".into(), digest: format!("sha256:{}", "0".repeat(64)) };
+    seeded::point_of_image(&host, "db", &settings(&host, container), image);
+    let found = rehearse(&host, 4);
+    let message = found["message"].as_str().unwrap();
+    assert!(message.contains(&"0".repeat(12)), "{message}");
+    assert_eq!(found["reached"], Value::Null);
+    assert_eq!(left(&host), 0);
+}
+
+#[test]
+fn a_server_that_is_never_ready_ends_in_time() {
+    let Some(container) = mariadb_server() else { return };
+    let host = host(container);
+    host.configure(&format!("repository: {{ url: \"{}\" }}\nrehearse: {{ patience: 1s, processors: 1 }}\n", host.url));
+    let found = rehearse(&host, 4);
+    assert!(found["message"].as_str().unwrap().contains("did not answer within 1s"), "{found}");
+    assert_eq!(left(&host), 0);
+}
+
+#[test]
+fn what_a_killed_rehearsal_left_in_the_container_engine_goes() {
+    let Some(container) = mariadb_server() else { return };
+    let host = host(container);
+    let mut command = host.command(&["rehearse", "db"]);
+    command.env("BKP_CRASH_AT", "rehearse:loaded").env("BKP_IDENTITY", host.identity());
+    host.finish(host.start(command)).was_killed();
+    assert!(left(&host) > 1, "a container and a directory");
+    host.run(&["doctor", "--reap"]);
+    assert_eq!(left(&host), 0);
+}
+
+#[test]
+fn assertions_are_asked_of_the_scratch_server() {
+    let Some(container) = mariadb_server() else { return };
+    let host = host(container);
+    let policy = fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
+    let rehearse_key = "rehearse:\n  assert:\n    - { sql: select count(*) from users, database: shop, min: 3, max: 3 }\n    \
+                        - { run: [sh, -c, 'test ! -e /sys/class/net/eth0 && echo alone'], equals: alone }\n";
+    fs::write(host.path("etc/policies.d/all.yaml"), policy.replace("sources:", &format!("{rehearse_key}sources:")))
+        .unwrap();
+    let found = rehearse(&host, 0);
+    assert_eq!(found["reached"], "checked", "{found}");
+}
+
+#[test]
+fn a_server_of_the_host_is_rehearsed_as_a_process() {
+    let Some(server) = HostServer::mariadb().start("rehearsals of MariaDB on the host") else { return };
+    server.query("", SCHEMA);
+    let host = Host::new();
+    fs::write(host.path("password"), server.password()).unwrap();
+    host.sources(&[format!(
+        "db: {{ mysql: {{ host: 127.0.0.1, port: {}, user: root, password_file: \"{}\" }} }}",
+        server.port(),
+        host.text("password")
+    )]);
+    host.run(&["backup"]).ends(0);
+    let found = rehearse(&host, 0);
+    assert_eq!((&found["reached"], &found["target"]["kind"]), (&"equal".into(), &"process".into()), "{found}");
+    assert_eq!(left(&host), 0);
+}
