@@ -41,7 +41,7 @@ union all
 select 'table', array[nspname, relname], null, concat_ws(' ', relkind, relpersistence, pg_get_userbyid(relowner),
     relrowsecurity, relforcerowsecurity, pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid), reloptions,
     (select string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
-        to_jsonb(a)->>'attgenerated', a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid)), ', ' order by a.attname)
+        to_jsonb(a)->>'attgenerated', (select collname from pg_collation where oid = a.attcollation), pg_get_expr(d.adbin, d.adrelid)), ', ' order by a.attname)
       from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
       where a.attrelid = class.oid and a.attnum > 0 and not a.attisdropped))
   from class where relkind in ('r', 'p', 'f')
