@@ -36,7 +36,7 @@ with space as (select * from pg_namespace n where n.nspname !~ '^pg_' and n.nspn
     and not exists (select from pg_depend e where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')),
   routine as (select p.*, n.nspname from pg_proc p join space n on n.oid = p.pronamespace
     where not exists (select from pg_depend e where e.classid = 'pg_proc'::regclass and e.objid = p.oid and e.deptype in ('e', 'i')))
-select 'schema' as kind, array[nspname] as path, null as more, pg_get_userbyid(nspowner) as definition from space
+select 'schema' as kind, array[nspname] as path, null::text as more, pg_get_userbyid(nspowner)::text as definition from space
 union all
 select 'table', array[nspname, relname], null, concat_ws(' ', relkind, relpersistence, pg_get_userbyid(relowner),
     relrowsecurity, relforcerowsecurity, pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid), reloptions,

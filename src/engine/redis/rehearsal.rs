@@ -129,8 +129,7 @@ fn bring_back(client: &mut dyn Client, users: &[String], comparison: &mut Compar
         let words = rules(user);
         let [_, name, rules @ ..] = &words[..] else { continue };
         let own = if name == "default" { STAND_IN } else { name.as_str() };
-        let command: Vec<&str> =
-            ["ACL", "SETUSER", own, "reset"].into_iter().chain(rules.iter().map(String::as_str)).collect();
+        let command: Vec<&str> = ["ACL", "SETUSER", own].into_iter().chain(rules.iter().map(String::as_str)).collect();
         if let Answer::Refused(text) = client.ask(&command)? {
             comparison.differs(format!("user {name}: the server refuses its rules: {text}"));
         }
