@@ -92,6 +92,13 @@ impl Arguments {
                 if !configuration.warnings.is_empty() {
                     findings.add("configuration", Verdict::Warning, configuration.warnings.join("; "));
                 }
+                let rehearsed = configuration.policies.iter().find(|policy| policy.is_rehearsed());
+                if let Some(policy) = rehearsed.filter(|_| configuration.rehearser.identity.is_none()) {
+                    let text =
+                        format!("restores of {} are to be rehearsed, and no key that opens them is named", policy.name);
+                    findings.add("rehearsals", Verdict::Warning, text);
+                    findings.hint("Write `rehearse: { identity_file: … }` into the main file: docs/REHEARSALS.md says how to make one");
+                }
                 let zone = configuration.timezone.iana_name().unwrap_or("the system's");
                 findings.add(
                     "time zone",

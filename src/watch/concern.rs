@@ -99,6 +99,15 @@ pub enum Concern {
         source: String,
         why: String,
     },
+    /// What came back of a point was not what the source held, or nothing came back.
+    RehearsalFailing {
+        source: String,
+        message: String,
+    },
+    RehearsalOverdue {
+        source: String,
+        seconds: i64,
+    },
     CopyFailing {
         copy: String,
         source: String,
@@ -166,6 +175,12 @@ impl Concern {
                 format!("{policy} missed its slot of {slot}{}", because(why))
             }
             Concern::Held { source, why } => format!("Nothing of {source} is pruned until somebody has looked: {why}"),
+            Concern::RehearsalFailing { source, message } => {
+                format!("The last rehearsal of a restore of {source} failed: {message}")
+            }
+            Concern::RehearsalOverdue { source, seconds } => {
+                format!("A rehearsal of {source} was due {}", ago(*seconds, Language::English))
+            }
             Concern::CopyFailing { copy, source, message, .. } => {
                 format!("{source} is not copied to {copy}{}", because(message))
             }
@@ -203,6 +218,12 @@ impl Concern {
                 format!("{policy} omitió su ejecución de las {slot}{}", because(why))
             }
             Concern::Held { source, why } => format!("Nada de {source} se borra hasta que alguien lo revise: {why}"),
+            Concern::RehearsalFailing { source, message } => {
+                format!("El último ensayo de restauración de {source} falló: {message}")
+            }
+            Concern::RehearsalOverdue { source, seconds } => {
+                format!("El ensayo de {source} está atrasado: vencía {}", ago(*seconds, Language::Spanish))
+            }
             Concern::CopyFailing { copy, source, message, .. } => {
                 format!("{source} no se copia a {copy}{}", because(message))
             }
@@ -242,6 +263,8 @@ impl Concern {
             }
             Concern::Failing { source, .. } => format!("bkp backup {source}; bkp doctor"),
             Concern::Damaged { source } => format!("bkp backup {source}; bkp check {source}"),
+            Concern::RehearsalFailing { source, .. } => format!("bkp backup {source}; bkp rehearse {source}"),
+            Concern::RehearsalOverdue { source, .. } => format!("bkp rehearse {source}"),
             Concern::Held { source, .. } => format!("bkp points {source}; bkp ack {source}"),
             Concern::RoutineFailing { job, .. } | Concern::RoutineOverdue { job, .. } => format!("bkp {job}"),
             Concern::ChannelFailing { channel, .. } => format!("bkp notify test {channel}"),

@@ -18,6 +18,7 @@ pub fn all(status: &Status) -> Vec<Concern> {
         let of_verdict = status.sources.iter().filter(|source| source.verdict == verdict);
         concerns.extend(of_verdict.flat_map(|source| of_source(source, status.at)));
     }
+    concerns.extend(status.sources.iter().filter_map(|source| of_rehearsals(source, status.at)));
     if !status.config.ok {
         let error = status.config.error.clone().unwrap_or_default();
         concerns.push(Concern::ConfigurationRefused { error: first_line(&error) });
@@ -62,6 +63,17 @@ fn of_source(one: &SourceStatus, now: Timestamp) -> Vec<Concern> {
         }),
     };
     state.into_iter().chain(failing).collect()
+}
+
+fn of_rehearsals(one: &SourceStatus, now: Timestamp) -> Option<Concern> {
+    let (source, rehearsal) = (one.source.clone(), one.rehearsal.as_ref()?);
+    match (&rehearsal.message, rehearsal.due) {
+        (Some(message), _) => Some(Concern::RehearsalFailing { source, message: first_line(message) }),
+        (None, Some(due)) if rehearsal.overdue => {
+            Some(Concern::RehearsalOverdue { source, seconds: now.duration_since(due).as_secs() })
+        }
+        _ => None,
+    }
 }
 
 fn missed(policy: &PolicyStatus) -> Option<Concern> {

@@ -5,7 +5,8 @@
 //! no label holds a point, a path or a message. Names are documented in `docs/MONITORING.md`, and a test compares.
 
 use super::chronicle::BUCKETS;
-use super::status::{RehearsalStatus, SourceStatus, Status};
+use super::rehearsal::RehearsalStatus;
+use super::status::{SourceStatus, Status};
 use super::words;
 use crate::journal::Outcome;
 use jiff::Timestamp;

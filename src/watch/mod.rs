@@ -9,6 +9,7 @@ mod due;
 mod judge;
 pub mod log;
 pub mod metrics;
+mod rehearsal;
 mod status;
 pub mod tell;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod words;
 
 pub use chronicle::{Chronicle, Tally};
 pub use concern::{Concern, Language};
+pub use rehearsal::RehearsalStatus;
 pub use status::{Known, PolicyStatus, SourceStatus, Status, of};
 pub use words::{ago, instant, job, plain, size, span, took};
 

@@ -79,7 +79,12 @@ impl Rehearsable for Rehearsal {
             arguments.push([OsString::from(option), path.into_os_string()].into_iter().collect());
         }
         arguments.extend(same.into_iter().map(Into::into));
-        let script = format!("ALTER USER 'root'@'localhost' IDENTIFIED BY '{}';\n", password.expose());
+        let mut script = format!("ALTER USER 'root'@'localhost' IDENTIFIED BY '{}';\n", password.expose());
+        if mariadb {
+            // Accounts for each name of this host, which an installation makes by itself: those of the source are to come.
+            script.push_str("DELETE FROM mysql.global_priv WHERE user IN ('root', '') AND host <> 'localhost';\n");
+            script.push_str("FLUSH PRIVILEGES;\n");
+        }
         Ok(Some(ProcessRecipe {
             programs,
             directories: Vec::new(),
