@@ -219,7 +219,7 @@ impl Operator {
         let repositories = text.lines().filter_map(|l| l.strip_prefix("# bkp-repository: "));
         Ok(Operator {
             identities: plain.iter().cloned().map(|key| Box::new(key) as Box<dyn age::Identity>).collect(),
-            trusted: noted_writers(text).into_iter().collect(),
+            trusted: noted_writers(text).collect(),
             repositories: repositories.map(|id| id.trim().to_owned()).collect(),
             plain,
         })

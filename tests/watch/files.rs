@@ -43,6 +43,12 @@ const NOT_IN_A_PLAIN_SCRAPE: &[&str] = &[
     "bkp_copy_last_success_timestamp_seconds",
     "bkp_notify_failures_in_a_row",
     "bkp_notify_failures_total",
+    // tests/rehearse/schedule.rs sees them.
+    "bkp_rehearsal_due_timestamp_seconds",
+    "bkp_rehearsal_last_status",
+    "bkp_rehearsal_last_success_timestamp_seconds",
+    "bkp_rehearsal_measured_rto_seconds",
+    "bkp_rehearsal_reached_timestamp_seconds",
     "bkp_repo_prune_last_success_timestamp_seconds",
 ];
 
