@@ -2,6 +2,7 @@
 #
 #   docker build --target slim -t bkp .                  files, SQLite, MongoDB, Redis; other databases in their own containers
 #   docker build --target clients -t bkp:clients .       and MariaDB and PostgreSQL over the network
+#   docker build --target servers -t bkp:servers .       and their servers, and Redis: rehearsals where there is no Docker
 #
 # MySQL over the network wants a client of its own flavour, which no released Debian has:
 #   --build-arg BASE=debian:sid-slim --build-arg CLIENTS="mysql-client postgresql-client"
@@ -54,3 +55,12 @@ RUN apt-get -qq update \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 USER 65532:65532
 COPY --from=program /bkp /usr/bin/bkp
+
+# Servers are only started by rehearsals, with data of their own, and never by the packages (101 is "not allowed" to Debian).
+FROM clients AS servers
+ARG SERVERS="mariadb-server postgresql redis-server"
+USER root
+RUN printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d && apt-get -qq update \
+ && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $SERVERS >/dev/null \
+ && rm -rf /var/lib/mysql/* /var/lib/postgresql/1* /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+USER 65532:65532

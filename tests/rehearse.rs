@@ -11,8 +11,14 @@ mod support;
 mod files;
 #[path = "rehearse/kills.rs"]
 mod kills;
+#[path = "rehearse/mongo.rs"]
+mod mongo;
 #[path = "rehearse/mysql.rs"]
 mod mysql;
+#[path = "rehearse/postgres.rs"]
+mod postgres;
+#[path = "rehearse/redis.rs"]
+mod redis;
 #[path = "rehearse/schedule.rs"]
 mod schedule;
 #[path = "rehearse/seeded.rs"]
@@ -20,3 +26,36 @@ mod seeded;
 #[allow(dead_code)] // of which the tests of the daemon use more
 #[path = "daemon/world.rs"]
 mod world;
+
+use serde_json::Value;
+use std::fs;
+use support::docker::engine::docker;
+use support::host::Host;
+
+/// The one rehearsal that a command told of.
+fn only(document: &Value) -> &Value {
+    let all = document["rehearsals"].as_array().unwrap();
+    assert_eq!(all.len(), 1, "{document}");
+    &all[0]
+}
+
+/// What the container engine has of the rehearsals of this host.
+fn containers_of(host: &Host) -> Vec<String> {
+    let Ok(name) = fs::read_to_string(host.path("state/scratch/name")) else { return Vec::new() };
+    let listed =
+        docker(&["ps", "--all", "--filter", "label=bkp.scratch", "--format", "{{.Label \"bkp.scratch.record\"}}"]);
+    listed.lines().filter(|record| record.starts_with(&name)).map(str::to_owned).collect()
+}
+
+/// Neither servers nor directories nor records.
+fn nothing_is_left(host: &Host) {
+    assert_eq!(containers_of(host), Vec::<String>::new());
+    assert_eq!(fs::read_dir(host.path("cache/rehearsals")).unwrap().count(), 0);
+    let records = fs::read_dir(host.path("state/scratch")).into_iter().flatten().flatten();
+    let records: Vec<_> = records.map(|entry| entry.file_name()).filter(|name| name != "name").collect();
+    assert!(records.is_empty(), "{records:?}");
+}
+
+fn journal_is_whole(host: &Host) {
+    host.run(&["journal"]).ends(0);
+}

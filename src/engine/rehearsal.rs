@@ -102,6 +102,8 @@ pub struct ContainerRecipe {
     pub room: u64,
     /// Files that are put in before the start: path, content, mode.
     pub files: Vec<(PathBuf, Secret, u32)>,
+    /// Where the server listens, if its client is in this process and not a program of the container.
+    pub port: Option<u16>,
 }
 
 /// Where a process may live: everything it writes goes here.
@@ -287,6 +289,9 @@ pub fn rehearsable(kind: &str) -> Option<&'static dyn Rehearsable> {
     match kind {
         "sqlite" => Some(&super::sqlite::Rehearsal),
         "volume" => Some(&super::volume::Rehearsal),
+        "mongo" => Some(&super::mongo::Rehearsal),
+        "redis" => Some(&super::redis::Rehearsal),
+        "postgres" => Some(&super::postgres::Rehearsal),
         "mysql" => Some(&super::mysql::Rehearsal),
         _ => None,
     }

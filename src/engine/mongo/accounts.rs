@@ -12,6 +12,7 @@ use crate::durable::random_hex;
 use crate::error::{Failure, Result};
 use bson::{Bson, Document, doc};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 const MERGE_USERS: &str = "tempusers";
 const MERGE_ROLES: &str = "temproles";
@@ -70,6 +71,29 @@ pub(super) fn gather(
         }
     }
     Ok(accounts)
+}
+
+/// Users by name, each with a digest of its roles. Those that are in the archive are compared as documents when they come back.
+pub(super) fn objects_of(details: &Value) -> BTreeMap<String, String> {
+    let users = details["users"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let object = |user: &Value| {
+        let (name, database) = (user["user"].as_str()?, user["db"].as_str()?);
+        let mut roles: Vec<String> = user["roles"].as_array()?.iter().map(Value::to_string).collect();
+        roles.sort();
+        let digest = blake3::hash(roles.join(" ").as_bytes()).to_hex()[..16].to_owned();
+        Some((format!("user {database}.{name}"), digest))
+    };
+    users.iter().filter_map(object).collect()
+}
+
+/// The same of a server as it is now; `None` where it knows no users.
+pub(super) fn objects(session: &Session<'_>) -> Result<Option<BTreeMap<String, String>>> {
+    let Ok(answer) = session.attempt(catalog::ACCOUNTS, doc! { "usersInfo": { "forAllDBs": true } })? else {
+        return Ok(None);
+    };
+    let users = answer.get_array("users").map(Vec::as_slice).unwrap_or_default();
+    let listed: Vec<Value> = users.iter().filter_map(|user| name_and_roles(user.as_document()?)).collect();
+    Ok(Some(objects_of(&serde_json::json!({ "users": listed }))))
 }
 
 fn name_and_roles(user: &Document) -> Option<Value> {

@@ -185,7 +185,10 @@ impl Evidence {
             version: self.version.clone(),
             consistent_at: self.window.as_ref().map_or(self.begun, |window| window.read_at),
             inventory: self.inventory(),
-            fingerprint: fingerprint(&self.walked, touched),
+            fingerprint: Fingerprint {
+                objects: accounts::objects_of(&self.accounts.details),
+                ..fingerprint(&self.walked, touched)
+            },
             warnings: Vec::new(),
             notes,
             restore_hint: format!(

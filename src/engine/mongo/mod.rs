@@ -14,6 +14,7 @@ mod feed;
 mod leftovers;
 mod load;
 mod oplog;
+mod rehearsal;
 mod replay;
 mod session;
 mod tool;
@@ -24,6 +25,8 @@ use crate::error::{Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::docker::Image;
 use session::Session;
+
+pub use rehearsal::Rehearsal;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {

@@ -11,7 +11,7 @@ use super::client::{Clients, explained};
 use super::fingerprint::{self, Parts, Rows};
 use super::session::Session;
 use super::snapshot::{self, ATTEMPTS, Snapshot};
-use super::{Postgres, leftovers, sql};
+use super::{Postgres, leftovers, objects, sql};
 use crate::clock;
 use crate::engine::leftovers::UNFINISHED;
 use crate::engine::transfer::Metered;
@@ -64,6 +64,7 @@ const KINDS: &[(&str, &str)] = &[
 struct Archived {
     contents: Contents,
     parts: Parts,
+    objects: BTreeMap<String, String>,
     said: Said,
 }
 
@@ -106,7 +107,7 @@ pub fn dump(engine: &Postgres, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result
         ("databases".to_owned(), details.databases.len() as u64),
         ("roles".to_owned(), details.roles.len() as u64),
     ]);
-    let mut parts = Parts::new();
+    let (mut parts, mut objects) = (Parts::new(), BTreeMap::new());
     let lock_wait = engine.lock_wait;
     let begun = clock::now();
     for some in details.databases.chunks_mut(AT_ONCE) {
@@ -125,6 +126,7 @@ pub fn dump(engine: &Postgres, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result
             warnings.extend(archived.said.warnings);
             told.extend(archived.said.notes);
             parts.extend(archived.parts);
+            objects.extend(archived.objects);
         }
     }
     let instants = details.databases.iter().filter_map(|d| d.consistent_at);
@@ -133,7 +135,7 @@ pub fn dump(engine: &Postgres, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result
         version: clients.version_text.clone(),
         consistent_at: first.unwrap_or(begun),
         inventory,
-        fingerprint: fingerprint::of(parts),
+        fingerprint: fingerprint::of(parts, objects),
         warnings,
         notes: notes(&details, first, last).into_iter().chain(told).collect(),
         restore_hint: "psql -f globals.sql (roles, without passwords), createdb NAME -T template0, then for each \
@@ -277,6 +279,7 @@ impl<'r> Job<'r> {
         let (mut snapshot, output, remarks) = self.start(database, snapshot)?;
         let tables = std::mem::take(&mut snapshot.tables);
         let counts = catalogue::counts(&mut snapshot.session)?;
+        let objects = objects::of(&mut snapshot.session, &database.name)?;
         database.extensions = catalogue::extensions(&mut snapshot.session)?;
         database.consistent_at = Some(snapshot.at);
         let mut walked = Walked::new(Metered::new(output, self.context));
@@ -299,12 +302,12 @@ impl<'r> Job<'r> {
         let said = Said::of("pg_dump", &database.name, &remarks);
         if contents.unknown {
             let parts = fingerprint::parts(&database.name, &tables, rows, None);
-            return Ok(Archived { contents, parts, said });
+            return Ok(Archived { contents, parts, objects, said });
         }
         compare(&database.name, &contents, &counts, &tables, &rows)?;
         let sequences = fingerprint::sequences_of(&contents.entries, &tables)?;
         let parts = fingerprint::parts(&database.name, &tables, rows, sequences);
-        Ok(Archived { contents, parts, said })
+        Ok(Archived { contents, parts, objects, said })
     }
 
     /// Starts `pg_dump` and waits for its first bytes; begins again, with a new snapshot, where definitions change.

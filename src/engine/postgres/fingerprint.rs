@@ -32,8 +32,8 @@ pub struct Rows {
     pub large_objects: Option<FingerprintPart>,
 }
 
-pub fn of(parts: Parts) -> Fingerprint {
-    Fingerprint { method: METHOD.into(), parts, ..Fingerprint::default() }
+pub fn of(parts: Parts, objects: BTreeMap<String, String>) -> Fingerprint {
+    Fingerprint { method: METHOD.into(), parts, objects }
 }
 
 /// Asks the server for all rows. `stop` ends it before the next table.

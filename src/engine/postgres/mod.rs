@@ -8,6 +8,7 @@ use super::{DumpRun, Dumped, Engine, Fingerprint, Leftover, LoadRun, Loaded, Ori
 use crate::error::Result;
 use crate::event::{Cancel, Context};
 use crate::exec::docker::Image;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -18,9 +19,13 @@ mod dump;
 mod fingerprint;
 mod leftovers;
 mod load;
+mod objects;
+mod rehearsal;
 mod session;
 mod snapshot;
 mod sql;
+
+pub use rehearsal::Rehearsal;
 
 /// How long a dump waits for a table that a statement changes. Waiting harms nobody but the backup.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
@@ -91,12 +96,13 @@ pub fn fingerprint(settings: &Settings, context: Context<'_>) -> Result<Fingerpr
     let engine = Postgres::new(settings.clone());
     let clients = client::Clients::find(&settings.server, context.cancel)?;
     let chosen = dump::chosen(&engine, &clients, context.cancel)?;
-    let mut parts = fingerprint::Parts::new();
+    let (mut parts, mut objects) = (fingerprint::Parts::new(), BTreeMap::new());
     for database in &chosen.details.databases {
         let mut snapshot = snapshot::Snapshot::open(&clients, &database.name, engine.lock_wait, context.cancel)?;
+        objects.extend(objects::of(&mut snapshot.session, &database.name)?);
         let rows = fingerprint::rows(&mut snapshot.session, &snapshot.tables, context, &AtomicBool::new(false))?;
         let sequences = fingerprint::sequences(&mut snapshot.session, &snapshot.tables)?;
         parts.extend(fingerprint::parts(&database.name, &snapshot.tables, rows, sequences));
     }
-    Ok(fingerprint::of(parts))
+    Ok(fingerprint::of(parts, objects))
 }

@@ -28,6 +28,9 @@ pub trait Client {
     /// For people.
     fn server(&self) -> String;
 
+    /// The same about one of the numbered databases.
+    fn ask_in(&mut self, database: u32, command: &[&str]) -> Result<Answer>;
+
     /// Asks what must be allowed. `rule` is the permission that it takes.
     fn demand(&mut self, command: &[&str], rule: &str) -> Result<Vec<String>> {
         match self.ask(command)? {
@@ -51,6 +54,13 @@ impl Client for Connection<'_> {
             Reply::Refused(text) => Answer::Refused(text),
             reply => Answer::Lines(reply.lines()),
         })
+    }
+
+    fn ask_in(&mut self, database: u32, command: &[&str]) -> Result<Answer> {
+        match Client::ask(self, &["SELECT", &database.to_string()])? {
+            Answer::Lines(_) => Client::ask(self, command),
+            refused => Ok(refused),
+        }
     }
 
     fn server(&self) -> String {
@@ -144,6 +154,14 @@ impl Client for Program<'_> {
         let code = first.split(' ').next().unwrap_or_default();
         let refusal = ["ERR", "NOPERM", "NOAUTH", "LOADING", "MISCONF", "BUSY", "MASTERDOWN"].contains(&code);
         Ok(if refusal { Answer::Refused(first.to_owned()) } else { Answer::Lines(lines) })
+    }
+
+    fn ask_in(&mut self, database: u32, command: &[&str]) -> Result<Answer> {
+        let arguments = self.arguments.clone();
+        self.arguments.extend(["-n".to_owned(), database.to_string()]);
+        let answer = self.ask(command);
+        self.arguments = arguments;
+        answer
     }
 
     fn server(&self) -> String {

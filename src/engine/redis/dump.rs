@@ -12,7 +12,7 @@ use super::snapshot::{self, Snapshot};
 use super::{Method, Settings, leftovers, sentinel};
 use crate::clock;
 use crate::engine::leftovers::UNFINISHED;
-use crate::engine::{Dumped, Sink};
+use crate::engine::{Dumped, Fingerprint, Sink};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::Place;
@@ -88,6 +88,16 @@ impl Asked {
             None => begun,
         }
     }
+}
+
+/// Hands whatever client there is to `work`.
+pub fn with_client<T>(
+    settings: &Settings,
+    cancel: &Cancel,
+    work: impl FnOnce(&mut dyn Client) -> Result<T>,
+) -> Result<T> {
+    let (mut client, _) = client_of(settings, cancel)?;
+    work(client.as_client())
 }
 
 /// Either kind of client.
@@ -173,7 +183,10 @@ fn told(facts: &Facts, census: &Census, consistent_at: Timestamp) -> Dumped {
         version: format!("{flavour} {version}, RDB {}", census.version),
         consistent_at,
         inventory,
-        fingerprint: census.fingerprint(),
+        fingerprint: Fingerprint {
+            objects: facts.users.as_deref().map(facts::user_objects).unwrap_or_default(),
+            ..census.fingerprint()
+        },
         warnings,
         notes,
         restore_hint: hint(facts),

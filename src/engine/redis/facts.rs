@@ -198,9 +198,21 @@ pub fn clock(client: &mut dyn Client) -> Result<Option<i64>> {
     Ok(permitted(client, &["TIME"])?.and_then(|lines| lines.first()?.parse().ok()))
 }
 
+/// Users by name, each with a digest of its rules; of its passwords only how many there are.
+pub fn user_objects(users: &[String]) -> BTreeMap<String, String> {
+    let object = |line: &String| {
+        let words: Vec<&str> = line.split(' ').map(|word| if word.starts_with('#') { "#" } else { word }).collect();
+        let rules = words.get(2..)?.join(" ");
+        Some((format!("user {}", words[1]), blake3::hash(rules.as_bytes()).to_hex()[..16].to_owned()))
+    };
+    users.iter().filter_map(object).collect()
+}
+
 /// What one reads of a point again.
 pub struct Stored {
     pub users: Vec<String>,
+    /// How many numbered databases the server had.
+    pub databases: Option<String>,
 }
 
 impl Stored {
@@ -208,6 +220,9 @@ impl Stored {
         let value: Value = serde_json::from_str(text)
             .map_err(|e| Failure::new(Kind::Verification, "the stored configuration is damaged").because(e))?;
         let users = value["users"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(Stored { users: users.iter().filter_map(|user| user.as_str().map(str::to_owned)).collect() })
+        Ok(Stored {
+            users: users.iter().filter_map(|user| user.as_str().map(str::to_owned)).collect(),
+            databases: value["configuration"]["databases"].as_str().map(str::to_owned),
+        })
     }
 }

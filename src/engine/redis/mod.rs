@@ -20,10 +20,13 @@ mod leftovers;
 mod live;
 mod load;
 mod rdb;
+mod rehearsal;
 mod replica;
 mod restore;
 mod sentinel;
 mod snapshot;
+
+pub use rehearsal::Rehearsal;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {

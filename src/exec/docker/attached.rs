@@ -28,11 +28,14 @@ pub enum Exchanged {
     Taken(std::io::Result<usize>),
 }
 
+pub type Output = Pin<Box<dyn Stream<Item = std::result::Result<LogOutput, Error>> + Send>>;
+pub type Input = Pin<Box<dyn AsyncWrite + Send>>;
+
 pub struct Attached {
     pub id: String,
-    output: Pin<Box<dyn Stream<Item = std::result::Result<LogOutput, Error>> + Send>>,
+    output: Output,
     /// Absent once it is closed.
-    input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    input: Option<Input>,
 }
 
 impl Attached {
@@ -95,6 +98,11 @@ impl Attached {
             }
             None => Err(std::io::ErrorKind::BrokenPipe.into()),
         }
+    }
+
+    /// Both streams by themselves.
+    pub fn split(self) -> (Output, Input) {
+        (self.output, self.input.unwrap_or_else(|| Box::pin(tokio::io::sink())))
     }
 
     /// Tells the command that its input has ended.

@@ -5,12 +5,12 @@
 //! come in as files, which official images read through their `…_FILE` variables: `docker inspect` shows none.
 
 use super::record::{Held, Records, What};
-use super::{DEADLINE, LABEL, Lease, RECORD, Running, SOURCE};
+use super::{DEADLINE, LABEL, Lease, RECORD, Reach, Running, SOURCE};
 use crate::durable::random_hex;
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
 use crate::exec::Place;
-use crate::exec::docker::{Container, Docker, File, NewContainer, NewMount, Owner, Selector, over};
+use crate::exec::docker::{Container, Docker, File, Forward, NewContainer, NewMount, Owner, Selector, over};
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -71,6 +71,8 @@ pub struct Body {
     docker: Docker,
     container: Container,
     isolation: String,
+    /// To its port, where that is wanted.
+    forward: Option<Forward>,
 }
 
 /// Makes the container. Whatever this leaves when it fails is gone before it returns.
@@ -88,7 +90,9 @@ pub fn prepare(lease: &Lease<'_>, wanted: &Wanted, cancel: &Cancel) -> Result<Pr
     ]);
     let mut held = Held::begin(lease, &number, What::Container(name.clone()))?;
     match make(&docker, &name, wanted, labels, cancel) {
-        Ok(container) => Ok(Prepared { body: Body { held, docker, container, isolation: isolation(wanted) } }),
+        Ok(container) => {
+            Ok(Prepared { body: Body { held, docker, container, isolation: isolation(wanted), forward: None } })
+        }
         Err(failure) => {
             if remove(&docker, &name).is_ok() {
                 let _ = held.let_go();
@@ -192,6 +196,18 @@ impl Prepared {
 impl Body {
     pub fn place(&self) -> Place {
         Place::Container(Selector::Name(self.container.id.clone()))
+    }
+
+    pub fn forward(&mut self, port: u16) -> Result<()> {
+        self.forward = Some(self.container.forward(port)?);
+        Ok(())
+    }
+
+    pub fn reach(&self) -> Reach {
+        match &self.forward {
+            Some(forward) => Reach { host: Some("127.0.0.1".into()), port: Some(forward.port), socket: None },
+            None => Reach::default(),
+        }
     }
 
     pub fn isolation(&self) -> &str {

@@ -67,8 +67,16 @@ impl Running {
 
     pub fn reach(&self) -> Reach {
         match &self.0 {
-            Body::Container(_) => Reach::default(),
+            Body::Container(container) => container.reach(),
             Body::Process(process) => process.reach(),
+        }
+    }
+
+    /// Makes a port of it, where no network reaches it, one of loopback here for as long as it is there.
+    pub fn forward(&mut self, port: u16) -> Result<()> {
+        match &mut self.0 {
+            Body::Container(container) => container.forward(port),
+            Body::Process(_) => Ok(()),
         }
     }
 

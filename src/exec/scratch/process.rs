@@ -74,6 +74,10 @@ impl Site {
         }
     }
 
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     pub fn path(&self) -> &Path {
         self.directory.path()
     }

@@ -18,7 +18,7 @@ use crate::repo::point::Point;
 use crate::secret::{Secret, SecretRef};
 use jiff::{SignedDuration, Timestamp};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Nobody needs the target of a rehearsal any longer than this.
@@ -192,6 +192,15 @@ impl Starting<'_> {
         }
     }
 
+    /// What was loaded for a server to begin with: files side by side.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let Some(data) = self.data else { return Ok(Vec::new()) };
+        let what = || "cannot list what was loaded".to_owned();
+        let paths: std::io::Result<Vec<PathBuf>> =
+            std::fs::read_dir(data).context(what)?.map(|entry| entry.map(|entry| entry.path())).collect();
+        Ok(paths.context(what)?.into_iter().filter(|path| path.is_file()).collect())
+    }
+
     fn container(&self, recipe: ContainerRecipe, image: &str) -> Result<Running> {
         let limits = self.grounds.limits;
         let data = recipe.data.to_string_lossy().into_owned();
@@ -207,25 +216,18 @@ impl Starting<'_> {
             data: if in_memory { container::Data::Memory(data.clone()) } else { container::Data::Volume(data.clone()) },
             limits,
         };
+        let port = recipe.port;
         let prepared = container::prepare(&self.lease, &wanted, self.cancel)?;
-        for entry in self
-            .data
-            .map(std::fs::read_dir)
-            .transpose()
-            .context(|| "cannot list what was loaded".into())?
-            .into_iter()
-            .flatten()
-        {
-            let put = || -> std::io::Result<(std::fs::File, u64, String)> {
-                let entry = entry?;
-                let file = std::fs::File::open(entry.path())?;
-                let length = file.metadata()?.len();
-                Ok((file, length, entry.file_name().to_string_lossy().into_owned()))
-            };
-            let (mut file, length, name) = put().context(|| "cannot read what was loaded".into())?;
+        for path in self.files()? {
+            let what = || format!("cannot read {}", path.display());
+            let mut file = std::fs::File::open(&path).context(what)?;
+            let length = file.metadata().context(what)?.len();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
             prepared.put(&data, &name, length, &mut file, self.cancel)?;
         }
-        prepared.start()
+        let mut running = prepared.start()?;
+        port.map_or(Ok(()), |port| running.forward(port))?;
+        Ok(running)
     }
 
     fn process(&self, rehearsable: &dyn Rehearsable, subject: &Subject<'_>) -> Result<Running> {
@@ -239,11 +241,11 @@ impl Starting<'_> {
             )
             .hint("Rehearse it on a host with Docker, such as a verifier: docs/REHEARSALS.md")
         })?;
-        if let Some(data) = self.data {
+        if self.data.is_some() {
             let into = site.path().join(DATA);
             std::fs::create_dir(&into).context(|| format!("cannot create {}", into.display()))?;
-            for entry in std::fs::read_dir(data).context(|| "cannot list what was loaded".into())? {
-                let copied = entry.and_then(|entry| std::fs::copy(entry.path(), into.join(entry.file_name())));
+            for path in self.files()? {
+                let copied = std::fs::copy(&path, into.join(path.file_name().unwrap_or_default()));
                 copied.context(|| "cannot copy what was loaded".into())?;
             }
         }

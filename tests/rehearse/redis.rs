@@ -1,0 +1,143 @@
+//! Redis and Valkey, rehearsed in a container and as a process of this host.
+
+use super::seeded;
+use super::support::docker::Container;
+use super::support::docker::Wanted;
+use super::support::host::Host;
+use super::support::host_server::HostServer;
+use super::{nothing_is_left, only};
+use bkp::engine::redis::{Method, Settings};
+use bkp::engine::{Dumped, Server};
+use bkp::exec::Place;
+use bkp::exec::docker::Selector;
+use bkp::secret::SecretRef;
+use std::fs;
+use std::sync::Mutex;
+
+const PART: &str = "rehearsals of Redis and Valkey";
+
+/// Something of every type, in two databases, with times that are over before anybody looks; and users.
+const DATA: &str = "\
+set greeting hello
+rpush list a b c
+hset hash f 1 g 2
+zadd sorted 1.5 x 2 y
+sadd set m n
+xadd stream 1-1 k v
+set short gone PX 1500
+acl setuser app on >word ~app:* &* +@read +@write -flushall
+acl setuser looker on nopass ~* +get (~other:* +set)
+select 3
+set other 42";
+
+fn container(wanted: Wanted) -> Option<(Host, Container)> {
+    let server = wanted.start(PART)?;
+    server.query("", DATA);
+    let host = Host::new();
+    fs::write(host.path("data/password"), server.password()).unwrap();
+    let password = host.text("data/password");
+    host.sources(&[format!("cache: {{ redis: {{ container: {}, password_file: \"{password}\" }} }}", server.name())]);
+    Some((host, server))
+}
+
+fn comes_back_equal(wanted: Wanted) {
+    let Some((host, server)) = container(wanted) else { return };
+    host.run(&["backup"]).ends(0);
+    server.query("", "flushall");
+    let document = host.read(&["rehearse", "--json"]).json();
+    let found = only(&document);
+    assert_eq!((&found["reached"], &found["target"]["kind"]), (&"equal".into(), &"container".into()), "{document}");
+    assert!(found["compared"].as_u64().unwrap() >= 5, "{found}");
+    nothing_is_left(&host);
+}
+
+#[test]
+fn redis_comes_back_equal_in_a_container_of_its_image() {
+    comes_back_equal(Container::redis());
+}
+
+#[test]
+fn redis_that_appends_comes_back_equal() {
+    comes_back_equal(Container::redis().argument("--appendonly").argument("yes"));
+}
+
+#[test]
+fn valkey_comes_back_equal_in_a_container_of_its_image() {
+    comes_back_equal(Container::valkey());
+}
+
+#[test]
+fn redis_comes_back_equal_as_a_process() {
+    let Some(server) = HostServer::redis().start(PART) else { return };
+    server.query("", DATA);
+    let host = Host::new();
+    fs::write(host.path("data/password"), server.password()).unwrap();
+    let password = host.text("data/password");
+    let port = server.port();
+    host.sources(&[format!("cache: {{ redis: {{ host: 127.0.0.1, port: {port}, password_file: \"{password}\" }} }}")]);
+    host.run(&["backup"]).ends(0);
+    let document = host.read(&["rehearse", "--json"]).json();
+    let found = only(&document);
+    assert_eq!((&found["reached"], &found["target"]["kind"]), (&"equal".into(), &"process".into()), "{document}");
+    nothing_is_left(&host);
+}
+
+#[test]
+fn each_loss_is_named() {
+    let Some((host, server)) = container(Container::redis()) else { return };
+    let place = Place::Container(Selector::Name(server.name().into()));
+    let password = Some(SecretRef::File(host.path("data/password")));
+    let server_settings = Server { place, password, ..Server::default() };
+    let settings = Settings { server: server_settings, method: Method::Automatic, sentinel: None };
+    let settings = bkp::engine::Settings::Redis(settings);
+    let before: Mutex<Option<Dumped>> = Mutex::new(None);
+    let point = || {
+        seeded::point(&host, "cache", &settings, |dumped| {
+            let mut before = before.lock().unwrap();
+            match &*before {
+                Some(before) => dumped.fingerprint = before.fingerprint.clone(),
+                None => *before = Some(dumped.clone()),
+            }
+        });
+    };
+    server.query("", "del short");
+    point();
+    let lost =
+        "hset hash f 2\nacl setuser app -get\nacl deluser looker\nselect 3\ndel other\nset another 42\nset more 1";
+    server.query("", lost);
+    point();
+    let document = host.read(&["rehearse", "--json"]).ends(4).json();
+    let found = only(&document);
+    let differences = found["differences"].as_array().unwrap();
+    let told = |text: &str| differences.iter().any(|d| d.as_str().unwrap().contains(text));
+    for text in ["user app: other rules", "user looker: missing", "keys instead of 1", "other content"] {
+        assert!(told(text), "{text} is not in {differences:#?}");
+    }
+    nothing_is_left(&host);
+}
+
+#[test]
+fn a_server_that_never_answers_is_told_with_the_end_of_its_log() {
+    let Some(server) = HostServer::redis().start(PART) else { return };
+    server.query("", "set a 1");
+    let host = Host::new();
+    fs::write(host.path("data/password"), server.password()).unwrap();
+    let password = host.text("data/password");
+    let port = server.port();
+    host.sources(&[format!("cache: {{ redis: {{ host: 127.0.0.1, port: {port}, password_file: \"{password}\" }} }}")]);
+    host.run(&["backup"]).ends(0);
+    let main = fs::read_to_string(host.path("etc/bkp.yaml")).unwrap();
+    host.configure(&format!("{main}rehearse: {{ patience: 2s }}\n"));
+    // One that runs and listens to nobody.
+    fs::create_dir(host.path("bin")).unwrap();
+    super::support::host::mode(host.root(), 0o755);
+    fs::write(host.path("bin/redis-server"), "#!/bin/sh\necho thinking about it\nexec sleep 1000\n").unwrap();
+    super::support::host::mode(&host.path("bin"), 0o755);
+    super::support::host::mode(&host.path("bin/redis-server"), 0o755);
+    let mut command = host.command(&["rehearse"]);
+    let path = format!("{}:{}", host.text("bin"), std::env::var("PATH").unwrap());
+    command.env("BKP_IDENTITY", host.identity()).env("PATH", path);
+    let answer = host.finish(host.start(command)).ends(4);
+    answer.says("did not answer within").says("thinking about it");
+    nothing_is_left(&host);
+}
