@@ -8,6 +8,8 @@ use crate::support::wait_for;
 use crate::world::{DONE, Ends, World, sources_of};
 use jiff::SignedDuration;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 
@@ -42,7 +44,12 @@ const KINDS: &[Fault] = &[
     fault("a policy is broken", policy_is_broken),
     Fault { name: "listings are short", act: listings_are_short, when: "prune", breaks: PRUNE },
     Fault { name: "listings are empty", act: listings_are_empty, when: "prune", breaks: PRUNE },
-    Fault { name: "an object is eaten", act: object_is_eaten, when: "check", breaks: &["check *", "prune *"] },
+    Fault {
+        name: "an object is eaten",
+        act: object_is_eaten,
+        when: "check",
+        breaks: &["check *", "prune *", "copy second"],
+    },
     Fault { name: "a dump hangs", act: dump_hangs, when: "hooks", breaks: HOOK },
     fault("a signal in mid-upload", signal_in_mid_upload),
     Fault { when: "books", ..fault("vault is sealed", vault_is_sealed) },
@@ -110,9 +117,14 @@ fn outage(world: &mut World, weather: Weather) {
         world.step();
     }
     world.bucket.weather(weather);
-    let before = world.diary.ended_with(75);
+    let before = (world.diary.ended_with(75), world.bucket.refused());
     let mut due = world.advance();
-    world.until("a try in vain", |world| (world.diary.ended_with(75) > before).then_some(()));
+    // A prune that cannot look at the store has not begun: its slot says what came of it, and no run.
+    let is_run = due.iter().any(|slot| slot.job != "prune");
+    world.until("a try in vain", |world| {
+        let is_vain = world.bucket.refused() > before.1 && (!is_run || world.diary.ended_with(75) > before.0);
+        is_vain.then_some(())
+    });
     if world.next().policy != "hooks" {
         due.extend(world.advance());
     }
@@ -333,10 +345,12 @@ fn object_is_eaten(world: &mut World) {
     let in_copy = world.run(&["points", "--all", "--json", "--from", "second"]).ends(0).json();
     let in_copy: Vec<_> = in_copy["points"].as_array().unwrap().iter().map(|point| point["point"].clone()).collect();
     let listed = world.run(&["points", "--all", "--json"]).ends(0).json();
-    let points = listed["points"].as_array().unwrap().iter();
-    let mendable = |source: &str| ["app", "hook", "orders"].contains(&source);
-    let choice: Vec<_> =
-        points.filter(|p| in_copy.contains(&p["point"]) && mendable(p["source"].as_str().unwrap())).collect();
+    let mendable = |p: &&Value| ["app", "hook", "orders"].iter().any(|source| p["source"] == *source);
+    let points = listed["points"].as_array().unwrap().iter().filter(mendable);
+    // The newest of a source: another one may be given up before a prune misses what it needs.
+    let newest: BTreeMap<String, &Value> = points.map(|p| (p["point"].to_string(), p)).collect();
+    let newest: BTreeMap<String, &Value> = newest.into_values().map(|p| (p["source"].to_string(), p)).collect();
+    let choice: Vec<_> = newest.into_values().filter(|p| in_copy.contains(&p["point"])).collect();
     let eaten = (*world.chance.one_of(&choice)).clone();
     let title = format!("{}/{}", eaten["source"].as_str().unwrap(), eaten["point"].as_str().unwrap());
     let shown = world.run(&["show", eaten["id"].as_str().unwrap(), "--json"]).ends(0).json();

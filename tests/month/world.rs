@@ -74,8 +74,6 @@ pub struct World {
     pub holds: Vec<(String, usize, usize)>,
     /// How many pieces of news may have come twice.
     pub unsure: usize,
-    /// Names of points that were given up by hand.
-    pub given_up: BTreeSet<String>,
 }
 
 impl World {
@@ -118,7 +116,6 @@ impl World {
             failing: BTreeSet::new(),
             holds: Vec::new(),
             unsure: 0,
-            given_up: BTreeSet::new(),
         };
         world.furnish();
         Some(world)
@@ -301,17 +298,12 @@ notify:
             if let Some(found) = condition(self) {
                 return found;
             }
-            let said = self.said();
-            if let Some(daemon) = &mut self.daemon {
-                assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended before {what}: {said}");
-            }
-            let last: Vec<String> = self.diary.records.iter().rev().take(12).map(Value::to_string).collect();
-            assert!(
-                std::time::Instant::now() < end,
-                "{what} did not happen.\n{}\nThe last records:\n{}",
-                self.said(),
-                last.join("\n")
-            );
+            let has_ended = self.daemon.as_mut().is_some_and(|daemon| daemon.child.try_wait().unwrap().is_some());
+            assert!(!has_ended, "the daemon ended before {what}: {}", self.said());
+            let last =
+                || self.diary.records.iter().rev().take(12).map(|record| format!("{record}\n")).collect::<String>();
+            let is_late = std::time::Instant::now() > end;
+            assert!(!is_late, "{what} did not happen.\n{}\nThe last records:\n{}", self.said(), last());
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
