@@ -185,10 +185,7 @@ impl Evidence {
             version: self.version.clone(),
             consistent_at: self.window.as_ref().map_or(self.begun, |window| window.read_at),
             inventory: self.inventory(),
-            fingerprint: Fingerprint {
-                objects: accounts::objects_of(&self.accounts.details),
-                ..fingerprint(&self.walked, touched)
-            },
+            fingerprint: fingerprint(&self.walked, touched),
             warnings: Vec::new(),
             notes,
             restore_hint: format!(

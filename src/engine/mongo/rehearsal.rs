@@ -121,7 +121,7 @@ impl Rehearsable for Rehearsal {
         }
         let session = Session::open(settings, context.cancel)?;
         let users = accounts::objects(&session)?;
-        for (name, definition) in &was.objects {
+        for (name, definition) in &accounts::objects_of(&subject.origin.details()["accounts"]) {
             match &users {
                 Some(users) => {
                     comparison.part(name, Some(definition), users.get(name), |_, _| "other roles".to_owned())

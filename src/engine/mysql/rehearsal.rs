@@ -26,6 +26,8 @@ const UNSAFE: &[&str] = &[
     "--loose-innodb-flush-log-at-trx-commit=0",
     "--loose-sync-binlog=0",
     "--loose-innodb-doublewrite=0",
+    // The kernel has a number of these for all servers of a host together, and the source may need them.
+    "--loose-innodb-use-native-aio=0",
     "--loose-performance-schema=OFF",
     "--loose-mysqlx=OFF",
     "--max-allowed-packet=1G",

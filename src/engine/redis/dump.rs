@@ -12,7 +12,7 @@ use super::snapshot::{self, Snapshot};
 use super::{Method, Settings, leftovers, sentinel};
 use crate::clock;
 use crate::engine::leftovers::UNFINISHED;
-use crate::engine::{Dumped, Fingerprint, Sink};
+use crate::engine::{Dumped, Sink};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::Place;
@@ -183,10 +183,7 @@ fn told(facts: &Facts, census: &Census, consistent_at: Timestamp) -> Dumped {
         version: format!("{flavour} {version}, RDB {}", census.version),
         consistent_at,
         inventory,
-        fingerprint: Fingerprint {
-            objects: facts.users.as_deref().map(facts::user_objects).unwrap_or_default(),
-            ..census.fingerprint()
-        },
+        fingerprint: census.fingerprint(),
         warnings,
         notes,
         restore_hint: hint(facts),

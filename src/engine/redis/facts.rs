@@ -180,6 +180,7 @@ impl Facts {
             "appendfilename": configured("appendfilename"),
             "appenddirname": configured("appenddirname"),
             "aof_layout": self.layout(),
+            "users": self.users.as_deref().map(user_objects),
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::engine::{FingerprintPart, Origin, Server};
 use crate::error::{Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::secret::Secret;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 const DATA: &str = "/data";
@@ -79,12 +80,17 @@ impl Rehearsable for Rehearsal {
         for name in was.parts.keys().chain(is.parts.keys().filter(|name| !was.parts.contains_key(*name))) {
             comparison.part(name, was.parts.get(name), is.parts.get(name), told);
         }
+        // They are no part of the fingerprint: most restores leave users as they are.
+        let told_users = subject.origin.details()["users"].clone();
+        let Ok(told_users) = serde_json::from_value::<BTreeMap<String, String>>(told_users) else {
+            return Ok(comparison);
+        };
         dump::with_client(settings, context.cancel, |client| {
             let users = load::stored(subject.origin)?.users;
             let back = bring_back(client, &users, &mut comparison)?;
             let now = facts::user_objects(&back);
-            for name in was.objects.keys().chain(now.keys().filter(|name| !was.objects.contains_key(*name))) {
-                comparison.part(name, was.objects.get(name), now.get(name), |_, _| "other rules".to_owned());
+            for name in told_users.keys().chain(now.keys().filter(|name| !told_users.contains_key(*name))) {
+                comparison.part(name, told_users.get(name), now.get(name), |_, _| "other rules".to_owned());
             }
             Ok(())
         })?;
