@@ -32,6 +32,9 @@ pub const LANES: &[Lane] = &[
     Lane { job: "check", policy: "*", zone: "UTC", times: &[(9, 0)], days: &[Weekday::Monday, Weekday::Thursday] },
 ];
 
+/// What the policy of the hooks says, before its sources.
+pub const HOOKS: &str = "schedule: \"15 12 * * *\"\ntimezone: UTC\nkeep: { last: 4, weekly: 2 }\n";
+
 /// Which sources a policy has.
 pub fn sources_of(policy: &str) -> &'static [&'static str] {
     match policy {
@@ -158,20 +161,19 @@ notify:
             self.mail.port,
             self.mail.certificate.display(),
         ));
-        let policy = |name: &str, text: &str| {
-            let sources: String =
-                sources_of(name).iter().map(|source| format!("  {}\n", self.sources.yaml(source))).collect();
-            let text = format!("policy: {name}\n{text}sources:\n{sources}");
-            fs::write(self.host.path(&format!("etc/policies.d/{name}.yaml")), text).unwrap();
-        };
-        policy(
-            "shop",
-            "stack: shop\nschedule: \"0 2,14 * * *\"\ntimezone: America/New_York\nkeep: { last: 3, daily: 5, weekly: 3 }\n",
-        );
-        policy("books", "schedule: \"30 2 * * *\"\ntimezone: Europe/Madrid\nkeep: { daily: 6, weekly: 3 }\n");
-        policy("hooks", "schedule: \"15 12 * * *\"\ntimezone: UTC\ndeadline: 20s\nkeep: { last: 4, weekly: 2 }\n");
+        let shop = "schedule: \"0 2,14 * * *\"\ntimezone: America/New_York\nkeep: { last: 3, daily: 5, weekly: 3 }\n";
+        self.policy("shop", &format!("stack: shop\n{shop}"));
+        self.policy("books", "schedule: \"30 2 * * *\"\ntimezone: Europe/Madrid\nkeep: { daily: 6, weekly: 3 }\n");
+        self.policy("hooks", HOOKS);
         self.run(&["init", "--recovery-key", &path("recovery-key.txt")]).ends(0);
         self.run(&["copy", "--create", "second"]).ends(0);
+    }
+
+    pub fn policy(&self, name: &str, text: &str) {
+        let sources: String =
+            sources_of(name).iter().map(|source| format!("  {}\n", self.sources.yaml(source))).collect();
+        let text = format!("policy: {name}\n{text}sources:\n{sources}");
+        fs::write(self.host.path(&format!("etc/policies.d/{name}.yaml")), text).unwrap();
     }
 
     pub fn command(&self, arguments: &[&str]) -> std::process::Command {
