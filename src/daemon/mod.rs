@@ -239,9 +239,7 @@ impl Daemon {
                 self.ledger.tell(&Notice::new(Weight::Note, "reloaded", "the configuration was read again"));
                 self.tell_of_configuration();
                 self.make_lanes(now);
-                if self.children.is_empty() {
-                    self.settings.forget_others(&self.paths);
-                }
+                self.settings.forget_others(&self.paths);
             }
             Err(failure) => {
                 let error = failure.full();

@@ -1,14 +1,17 @@
 //! The configuration in force, and its copy that runs are started with.
 //!
 //! Runs read the configuration themselves. Were they to read the files as these are now, a policy that is broken in the middle
-//! of an edit would break them all; so each good configuration is copied aside, and runs are started with the copy.
+//! of an edit would break them all; so each good configuration is copied aside, and runs are started with the copy. It is theirs
+//! as long as they live, also when the daemon that made it is gone.
 
 use crate::durable;
 use crate::error::{Context, Failure, Result};
 use crate::policy::{self, Configuration, Paths};
 use crate::schedule::Schedule;
+use rustix::fs::FlockOperation;
+use rustix::io::FdFlags;
 use sha2::{Digest, Sha256};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,8 @@ pub struct Settings {
     pub main_file: PathBuf,
     /// Why there is no copy.
     pub not_copied: Option<String>,
+    /// The lock of the copy, which runs inherit.
+    _in_use: Option<Arc<File>>,
 }
 
 impl Settings {
@@ -32,18 +37,19 @@ impl Settings {
         let files = read(&configuration.files)?;
         let digest = digest(&files);
         let schedules = Schedule::all(&configuration, host);
-        let (main_file, not_copied) = match copy(paths, &files, &digest) {
-            Ok(copy) => (copy, None),
-            Err(failure) => (paths.config.clone(), Some(failure.full())),
+        let (main_file, in_use, not_copied) = match copy(paths, &files, &digest) {
+            Ok((copy, in_use)) => (copy, Some(Arc::new(in_use)), None),
+            Err(failure) => (paths.config.clone(), None, Some(failure.full())),
         };
-        Ok(Settings { configuration: Arc::new(configuration), schedules, digest, main_file, not_copied })
+        let configuration = Arc::new(configuration);
+        Ok(Settings { configuration, schedules, digest, main_file, not_copied, _in_use: in_use })
     }
 
-    /// Removes the copies of other configurations.
+    /// Removes the copies of other configurations that no run was started with.
     pub fn forget_others(&self, paths: &Paths) {
         let own = self.main_file.parent();
         for entry in std::fs::read_dir(copies(paths)).into_iter().flatten().flatten() {
-            if own != Some(&entry.path()) {
+            if own != Some(&entry.path()) && !is_in_use(&entry.path()) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
@@ -52,6 +58,11 @@ impl Settings {
 
 fn copies(paths: &Paths) -> PathBuf {
     paths.state.join("daemon").join("configurations")
+}
+
+fn is_in_use(copy: &Path) -> bool {
+    let locked = |file| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_err();
+    File::open(copy).is_ok_and(locked)
 }
 
 fn read(files: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<u8>)>> {
@@ -74,12 +85,18 @@ fn digest(files: &[(PathBuf, Vec<u8>)]) -> String {
     hex::encode(hash.finalize())
 }
 
-fn copy(paths: &Paths, files: &[(PathBuf, Vec<u8>)], digest: &str) -> Result<PathBuf> {
+fn copy(paths: &Paths, files: &[(PathBuf, Vec<u8>)], digest: &str) -> Result<(PathBuf, File)> {
     // Runs may be reading the one that was made of the same files before.
     let directory = copies(paths).join(format!("{}-{}", &digest[..16], durable::random_hex(4)));
     let what = || format!("cannot copy the configuration to {}", directory.display());
     let main_file = directory.join("bkp.yaml");
     durable::create_private_directory(&directory.join("policies.d")).context(what)?;
+    let in_use = File::open(&directory).context(what)?;
+    let locked = rustix::fs::flock(&in_use, FlockOperation::NonBlockingLockShared);
+    locked
+        .and_then(|()| rustix::io::fcntl_setfd(&in_use, FdFlags::empty()))
+        .map_err(std::io::Error::from)
+        .context(what)?;
     let mut has_main_file = false;
     for (path, bytes) in files {
         let is_main_file = *path == paths.config;
@@ -91,11 +108,43 @@ fn copy(paths: &Paths, files: &[(PathBuf, Vec<u8>)], digest: &str) -> Result<Pat
     if !has_main_file {
         put(&main_file, b"").context(what)?;
     }
-    Ok(main_file)
+    Ok((main_file, in_use))
 }
 
 /// It need not outlive a power cut: each daemon copies anew.
 fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_configuration_is_kept_while_a_run_of_a_daemon_that_is_gone_may_read_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        std::fs::write(root.join("bkp.yaml"), "timezone: UTC\n").unwrap();
+        let [config, state, cache, run] = ["bkp.yaml", "state", "cache", "run"].map(|name| root.join(name));
+        let paths = Paths { config, config_given: true, state, cache, run };
+        let before = Settings::load(&paths, "host").unwrap();
+        let copy = before.main_file.clone();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        drop(before);
+        let now = Settings::load(&paths, "host").unwrap();
+        now.forget_others(&paths);
+        assert!(copy.exists(), "its run has no configuration any more");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What other tests have started meanwhile may have inherited it, too.
+        let end = Instant::now() + Duration::from_secs(60);
+        while copy.exists() && Instant::now() < end {
+            now.forget_others(&paths);
+            std::thread::yield_now();
+        }
+        assert!(!copy.exists() && now.main_file.exists());
+    }
 }

@@ -75,6 +75,8 @@ struct State {
     removals: Vec<Removal>,
     /// Requests that wait, for a weather that is better.
     waiting: usize,
+    /// Requests that got no answer, or a poor one, because of the weather.
+    refused: usize,
     read: usize,
 }
 
@@ -88,6 +90,7 @@ impl Bucket {
             commits: Vec::new(),
             removals: Vec::new(),
             waiting: 0,
+            refused: 0,
             read: 0,
         };
         let shared = Arc::new(Shared { upstream, clock, look, state: Mutex::new(state), changed: Condvar::new() });
@@ -112,6 +115,10 @@ impl Bucket {
 
     pub fn waiting(&self) -> usize {
         self.shared.state().waiting
+    }
+
+    pub fn refused(&self) -> usize {
+        self.shared.state().refused
     }
 
     pub fn commits(&self) -> Vec<Commit> {
@@ -149,6 +156,9 @@ impl Shared {
     fn serve(&self, mut line: TcpStream) -> Option<()> {
         let request = take(&mut line)?;
         let weather = self.state().weather;
+        if matches!(weather, Weather::Away | Weather::Busy) {
+            self.state().refused += 1;
+        }
         match weather {
             Weather::Away => return None,
             Weather::Busy => return line.write_all(&busy()).ok(),

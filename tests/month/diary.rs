@@ -4,12 +4,13 @@ use crate::calendar::Slot;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 pub struct Diary {
     directory: PathBuf,
     /// How much of each segment was read.
-    read: BTreeMap<PathBuf, usize>,
+    read: BTreeMap<PathBuf, u64>,
     pub records: Vec<Value>,
 }
 
@@ -24,12 +25,14 @@ impl Diary {
             fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         files.sort();
         for file in files.into_iter().filter(|file| file.extension().is_some_and(|ending| ending == "jsonl")) {
-            let bytes = fs::read(&file).unwrap_or_default();
-            let read = self.read.entry(file).or_default();
-            let new = bytes.get(*read..).unwrap_or_default();
+            let read = self.read.entry(file.clone()).or_default();
+            let mut new = Vec::new();
+            let Ok(mut opened) = fs::File::open(&file) else { continue };
+            opened.seek(SeekFrom::Start(*read)).unwrap();
+            opened.read_to_end(&mut new).unwrap();
             let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let text = String::from_utf8_lossy(&new[..whole]).into_owned();
-            *read += whole;
+            let text = String::from_utf8_lossy(&new[..whole]);
+            *read += whole as u64;
             self.records.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
         }
     }

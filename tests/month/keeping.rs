@@ -42,17 +42,28 @@ pub fn kept(keep: &Keep, made: &[Made]) -> BTreeSet<String> {
     stay
 }
 
-/// Names of what the store got before the instant that it claims, or that claims an earlier one than what came before it:
-/// the host's clock was wrong then, and nobody knows what it stands for.
+/// Not believed is what the store got before the instant that it claims, and then what does not agree with the order in which
+/// the points were made: the host's clock was wrong, and nobody knows what such a point stands for.
 fn believed(made: &[Made]) -> (Vec<&Made>, Vec<&Made>) {
-    let mut latest = Timestamp::MIN;
-    made.iter().partition(|made| {
-        let is_believed = made.at <= made.stored + APART && made.at >= latest;
-        if is_believed {
-            latest = made.at;
-        }
-        is_believed
-    })
+    let (possible, mut doubtful): (Vec<&Made>, Vec<&Made>) =
+        made.iter().partition(|made| made.at <= made.stored + APART);
+    // For each one, how many agree up to it, at most, and which of them comes before it.
+    let mut agree: Vec<(usize, Option<usize>)> = Vec::new();
+    for (number, one) in possible.iter().enumerate() {
+        let earlier = (0..number).filter(|before| possible[*before].at <= one.at);
+        let best = earlier.max_by_key(|before| agree[*before].0);
+        agree.push((best.map_or(0, |best| agree[best].0) + 1, best));
+    }
+    let mut next = (0..agree.len()).max_by_key(|number| agree[*number].0);
+    let mut chosen = BTreeSet::new();
+    while let Some(number) = next {
+        chosen.insert(number);
+        next = agree[number].1;
+    }
+    let (agreed, others): (Vec<_>, Vec<_>) =
+        possible.into_iter().enumerate().partition(|(number, _)| chosen.contains(number));
+    doubtful.extend(others.into_iter().map(|(_, made)| made));
+    (agreed.into_iter().map(|(_, made)| made).collect(), doubtful)
 }
 
 fn newest_of_each(made: &[&Made], period: impl Fn(Timestamp) -> String, count: usize) -> Vec<String> {
