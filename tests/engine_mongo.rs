@@ -166,8 +166,14 @@ pub fn load_over(
 
 pub fn fingerprint(settings: &Settings) -> Fingerprint {
     let (meter, cancel) = (Meter::default(), Cancel::default());
-    let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
-    bkp::engine::mongo::fingerprint(settings, context).unwrap()
+    // Other tests drop what they made in the same server.
+    support::wait_for("collections that nobody drops meanwhile", 60, || {
+        let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
+        match bkp::engine::mongo::fingerprint(settings, context) {
+            Err(failure) if failure.kind() == bkp::error::Kind::TryLater => None,
+            fingerprint => Some(fingerprint.unwrap()),
+        }
+    })
 }
 
 pub fn same() -> Target {

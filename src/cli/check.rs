@@ -131,10 +131,7 @@ impl Arguments {
         if access.writer.is_none() {
             env.output.note("This host is no writer of the repository, so no proof of this was recorded.");
         }
-        if damaged && !env.output.json {
-            env.output.note(&next_step(env, copy)?);
-        }
-        Ok(damaged.then_some(Kind::Verification))
+        verdict(env, copy, damaged)
     }
 
     fn chosen(&self, catalog: &Catalog, now: Timestamp) -> Result<Vec<Point>> {
@@ -156,6 +153,13 @@ impl Arguments {
         }
         Ok(chosen)
     }
+}
+
+fn verdict(env: &Environment, copy: Option<&str>, damaged: bool) -> Ran {
+    if damaged && !env.output.json {
+        env.output.note(&next_step(env, copy)?);
+    }
+    Ok(damaged.then_some(Kind::Verification))
 }
 
 /// Nothing where it is not exactly what this host keeps, and all of it.

@@ -270,9 +270,9 @@ impl Joining {
         chain.open_runs = self.begun.len() as u64;
         chain.last =
             self.at.map(|at| Mark { seq: at.seq, at: at.time, hash: at.hashes.into_iter().next().unwrap_or_default() });
-        // A record that is gone, or cannot be read, explains why its outcome has no attempt.
-        use Tampering::{Edited, NoAttempt, Removed};
-        if chain.findings.iter().any(|finding| matches!(finding.tampering, Edited | Removed)) {
+        // A record that is gone, elsewhere, or cannot be read, explains why its outcome has no attempt.
+        use Tampering::{Edited, NoAttempt, Removed, Reordered};
+        if chain.findings.iter().any(|finding| matches!(finding.tampering, Edited | Removed | Reordered)) {
             chain.findings.retain(|finding| finding.tampering != NoAttempt);
         }
         chain.findings.sort_by_key(|finding| (finding.from, finding.to));

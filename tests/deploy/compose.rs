@@ -6,6 +6,7 @@ use crate::images::{DEBIAN, clients, proxy, require, slim};
 use crate::support::docker::{self, Kind};
 use crate::support::not_run;
 use crate::support::supervisor::Supervisor;
+use crate::support::wait_for;
 use crate::{block, finished, project, succeeded};
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -110,9 +111,13 @@ impl Stack {
     }
 
     fn up(&self) {
-        let (code, _, stderr) = finished(&mut self.compose(&["up", "--detach", "--wait", "--quiet-pull"]));
-        let logs = || finished(&mut self.compose(&["logs"]));
-        assert_eq!(code, 0, "{stderr}\n{:?}", logs());
+        // Compose gives up on a container whose health checks Docker has not begun yet, which takes it a moment on a busy machine.
+        wait_for("Compose to bring the stack up", 300, || {
+            let (code, _, stderr) = finished(&mut self.compose(&["up", "--detach", "--wait", "--quiet-pull"]));
+            let too_early = stderr.contains("has no healthcheck configured");
+            assert!(code == 0 || too_early, "{stderr}\n{:?}", finished(&mut self.compose(&["logs"])));
+            (code == 0).then_some(())
+        });
     }
 
     /// bkp in the sidecar. As the exit code may tell of warnings, it is given.

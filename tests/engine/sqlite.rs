@@ -578,7 +578,8 @@ fn what_differs_from_the_dump_is_listed_by_table() {
     assert_eq!(failure.kind(), Kind::Verification);
     let text = failure.full();
     assert!(
-        text.contains("table users: 2002 rows instead of 2003") && text.contains("table empty: not in the dump"),
+        text.contains("table users: 2002 rows instead of 2003")
+            && text.contains("table empty: the source did not have it"),
         "{text}"
     );
     assert_eq!(names(directory.path()), ["app.db"]);
