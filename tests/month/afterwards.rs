@@ -156,18 +156,15 @@ fn returned(commits: &[Commit]) -> BTreeSet<&str> {
 fn nothing_went_that_is_kept(world: &World, commits: &[Commit]) {
     let removals = world.bucket.removals();
     let returned = returned(commits);
-    let points = removals.iter().filter_map(|removal| Some((removal, point(&removal.key)?)));
-    let points = points.filter(|(_, (_, name))| !returned.contains(name.as_str()));
-    let mut gone = 0;
-    for (removal, (source, name)) in points {
-        gone += 1;
+    let gone: Vec<_> = removals.iter().filter_map(|removal| Some((removal, point(&removal.key)?))).collect();
+    assert!(gone.len() > 20, "only {} points went in all the month", gone.len());
+    for (removal, (source, name)) in gone.into_iter().filter(|(_, (_, name))| !returned.contains(name.as_str())) {
         let before = &commits[..removal.commits];
         let stays = kept(&keep(&source), &made(before, &source));
         assert!(!stays.contains(&name), "{source}/{name} went at {}, and is kept", removal.at);
         let held = |(of, from, to): &&(String, usize, usize)| *of == source && (*from..*to).contains(&removal.commits);
         assert!(!world.holds.iter().any(|hold| held(&hold)), "{source}/{name} went while its source was held");
     }
-    assert!(gone > 20, "only {gone} points went in all the month");
 }
 
 /// Nothing is made any more; time passes until all that is given up is gone.

@@ -86,6 +86,11 @@ pub fn throw(world: &mut World) {
         // Each kind once, and then whatever chance wants.
         let fault = match faults.iter().position(|fault| fault.fits(world)) {
             Some(at) => faults.remove(at),
+            // What is left needs a day of its own.
+            None if !faults.is_empty() => {
+                world.step();
+                continue;
+            }
             None => *world.chance.one_of(&KINDS.iter().collect::<Vec<_>>()),
         };
         let is_fresh = fault.fits(world);
