@@ -6,7 +6,6 @@ use crate::images::{DEBIAN, clients, proxy, require, slim};
 use crate::support::docker::{self, Kind};
 use crate::support::not_run;
 use crate::support::supervisor::Supervisor;
-use crate::support::wait_for;
 use crate::{block, finished, project, succeeded};
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -111,13 +110,9 @@ impl Stack {
     }
 
     fn up(&self) {
-        // Compose gives up on a container whose health checks Docker has not begun yet, which takes it a moment on a busy machine.
-        wait_for("Compose to bring the stack up", 300, || {
-            let (code, _, stderr) = finished(&mut self.compose(&["up", "--detach", "--wait", "--quiet-pull"]));
-            let too_early = stderr.contains("has no healthcheck configured");
-            assert!(code == 0 || too_early, "{stderr}\n{:?}", finished(&mut self.compose(&["logs"])));
-            (code == 0).then_some(())
-        });
+        let (code, _, stderr) = finished(&mut self.compose(&["up", "--detach", "--wait", "--quiet-pull"]));
+        let logs = || finished(&mut self.compose(&["logs"]));
+        assert_eq!(code, 0, "{stderr}\n{:?}", logs());
     }
 
     /// bkp in the sidecar. As the exit code may tell of warnings, it is given.
@@ -152,8 +147,11 @@ impl Stack {
     }
 }
 
-/// Instead of the daemon: these tests say themselves when to back up.
-const WAITS: &str = "  bkp: { entrypoint: [tini, --, sleep], command: [infinity], healthcheck: { disable: true } }\n";
+/// Instead of the daemon: these tests say themselves when to back up. Compose waits for no container without a health check.
+const WAITS: &str = concat!(
+    "  bkp: { entrypoint: [tini, --, sleep], command: [infinity], ",
+    "healthcheck: { test: [CMD, \"true\"], interval: 1s } }\n"
+);
 /// As it stands, but asked for its health at once.
 const ASKED_SOON: &str = "  bkp: { healthcheck: { interval: 1s } }\n";
 
