@@ -109,10 +109,15 @@ impl Stack {
         command
     }
 
-    fn up(&self) {
+    /// Up, and what bkp speaks to has its name in the network: on a busy machine Docker may be late with it.
+    fn up(&self, names: &[&str]) {
         let (code, _, stderr) = finished(&mut self.compose(&["up", "--detach", "--wait", "--quiet-pull"]));
         let logs = || finished(&mut self.compose(&["logs"]));
         assert_eq!(code, 0, "{stderr}\n{:?}", logs());
+        for name in names {
+            let look = ["exec", "--no-TTY", "bkp", "getent", "hosts", name];
+            eventually(&format!("the name {name}"), || finished(&mut self.compose(&look)).0 == 0);
+        }
     }
 
     /// bkp in the sidecar. As the exit code may tell of warnings, it is given.
@@ -175,7 +180,7 @@ fn a_sqlite_database_on_a_volume_without_any_socket() {
     let database = stack.volume("data").join("app.db");
     write_database(&database, &["one", "two"]);
     own(&stack.volume("data"), 1000);
-    stack.up();
+    stack.up(&[]);
     let health = ["inspect", "-f", "{{.State.Health.Status}}", &format!("{}-bkp-1", stack.name)];
     assert_eq!(docker::engine::docker(&health), "healthy", "Compose has waited for it");
     eventually("the daemon has made a backup", || stack.bkp(&["status"]).0 == 0);
@@ -226,7 +231,7 @@ fn databases_over_the_network_into_a_bucket() {
     }
     // Its own test has the bucket; here the way to the databases matters.
     std::fs::write(stack.path("bkp/bkp.yaml"), "repository: { url: file:///var/lib/bkp/repository }\n").unwrap();
-    stack.up();
+    stack.up(&["campus-postgres", "campus-mongo", "campus-redis"]);
     let sql = |database: &str, text: &str| {
         stack.exec("campus-postgres", &[], &["psql", "-qAtU", "postgres", "-d", database, "-c", text])
     };
@@ -258,7 +263,7 @@ fn databases_in_their_containers_through_a_proxy() {
     };
     let passwords = ["mysql_auth", "mysql_grades"].map(|name| stack.secret(name));
     stack.secret("redis");
-    stack.up();
+    stack.up(&["docker"]);
     let sql = |service: &str, password: &str, text: &str| {
         stack.exec(service, &[("MYSQL_PWD", password)], &["mysql", "-BNuroot", "-e", text])
     };
