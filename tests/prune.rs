@@ -6,6 +6,8 @@ mod support;
 
 #[path = "prune/apart.rs"]
 mod apart;
+#[path = "prune/attempts.rs"]
+mod attempts;
 #[path = "prune/bucket.rs"]
 mod bucket;
 #[path = "prune/directory.rs"]

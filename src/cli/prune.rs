@@ -5,11 +5,12 @@ use super::copies;
 use super::environment::{Access, Environment};
 use super::format::{count, instant, size};
 use super::output::{plain, table};
+use crate::durable::Lock;
 use crate::error::{Failure, Kind, Result};
 use crate::job::Places;
 use crate::job::prune::plan::{Holds, Plan, SeriesPlan, SourceRules, Wishes};
 use crate::job::prune::{self, Outcome, Prune};
-use crate::job::recorder::What;
+use crate::job::recorder::{Recorder, What};
 use crate::journal::Job;
 use crate::policy::{Configuration, CopySettings};
 use crate::repo::writer::{Writer, WriterInfo};
@@ -65,47 +66,79 @@ pub struct Arguments {
     copy: Option<String>,
 }
 
+/// What the command line asks for, understood with the configuration.
+struct Asked<'c> {
+    copy: Option<&'c CopySettings>,
+    policies: Vec<SourceRules>,
+    wishes: Wishes,
+}
+
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let copy = self.copy.as_deref().map(|name| env.configuration()?.copy(name)).transpose()?;
-        let mut ground = Ground::of(env, env.repository_or(self.copy.as_deref())?, rules(env)?)?;
-        // Nobody brings anything into it meanwhile.
-        let _lock = copy.map(|copy| ground.places.lock_copy(&copy.name)).transpose()?;
-        if let Some(copy) = copy {
-            ground.places = ground.places.of_copy(&copy.name);
-            ground.policies = rules_of_copy(copy, ground.policies, env)?;
+        // A slip of the pen is no prune that failed; everything after this is an attempt.
+        let asked = self.asked(env)?;
+        if self.dry_run {
+            return self.show(env, asked);
         }
-        let whose = self.whose(&ground.repository, &ground.by)?;
         let recorder = env.recorder()?;
-        let wishes = self.wishes(env.configuration()?, &ground.policies)?;
-        let prune =
-            Prune { max_delete: self.max_delete, accept_missing: self.accept_missing, ..ground.prune(&whose, wishes) };
+        recorder.command(What::of(Job::Prune), || self.act(env, asked, &recorder))
+    }
+
+    fn asked<'e>(&self, env: &'e Environment) -> Result<Asked<'e>> {
+        let configuration = env.configuration()?;
+        let copy = self.copy.as_deref().map(|name| configuration.copy(name)).transpose()?;
+        let mut policies = rules(env)?;
+        if let Some(copy) = copy {
+            policies = rules_of_copy(copy, policies, env)?;
+        }
+        let wishes = self.wishes(configuration, &policies)?;
+        Ok(Asked { copy, policies, wishes })
+    }
+
+    fn ground(&self, env: &Environment, copy: Option<&CopySettings>, policies: Vec<SourceRules>) -> Result<Ground> {
+        let mut ground = Ground::of(env, env.repository_or(self.copy.as_deref())?, policies)?;
+        if let Some(copy) = copy {
+            // Nobody brings anything into it meanwhile.
+            ground.lock = Some(ground.places.lock_copy(&copy.name)?);
+            ground.places = ground.places.of_copy(&copy.name);
+        }
+        ground.whose = self.whose(&ground.repository, &ground.by)?;
+        Ok(ground)
+    }
+
+    fn show(&self, env: &Environment, asked: Asked<'_>) -> Ran {
+        let ground = self.ground(env, asked.copy, asked.policies)?;
+        let prune = ground.prune(asked.wishes);
+        let progress = env.progress();
+        let plan = prune.plan(&prune.look(env.context(&progress))?, env.now)?;
+        drop(progress);
+        env.output.answer(&plan, || format!("{}\n\nplan {}", described(env, &plan, Detail::Points), plan.hash))?;
+        env.output.note(&format!(
+            "\nNothing was done. To do it: the same command with --plan {} instead of --dry-run",
+            plan.hash
+        ));
+        Ok(ending(&plan, None))
+    }
+
+    fn act(&self, env: &Environment, asked: Asked<'_>, recorder: &Recorder) -> Ran {
+        let is_copy = asked.copy.is_some();
+        let ground = self.ground(env, asked.copy, asked.policies)?;
+        let (max_delete, accept_missing) = (self.max_delete, self.accept_missing);
+        let prune = Prune { max_delete, accept_missing, ..ground.prune(asked.wishes) };
         let progress = env.progress();
         let looked = prune.look(env.context(&progress))?;
         let plan = prune.plan(&looked, env.now)?;
         self.must_be(&plan)?;
-        if self.dry_run {
-            drop(progress);
-            env.output.answer(&plan, || format!("{}\n\nplan {}", described(env, &plan, Detail::Points), plan.hash))?;
-            env.output.note(&format!(
-                "\nNothing was done. To do it: the same command with --plan {} instead of --dry-run",
-                plan.hash
-            ));
-            return Ok(ending(&plan, None));
-        }
         if !env.output.json {
             env.output.note(&format!("{}\n\nplan {}", described(env, &plan, Detail::Series), plan.hash));
         }
-        recorder.command(What::of(Job::Prune), || {
-            let outcome = prune.apply(&looked, &plan, env.context(&progress));
-            drop(progress);
-            let outcome = outcome?;
-            let is_own = copy.is_none() && whose.writer == ground.by.id();
-            let seen = prune::seen(&plan, &outcome).filter(|_| is_own);
-            recorder.note(&prune::facts(&looked, &plan, &outcome).into_iter().chain(seen).collect::<Vec<_>>());
-            report(env, &plan, &outcome)?;
-            Ok(ending(&plan, Some(&outcome)))
-        })
+        let outcome = prune.apply(&looked, &plan, env.context(&progress))?;
+        drop(progress);
+        let is_own = !is_copy && ground.whose.writer == ground.by.id();
+        let seen = prune::seen(&plan, &outcome).filter(|_| is_own);
+        recorder.note(&prune::facts(&looked, &plan, &outcome).into_iter().chain(seen).collect::<Vec<_>>());
+        report(env, &plan, &outcome)?;
+        Ok(ending(&plan, Some(&outcome)))
     }
 
     fn whose(&self, repository: &Repository, by: &Writer) -> Result<WriterInfo> {
@@ -160,13 +193,16 @@ struct Ground {
     repository: Repository,
     places: Places,
     by: Writer,
+    whose: WriterInfo,
     access: Access,
     policies: Vec<SourceRules>,
     holds: Holds,
     passed: BTreeMap<String, (String, String)>,
+    lock: Option<Lock>,
 }
 
 impl Ground {
+    /// For the points of this host.
     fn of(env: &Environment, repository: Repository, policies: Vec<SourceRules>) -> Result<Self> {
         let state = env.journal()?.state()?;
         let passed = state.rehearsals.iter().filter_map(|(source, known)| {
@@ -175,23 +211,26 @@ impl Ground {
         });
         let passed = passed.collect();
         let held = state.holds;
+        let by = env.writer(&repository)?;
         Ok(Ground {
             places: env.places(&repository)?,
-            by: env.writer(&repository)?,
+            whose: by.info.clone(),
+            by,
             access: env.listing(&repository)?,
             holds: held.into_iter().map(|(source, hold)| (source, hold.why)).collect(),
             passed,
             repository,
             policies,
+            lock: None,
         })
     }
 
-    fn prune<'g>(&'g self, whose: &'g WriterInfo, wishes: Wishes) -> Prune<'g> {
+    fn prune(&self, wishes: Wishes) -> Prune<'_> {
         Prune {
             repository: &self.repository,
             places: &self.places,
             by: &self.by,
-            whose,
+            whose: &self.whose,
             keys: &self.access.keys,
             trust: &self.access.trust,
             policies: &self.policies,
@@ -212,7 +251,7 @@ pub fn foreseen(env: &Environment, at: Timestamp) -> Result<Option<Plan>> {
         return Ok(None);
     }
     let ground = Ground::of(env, env.open(copies::briefly(env.store_settings()?))?, policies)?;
-    let prune = ground.prune(&ground.by.info, Wishes { unattended: true, ..Wishes::default() });
+    let prune = ground.prune(Wishes { unattended: true, ..Wishes::default() });
     let progress = env.progress();
     let looked = prune.look(env.context(&progress))?;
     prune.plan(&looked, at).map(Some)
@@ -334,10 +373,14 @@ fn report(env: &Environment, plan: &Plan, outcome: &Outcome) -> Result<()> {
     }
     env.output.answer(&serde_json::json!({ "plan": plan, "outcome": outcome }), || told(outcome))?;
     if !outcome.problems.is_empty() {
-        env.output.note(
-            "Nothing was deleted. Find out what happened to the store (bkp check names what cannot be restored). What is lost \
-             for good: forget the damaged points with --forget POINT; say --accept-missing when points themselves are gone.",
-        );
+        let copies = env.configuration().map_or(&[][..], |configuration| &configuration.copies);
+        let mend = copies.first().map_or_else(String::new, |copy| {
+            format!(" What a copy still has comes back with: bkp copy --from {} --repair repository.", copy.name)
+        });
+        env.output.note(&format!(
+            "Nothing was deleted. Find out what happened to the store (bkp check names what cannot be restored).{mend} What is \
+             lost for good: forget the damaged points with --forget POINT; say --accept-missing when points themselves are gone.",
+        ));
     }
     Ok(())
 }
