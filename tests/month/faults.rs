@@ -440,6 +440,7 @@ fn vault_answers_503(world: &mut World) {
 fn nobody_takes_mail(world: &mut World) {
     world.step_until("hooks");
     world.all_are_told();
+    world.all_mails_arrive();
     world.mail.stop();
     world.sources.break_hook(true);
     let due = world.advance();

@@ -331,4 +331,19 @@ notify:
         let expected: usize = self.news.values().sum();
         self.until("everybody is told", |world| (world.events().len() >= expected).then_some(()));
     }
+
+    /// What has not come by mail of what came by webhook; that the mail itself is down or back, it does not tell.
+    pub fn not_mailed(&self) -> BTreeSet<String> {
+        let mailed = self.diary.of_kind("notified").filter(|record| record["channel"] == "mail");
+        let mailed: BTreeSet<&str> = mailed.filter_map(|record| record["event"].as_str()).collect();
+        let events = self.events().into_iter().filter(|event| event["name"] != "mail");
+        let ids = events.filter_map(|event| event["id"].as_str().map(str::to_owned));
+        ids.filter(|id| !mailed.contains(id.as_str())).collect()
+    }
+
+    /// As [`World::all_are_told`], for the slower channel: a mail that failed is tried again a minute later.
+    pub fn all_mails_arrive(&mut self) {
+        self.clock.pass(SignedDuration::from_mins(2));
+        self.until("all mails arrive", |world| world.not_mailed().is_empty().then_some(()));
+    }
 }
