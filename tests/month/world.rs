@@ -344,6 +344,7 @@ notify:
     /// As [`World::all_are_told`], for the slower channel: a mail that failed is tried again a minute later.
     pub fn all_mails_arrive(&mut self) {
         self.clock.pass(SignedDuration::from_mins(2));
-        self.until("all mails arrive", |world| world.not_mailed().is_empty().then_some(()));
+        let what = format!("the arrival of {:?} by mail", self.not_mailed());
+        self.until(&what, |world| world.not_mailed().is_empty().then_some(()));
     }
 }
