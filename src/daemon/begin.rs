@@ -1,6 +1,7 @@
 //! Beginning what may begin: which task, and as which process.
 
 use super::child::Child;
+use super::ending::AT_ITS_DEADLINE;
 use super::news::TaskKey;
 use super::queue::{self, AtWork, Limits, Waiting};
 use super::work::{End, Known, Stage, TaskKind, Verdict, judge};
@@ -117,10 +118,14 @@ impl Daemon {
                         Verdict::Again(_) => {}
                     }
                 }
-                if !goes_on {
-                    task.attempts += 1;
-                    task.stage = if task.left().is_empty() { Stage::Over } else { Stage::Waiting(None) };
+                if goes_on {
+                    continue;
                 }
+                task.attempts += 1;
+                if task.told_to_end.is_some() {
+                    task.give_up(&End::Failed(AT_ITS_DEADLINE.into()));
+                }
+                task.stage = if task.left().is_empty() { Stage::Over } else { Stage::Waiting(None) };
             }
         }
     }

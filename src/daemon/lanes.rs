@@ -80,6 +80,18 @@ impl Daemon {
         self.ledger.note(facts, now);
     }
 
+    /// Slots that a daemon before this one began, and whose runs go on, are at work before anything is decided.
+    pub(super) fn adopt(&mut self, now: Timestamp) {
+        for at in 0..self.lanes.len() {
+            let lane = &self.lanes[at];
+            let Some(known) = self.ledger.state().policy(lane.schedule.job, &lane.schedule.policy) else { continue };
+            let others = Busy::of_others(known, |run| self.ledger.journal().lives(run));
+            let Some(slot) = others.running.filter(|_| lane.work.is_none()) else { continue };
+            let deadline = known.open.get(&slot).map_or(slot, |open| lane.schedule.deadline_of(open));
+            self.put_to_work(at, slot, Reason::CatchUp, deadline, now);
+        }
+    }
+
     /// Asks the schedules that may have something to say, notes what they say, and only then does it.
     pub(super) fn decide(&mut self, now: Timestamp) {
         if self.stopping.is_some() {

@@ -156,6 +156,7 @@ impl Daemon {
         self.ledger.settle(now);
         self.tell_of_configuration();
         self.make_lanes(now);
+        self.adopt(now);
     }
 
     pub fn handle(&self) -> Handle {

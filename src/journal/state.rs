@@ -118,6 +118,8 @@ pub struct OpenSlot {
     pub seq: u64,
     pub due: Timestamp,
     pub deadline: Timestamp,
+    /// When its first run began.
+    pub begun: Option<Timestamp>,
     /// The last run for each source (empty: for the whole), with its end.
     pub runs: BTreeMap<String, (String, Option<RunEnded>)>,
 }
@@ -294,6 +296,7 @@ impl State {
             history.policy = run.policy.clone();
         }
         if let Some(slot) = self.slot_of(run) {
+            slot.begun.get_or_insert(at);
             slot.runs.insert(run.source.clone().unwrap_or_default(), (run.run.clone(), None));
         }
         self.running.insert(run.run.clone(), run.clone());
@@ -341,7 +344,7 @@ impl State {
 
     fn expect(&mut self, id: &SlotId, seq: u64, due: Timestamp, deadline: Timestamp) {
         let policy = self.policies.entry((id.job, id.policy.clone())).or_default();
-        policy.open.entry(id.slot).or_insert(OpenSlot { seq, due, deadline, runs: BTreeMap::new() });
+        policy.open.entry(id.slot).or_insert(OpenSlot { seq, due, deadline, begun: None, runs: BTreeMap::new() });
     }
 
     fn end_slot(&mut self, id: &SlotId, at: Timestamp, end: SlotEnd, why: Option<String>) {
