@@ -7,9 +7,11 @@
 use crate::clock;
 use crate::error::{Context, Failure, Kind, Result};
 use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags};
+use rustix::process::{Flock, FlockType};
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -194,23 +196,36 @@ pub struct Lock {
 
 impl Lock {
     /// Takes the lock or says who has it. `what` is named in the message: `source app`.
+    ///
+    /// A full disk keeps nobody from it: who holds it is known to the kernel, and is noted in the file if there is room.
     pub fn take(path: &Path, what: &str) -> Result<Self> {
-        let mut file = open_private(path, false).context(|| format!("cannot open the lock file {}", path.display()))?;
-        if let Err(e) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            if e != rustix::io::Errno::WOULDBLOCK {
-                return Err(Failure::from_io(e.into(), || format!("cannot lock {}", path.display())));
-            }
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            return Err(Failure::new(Kind::Locked, format!("{what} is locked by another run ({})", holder.trim()))
-                .hint("Wait for it to end, or look at that process; the lock goes with it"));
+        let file = Lock::open(path, what, FlockOperation::NonBlockingLockExclusive)?;
+        let _ = rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
+        let note = format!("process {}, since {}", std::process::id(), clock::now().strftime("%Y-%m-%dT%H:%M:%SZ"));
+        // As long as the note before, so that it takes no room where there was one.
+        if file.write_all_at(format!("{note:<63}\n").as_bytes(), 0).is_err() {
+            let _ = file.set_len(0);
         }
-        let note = format!("process {}, since {}\n", std::process::id(), clock::now().strftime("%Y-%m-%dT%H:%M:%SZ"));
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(note.as_bytes()))
-            .context(|| format!("cannot write {}", path.display()))?;
         Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock together with others who share it: whoever wants it alone must wait for all of them.
+    pub fn share(path: &Path, what: &str) -> Result<Self> {
+        Ok(Lock { _file: Lock::open(path, what, FlockOperation::NonBlockingLockShared)? })
+    }
+
+    fn open(path: &Path, what: &str, operation: FlockOperation) -> Result<File> {
+        let file = open_private(path, false).context(|| format!("cannot open the lock file {}", path.display()))?;
+        match rustix::fs::flock(&file, operation) {
+            Ok(()) => Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let holder = Holder::of(&file).to_string();
+                let holder = if holder.is_empty() { holder } else { format!(" ({holder})") };
+                Err(Failure::new(Kind::Locked, format!("{what} is locked by another run{holder}"))
+                    .hint("Wait for it to end, or look at that process; the lock goes with it"))
+            }
+            Err(e) => Err(Failure::from_io(e.into(), || format!("cannot lock {}", path.display()))),
+        }
     }
 
     /// Takes the lock as soon as nobody has it: for what is held only for moments.
@@ -224,6 +239,38 @@ impl Lock {
                 Err(e) => return Err(Failure::from_io(e.into(), what)),
                 Ok(()) => return Ok(Lock { _file: file }),
             }
+        }
+    }
+}
+
+/// Who holds a lock alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Absent where the kernel does not say, and there was no room to note it.
+    pub process: Option<u32>,
+    note: String,
+}
+
+impl Holder {
+    pub fn of(mut file: &File) -> Self {
+        let mut note = String::new();
+        let _ = file.read_to_string(&mut note);
+        let note = note.trim().to_owned();
+        let asked = Flock::from(FlockType::WriteLock);
+        let told = rustix::process::fcntl_getlk(file, &asked).ok().flatten().and_then(|lock| lock.pid);
+        let told = told.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+        let noted = note.strip_prefix("process ").and_then(|rest| rest.split(',').next()?.parse().ok());
+        // What somebody noted before, where there was no room for the next.
+        let note = if told.is_some() && told != noted { String::new() } else { note };
+        Holder { process: told.or(noted), note }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.process.filter(|_| self.note.is_empty()) {
+            Some(process) => write!(f, "process {process}"),
+            None => f.write_str(&self.note),
         }
     }
 }
@@ -338,7 +385,7 @@ mod tests {
         let held = Lock::take(&path, "source app").unwrap();
         let refused = Lock::take(&path, "source app").unwrap_err();
         assert_eq!(refused.kind(), Kind::Locked);
-        assert!(refused.to_string().contains(&format!("process {}", std::process::id())));
+        assert!(refused.to_string().contains(&format!("process {}, since ", std::process::id())));
         drop(held);
         Lock::take(&path, "source app").unwrap();
     }

@@ -24,7 +24,7 @@ pub struct Child {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exit {
     /// Absent when it died of a signal.
     pub code: Option<u8>,

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
 /// So long a run that was told to end may take to put things in order.
-const GRACE: Duration = Duration::from_secs(20);
+pub const GRACE: Duration = Duration::from_secs(20);
 /// How often runs are looked after that are not children of this process.
 const ADOPTED_EVERY: Duration = Duration::from_secs(1);
-pub(super) const AT_ITS_DEADLINE: &str = "it was still at work at its deadline, and was ended";
+pub const AT_ITS_DEADLINE: &str = "it was still at work at its deadline, and was ended";
 const NOT_AGAIN: &str = "it did not come to its turn again before its deadline";
 
 impl Daemon {

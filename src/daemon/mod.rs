@@ -43,7 +43,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 pub use crate::host::identity as host;
-pub use lock::{ask_to_reload, become_the_daemon, running};
+pub use child::Exit;
+pub use ending::{AT_ITS_DEADLINE, GRACE};
+pub use lock::{Turn, ask_to_reload, running};
+pub use work::{End, Known, Verdict, end_of_slot, judge};
 
 /// The loop comes by at least so often; clocks that were set are noticed then.
 const HEARTBEAT: Duration = Duration::from_secs(10);

@@ -95,8 +95,8 @@ impl Schedule {
     }
 
     /// The same where nobody waits for slots to come: with nothing known, the latest slot counts as having just come.
-    pub fn decide_once(&self, known: &PolicyState, now: Timestamp) -> Decision {
-        let mut decision = self.decide(known, Busy::default(), now);
+    pub fn decide_once(&self, known: &PolicyState, busy: Busy, now: Timestamp) -> Decision {
+        let mut decision = self.decide(known, busy, now);
         let is_new = known.open.is_empty() && known.reached.is_none();
         if let Some(slot) = self.calendar.latest(now).filter(|_| is_new)
             && end_of_blackout(&self.timing.blackout, self.zone(), now).is_none()

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Write;
 
 /// A policy whose dump never ends, with a child of its own.
-fn hanging(world: &World, more: &str) -> String {
+pub fn hanging(world: &World, more: &str) -> String {
     let mark = world.host.text("data/hangs");
     let script = format!("sh -c 'exec tail -f /dev/null --pid=1 {mark}' & tail -f /dev/null {mark}");
     fs::write(&mark, "").unwrap();
@@ -138,6 +138,37 @@ fn a_disk_without_room_for_the_journal_stops_no_backup_and_runs_none_twice() {
     for name in &names {
         assert_eq!(world.host.points(name).len(), 2, "{name}");
     }
+    world.journal_is_whole();
+}
+
+#[test]
+fn a_state_directory_without_room_keeps_nobody_from_a_first_backup_and_no_daemon_from_its_start() {
+    let world = World::new();
+    let (state, before) = (world.host.path("state"), world.host.path("before"));
+    fs::rename(&state, &before).unwrap();
+    fs::create_dir(&state).unwrap();
+    let Some(_mounted) = Mounted::tmpfs(&state) else {
+        return crate::support::not_run("a state directory on a full disk", "mounting a tmpfs takes root");
+    };
+    crate::support::run("cp", &["-a", &format!("{}/.", before.display()), state.to_str().unwrap()], world.host.root());
+    world.daily("");
+    let mut daemon = world.daemon();
+    daemon.child.kill().unwrap();
+    world.host.finish(daemon).was_killed();
+    // Not even a note of who holds a lock has room.
+    fs::write(state.join("daemon.lock"), "").unwrap();
+    let mut filler = fs::File::create(state.join("filler")).unwrap();
+    while filler.write_all(&[0; 4096]).is_ok() {}
+
+    let daemon = world.daemon();
+    let pid = format!("process {}", daemon.child.id());
+    world.run(&["daemon"]).fails(11, &pid, "bkp reload");
+    world.set_clock("2026-11-30T10:00:00Z");
+    wait_for("the first backup is there", 60, || (!world.host.points("app").is_empty()).then_some(()));
+    fs::remove_file(state.join("filler")).unwrap();
+    assert_eq!(world.ended("app", "2026-11-30T10:00:00Z"), "done");
+    world.stop(daemon);
+    assert_eq!(world.host.points("app").len(), 1);
     world.journal_is_whole();
 }
 

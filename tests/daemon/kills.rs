@@ -70,7 +70,7 @@ fn at_any_write_after_it() {
 }
 
 /// A policy whose dump ends when something is written into the file that is returned.
-fn slow(world: &World, schedule: &str) -> std::path::PathBuf {
+pub fn slow(world: &World, schedule: &str) -> std::path::PathBuf {
     let fifo = world.host.path("data/fifo");
     crate::support::run("mkfifo", &[fifo.to_str().unwrap()], world.host.root());
     let slow = format!("slow: {{ command: {{ run: [cat, \"{}\"] }} }}", fifo.display());

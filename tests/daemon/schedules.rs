@@ -205,34 +205,6 @@ fn the_repository_is_checked_on_its_own_schedule() {
 }
 
 #[test]
-fn a_timer_follows_the_same_rules() {
-    let world = World::new();
-    world.daily("");
-    let due = ["backup", "app", "--if-due"];
-    // Nothing is known yet: the slot of yesterday counts as having just come.
-    world.run(&due).ends(0);
-    assert_eq!(world.slots("app")["2026-11-29T10:00:00Z"], ["done"]);
-    world.run(&due).ends(0).says("app is not due: next 2026-11-30 10:00:00 +00:00");
-    world.set_clock("2026-11-30T10:00:00Z");
-    // A failure that may pass leaves the slot open, and the next call goes on.
-    let store = world.host.store();
-    std::fs::rename(&store, world.host.path("away")).unwrap();
-    world.run(&due).ends(10);
-    std::fs::rename(world.host.path("away"), &store).unwrap();
-    assert_eq!(world.slots("app")["2026-11-30T10:00:00Z"], ["failed"]);
-    world.set_clock("2026-12-02T10:05:00Z");
-    world.run(&due).ends(0);
-    assert_eq!(world.slots("app")["2026-12-01T10:00:00Z"], ["missed"]);
-    assert_eq!(world.slots("app")["2026-12-02T10:00:00Z"], ["done"]);
-    assert_eq!(world.run(&["backup", "app", "--if-due", "--json"]).ends(0).json()["status"], "not_due");
-    assert_eq!(world.host.points("app").len(), 2);
-    let daemon = world.daemon();
-    world.run(&due).fails(11, "looked after already", "either the daemon or timers");
-    world.stop(daemon);
-    world.run(&["backup", "--if-due"]).ends(2);
-}
-
-#[test]
 fn the_status_tells_the_last_failure_beside_the_newest_point() {
     let world = World::new();
     world.daily("");
