@@ -14,6 +14,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// A file that has no name yet as far as others are concerned. Dropped without a commit, it is removed.
 #[derive(Debug)]
@@ -188,6 +189,9 @@ pub fn random_hex(bytes: usize) -> String {
     hex::encode(buffer)
 }
 
+/// How long a process that was started by a dead one may keep its locks.
+const LET_GO: Duration = Duration::from_secs(3);
+
 /// An exclusive lock, held as long as the value lives; the kernel releases it when the process dies, so it cannot be stale.
 #[derive(Debug)]
 pub struct Lock {
@@ -216,15 +220,23 @@ impl Lock {
 
     fn open(path: &Path, what: &str, operation: FlockOperation) -> Result<File> {
         let file = open_private(path, false).context(|| format!("cannot open the lock file {}", path.display()))?;
-        match rustix::fs::flock(&file, operation) {
-            Ok(()) => Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let holder = Holder::of(&file).to_string();
-                let holder = if holder.is_empty() { holder } else { format!(" ({holder})") };
-                Err(Failure::new(Kind::Locked, format!("{what} is locked by another run{holder}"))
-                    .hint("Wait for it to end, or look at that process; the lock goes with it"))
+        let end = Instant::now() + LET_GO;
+        loop {
+            match rustix::fs::flock(&file, operation) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::INTR) => {}
+                // Its process died while it started another, which lets go as soon as it becomes a program of its own.
+                Err(rustix::io::Errno::WOULDBLOCK) if Holder::is_dead(&file) && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let holder = Holder::of(&file).to_string();
+                    let holder = if holder.is_empty() { holder } else { format!(" ({holder})") };
+                    return Err(Failure::new(Kind::Locked, format!("{what} is locked by another run{holder}"))
+                        .hint("Wait for it to end, or look at that process; the lock goes with it"));
+                }
+                Err(e) => return Err(Failure::from_io(e.into(), || format!("cannot lock {}", path.display()))),
             }
-            Err(e) => Err(Failure::from_io(e.into(), || format!("cannot lock {}", path.display()))),
         }
     }
 
@@ -252,6 +264,12 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// The kernel knows of none: locks of this sort are not inherited, as that of the whole file is. It names no own ones.
+    fn is_dead(file: &File) -> bool {
+        matches!(rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock)), Ok(None))
+            && Holder::of(file).process != Some(std::process::id())
+    }
+
     pub fn of(mut file: &File) -> Self {
         let mut note = String::new();
         let _ = file.read_to_string(&mut note);
@@ -347,6 +365,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         drop(TempFile::create_in(directory.path(), 0o600).unwrap());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    /// As a process that was killed between making another one and that one's becoming a program.
+    #[test]
+    fn a_lock_that_only_the_dead_hold_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let inherited = open_private(&path, false).unwrap();
+        rustix::fs::flock(&inherited, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(inherited);
+        });
+        Lock::take(&path, "this").unwrap();
+        letting_go.join().unwrap();
     }
 
     #[test]
