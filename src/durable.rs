@@ -272,7 +272,7 @@ impl Holder {
 
     pub fn of(mut file: &File) -> Self {
         let mut note = String::new();
-        let _ = file.read_to_string(&mut note);
+        let _ = file.rewind().and_then(|()| file.read_to_string(&mut note));
         let note = note.trim().to_owned();
         let asked = Flock::from(FlockType::WriteLock);
         let told = rustix::process::fcntl_getlk(file, &asked).ok().flatten().and_then(|lock| lock.pid);
