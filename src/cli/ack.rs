@@ -3,6 +3,7 @@
 use super::Ran;
 use super::environment::Environment;
 use super::output::plain;
+use super::prune::whose;
 use crate::clock;
 use crate::error::Failure;
 use crate::journal::Fact;
@@ -34,9 +35,9 @@ impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         let repository = env.repository()?;
         let (by, access) = (env.writer(&repository)?, env.listing(&repository)?);
-        let whose = self.writer.as_deref().unwrap_or(by.id());
+        let whose = &whose(&repository, &by, self.writer.as_deref())?.writer;
         let journal = env.journal()?;
-        let noted = if whose == by.id() { journal.state()?.holds } else { BTreeMap::new() };
+        let noted = if *whose == by.id() { journal.state()?.holds } else { BTreeMap::new() };
         let known = held::of(&repository, &access.keys, &access.trust, whose)?;
         let why = noted.get(&self.source).map(|hold| hold.why.as_str()).or(known.why(&self.source));
         let Some(why) = why else {
@@ -46,7 +47,7 @@ impl Arguments {
             let released = (false, self.reason.as_str());
             held::write(&repository, &by, &known, (whose, &self.source), released, clock::now())?;
         }
-        if whose == by.id() {
+        if *whose == by.id() {
             let by = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
             let by = by.unwrap_or_else(|_| "somebody".to_owned());
             let released = Fact::HoldReleased { source: self.source.clone(), by, why: self.reason.clone() };

@@ -120,13 +120,13 @@ impl Arguments {
     }
 
     fn ground(&self, env: &Environment, copy: Option<&CopySettings>, policies: Vec<SourceRules>) -> Result<Ground> {
-        let mut ground = Ground::of(env, env.repository_or(self.copy.as_deref())?, policies)?;
+        let mut ground = Ground::of(env, env.repository_or(copy.map(|copy| copy.name.as_str()))?, policies)?;
         if let Some(copy) = copy {
             // Nobody brings anything into it meanwhile.
             ground.lock = Some(ground.places.lock_copy(&copy.name)?);
             ground.places = ground.places.of_copy(&copy.name);
         }
-        ground.whose = self.whose(&ground.repository, &ground.by)?;
+        ground.whose = whose(&ground.repository, &ground.by, self.writer.as_deref())?;
         Ok(ground)
     }
 
@@ -200,19 +200,6 @@ impl Arguments {
         Ok(Pruned { plan, outcome })
     }
 
-    fn whose(&self, repository: &Repository, by: &Writer) -> Result<WriterInfo> {
-        let Some(id) = self.writer.as_ref().filter(|id| *id != by.id()) else { return Ok(by.info.clone()) };
-        let fits = |info: &&WriterInfo| info.writer == *id || info.name == *id;
-        let (writers, _) = catalog::writers(repository)?;
-        let found: Vec<&WriterInfo> = writers.iter().filter(fits).collect();
-        match found[..] {
-            [info] => Ok(info.clone()),
-            [] => Err(Failure::usage(format!("there is no writer {id}")).hint("See who writes with: bkp keys list")),
-            _ => Err(Failure::usage(format!("{id} is the name of {} writers", found.len()))
-                .hint("Give its id: bkp keys list")),
-        }
-    }
-
     fn wishes(&self, configuration: &Configuration, policies: &[SourceRules]) -> Result<Wishes> {
         let known = |name: &&String| policies.iter().any(|p| p.policy == **name);
         if let Some(unknown) = self.confirm_shrink.iter().find(|name| !known(name)) {
@@ -243,6 +230,22 @@ impl Arguments {
                     .hint("Look at it again with --dry-run: points or rules have changed meanwhile"))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// This host, or the writer of this id or name.
+pub fn whose(repository: &Repository, by: &Writer, named: Option<&str>) -> Result<WriterInfo> {
+    let Some(id) = named.filter(|id| *id != by.id()) else { return Ok(by.info.clone()) };
+    let fits = |info: &&WriterInfo| info.writer == id || info.name == id;
+    let (writers, _) = catalog::writers(repository)?;
+    let found: Vec<&WriterInfo> = writers.iter().filter(fits).collect();
+    match found[..] {
+        [info] => Ok(info.clone()),
+        [] => Err(Failure::usage(format!("there is no writer {id}")).hint("See who writes with: bkp keys list")),
+        _ => {
+            Err(Failure::usage(format!("{id} is the name of {} writers", found.len()))
+                .hint("Give its id: bkp keys list"))
         }
     }
 }

@@ -70,7 +70,7 @@ pub fn of(repository: &Repository, keys: &Keyring, trust: &Trust, whose: &str) -
     for info in catalog::writers(repository)?.0 {
         let signer = trust.decide(&info.writer, &info.verify_key)?;
         let stranger = matches!(signer, Trusted::FromStore(_)) && !trust.pinned.is_empty();
-        for entry in repository.store.list(&names::holds(&info.writer))? {
+        for entry in repository.store.list(&names::holds_of(&info.writer, whose))? {
             let sealed = store::read(&*repository.store, &entry.key)?;
             let what = format!("the hold {}", entry.key);
             match record::open::<HoldRecord>(&sealed, keys, signer.key(), repository.id(), &what) {
@@ -114,5 +114,5 @@ pub fn write(
         recipients = recipients.and(&info.recipient);
     }
     let sealed = record::seal(&record, writer, &recipients)?;
-    Ok(repository.store.put(&names::new_hold(writer.id(), source, at), Bytes::from(sealed), None)?)
+    Ok(repository.store.put(&names::new_hold(writer.id(), (whose, source), at), Bytes::from(sealed), None)?)
 }

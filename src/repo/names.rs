@@ -121,8 +121,13 @@ pub fn holds(writer: &str) -> String {
     format!("w/{writer}/holds/")
 }
 
-pub fn new_hold(writer: &str, source: &str, at: Timestamp) -> Key {
-    key(format!("w/{writer}/holds/{source}/{}", stamped(at)))
+/// Those about the sources of another one, or of itself.
+pub fn holds_of(writer: &str, whose: &str) -> String {
+    format!("w/{writer}/holds/{whose}/")
+}
+
+pub fn new_hold(writer: &str, (whose, source): (&str, &str), at: Timestamp) -> Key {
+    key(format!("w/{writer}/holds/{whose}/{source}/{}", stamped(at)))
 }
 
 /// What a collector writes about the objects of a writer.
