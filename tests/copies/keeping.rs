@@ -52,8 +52,12 @@ fn a_copy_is_pruned_by_its_own_rules() {
     assert_eq!(in_copy(&host), 4, "nothing goes by itself");
     host.read(&["check", "--copy", "second", "--level", "readable"]).ends(0);
     host.run(&["prune", "--copy", "second", "--dry-run"]).ends(0).says("2 to forget");
-    assert_eq!(in_copy(&host), 4);
-    host.run(&["prune", "--copy", "second"]).ends(0).says("2 points forgotten");
+    host.run(&["plan"]).ends(0).says("In copy second:").says("2 to forget");
+    host.run(&["prune"]).ends(0);
+    assert_eq!(in_copy(&host), 4, "by hand, only what was asked for");
+    // As the daemon does it.
+    let pruned = host.run(&["prune", "--unattended", "--json"]).ends(0).json();
+    assert_eq!(pruned["copies"]["second"]["outcome"]["forgotten"].as_array().unwrap().len(), 2, "{pruned}");
     assert_eq!(in_copy(&host), 2);
     assert_eq!(host.points("app").len(), 4, "the repository keeps what it has");
     // What was pruned does not come back, and is not missed.
@@ -63,6 +67,21 @@ fn a_copy_is_pruned_by_its_own_rules() {
     host.run(&["check", "--copy", "second"]).ends(0).says("no problem found");
     host.read(&["restore", "app", "--from", "second", "--to", &host.text("app.db")]).ends(0);
     assert_eq!(texts(&host.path("app.db")), vec!["four"; 10]);
+}
+
+#[test]
+fn a_copy_that_is_away_keeps_nothing_else_from_being_pruned() {
+    let host = host();
+    host.run(&["copy", "--create", "second"]).ends(0);
+    for text in ["one", "two"] {
+        back_up(&host, text, &[]);
+    }
+    let policy = std::fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
+    std::fs::write(host.path("etc/policies.d/all.yaml"), format!("keep: {{ last: 1 }}\n{policy}")).unwrap();
+    host.read(&["check", "--level", "readable"]).ends(0);
+    std::fs::rename(host.path("second"), host.path("away")).unwrap();
+    host.run(&["plan"]).ends(0).says("In copy second, that cannot be told: ");
+    host.run(&["prune", "--unattended"]).ends(3).says("1 point forgotten").says("copy second is not pruned: ");
 }
 
 #[test]
