@@ -10,6 +10,7 @@ use crate::error::Result;
 use std::path::{Path, PathBuf};
 
 mod append;
+mod fact;
 mod line;
 mod read;
 mod record;

@@ -6,6 +6,7 @@
 use super::facts::Facts;
 use super::period::Period;
 use super::repository::RepositoryFacts;
+use crate::evidence::Verification;
 use crate::job::copy::state::CopyState;
 use crate::job::discover::Found;
 use crate::policy::{Configuration, LockKeep, Policy, StoreSettings, duration_text};
@@ -54,6 +55,8 @@ pub struct Basis {
     pub made_at: Timestamp,
     pub host: String,
     pub facts: Facts,
+    /// Whether the journal that the facts were read from is whole.
+    pub integrity: Seen<Verification>,
     pub policies: Vec<PolicyInForce>,
     /// The repository, then its copies.
     pub stores: Vec<StoreInForce>,

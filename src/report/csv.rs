@@ -80,6 +80,16 @@ pub fn write(basis: &Basis, to: &mut dyn Write) -> io::Result<()> {
     tests(&basis.facts, &mut put)?;
     deletions(&basis.facts, &mut put)?;
     changes(&basis.facts, &mut put)?;
+    for finding in basis.integrity.seen().into_iter().flat_map(|seen| &seen.findings) {
+        put(Line {
+            what: "journal_damage",
+            outcome: word(&finding.tampering),
+            message: finding.text.clone(),
+            record: Some(finding.from),
+            end_record: Some(finding.to),
+            ..Line::default()
+        })?;
+    }
     to.flush()
 }
 
@@ -227,10 +237,6 @@ fn changes(facts: &Facts, put: Put<'_>) -> io::Result<()> {
             end_record: absence.after.map(|mark| mark.record),
             ..Line::default()
         })?;
-    }
-    for problem in &facts.journal.problems {
-        let message = format!("{} byte {}: {}", problem.segment, problem.byte, problem.problem);
-        put(Line { what: "journal_damage", message, ..Line::default() })?;
     }
     Ok(())
 }

@@ -376,11 +376,22 @@ impl Finder<'_> {
         let say = self.say;
         let chain = &self.basis.facts.journal;
         let (first, last) = (chain.first_in_period?, chain.last_in_period?);
-        let state = match chain.problems.is_empty() {
-            true => say.t("chain intact", "cadena íntegra"),
-            false => say.t("CHAIN BROKEN", "CADENA ROTA"),
+        let state = match self.basis.integrity.seen() {
+            None => say.t("chain not verified", "cadena sin verificar").to_owned(),
+            Some(seen) if !seen.ok => say.t("CHAIN BROKEN", "CADENA ROTA").to_owned(),
+            Some(seen) if seen.covered_to == 0 => say
+                .t(
+                    "chain intact; nothing sealed or anchored was seen",
+                    "cadena íntegra; sin sellos ni anclajes a la vista",
+                )
+                .to_owned(),
+            Some(seen) => format!(
+                "{} {}",
+                say.t("chain intact; sealed or anchored up to", "cadena íntegra; sellada o anclada hasta el"),
+                seen.covered_to
+            ),
         };
-        let what = format!("{} {}–{}; {state}", say.t("records", "registros"), first.record, last.record,);
+        let what = format!("{} {}–{}; {state}", say.t("records", "registros"), first.record, last.record);
         self.some(what, Records::of([first.record, last.record]))
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::io::{self, Write};
 
 /// Raised when a field is taken away or given another meaning.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 #[derive(Serialize)]
 struct Whole<'a> {
@@ -29,6 +29,8 @@ struct Whole<'a> {
     repository: &'a super::basis::Seen<super::repository::RepositoryFacts>,
     copies: &'a super::basis::Seen<Vec<crate::job::copy::state::CopyState>>,
     surroundings: &'a super::basis::Seen<Vec<crate::job::discover::Found>>,
+    /// As `bkp evidence verify --json` has it.
+    integrity: &'a super::basis::Seen<crate::evidence::Verification>,
     facts: &'a super::facts::Facts,
 }
 
@@ -58,6 +60,7 @@ pub fn write(basis: &Basis, framework: Option<&Framework>, language: Language, t
         repository: &basis.repository,
         copies: &basis.copies,
         surroundings: &basis.surroundings,
+        integrity: &basis.integrity,
         facts: &basis.facts,
     };
     let mut to = io::BufWriter::with_capacity(256 << 10, to);

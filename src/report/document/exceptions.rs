@@ -2,10 +2,12 @@
 //!
 //! The last column is left free, for who signs to say what was done about it.
 
+use super::restores::level;
 use super::runs::policy_name;
-use super::{Cell, Section, Table, Writing};
+use super::{Cell, Section, Table, Writing, integrity};
 use crate::journal::{Job, SlotEnd};
 use crate::report::facts::{Ending, Mark};
+use crate::report::recorded;
 use jiff::Timestamp;
 
 /// One thing that wants an explanation.
@@ -38,7 +40,7 @@ pub fn section(writing: &Writing<'_>, exceptions: &[Exception]) -> Section {
         "Everything in the period that did not go as it was expected, with the reason as it was recorded. The last column is for \
          those who sign: what was done about it, and by whom.",
         "Todo lo que en el periodo no transcurrió según lo previsto, con el motivo tal como \
-         consta en el registro (los programas lo anotan en inglés). La última columna queda para quienes firman: qué medida se tomó y quién.",
+         consta en el registro (lo que dijeron otros programas queda entre comillas, como lo dijeron). La última columna queda para quienes firman: qué medida se tomó y quién.",
     ));
     let mut table = Table::new(
         say.t("Exceptions in the order of time", "Excepciones por orden cronológico"),
@@ -64,6 +66,11 @@ pub fn section(writing: &Writing<'_>, exceptions: &[Exception]) -> Section {
     }
     section.table(table);
     section
+}
+
+/// As it was recorded.
+fn reason(writing: &Writing<'_>, recorded: Option<&str>) -> String {
+    recorded.map_or(writing.not_recorded().to_owned(), |why| recorded::quoted(why, writing.say))
 }
 
 fn shortened(text: &str) -> String {
@@ -107,7 +114,7 @@ fn slots(writing: &Writing<'_>, found: &mut Vec<Exception>) {
                 say.job(series.job),
                 say.slot_end(end.end, false)
             ),
-            why: end.why.as_deref().unwrap_or(writing.not_recorded()).to_owned(),
+            why: reason(writing, end.why.as_deref()),
             record: Some(end.mark.record),
         });
     }
@@ -157,7 +164,7 @@ fn runs(writing: &Writing<'_>, found: &mut Vec<Exception>) {
         found.push(Exception {
             at: end.mark.at,
             what: format!("{source}: {}, {}", say.job(run.job), say.outcome(end.outcome)),
-            why: end.message.as_deref().unwrap_or(writing.not_recorded()).to_owned(),
+            why: reason(writing, end.message.as_deref()),
             record: Some(end.mark.record),
         });
     }
@@ -172,7 +179,7 @@ fn runs(writing: &Writing<'_>, found: &mut Vec<Exception>) {
                 say.number(copy.failed),
                 say.t("points not copied (the last one)", "puntos no copiados (el último)")
             ),
-            why: why.as_deref().unwrap_or(writing.not_recorded()).to_owned(),
+            why: reason(writing, why.as_deref()),
             record: Some(mark.record),
         });
     }
@@ -184,16 +191,17 @@ fn tests(writing: &Writing<'_>, found: &mut Vec<Exception>) {
         let rehearsed = &test.rehearsed;
         if !test.passed() {
             let assertions = rehearsed.assertions.iter().filter(|a| !a.holds);
-            let assertions = assertions.map(|a| format!("{}: {}", a.name, a.found));
-            let reasons =
-                rehearsed.differences.iter().take(3).cloned().chain(rehearsed.unbound.clone()).chain(assertions);
+            let assertions = assertions.map(|a| format!("{}: {}", a.name, recorded::found(&a.found, say)));
+            let unbound = rehearsed.unbound.iter().map(|why| recorded::quoted(why, say));
+            let differences = rehearsed.differences.iter().take(3).cloned();
+            let reasons = differences.chain(unbound).chain(assertions);
             let mut why = reasons.collect::<Vec<_>>().join("; ");
             if why.is_empty() {
-                let reached = rehearsed.reached.as_deref().unwrap_or("–");
+                let reached = level(writing, rehearsed.reached.as_deref());
                 why = format!(
                     "{}: {}, {}: {reached}",
                     say.t("wanted", "nivel exigido"),
-                    rehearsed.wanted,
+                    level(writing, Some(&rehearsed.wanted)),
                     say.t("reached", "alcanzado")
                 );
             }
@@ -245,7 +253,9 @@ fn unattended(writing: &Writing<'_>, found: &mut Vec<Exception>) {
     for absence in &writing.basis.facts.attendance.absences {
         let end = absence.to.unwrap_or(writing.basis.until());
         let why = match &absence.how {
-            Ending::Stopped(why) => format!("{}: {why}", say.t("it was stopped", "fue detenido")),
+            Ending::Stopped(why) => {
+                format!("{}: {}", say.t("it was stopped", "fue detenido"), recorded::quoted(why, say))
+            }
             Ending::Vanished => say
                 .t(
                     "it ended without a word: killed, or the machine was",
@@ -291,7 +301,7 @@ fn changes(writing: &Writing<'_>, found: &mut Vec<Exception>) {
         found.push(Exception {
             at: loaded.mark.at,
             what: say.t("a configuration was refused", "se rechazó una configuración").to_owned(),
-            why: loaded.error.clone().unwrap_or_default(),
+            why: reason(writing, loaded.error.as_deref()),
             record: Some(loaded.mark.record),
         });
     }
@@ -302,13 +312,15 @@ fn changes(writing: &Writing<'_>, found: &mut Vec<Exception>) {
             why: match &hold.released {
                 Some(release) => format!(
                     "{}; {} {} ({}: {})",
-                    hold.why,
+                    recorded::quoted(&hold.why, say),
                     say.t("released", "liberado el"),
                     say.when(release.mark.at),
                     release.by,
                     release.why
                 ),
-                None => format!("{}; {}", hold.why, say.t("not released yet", "aún no liberado")),
+                None => {
+                    format!("{}; {}", recorded::quoted(&hold.why, say), say.t("not released yet", "aún no liberado"))
+                }
             },
             record: Some(hold.placed.record),
         });
@@ -327,12 +339,12 @@ fn journal(writing: &Writing<'_>, found: &mut Vec<Exception>) {
             record: basis.facts.journal.first.map(|mark| mark.record),
         });
     }
-    for problem in &basis.facts.journal.problems {
+    for finding in basis.integrity.seen().into_iter().flat_map(|seen| &seen.findings) {
         found.push(Exception {
             at: basis.until(),
             what: say.t("the journal is damaged", "el diario está dañado").to_owned(),
-            why: format!("{}, byte {}: {}", problem.segment, problem.byte, problem.problem),
-            record: None,
+            why: format!("{}, {}", integrity::finding(say, finding), finding.segment),
+            record: Some(finding.from),
         });
     }
 }

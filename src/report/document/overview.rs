@@ -1,10 +1,11 @@
 //! The first pages: what it is about, what it comes to in figures, and what this report could not see.
 
 use super::exceptions::Exception;
-use super::{Block, Cell, Section, Table, Text, Tone, Writing};
+use super::{Block, Cell, Section, Table, Text, Tone, Writing, integrity};
 use crate::journal::{Job, SlotEnd};
 use crate::report::basis::Basis;
 use crate::report::frameworks::Framework;
+use crate::report::recorded;
 
 pub fn front(writing: &Writing<'_>, framework: Option<&Framework>) -> Vec<(Text, Text)> {
     let (say, basis) = (writing.say, writing.basis);
@@ -101,15 +102,8 @@ fn figures(writing: &Writing<'_>, exceptions: usize) -> Table {
     row(say.t("RTO kept in restore tests", "RTO respetado en las pruebas"), text, tone);
     let (text, tone) = copies(writing);
     row(say.t("Copies elsewhere", "Copias en otro lugar"), text, tone);
-    let intact = basis.facts.journal.problems.is_empty();
-    let text = match intact {
-        true => say.t(
-            "every record follows the one before it unchanged",
-            "cada registro continúa al anterior, sin alteraciones",
-        ),
-        false => say.t("DAMAGED: see the section on the journal", "DAÑADO: véase el apartado sobre el diario"),
-    };
-    row(say.t("Journal", "Diario"), text.to_owned(), if intact { Tone::Well } else { Tone::Bad });
+    let (text, tone) = integrity::verdict(basis, say);
+    row(say.t("Journal", "Diario"), text, tone);
     let tone = if exceptions == 0 { Tone::Well } else { Tone::Warn };
     row(say.t("Exceptions", "Excepciones"), say.number(exceptions as u64), tone);
     table
@@ -200,7 +194,9 @@ fn copies(writing: &Writing<'_>) -> (String, Tone) {
 fn limits(writing: &Writing<'_>) -> Vec<Text> {
     let (say, basis) = (writing.say, writing.basis);
     let mut limits: Vec<Text> = Vec::new();
-    let mut limit = |what: (&str, &str), why: &str| limits.push(format!("{}: {why}", say.t(what.0, what.1)).into());
+    let mut limit = |what: (&str, &str), why: &str| {
+        limits.push(format!("{}: {}", say.t(what.0, what.1), recorded::said(why, say)).into())
+    };
     if let Some(why) = basis.repository.why_not() {
         limit(("The repository", "El repositorio"), why);
     }
@@ -215,6 +211,14 @@ fn limits(writing: &Writing<'_>) -> Vec<Text> {
             ("The period before the first record of the journal", "El periodo anterior al primer registro del diario"),
             &format!("{} {}", say.t("it begins at", "este comienza el"), say.when(from)),
         );
+    }
+    if let Some(why) = basis.integrity.why_not() {
+        limit(("Whether the journal is whole", "Si el diario está íntegro"), why);
+    }
+    let unreadable = basis.facts.journal.unreadable;
+    if unreadable > 0 {
+        let what = ("Records that say nothing that makes sense", "Registros cuyo contenido no se entiende");
+        limit(what, &say.number(unreadable));
     }
     if basis.facts.journal.unknown > 0 {
         let number = say.number(basis.facts.journal.unknown);

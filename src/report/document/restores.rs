@@ -4,10 +4,13 @@ use super::chart::Trend;
 use super::{Block, Cell, Section, Table, Text, Tone, Writing};
 use crate::journal::{Chosen, Job};
 use crate::report::facts::Rehearsal;
+use crate::report::recorded;
 
 /// So many tests are told in detail.
 const DETAILED: usize = 200;
 const CHARTS: usize = 12;
+/// In the order in which they come.
+const PHASES: [&str; 6] = ["fetch", "decode", "load", "index", "verify", "overhead"];
 
 pub fn section(writing: &Writing<'_>) -> Section {
     let (say, facts) = (writing.say, &writing.basis.facts);
@@ -40,7 +43,7 @@ pub fn section(writing: &Writing<'_>) -> Section {
     section
 }
 
-fn level(writing: &Writing<'_>, level: Option<&str>) -> String {
+pub fn level(writing: &Writing<'_>, level: Option<&str>) -> String {
     let say = writing.say;
     match level {
         None => say.t("none", "ninguno").to_owned(),
@@ -153,21 +156,26 @@ fn details(writing: &Writing<'_>, test: &Rehearsal, section: &mut Section) {
     let (of_parts, differences) = (say.t("parts", "partes"), say.t("differences", "diferencias"));
     pairs.push((say.t("Compared", "Cotejado"), format!("{of_parts}: {parts}; {differences}: {differing}")));
     if let Some(unbound) = &rehearsed.unbound {
-        pairs.push((say.t("Not bound to one instant", "No ligado a un mismo instante"), unbound.clone()));
+        let why = recorded::quoted(unbound, say);
+        pairs.push((say.t("Not bound to one instant", "No ligado a un mismo instante"), why));
     }
-    let phases =
-        rehearsed.phases.iter().map(|(name, seconds)| format!("{} {}", phase(writing, name), say.took(*seconds)));
+    let mut phases: Vec<(&String, &f64)> = rehearsed.phases.iter().collect();
+    phases.sort_by_key(|(name, _)| PHASES.iter().position(|phase| phase == name).unwrap_or(PHASES.len()));
+    let phases = phases.iter().map(|(name, seconds)| format!("{} {}", phase(writing, name), say.took(**seconds)));
     let phases = phases.collect::<Vec<_>>().join(", ");
     let time = format!("RTO {} ({phases}); {}", say.took(rehearsed.rto_seconds), say.size(rehearsed.bytes));
     pairs.push((say.t("Time", "Tiempo"), time));
     let removed = say.t("everything was removed", "se eliminó todo");
-    pairs.push((say.t("Afterwards", "Después"), rehearsed.kept.clone().unwrap_or_else(|| removed.to_owned())));
+    pairs.push((
+        say.t("Afterwards", "Después"),
+        rehearsed.kept.as_ref().map_or(removed.to_owned(), |kept| recorded::quoted(kept, say)),
+    ));
     let run = format!("{} ({} {})", rehearsed.run, say.t("record", "registro"), test.mark.record);
     pairs.push((say.t("Run", "Ejecución"), run));
     section.pairs(pairs);
     let assertions = rehearsed.assertions.iter().map(|assertion| {
         let holds = if assertion.holds { say.t("holds", "se cumple") } else { say.t("DOES NOT HOLD", "NO SE CUMPLE") };
-        Text::from(format!("{}: {holds} ({})", assertion.name, assertion.found))
+        Text::from(format!("{}: {holds} ({})", assertion.name, recorded::found(&assertion.found, say)))
     });
     let differences = rehearsed.differences.iter().map(Text::from);
     let lines: Vec<Text> = assertions.chain(differences).collect();
@@ -201,8 +209,8 @@ fn what_was_restored<'w>(writing: &Writing<'w>, test: &Rehearsal) -> Vec<(&'w st
         "file" => say.t("file", "archivo"),
         other => other,
     };
-    pairs.push((say.t("Target", "Destino"), format!("{kind}: {}", target.what)));
-    pairs.push((say.t("Isolation", "Aislamiento"), target.isolation.clone()));
+    pairs.push((say.t("Target", "Destino"), format!("{kind}: {}", recorded::said(&target.what, say))));
+    pairs.push((say.t("Isolation", "Aislamiento"), recorded::said(&target.isolation, say)));
     pairs
 }
 

@@ -1,10 +1,12 @@
 //! Where the points are and who can reach them: copies, encryption, locks, keys, credentials, and what was deleted.
 
+use super::policies::retention_words;
 use super::{Cell, Section, Table, Tone, Writing};
 use crate::job::copy::state::{CopyState, Standing};
 use crate::journal::Job;
 use crate::repo::keys::Role;
 use crate::report::basis::{KnownFrom, Seen};
+use crate::report::recorded;
 use crate::report::repository::RepositoryFacts;
 use crate::store::LockMode;
 
@@ -62,7 +64,7 @@ fn stores(writing: &Writing<'_>) -> Table {
             }
         };
         let keeps = match (&store.keep, number) {
-            (Some(keep), _) => keep.clone(),
+            (Some(keep), _) => retention_words(writing, keep),
             (None, 0) => say.t("as the policies say", "lo que digan las políticas").to_owned(),
             (None, _) => say.t("what the repository has", "lo mismo que el repositorio").to_owned(),
         };
@@ -107,7 +109,7 @@ fn standing(writing: &Writing<'_>, states: &[CopyState]) -> Table {
             Cell::toned(word, tone),
             Cell::of(say.number(state.points)),
             Cell::of(say.number(state.missing)),
-            Cell::of(state.why.as_deref().unwrap_or("")),
+            Cell::of(state.why.as_deref().map_or(String::new(), |why| recorded::quoted(why, say))),
         ]);
     }
     table
@@ -286,12 +288,14 @@ pub fn deletions(writing: &Writing<'_>) -> Section {
             Cell::of(say.number(deletion.points.len() as u64)),
             Cell::of(say.size(deletion.bytes)),
             Cell::of(who),
-            Cell::of(
-                deletion
-                    .why
-                    .as_deref()
-                    .unwrap_or(say.t("beyond what the policy keeps", "fuera de lo que conserva la política")),
-            ),
+            Cell::of(match &deletion.why {
+                Some(keep) => format!(
+                    "{}: {}",
+                    say.t("beyond what is kept", "fuera de lo que se conserva"),
+                    retention_words(writing, keep)
+                ),
+                None => say.t("beyond what the policy keeps", "fuera de lo que conserva la política").to_owned(),
+            }),
             Cell::soft(deletion.mark.record.to_string()),
         ]);
     }
@@ -343,7 +347,7 @@ fn holds(writing: &Writing<'_>) -> Table {
         table.row(vec![
             Cell::of(say.when(hold.placed.at)),
             Cell::of(&*hold.source),
-            Cell::of(&*hold.why),
+            Cell::of(recorded::quoted(&hold.why, say)),
             released,
             Cell::soft(records),
         ]);

@@ -1,8 +1,8 @@
 //! What the journal says of a period: plain data, each piece with the number of the record that it was read from.
 //!
-//! [`read`] goes through the whole journal once, so that the chain is checked from its first record, and keeps what
-//! belongs to the period and what it needs to know of the time before. Nothing is judged here, and nothing is left out: what
-//! is shown of it, and in which words, is the affair of the document.
+//! [`read`] goes through the whole journal once, and keeps what belongs to the period and what it needs to know of the time
+//! before. Nothing is judged here, and nothing is left out: whether the journal is whole is the affair of `evidence`; what is
+//! shown of it, and in which words, that of the document.
 
 mod attendance;
 mod fold;
@@ -17,7 +17,7 @@ pub use recovery::{DayOfPoints, Recovery, Worst};
 
 use super::period::Period;
 use crate::error::Result;
-use crate::journal::{Fact, Hash, Job, Journal, Outcome, Problem, Reason, Rehearsed, SlotEnd};
+use crate::journal::{Fact, Hash, Job, Journal, Outcome, Reason, Rehearsed, SlotEnd};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -66,8 +66,9 @@ pub struct Chain {
     pub last_in_period: Option<Mark>,
     /// Records of a newer version, which nothing is known of.
     pub unknown: u64,
+    /// Whose chain holds, and which say nothing that makes sense.
+    pub unreadable: u64,
     pub mended: Vec<Mark>,
-    pub problems: Vec<Problem>,
 }
 
 /// The slots of one schedule.
@@ -230,7 +231,7 @@ pub fn read(journal: &Journal, period: &Period, now: Timestamp) -> Result<Facts>
     let problems = cursor.advance(&mut |record| fold.apply(record))?;
     let mut facts = fold.finish(now);
     facts.journal.head = cursor.head().hash;
-    facts.journal.problems = problems;
+    facts.journal.unreadable = problems.iter().filter(|problem| problem.is_of_its_content()).count() as u64;
     Ok(facts)
 }
 
@@ -259,12 +260,7 @@ impl Slot {
 impl Rehearsal {
     /// It reached the level that was asked for, without a difference, and every assertion held.
     pub fn passed(&self) -> bool {
-        const LEVELS: [&str; 5] = ["stored", "readable", "loaded", "equal", "checked"];
-        let rank = |level: &str| LEVELS.iter().position(|known| *known == level);
-        let reached = self.rehearsed.reached.as_deref().and_then(rank);
-        let wanted = rank(&self.rehearsed.wanted);
-        let asserted = self.rehearsed.assertions.iter().all(|assertion| assertion.holds);
-        reached.is_some() && reached >= wanted && self.rehearsed.differing == 0 && asserted
+        self.rehearsed.passed()
     }
 
     /// Nothing where there is no objective, or nothing was restored.
