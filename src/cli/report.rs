@@ -184,6 +184,7 @@ pub fn basis(env: &Environment, period: Period, offline: bool) -> Result<Basis> 
         copies: Seen::from(copies),
         surroundings: Seen::from(around),
         credentials: basis::credentials(configuration),
+        reads_with: configuration.rehearser.identity.as_ref().map(ToString::to_string),
         unrecorded,
         facts,
         integrity: Seen::from(integrity),

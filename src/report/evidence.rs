@@ -79,9 +79,9 @@ pub fn find(basis: &Basis, evidence: Evidence, say: Say<'_>) -> Option<Backing> 
         Evidence::Changes => finder.changes(),
         Evidence::Runs => finder.slots(),
         Evidence::AttainedRpo => finder.rpo(),
-        Evidence::IntegrityChecks => finder.runs(Job::Check),
-        Evidence::RestoreTests => finder.tests(|_| true),
-        Evidence::IsolatedTests => finder.tests(|test| test.rehearsed.target.is_some()),
+        Evidence::IntegrityChecks => finder.checks(),
+        Evidence::RestoreTests => finder.tests(),
+        Evidence::IsolatedTests => finder.isolated(),
         Evidence::Reconciliation => finder.reconciliation(),
         Evidence::MeasuredRto => finder.rto(),
         Evidence::RealRestores => finder.runs(Job::Restore),
@@ -205,18 +205,13 @@ impl Finder<'_> {
         let judged: Vec<_> =
             self.basis.facts.recovery.iter().filter_map(|(source, recovery)| Some((source, recovery.worst?))).collect();
         let worst = judged.iter().max_by_key(|(_, worst)| worst.seconds)?;
-        let met = judged.iter().filter(|(source, worst)| {
-            let objective = self.basis.policy_of(source).and_then(|policy| policy.rpo_seconds);
-            objective.is_some_and(|objective| worst.seconds <= objective)
-        });
+        let (met, all) = self.basis.rpo_kept();
         let what = format!(
-            "{} {} ({}); {}: {}/{}",
+            "{} {} ({}); {}",
             say.t("at worst", "en el peor caso"),
             say.span(worst.1.seconds),
             worst.0,
-            say.t("within their objective", "dentro de su objetivo"),
-            met.count(),
-            judged.len()
+            within(say, met, all)
         );
         self.some(what, Records::of(judged.iter().filter_map(|(_, worst)| worst.record)))
     }
@@ -231,16 +226,46 @@ impl Finder<'_> {
         (!runs.is_empty()).then_some(Backing { what: what.into(), records })
     }
 
-    fn tests(&self, which: impl Fn(&&Rehearsal) -> bool) -> Option<Backing> {
+    /// Whole checks of the repository, and points that were read to their end in a rehearsal.
+    fn checks(&self) -> Option<Backing> {
         let say = self.say;
-        let tests: Vec<&Rehearsal> = self.basis.facts.rehearsals.iter().filter(which).collect();
-        if tests.is_empty() {
-            return None;
+        let checks = self.runs(Job::Check);
+        let read = self.basis.facts.rehearsals.iter().filter(|test| !test.is_of_restore());
+        let read: Vec<u64> = read.map(|test| test.mark.record).collect();
+        if read.is_empty() {
+            return checks;
         }
-        let passed = tests.iter().filter(|test| test.passed()).count();
+        let read_text =
+            format!("{}: {}", say.t("points read to their end", "puntos leídos hasta el final"), read.len());
+        let what = checks.map_or(read_text.clone(), |checks| format!("{}; {read_text}", checks.what));
+        let checks = self.basis.facts.runs_of(Job::Check);
+        let of_checks = checks.map(|run| run.ended.as_ref().map_or(run.started, |end| end.mark).record);
+        let mut records: Vec<u64> = of_checks.chain(read).collect();
+        records.sort_unstable();
+        self.some(what, Records::of(records))
+    }
+
+    fn tests(&self) -> Option<Backing> {
+        let (say, facts) = (self.say, &self.basis.facts);
+        let fruitless = facts.fruitless().map(|(_, end)| (end.mark.record, false));
+        let mut tests: Vec<(u64, bool)> =
+            facts.tests().map(|test| (test.mark.record, test.is_restored())).chain(fruitless).collect();
+        tests.sort_unstable();
+        let passed = tests.iter().filter(|(_, passed)| *passed).count();
         let what =
             format!("{}, {}: {passed}", say.count(tests.len() as u64, TEST, TESTS), say.t("passed", "superadas"));
-        self.some(what, Records::of(tests.iter().map(|test| test.mark.record)))
+        let records = Records::of(tests.iter().map(|(record, _)| *record));
+        (!tests.is_empty()).then_some(Backing { what: what.into(), records })
+    }
+
+    fn isolated(&self) -> Option<Backing> {
+        let say = self.say;
+        let tests: Vec<&Rehearsal> = self.basis.facts.tests().filter(|test| test.rehearsed.target.is_some()).collect();
+        let passed = tests.iter().filter(|test| test.is_restored()).count();
+        let what =
+            format!("{}, {}: {passed}", say.count(tests.len() as u64, TEST, TESTS), say.t("passed", "superadas"));
+        let records = Records::of(tests.iter().map(|test| test.mark.record));
+        (!tests.is_empty()).then_some(Backing { what: what.into(), records })
     }
 
     fn reconciliation(&self) -> Option<Backing> {
@@ -264,17 +289,12 @@ impl Finder<'_> {
 
     fn rto(&self) -> Option<Backing> {
         let say = self.say;
-        let measured = self.basis.facts.rehearsals.iter().filter(|test| test.passed());
+        let measured = self.basis.facts.rehearsals.iter().filter(|test| test.is_restored());
         let measured: Vec<&Rehearsal> = measured.collect();
         let slowest = measured.iter().map(|test| test.rehearsed.rto_seconds).fold(0.0, f64::max);
         let met = measured.iter().filter(|test| test.meets_rto() == Some(true)).count();
         let judged = measured.iter().filter(|test| test.meets_rto().is_some()).count();
-        let what = format!(
-            "{} {}; {}: {met}/{judged}",
-            say.t("slowest", "la más lenta"),
-            say.took(slowest),
-            say.t("within their objective", "dentro de su objetivo"),
-        );
+        let what = format!("{} {}; {}", say.t("slowest", "la más lenta"), say.took(slowest), within(say, met, judged));
         let records = Records::of(measured.iter().map(|test| test.mark.record));
         (!measured.is_empty()).then_some(Backing { what: what.into(), records })
     }
@@ -422,6 +442,14 @@ impl Finder<'_> {
             say.number(failed)
         );
         (sent + failed > 0).then_some(Backing { what: what.into(), records: Records::default() })
+    }
+}
+
+/// Of those that have an objective.
+fn within(say: Say<'_>, met: usize, judged: usize) -> String {
+    match judged {
+        0 => say.t("no objective", "sin objetivo").to_owned(),
+        _ => format!("{}: {met}/{judged}", say.t("within their objective", "dentro de su objetivo")),
     }
 }
 

@@ -25,13 +25,26 @@ pub fn copies(writing: &Writing<'_>) -> Section {
     section.heading(say.t("Encryption", "Cifrado"));
     section.paragraph(say.t(
         "By its format the repository holds no point in clear: all data is sealed on this host, before it goes to the store, \
-         with age (X25519, ChaCha20-Poly1305), to the public keys listed below, and every point is signed (Ed25519). The host that \
-         makes backups does not hold the private keys that read them, unless a recovery key was left there.",
+         with age (X25519, ChaCha20-Poly1305), to the public keys listed below, and every point is signed (Ed25519).",
         "Por su formato, el repositorio no guarda ningún punto en claro: todos los datos se cifran en este equipo, antes de \
          salir hacia el almacén, con age (X25519, ChaCha20-Poly1305) para las claves públicas que se relacionan más abajo, y cada \
-         punto va firmado (Ed25519). El equipo que hace las copias no tiene las claves privadas con las que se leen, salvo que \
-         se haya dejado en él una clave de recuperación.",
+         punto va firmado (Ed25519).",
     ));
+    match &basis.reads_with {
+        Some(key) => section.notice(format!(
+            "{} ({key}).",
+            say.t(
+                "This host can read all backups: its configuration names a private key for restore tests",
+                "Este equipo puede leer todas las copias: su configuración nombra una clave privada para las pruebas de restauración"
+            )
+        )),
+        None => section.paragraph(say.t(
+            "The configuration of this host names no private key that reads backups. Whether somebody left a recovery key on it \
+             cannot be seen from here.",
+            "La configuración de este equipo no nombra ninguna clave privada con la que se lean las copias. Si alguien dejó en él una \
+             clave de recuperación no puede saberse desde aquí.",
+        )),
+    }
     section.heading(say.t("Immutability", "Inmutabilidad"));
     match &basis.repository {
         Seen::Seen(repository) => locks(writing, repository, &mut section),
