@@ -113,6 +113,17 @@ pub struct ScratchTarget {
     pub isolation: String,
 }
 
+impl ScratchTarget {
+    /// Nothing in it reaches anything else.
+    pub fn is_without_network(&self) -> bool {
+        match self.kind.as_str() {
+            "container" => true,
+            "process" => self.isolation.ends_with("no network"),
+            _ => false,
+        }
+    }
+}
+
 /// A user's own assertion, and what it found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asserted {

@@ -8,7 +8,7 @@ use super::facts::{Rehearsal, Run};
 use super::frameworks::Evidence;
 use super::say::{Said, Say, said};
 use super::text::Text;
-use crate::journal::{Job, SlotEnd};
+use crate::journal::{Job, ScratchTarget, SlotEnd};
 
 /// What was found, and where.
 #[derive(Clone, Debug, PartialEq)]
@@ -258,14 +258,28 @@ impl Finder<'_> {
         (!tests.is_empty()).then_some(Backing { what: what.into(), records })
     }
 
+    /// Apart by logic: without a network. Apart physically: on another host than the source. A file or a directory on the host of
+    /// the source is neither.
     fn isolated(&self) -> Option<Backing> {
         let say = self.say;
-        let tests: Vec<&Rehearsal> = self.basis.facts.tests().filter(|test| test.rehearsed.target.is_some()).collect();
-        let passed = tests.iter().filter(|test| test.is_restored()).count();
-        let what =
-            format!("{}, {}: {passed}", say.count(tests.len() as u64, TEST, TESTS), say.t("passed", "superadas"));
-        let records = Records::of(tests.iter().map(|test| test.mark.record));
-        (!tests.is_empty()).then_some(Backing { what: what.into(), records })
+        let elsewhere = self.basis.tested_for_others();
+        let is_elsewhere = |test: &Rehearsal| elsewhere.contains(&test.rehearsed.source.as_str());
+        let is_without_network =
+            |test: &Rehearsal| test.rehearsed.target.as_ref().is_some_and(ScratchTarget::is_without_network);
+        let tests: Vec<&Rehearsal> = self.basis.facts.tests().collect();
+        let logically = tests.iter().filter(|test| is_without_network(test)).count();
+        let physically = tests.iter().filter(|test| is_elsewhere(test)).count();
+        let apart: Vec<_> = tests.iter().filter(|test| is_without_network(test) || is_elsewhere(test)).collect();
+        let passed = apart.iter().filter(|test| test.is_restored()).count();
+        let what = format!(
+            "{}, {}: {passed}; {}: {logically}; {}: {physically}",
+            say.count(apart.len() as u64, TEST, TESTS),
+            say.t("passed", "superadas"),
+            say.t("in a server without a network", "en un servidor sin red"),
+            say.t("on another host than the source", "en otro equipo que el del origen")
+        );
+        let records = Records::of(apart.iter().map(|test| test.mark.record));
+        (!apart.is_empty()).then_some(Backing { what: what.into(), records })
     }
 
     fn reconciliation(&self) -> Option<Backing> {
