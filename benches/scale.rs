@@ -1,7 +1,8 @@
-//! What bkp costs beside the backups themselves: the daemon at rest, many sources at once, long histories and lists.
+//! What bkp costs beside the backups themselves: the daemon at rest, many sources at once, long histories and lists, proof.
 //!
-//! `cargo bench --bench scale` builds the program as it is released and prints a table for docs/BENCHMARKS.md. It drives the
-//! program as a user does; only the histories, which would take weeks to make, are written by the library.
+//! `cargo bench --bench scale` builds the program as it is released and prints a table for docs/BENCHMARKS.md; with a name
+//! (`-- proof`) only that part of it. It drives the program as a user does; only the histories, which would take weeks to
+//! make, are written by the library.
 
 #![allow(clippy::unwrap_used)] // a measurement that cannot be made is to stop
 
@@ -29,6 +30,7 @@ use support::{wait_for, wait_for_every};
 const SOURCES: usize = 500;
 const POINTS: usize = 100_000;
 const HISTORY: usize = 10_000;
+const RECORDS: usize = 1_000_000;
 const REST: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -38,8 +40,13 @@ fn main() {
         return;
     }
     println!("| | measured | goal |\n|---|---|---|");
-    let parts: [(&str, fn()); 4] =
-        [("rest", at_rest), ("history", long_history), ("at-once", all_at_once), ("lists", long_lists)];
+    let parts: [(&str, fn()); 5] = [
+        ("rest", at_rest),
+        ("history", long_history),
+        ("at-once", all_at_once),
+        ("lists", long_lists),
+        ("proof", proof),
+    ];
     // `cargo bench --bench scale -- lists` for that one alone.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
@@ -242,6 +249,53 @@ fn long_lists() {
         }
         let warm = took[1..].iter().copied().fold(f64::MAX, f64::min);
         row(what, format!("{warm:.2} s (the first time {:.2} s)", took[0]), goal);
+    }
+}
+
+/// A year of 500 sources: a report over all of it in each format, and whether it is whole.
+fn proof() {
+    let host = Host::new();
+    configure(&host, SOURCES, "0 0 1 1 *");
+    let now = Timestamp::now();
+    let slots = RECORDS / 4;
+    let begun = now - SignedDuration::from_mins(2 * slots as i64);
+    write_journal(&Journal::of(&host.path("state")), slots, begun);
+    let day = |at: Timestamp| at.strftime("%Y-%m-%d").to_string();
+    let period = format!("{}..{}", day(begun), day(now));
+    for format in ["html", "pdf", "md", "csv", "json", "oscal"] {
+        let report = ["report", "--period", &period, "--format", format, "--framework", "ens", "--output", "report"];
+        measured(&host, &format!("`bkp report --format {format}`, 1,000,000 records"), &report, "< 5 s, < 256 MiB");
+    }
+    let verify = ["evidence", "verify"];
+    measured(&host, "`bkp evidence verify`, 1,000,000 records, nothing sealed", &verify, "< 2 s");
+    let begun = Instant::now();
+    host.run(&["evidence", "anchor"]).ends(0);
+    row("`bkp evidence anchor`, the first: all of it is sealed", format!("{:.2} s", begun.elapsed().as_secs_f64()), "");
+    measured(&host, "`bkp evidence verify`, compared with what was sealed", &verify, "");
+    measured(&host, "`bkp evidence verify --offline`", &["evidence", "verify", "--offline"], "");
+}
+
+/// The best of three, and the most memory of any.
+fn measured(host: &Host, what: &str, arguments: &[&str], goal: &str) {
+    let (mut best, mut most) = (f64::MAX, 0f64);
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let mut running = host.start(host.command(arguments));
+        while running.child.try_wait().unwrap().is_none() {
+            most = most.max(memory(running.child.id(), "VmHWM"));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        best = best.min(begun.elapsed().as_secs_f64());
+        host.finish(running).ends(0);
+    }
+    row(what, format!("{best:.2} s, {most:.0} MiB"), goal);
+}
+
+fn write_journal(journal: &Journal, slots: usize, begun: Timestamp) {
+    for batch in (0..slots).step_by(1000) {
+        let at = |number: usize| begun + SignedDuration::from_mins(2 * number as i64);
+        let facts: Vec<Fact> = (batch..(batch + 1000).min(slots)).flat_map(|number| slot(number, at(number))).collect();
+        journal.append(&facts, at(batch)).unwrap();
     }
 }
 

@@ -334,13 +334,17 @@ impl Environment {
         })
     }
 
-    /// Enough to list points: the writer's own keys, and those of an operator when they were given.
+    /// Enough to list points: the writer's own keys, and those of an operator when they were given; on a host that only
+    /// rehearses, those of the rehearser.
     pub fn listing(&self, repository: &Repository) -> Result<Access> {
         if !self.globals.identity.is_empty() {
             return self.reading(repository);
         }
         let state = &self.paths()?.state;
         let Some(writer) = Writer::load(state, repository.id())? else {
+            if self.configuration()?.rehearser.identity.is_some() {
+                return self.rehearsing(repository);
+            }
             return Err(Failure::new(
                 Kind::Key,
                 "points cannot be listed: this host is no writer of the repository, and no identity was given",

@@ -3,6 +3,7 @@
 use super::Ran;
 use super::copies;
 use super::environment::Environment;
+use super::evidence::Look;
 use crate::clock;
 use crate::durable;
 use crate::error::{Context, Failure, Result};
@@ -158,6 +159,7 @@ pub fn basis(env: &Environment, period: Period, offline: bool) -> Result<Basis> 
             env.configuration()?
         }
     };
+    let integrity = Look { offline, briefly: true, ..Look::default() }.at_host(env);
     let host = crate::daemon::host();
     let unrecorded = basis::unrecorded(configuration, &host, (&facts, &period), env.now);
     let not_asked = || Failure::failed("it was not asked (--offline)");
@@ -182,8 +184,10 @@ pub fn basis(env: &Environment, period: Period, offline: bool) -> Result<Basis> 
         copies: Seen::from(copies),
         surroundings: Seen::from(around),
         credentials: basis::credentials(configuration),
+        reads_with: configuration.rehearser.identity.as_ref().map(ToString::to_string),
         unrecorded,
         facts,
+        integrity: Seen::from(integrity),
     })
 }
 

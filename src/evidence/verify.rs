@@ -60,7 +60,7 @@ impl Material<'_> {
 }
 
 /// What verification came to.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Verification {
     pub ok: bool,
     /// The journal's own id.
@@ -86,7 +86,7 @@ pub struct Verification {
 }
 
 /// A head that somebody holds, and whether it fits.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct AnchorSeen {
     #[serde(flatten)]
     pub witness: Witness,
@@ -94,7 +94,7 @@ pub struct AnchorSeen {
     pub fits: Option<bool>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct KeySeen {
     pub id: String,
     pub key: String,

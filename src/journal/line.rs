@@ -3,6 +3,7 @@
 //! `{"seq":N,"at":"…","prev":"…",` fields of the fact `,"check":"…"}`. The hash of a record is the SHA-256 of its line up to
 //! `,"check"`; `check` is the beginning of it, and `prev` is the whole hash of the record before.
 
+use super::fact;
 use super::record::{Fact, Record};
 use crate::error::{Failure, Result};
 use jiff::Timestamp;
@@ -84,7 +85,7 @@ impl Sound<'_> {
 
     pub fn record(&self) -> std::result::Result<Record, &'static str> {
         let at = self.at.parse().map_err(|_| "its time is none")?;
-        let fact = serde_json::from_str(self.text).map_err(|_| "it says nothing that makes sense")?;
+        let fact = fact::of(self.text, self.fields).map_err(|_| "it says nothing that makes sense")?;
         Ok(Record { seq: self.seq, at, fact })
     }
 }

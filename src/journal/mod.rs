@@ -10,6 +10,7 @@ use crate::error::Result;
 use std::path::{Path, PathBuf};
 
 mod append;
+mod fact;
 mod line;
 mod read;
 mod record;
@@ -24,7 +25,7 @@ pub use append::{Appended, Locked};
 pub use line::{Hash, Head, Sound, decode};
 pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
-pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget};
+pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget, Verdict};
 pub use run::{Begun, Running};
 pub use state::{
     Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, RehearsalState, Seen,

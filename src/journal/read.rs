@@ -17,6 +17,15 @@ pub struct Problem {
     pub segment: String,
     pub byte: u64,
     pub problem: String,
+    /// A record whose chain holds, and which does not say anything that makes sense.
+    #[serde(skip)]
+    of_content: bool,
+}
+
+impl Problem {
+    pub fn is_of_its_content(&self) -> bool {
+        self.of_content
+    }
 }
 
 /// How far a reader has come.
@@ -131,9 +140,10 @@ impl Cursor {
             line.clear();
             let length = file.read_until(b'\n', &mut line).context(what)?;
             let name = segment.path.file_name().unwrap_or_default().to_string_lossy();
-            let mut problem = |text: String| {
-                problems.push(Problem { segment: name.to_string(), byte: self.place.byte, problem: text })
+            let mut note = |text: String, of_content: bool| {
+                problems.push(Problem { segment: name.to_string(), byte: self.place.byte, problem: text, of_content })
             };
+            let mut problem = |text: String| note(text, false);
             match line.strip_suffix(b"\n") {
                 Some(text) => match line::decode(text) {
                     Ok(sound) => {
@@ -144,7 +154,7 @@ impl Cursor {
                         match sound.record() {
                             Ok(record) if record.seq >= self.from => take(&record),
                             Ok(_) => {}
-                            Err(why) => problem(format!("record {}: {why}", sound.seq)),
+                            Err(why) => note(format!("record {}: {why}", sound.seq), true),
                         }
                     }
                     Err(why) => problem(format!("a line is no record: {why}")),

@@ -85,7 +85,7 @@ pub struct SlotId {
 /// No policy can have this name.
 pub const EVERY_POLICY: &str = "*";
 
-fn backup() -> Job {
+pub fn backup() -> Job {
     Job::Backup
 }
 

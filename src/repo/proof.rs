@@ -42,7 +42,7 @@ impl Level {
         }
     }
 
-    fn parse(name: &str) -> Option<Self> {
+    pub fn parse(name: &str) -> Option<Self> {
         [Level::Stored, Level::Readable, Level::Loaded, Level::Equal, Level::Checked]
             .into_iter()
             .find(|l| l.name() == name)

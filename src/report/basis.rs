@@ -6,8 +6,10 @@
 use super::facts::Facts;
 use super::period::Period;
 use super::repository::RepositoryFacts;
+use crate::evidence::Verification;
 use crate::job::copy::state::CopyState;
 use crate::job::discover::Found;
+use crate::journal::Job;
 use crate::policy::{Configuration, LockKeep, Policy, StoreSettings, duration_text};
 use crate::schedule::Schedule;
 use crate::store::LockMode;
@@ -54,6 +56,8 @@ pub struct Basis {
     pub made_at: Timestamp,
     pub host: String,
     pub facts: Facts,
+    /// Whether the journal that the facts were read from is whole.
+    pub integrity: Seen<Verification>,
     pub policies: Vec<PolicyInForce>,
     /// The repository, then its copies.
     pub stores: Vec<StoreInForce>,
@@ -62,6 +66,8 @@ pub struct Basis {
     pub copies: Seen<Vec<CopyState>>,
     pub surroundings: Seen<Vec<Found>>,
     pub credentials: Vec<Credential>,
+    /// The key for rehearsals that this host holds: it can read backups.
+    pub reads_with: Option<String>,
     pub unrecorded: Unrecorded,
 }
 
@@ -132,7 +138,7 @@ pub struct Unrecorded {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MissingSlot {
-    pub job: crate::journal::Job,
+    pub job: Job,
     pub policy: String,
     pub slot: Timestamp,
 }
@@ -156,11 +162,38 @@ impl Basis {
         self.policies.iter().flat_map(|policy| policy.sources.iter().map(move |source| (policy, source)))
     }
 
-    /// Sources that something was done for in the period, and that no policy names any more.
+    /// Sources that were backed up or restored here in the period, and that no policy names any more.
     pub fn retired(&self) -> Vec<&str> {
+        self.not_configured(|job| job != Job::Rehearse)
+    }
+
+    /// Sources of other hosts, whose restores are tested on this one.
+    pub fn tested_for_others(&self) -> Vec<&str> {
+        let retired = self.retired();
+        self.not_configured(|job| job == Job::Rehearse).into_iter().filter(|s| !retired.contains(s)).collect()
+    }
+
+    fn not_configured(&self, which: impl Fn(Job) -> bool) -> Vec<&str> {
         let configured: BTreeSet<&str> = self.sources().map(|(_, source)| source.source.as_str()).collect();
         let own = crate::repo::names::CONFIGURATION;
-        self.facts.sources().into_iter().filter(|source| !configured.contains(source) && *source != own).collect()
+        let runs = self.facts.runs.iter().filter(|run| which(run.job)).filter_map(|run| run.source.as_deref());
+        let known: BTreeSet<&str> = runs.collect();
+        known.into_iter().filter(|source| !configured.contains(source) && *source != own).collect()
+    }
+
+    /// All sources that are to be tested: those of this host, and those that were tested here for others.
+    pub fn to_be_tested(&self) -> BTreeSet<&str> {
+        let own = self.sources().map(|(_, source)| source.source.as_str());
+        own.chain(self.tested_for_others()).collect()
+    }
+
+    /// Of those that have one, how many sources kept their objective for lost data all the time; and how many have one.
+    pub fn rpo_kept(&self) -> (usize, usize) {
+        let judged = self.sources().filter_map(|(policy, source)| {
+            let worst = self.facts.recovery.get(source.source.as_str()).and_then(|recovery| recovery.worst);
+            policy.rpo_seconds.map(|objective| worst.is_some_and(|worst| worst.seconds <= objective))
+        });
+        judged.fold((0, 0), |(met, all), kept| (met + usize::from(kept), all + 1))
     }
 
     pub fn policy_of(&self, source: &str) -> Option<&PolicyInForce> {

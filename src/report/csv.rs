@@ -80,6 +80,16 @@ pub fn write(basis: &Basis, to: &mut dyn Write) -> io::Result<()> {
     tests(&basis.facts, &mut put)?;
     deletions(&basis.facts, &mut put)?;
     changes(&basis.facts, &mut put)?;
+    for finding in basis.integrity.seen().into_iter().flat_map(|seen| &seen.findings) {
+        put(Line {
+            what: "journal_damage",
+            outcome: word(&finding.tampering),
+            message: finding.text.clone(),
+            record: Some(finding.from),
+            end_record: Some(finding.to),
+            ..Line::default()
+        })?;
+    }
     to.flush()
 }
 
@@ -155,8 +165,8 @@ fn tests(facts: &Facts, put: Put<'_>) -> io::Result<()> {
             at: Some(test.mark.at),
             job: "rehearse",
             source: rehearsed.source.clone(),
-            outcome: if test.passed() { "passed" } else { "not_passed" }.into(),
-            seconds: Some(rehearsed.rto_seconds),
+            outcome: word(&test.verdict()),
+            seconds: test.is_of_restore().then_some(rehearsed.rto_seconds),
             bytes: Some(rehearsed.bytes),
             point: rehearsed.point.clone(),
             consistent_at: Some(rehearsed.consistent_at),
@@ -165,6 +175,9 @@ fn tests(facts: &Facts, put: Put<'_>) -> io::Result<()> {
             record: Some(test.mark.record),
             ..Line::default()
         })?;
+    }
+    for (run, _) in facts.fruitless() {
+        put(Line { what: "restore_test", outcome: "no_result".into(), ..of_run(run) })?;
     }
     Ok(())
 }
@@ -227,10 +240,6 @@ fn changes(facts: &Facts, put: Put<'_>) -> io::Result<()> {
             end_record: absence.after.map(|mark| mark.record),
             ..Line::default()
         })?;
-    }
-    for problem in &facts.journal.problems {
-        let message = format!("{} byte {}: {}", problem.segment, problem.byte, problem.problem);
-        put(Line { what: "journal_damage", message, ..Line::default() })?;
     }
     Ok(())
 }

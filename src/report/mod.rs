@@ -18,6 +18,7 @@ mod markdown;
 mod oscal;
 mod pdf;
 pub mod period;
+mod recorded;
 pub mod repository;
 pub mod say;
 mod text;

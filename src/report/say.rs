@@ -70,7 +70,10 @@ impl Say<'_> {
 
     /// `2.4 s`, `2,4 s`; from a minute and a half on as [`span`](Self::span).
     pub fn took(&self, seconds: f64) -> String {
-        self.decimal(crate::watch::took(seconds))
+        match seconds > 0.0 && seconds < 0.05 {
+            true => self.decimal("< 0.1 s".to_owned()),
+            false => self.decimal(crate::watch::took(seconds)),
+        }
     }
 
     pub fn size(&self, bytes: u64) -> String {
@@ -127,7 +130,7 @@ impl Say<'_> {
             Job::Restore => self.t("restore", "restauración"),
             Job::Rehearse => self.t("restore test", "prueba de restauración"),
             Job::Rotate => self.t("credential rotation", "renovación de credenciales"),
-            Job::Anchor => self.t("anchoring of the journal", "anclaje del registro"),
+            Job::Anchor => self.t("anchoring of the journal", "anclaje del diario"),
         }
     }
 

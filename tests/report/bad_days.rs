@@ -70,11 +70,14 @@ fn a_removed_record_is_told_with_its_place_and_the_report_is_made() {
         text.lines().enumerate().filter(|(n, _)| *n != 20).map(|(_, line)| format!("{line}\n")).collect();
     std::fs::write(past.journal_file(), without).unwrap();
     let report = past.json("2026-11");
-    let problem = report["facts"]["journal"]["problems"][0]["problem"].as_str().unwrap();
-    assert_eq!(problem, "record 22 follows record 20: what was between them is gone");
-    for (language, damaged) in [("en", "the journal is damaged"), ("es", "el diario está dañado")] {
+    let finding = &report["integrity"]["seen"]["findings"][0];
+    assert_eq!((&finding["tampering"], &finding["from"], &finding["to"]), (&"removed".into(), &21.into(), &21.into()));
+    for (language, damaged, removed) in [
+        ("en", "the journal is damaged", "record 21: removed (written between 2026-11-03"),
+        ("es", "el diario está dañado", "registro 21: eliminado (escrito entre el 2026-11-03"),
+    ] {
         let text = past.report("2026-11", "md", &["--lang", language, "--framework", "nist"]);
-        assert!(text.contains(damaged) && text.contains(problem), "{text}");
+        assert!(text.contains(damaged) && text.contains(removed), "{text}");
     }
     let english = past.report("2026-11", "md", &["--framework", "nist"]);
     assert!(english.contains("CHAIN BROKEN"), "{english}");

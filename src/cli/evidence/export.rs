@@ -42,7 +42,7 @@ pub struct Exporting {
 impl Exporting {
     pub fn run(self, env: &Environment) -> Ran {
         let period = self.period.as_deref().map(|text| period(text, env)).transpose()?;
-        let door = if self.offline { None } else { Some(Door::open(env, self.writer.as_deref())?) };
+        let door = if self.offline { None } else { Some(Door::of(env, env.repository()?, self.writer.as_deref())?) };
         let keeper = door.as_ref().map(|door| door.keeper(None));
         let journal = env.journal()?;
         let local = journal.id()?.filter(|_| door.as_ref().is_none_or(Door::is_of_this_host));

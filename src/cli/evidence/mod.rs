@@ -1,6 +1,7 @@
 //! `bkp evidence`: the journal as proof for others.
 
 mod export;
+mod look;
 mod verify;
 
 use super::Ran;
@@ -16,6 +17,8 @@ use crate::repo::{Repository, catalog};
 use ed25519_dalek::VerifyingKey;
 use export::Exporting;
 use verify::Verify;
+
+pub use look::Look;
 
 #[derive(clap::Subcommand, Debug)]
 #[command(after_help = "\
@@ -51,8 +54,7 @@ struct Door {
 }
 
 impl Door {
-    fn open(env: &Environment, writer: Option<&str>) -> Result<Self> {
-        let repository = env.repository()?;
+    fn of(env: &Environment, repository: Repository, writer: Option<&str>) -> Result<Self> {
         let access = env.listing(&repository)?;
         let own = access.writer.as_ref().map(|writer| writer.id().to_owned());
         let known = || catalog::writers(&repository).map(|(writers, _)| writers);
@@ -79,18 +81,14 @@ impl Door {
     }
 
     fn keeper<'a>(&'a self, authorities: Option<&'a Authorities>) -> Keeper<'a> {
-        self.keeper_of("the repository", &self.repository, authorities)
-    }
-
-    /// The same writer's, in a copy.
-    fn keeper_of<'a>(
-        &'a self,
-        place: &str,
-        repository: &'a Repository,
-        authorities: Option<&'a Authorities>,
-    ) -> Keeper<'a> {
-        let (place, keys, writer, signer) = (place.to_owned(), &self.access.keys, self.writer.as_str(), self.signer);
-        Keeper { place, repository, keys, writer, signer, authorities }
+        Keeper {
+            place: "the repository".to_owned(),
+            repository: &self.repository,
+            keys: &self.access.keys,
+            writer: &self.writer,
+            signer: self.signer,
+            authorities,
+        }
     }
 
     fn is_of_this_host(&self) -> bool {

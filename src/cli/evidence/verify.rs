@@ -1,17 +1,16 @@
 //! `bkp evidence verify`: whether the journal is whole, and what others hold of it fits.
 
-use super::{Door, only, only_writer};
+use super::Door;
+use super::look::{Look, key};
+use super::only;
 use crate::cli::Ran;
 use crate::cli::environment::Environment;
 use crate::cli::format::{count, instant, utc};
 use crate::cli::output::{pairs, plain};
-use crate::error::{Failure, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::evidence::bundle::Bundle;
 use crate::evidence::timestamp::Authorities;
-use crate::evidence::{self, Material, Verification, Witness};
-use crate::policy::Holder;
-use crate::repo::sign;
-use ed25519_dalek::VerifyingKey;
+use crate::evidence::{self, Verification, Witness};
 use jiff::Timestamp;
 use std::path::PathBuf;
 
@@ -57,10 +56,21 @@ impl Verify {
         let verification = match &self.bundle {
             Some(path) => self.bundle(path)?,
             None if self.stored => self.stored(env)?,
-            None => self.here(env)?,
+            None => self.look().at_host(env)?,
         };
         env.output.answer(&verification, || text(&verification, env))?;
         Ok((!verification.ok).then_some(Kind::Verification))
+    }
+
+    fn look(&self) -> Look<'_> {
+        Look {
+            offline: self.offline,
+            briefly: false,
+            writer: self.writer.as_deref(),
+            key: self.key.as_deref(),
+            anchors: &self.anchor,
+            tsa_ca: self.tsa_ca.as_deref(),
+        }
     }
 
     fn bundle(&self, path: &std::path::Path) -> Result<Verification> {
@@ -76,13 +86,13 @@ impl Verify {
                     .into(),
             );
         }
-        self.files(&mut material, &key)?;
+        self.look().files(&mut material, &key)?;
         evidence::verify(material)
     }
 
     fn stored(&self, env: &Environment) -> Result<Verification> {
-        let door = Door::open(env, self.writer.as_deref())?;
-        let authorities = self.authorities(env)?;
+        let door = Door::of(env, env.repository()?, self.writer.as_deref())?;
+        let authorities = self.look().authorities(env)?;
         let keeper = door.keeper(authorities.as_ref());
         let id = only(&keeper)?;
         let mut material = keeper.material(&id)?;
@@ -91,121 +101,8 @@ impl Verify {
         // The newest heads are of records that the next seal brings.
         material.until = Some(Timestamp::MIN);
         material.key = Some((door.signer, door.pinned));
-        self.files(&mut material, &door.signer)?;
+        self.look().files(&mut material, &door.signer)?;
         evidence::verify(material)
-    }
-
-    fn here(&self, env: &Environment) -> Result<Verification> {
-        let journal = env.journal()?;
-        if journal.segments()?.is_empty() {
-            return Err(Failure::failed(format!("there is no journal in {}", journal.directory().display()))
-                .hint("Look at what the repository holds with --stored, or at a bundle"));
-        }
-        let door = match self.offline {
-            true => Err(Failure::failed("it was not asked (--offline)")),
-            false => Door::open(env, self.writer.as_deref()),
-        };
-        let authorities = self.authorities(env)?;
-        let keeper = door.as_ref().ok().map(|door| door.keeper(authorities.as_ref()));
-        let mut material = evidence::of_journal(&journal)?;
-        match (&door, &keeper) {
-            (Ok(door), Some(keeper)) => {
-                // Without its first record, the journal does not say which one it is.
-                let id = journal.id()?.map_or_else(|| only(keeper), Ok)?;
-                keeper.stand_against(&mut material, &id)?;
-                material.key = Some((door.signer, door.pinned));
-                self.places(env, door, &mut material, &id)?;
-                self.files(&mut material, &door.signer)?;
-            }
-            (Err(failure), _) => {
-                let what = "nothing was compared with what the repository holds";
-                material.notes.push(format!("{what}: {}", failure.full()));
-                if !self.anchor.is_empty() {
-                    self.files(&mut material, &self.known_key(env)?)?;
-                }
-            }
-            (Ok(_), None) => {}
-        }
-        evidence::verify(material)
-    }
-
-    /// What the configured places hold; those that cannot be asked are told.
-    fn places(&self, env: &Environment, door: &Door, material: &mut Material<'_>, journal: &str) -> Result<()> {
-        for place in &env.configuration()?.evidence.places {
-            let looked = match &place.holder {
-                Holder::Copy(name) => env
-                    .repository_or(Some(name))
-                    .and_then(|copy| door.keeper_of(&place.name, &copy, None).heads(material, journal)),
-                Holder::File(path) => evidence::in_file(path, &door.signer).map(|(heads, _)| {
-                    let own = heads.into_iter().filter(|head| head.writer == door.writer);
-                    material.witnesses.extend(own.map(|head| head.witness(&place.name)));
-                }),
-                Holder::Mail(_) | Holder::TimeStamp(_) => Ok(()),
-            };
-            if let Err(failure) = looked {
-                material.notes.push(format!("{} was not asked: {}", place.name, failure.full()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whose time stamps to believe: those that are named here, else those of the configuration.
-    fn authorities(&self, env: &Environment) -> Result<Option<Authorities>> {
-        let configured = env.configuration()?.evidence.places.iter().find_map(|place| match &place.holder {
-            Holder::TimeStamp(authority) => authority.ca_file.clone(),
-            _ => None,
-        });
-        self.tsa_ca.clone().or(configured).as_deref().map(Authorities::read).transpose()
-    }
-
-    /// Whose signatures to believe where the repository is not asked: the key that is given, or that of this host.
-    fn known_key(&self, env: &Environment) -> Result<VerifyingKey> {
-        match self.key.as_deref() {
-            Some(text) => key(text, self.writer.as_deref().unwrap_or_default()),
-            None => Ok(only_writer(env)?.signing.verifying_key()),
-        }
-    }
-
-    /// Heads in files that were given.
-    fn files(&self, material: &mut Material<'_>, key: &VerifyingKey) -> Result<()> {
-        for path in &self.anchor {
-            let (heads, others) = evidence::in_file(path, key)?;
-            if heads.is_empty() {
-                return Err(Failure::new(
-                    Kind::Verification,
-                    format!("{} holds no head that this host signed", path.display()),
-                ));
-            }
-            if others > 0 {
-                material.notes.push(format!(
-                    "{} in {} are not signed by this host",
-                    count(others, "head"),
-                    path.display()
-                ));
-            }
-            let place = path.display().to_string();
-            material.witnesses.extend(heads.into_iter().map(|head| head.witness(&place)));
-        }
-        Ok(())
-    }
-}
-
-/// `ed25519:…`, or a file that has it: by itself, or as one of the lines `# bkp-writer: ID ed25519:…`.
-fn key(text: &str, writer: &str) -> Result<VerifyingKey> {
-    if text.starts_with("ed25519:") {
-        return sign::parse_key(text);
-    }
-    let file = std::fs::read_to_string(text).map_err(|e| Failure::from_io(e, || format!("cannot read {text}")))?;
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let keys = file.lines().map(words).filter(|words| words.last().is_some_and(|word| word.starts_with("ed25519:")));
-    let mut keys: Vec<Vec<String>> = keys.collect();
-    if keys.len() > 1 {
-        keys.retain(|words| words.iter().any(|word| word == writer));
-    }
-    match &keys[..] {
-        [one] => sign::parse_key(one.last().map(String::as_str).unwrap_or_default()),
-        _ => Err(Failure::new(Kind::Key, format!("{text} does not name the key of this host"))
-            .hint("Its line is: # bkp-writer: ID ed25519:…  (bkp keys list on the host shows it)")),
     }
 }
 

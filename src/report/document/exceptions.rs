@@ -2,10 +2,12 @@
 //!
 //! The last column is left free, for who signs to say what was done about it.
 
+use super::restores::level;
 use super::runs::policy_name;
-use super::{Cell, Section, Table, Writing};
-use crate::journal::{Job, SlotEnd};
+use super::{Cell, Section, Table, Writing, integrity};
+use crate::journal::{Job, SlotEnd, Verdict};
 use crate::report::facts::{Ending, Mark};
+use crate::report::recorded;
 use jiff::Timestamp;
 
 /// One thing that wants an explanation.
@@ -23,6 +25,7 @@ pub fn of(writing: &Writing<'_>) -> Vec<Exception> {
     unrecorded(writing, &mut found);
     runs(writing, &mut found);
     tests(writing, &mut found);
+    fruitless(writing, &mut found);
     objectives(writing, &mut found);
     unattended(writing, &mut found);
     changes(writing, &mut found);
@@ -38,7 +41,7 @@ pub fn section(writing: &Writing<'_>, exceptions: &[Exception]) -> Section {
         "Everything in the period that did not go as it was expected, with the reason as it was recorded. The last column is for \
          those who sign: what was done about it, and by whom.",
         "Todo lo que en el periodo no transcurrió según lo previsto, con el motivo tal como \
-         consta en el registro (los programas lo anotan en inglés). La última columna queda para quienes firman: qué medida se tomó y quién.",
+         consta en el registro (lo que dijeron otros programas queda entre comillas, como lo dijeron). La última columna queda para quienes firman: qué medida se tomó y quién.",
     ));
     let mut table = Table::new(
         say.t("Exceptions in the order of time", "Excepciones por orden cronológico"),
@@ -64,6 +67,11 @@ pub fn section(writing: &Writing<'_>, exceptions: &[Exception]) -> Section {
     }
     section.table(table);
     section
+}
+
+/// As it was recorded.
+fn reason(writing: &Writing<'_>, recorded: Option<&str>) -> String {
+    recorded.map_or(writing.not_recorded().to_owned(), |why| recorded::quoted(why, writing.say))
 }
 
 fn shortened(text: &str) -> String {
@@ -107,7 +115,7 @@ fn slots(writing: &Writing<'_>, found: &mut Vec<Exception>) {
                 say.job(series.job),
                 say.slot_end(end.end, false)
             ),
-            why: end.why.as_deref().unwrap_or(writing.not_recorded()).to_owned(),
+            why: reason(writing, end.why.as_deref()),
             record: Some(end.mark.record),
         });
     }
@@ -151,13 +159,14 @@ fn runs(writing: &Writing<'_>, found: &mut Vec<Exception>) {
             }
             continue;
         };
+        // What a restore test found is told as such.
         if end.outcome.is_good() || run.job == Job::Rehearse {
             continue;
         }
         found.push(Exception {
             at: end.mark.at,
             what: format!("{source}: {}, {}", say.job(run.job), say.outcome(end.outcome)),
-            why: end.message.as_deref().unwrap_or(writing.not_recorded()).to_owned(),
+            why: reason(writing, end.message.as_deref()),
             record: Some(end.mark.record),
         });
     }
@@ -166,13 +175,19 @@ fn runs(writing: &Writing<'_>, found: &mut Vec<Exception>) {
         found.push(Exception {
             at: mark.at,
             what: format!(
-                "{} → {}: {} {}",
+                "{} → {}: {}",
                 copy.source,
                 copy.copy,
-                say.number(copy.failed),
-                say.t("points not copied (the last one)", "puntos no copiados (el último)")
+                match copy.failed {
+                    1 => say.t("1 point not copied", "1 punto no copiado").to_owned(),
+                    many => format!(
+                        "{} {}",
+                        say.number(many),
+                        say.t("points not copied (the last one)", "puntos no copiados (el último)")
+                    ),
+                }
             ),
-            why: why.as_deref().unwrap_or(writing.not_recorded()).to_owned(),
+            why: reason(writing, why.as_deref()),
             record: Some(mark.record),
         });
     }
@@ -182,18 +197,19 @@ fn tests(writing: &Writing<'_>, found: &mut Vec<Exception>) {
     let say = writing.say;
     for test in &writing.basis.facts.rehearsals {
         let rehearsed = &test.rehearsed;
-        if !test.passed() {
+        if test.verdict() == Verdict::Failed {
             let assertions = rehearsed.assertions.iter().filter(|a| !a.holds);
-            let assertions = assertions.map(|a| format!("{}: {}", a.name, a.found));
-            let reasons =
-                rehearsed.differences.iter().take(3).cloned().chain(rehearsed.unbound.clone()).chain(assertions);
+            let assertions = assertions.map(|a| format!("{}: {}", a.name, recorded::found(&a.found, say)));
+            let unbound = rehearsed.unbound.iter().map(|why| recorded::quoted(why, say));
+            let differences = rehearsed.differences.iter().take(3).cloned();
+            let reasons = differences.chain(unbound).chain(assertions);
             let mut why = reasons.collect::<Vec<_>>().join("; ");
             if why.is_empty() {
-                let reached = rehearsed.reached.as_deref().unwrap_or("–");
+                let reached = level(writing, rehearsed.reached.as_deref());
                 why = format!(
                     "{}: {}, {}: {reached}",
                     say.t("wanted", "nivel exigido"),
-                    rehearsed.wanted,
+                    level(writing, Some(&rehearsed.wanted)),
                     say.t("reached", "alcanzado")
                 );
             }
@@ -224,8 +240,42 @@ fn tests(writing: &Writing<'_>, found: &mut Vec<Exception>) {
     }
 }
 
+/// Tests that came to no result, for whatever reason.
+fn fruitless(writing: &Writing<'_>, found: &mut Vec<Exception>) {
+    let say = writing.say;
+    for (run, end) in writing.basis.facts.fruitless() {
+        let source = run.source.as_deref().unwrap_or(say.t("repository", "repositorio"));
+        found.push(Exception {
+            at: end.mark.at,
+            what: format!(
+                "{source}: {}, {}",
+                say.t("restore test without a result", "prueba de restauración sin resultado"),
+                say.outcome(end.outcome)
+            ),
+            why: reason(writing, end.message.as_deref()),
+            record: Some(end.mark.record),
+        });
+    }
+}
+
 fn objectives(writing: &Writing<'_>, found: &mut Vec<Exception>) {
     let (say, basis) = (writing.say, writing.basis);
+    let never = basis.sources().filter(|(_, source)| !basis.facts.recovery.contains_key(source.source.as_str()));
+    for (policy, source) in never {
+        found.push(Exception {
+            at: basis.until(),
+            what: format!("{}: {}", source.source, say.t("never backed up", "nunca copiado")),
+            why: match policy.rpo_seconds {
+                Some(objective) => {
+                    let none =
+                        say.t("no point is recorded; the objective is", "no consta ningún punto; el objetivo es de");
+                    format!("{none} {}", say.span(objective))
+                }
+                None => say.t("no point is recorded", "no consta ningún punto").to_owned(),
+            },
+            record: None,
+        });
+    }
     for (source, recovery) in &basis.facts.recovery {
         let objective = basis.policy_of(source).and_then(|policy| policy.rpo_seconds);
         let (Some(worst), Some(objective)) = (recovery.worst, objective) else { continue };
@@ -245,7 +295,9 @@ fn unattended(writing: &Writing<'_>, found: &mut Vec<Exception>) {
     for absence in &writing.basis.facts.attendance.absences {
         let end = absence.to.unwrap_or(writing.basis.until());
         let why = match &absence.how {
-            Ending::Stopped(why) => format!("{}: {why}", say.t("it was stopped", "fue detenido")),
+            Ending::Stopped(why) => {
+                format!("{}: {}", say.t("it was stopped", "fue detenido"), recorded::quoted(why, say))
+            }
             Ending::Vanished => say
                 .t(
                     "it ended without a word: killed, or the machine was",
@@ -291,7 +343,7 @@ fn changes(writing: &Writing<'_>, found: &mut Vec<Exception>) {
         found.push(Exception {
             at: loaded.mark.at,
             what: say.t("a configuration was refused", "se rechazó una configuración").to_owned(),
-            why: loaded.error.clone().unwrap_or_default(),
+            why: reason(writing, loaded.error.as_deref()),
             record: Some(loaded.mark.record),
         });
     }
@@ -302,13 +354,15 @@ fn changes(writing: &Writing<'_>, found: &mut Vec<Exception>) {
             why: match &hold.released {
                 Some(release) => format!(
                     "{}; {} {} ({}: {})",
-                    hold.why,
+                    recorded::quoted(&hold.why, say),
                     say.t("released", "liberado el"),
                     say.when(release.mark.at),
                     release.by,
                     release.why
                 ),
-                None => format!("{}; {}", hold.why, say.t("not released yet", "aún no liberado")),
+                None => {
+                    format!("{}; {}", recorded::quoted(&hold.why, say), say.t("not released yet", "aún no liberado"))
+                }
             },
             record: Some(hold.placed.record),
         });
@@ -327,12 +381,12 @@ fn journal(writing: &Writing<'_>, found: &mut Vec<Exception>) {
             record: basis.facts.journal.first.map(|mark| mark.record),
         });
     }
-    for problem in &basis.facts.journal.problems {
+    for finding in basis.integrity.seen().into_iter().flat_map(|seen| &seen.findings) {
         found.push(Exception {
             at: basis.until(),
             what: say.t("the journal is damaged", "el diario está dañado").to_owned(),
-            why: format!("{}, byte {}: {}", problem.segment, problem.byte, problem.problem),
-            record: None,
+            why: format!("{}, {}", integrity::finding(say, finding), finding.segment),
+            record: Some(finding.from),
         });
     }
 }

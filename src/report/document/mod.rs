@@ -6,6 +6,7 @@
 pub mod chart;
 mod clauses;
 mod exceptions;
+mod integrity;
 mod overview;
 mod policies;
 mod restores;
@@ -198,7 +199,7 @@ pub fn compose(basis: &Basis, framework: Option<&Framework>, language: Language)
         safekeeping::keys(&writing),
         safekeeping::deletions(&writing),
         trust::clocks(&writing),
-        trust::journal(&writing),
+        integrity::section(&writing),
         trust::signatures(&writing),
     ]);
     sections.iter_mut().for_each(|section| section.cut_tables(say));
@@ -239,9 +240,10 @@ impl Writing<'_> {
     /// Why something is not in the report.
     fn not_seen(&self, section: &mut Section, what: (&str, &str), why: &str) {
         section.notice(format!(
-            "{} {}: {why}",
+            "{} {}: {}",
             self.say.t(what.0, what.1),
-            self.say.t("could not be seen when this report was made", "no se pudo consultar al elaborar este informe")
+            self.say.t("could not be seen when this report was made", "no se pudo consultar al elaborar este informe"),
+            super::recorded::quoted(why, self.say)
         ));
     }
 }

@@ -60,7 +60,7 @@ fn policies(writing: &Writing<'_>) -> Table {
 }
 
 /// `last 3, daily 14` in the language of the report.
-fn retention_words(writing: &Writing<'_>, keep: &str) -> String {
+pub fn retention_words(writing: &Writing<'_>, keep: &str) -> String {
     let words = [
         ("last", "últimos"),
         ("hourly", "horarios"),

@@ -1,10 +1,12 @@
 //! Where the points are and who can reach them: copies, encryption, locks, keys, credentials, and what was deleted.
 
+use super::policies::retention_words;
 use super::{Cell, Section, Table, Tone, Writing};
 use crate::job::copy::state::{CopyState, Standing};
 use crate::journal::Job;
 use crate::repo::keys::Role;
 use crate::report::basis::{KnownFrom, Seen};
+use crate::report::recorded;
 use crate::report::repository::RepositoryFacts;
 use crate::store::LockMode;
 
@@ -23,13 +25,26 @@ pub fn copies(writing: &Writing<'_>) -> Section {
     section.heading(say.t("Encryption", "Cifrado"));
     section.paragraph(say.t(
         "By its format the repository holds no point in clear: all data is sealed on this host, before it goes to the store, \
-         with age (X25519, ChaCha20-Poly1305), to the public keys listed below, and every point is signed (Ed25519). The host that \
-         makes backups does not hold the private keys that read them, unless a recovery key was left there.",
+         with age (X25519, ChaCha20-Poly1305), to the public keys listed below, and every point is signed (Ed25519).",
         "Por su formato, el repositorio no guarda ningún punto en claro: todos los datos se cifran en este equipo, antes de \
          salir hacia el almacén, con age (X25519, ChaCha20-Poly1305) para las claves públicas que se relacionan más abajo, y cada \
-         punto va firmado (Ed25519). El equipo que hace las copias no tiene las claves privadas con las que se leen, salvo que \
-         se haya dejado en él una clave de recuperación.",
+         punto va firmado (Ed25519).",
     ));
+    match &basis.reads_with {
+        Some(key) => section.notice(format!(
+            "{} ({key}).",
+            say.t(
+                "This host can read all backups: its configuration names a private key for restore tests",
+                "Este equipo puede leer todas las copias: su configuración nombra una clave privada para las pruebas de restauración"
+            )
+        )),
+        None => section.paragraph(say.t(
+            "The configuration of this host names no private key that reads backups. Whether somebody left a recovery key on it \
+             cannot be seen from here.",
+            "La configuración de este equipo no nombra ninguna clave privada con la que se lean las copias. Si alguien dejó en él una \
+             clave de recuperación no puede saberse desde aquí.",
+        )),
+    }
     section.heading(say.t("Immutability", "Inmutabilidad"));
     match &basis.repository {
         Seen::Seen(repository) => locks(writing, repository, &mut section),
@@ -62,7 +77,7 @@ fn stores(writing: &Writing<'_>) -> Table {
             }
         };
         let keeps = match (&store.keep, number) {
-            (Some(keep), _) => keep.clone(),
+            (Some(keep), _) => retention_words(writing, keep),
             (None, 0) => say.t("as the policies say", "lo que digan las políticas").to_owned(),
             (None, _) => say.t("what the repository has", "lo mismo que el repositorio").to_owned(),
         };
@@ -107,7 +122,7 @@ fn standing(writing: &Writing<'_>, states: &[CopyState]) -> Table {
             Cell::toned(word, tone),
             Cell::of(say.number(state.points)),
             Cell::of(say.number(state.missing)),
-            Cell::of(state.why.as_deref().unwrap_or("")),
+            Cell::of(state.why.as_deref().map_or(String::new(), |why| recorded::quoted(why, say))),
         ]);
     }
     table
@@ -286,12 +301,14 @@ pub fn deletions(writing: &Writing<'_>) -> Section {
             Cell::of(say.number(deletion.points.len() as u64)),
             Cell::of(say.size(deletion.bytes)),
             Cell::of(who),
-            Cell::of(
-                deletion
-                    .why
-                    .as_deref()
-                    .unwrap_or(say.t("beyond what the policy keeps", "fuera de lo que conserva la política")),
-            ),
+            Cell::of(match &deletion.why {
+                Some(keep) => format!(
+                    "{}: {}",
+                    say.t("beyond what is kept", "fuera de lo que se conserva"),
+                    retention_words(writing, keep)
+                ),
+                None => say.t("beyond what the policy keeps", "fuera de lo que conserva la política").to_owned(),
+            }),
             Cell::soft(deletion.mark.record.to_string()),
         ]);
     }
@@ -343,7 +360,7 @@ fn holds(writing: &Writing<'_>) -> Table {
         table.row(vec![
             Cell::of(say.when(hold.placed.at)),
             Cell::of(&*hold.source),
-            Cell::of(&*hold.why),
+            Cell::of(recorded::quoted(&hold.why, say)),
             released,
             Cell::soft(records),
         ]);

@@ -1,7 +1,8 @@
-//! Why the report can be believed: clocks, the chain of the journal, how to verify it, and who signs.
+//! Why the report can be believed: clocks, and who signs.
 
 use super::{Block, Cell, Section, Table, Text, Tone, Writing};
 use crate::report::facts::Ending;
+use crate::report::recorded;
 
 pub fn clocks(writing: &Writing<'_>) -> Section {
     let (say, basis) = (writing.say, writing.basis);
@@ -79,7 +80,9 @@ fn absences(writing: &Writing<'_>) -> Table {
     );
     for absence in &basis.facts.attendance.absences {
         let how = match &absence.how {
-            Ending::Stopped(why) => format!("{}: {why}", say.t("stopped", "detenido")),
+            Ending::Stopped(why) => {
+                format!("{}: {}", say.t("stopped", "detenido"), recorded::quoted(why, say))
+            }
             Ending::Vanished => say.t("ended without a word", "terminó sin aviso").to_owned(),
             Ending::NotBegun => say.t("not started yet", "aún no iniciado").to_owned(),
         };
@@ -93,118 +96,6 @@ fn absences(writing: &Writing<'_>) -> Table {
             Cell::of(say.span(end.duration_since(absence.from).as_secs())),
             Cell::of(how),
             Cell::soft(records.collect::<Vec<_>>().join(", ")),
-        ]);
-    }
-    table
-}
-
-pub fn journal(writing: &Writing<'_>) -> Section {
-    let (say, basis) = (writing.say, writing.basis);
-    let chain = &basis.facts.journal;
-    let mut section = Section::new(
-        say.t("Integrity of the record, and how to verify it", "Integridad del registro y cómo verificarla"),
-    );
-    section.paragraph(say.t(
-        "The journal is a chain: every record carries the SHA-256 of the one before it. For this report it was read from its \
-         first record to its last and every link was computed anew. That the newest records were cut off, or that the whole was \
-         written anew, can be told only by comparing with what others hold: the sealed segments in the repository, and the \
-         places where its head was anchored.",
-        "El diario es una cadena: cada registro lleva el SHA-256 del anterior. Para este informe se leyó desde el primero hasta el \
-         último y se recalculó cada eslabón. Que se hayan cortado los registros más recientes, o que se haya reescrito todo, solo \
-         puede saberse cotejándolo con lo que otros conservan: los segmentos sellados en el repositorio y los lugares donde se \
-         ancló su cabecera.",
-    ));
-    let mark = |mark: Option<crate::report::facts::Mark>| match mark {
-        Some(mark) => format!("{} ({})", mark.record, say.when(mark.at)),
-        None => say.t("none", "ninguno").to_owned(),
-    };
-    section.pairs(vec![
-        (say.t("Journal", "Diario"), chain.id.clone().unwrap_or_else(|| "–".to_owned())),
-        (say.t("Records in all", "Registros en total"), say.number(chain.records)),
-        (say.t("Records in the period", "Registros en el periodo"), say.number(chain.records_in_period)),
-        (say.t("First in the period", "Primero del periodo"), mark(chain.first_in_period)),
-        (say.t("Last in the period", "Último del periodo"), mark(chain.last_in_period)),
-        (
-            say.t("Head of the chain when the report was made", "Cabecera de la cadena al elaborar el informe"),
-            format!("{} {}", mark(chain.last), chain.head),
-        ),
-        (say.t("Torn ends that were mended", "Finales truncados y reparados"), chain.mended.len().to_string()),
-    ]);
-    let mut table = Table::new(
-        say.t("Breaks of the chain", "Roturas de la cadena"),
-        say.t(
-            "None: every record follows the one before it unchanged.",
-            "Ninguna: cada registro continúa al anterior, sin alteraciones.",
-        ),
-        &[
-            (say.t("Segment", "Segmento"), 5),
-            (say.t("Byte>", "Byte>"), 2),
-            (say.t("What was found", "Qué se halló"), 10),
-        ],
-    );
-    for problem in &chain.problems {
-        table.row(vec![
-            Cell::of(problem.segment.as_str()),
-            Cell::of(problem.byte.to_string()),
-            Cell::toned(problem.problem.as_str(), Tone::Bad),
-        ]);
-    }
-    section.table(table);
-    section.table(anchors(writing));
-    how_to_verify(writing, &mut section);
-    section
-}
-
-fn how_to_verify(writing: &Writing<'_>, section: &mut Section) {
-    let say = writing.say;
-    section.heading(say.t("How to verify", "Cómo verificarlo"));
-    section.paragraph(say.t(
-        "On this host: the whole chain, and what this report was made from. A record of the journal can be checked with any \
-         SHA-256 tool (docs/JOURNAL.md); points open with the tools age and zstd alone (docs/FORMAT.md).",
-        "En este equipo: la cadena completa y los datos de los que procede este informe. Un registro del diario puede comprobarse con \
-         cualquier herramienta de SHA-256 (docs/JOURNAL.md); los puntos se abren solo con las herramientas age y zstd \
-         (docs/FORMAT.md).",
-    ));
-    let period = &writing.basis.period.name;
-    section.blocks.push(Block::Commands(vec![
-        "bkp journal verify".into(),
-        format!("bkp report --period {period} --format json").into(),
-        format!("bkp report --period {period} --format csv").into(),
-        "bkp points --all".into(),
-        "bkp check --level readable --identity recovery-key.txt".into(),
-    ]));
-}
-
-fn anchors(writing: &Writing<'_>) -> Table {
-    let say = writing.say;
-    let mut table = Table::new(
-        say.t("Anchors of the head in other places", "Anclajes de la cabecera en otros lugares"),
-        say.t(
-            "No evidence: no anchor is recorded in the period.",
-            "Sin evidencia: no consta ningún anclaje en el periodo.",
-        ),
-        &[
-            (say.t("When", "Fecha"), 5),
-            (say.t("Place", "Lugar"), 4),
-            (say.t("Up to record>", "Hasta el registro>"), 3),
-            (say.t("Hash", "Resumen"), 8),
-            (say.t("Record>", "Registro>"), 3),
-        ],
-    );
-    for anchor in &writing.basis.facts.anchors {
-        let hash = match anchor.ok {
-            true => Cell::of(anchor.hash.as_str()),
-            false => {
-                let why = anchor.message.as_deref().unwrap_or("–");
-                Cell::toned(format!("{}: {why}", say.t("failed", "fallido")), Tone::Bad)
-            }
-        };
-        table.row(vec![
-            Cell::of(say.when(anchor.mark.at)),
-            Cell::of(&*anchor.place),
-            Cell::of(anchor.upto.to_string()),
-            hash,
-            Cell::soft(anchor.mark.record.to_string()),
         ]);
     }
     table

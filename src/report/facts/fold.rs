@@ -287,12 +287,12 @@ impl<'a> Fold<'a> {
         facts.runs.sort_by_key(|run| run.started);
         facts.configurations.splice(0..0, self.configuration);
         facts.copies = self.copies.into_values().collect();
-        let series = |((job, policy), slots): ((Job, Name), BTreeMap<Timestamp, Slot>)| Series {
-            job,
-            policy,
-            slots: slots.into_values().collect(),
+        // The next slot is noted before it comes: nothing can be said of it yet.
+        let series = |((job, policy), slots): ((Job, Name), BTreeMap<Timestamp, Slot>)| {
+            let slots: Vec<Slot> = slots.into_values().filter(|slot| slot.slot <= now).collect();
+            (!slots.is_empty()).then_some(Series { job, policy, slots })
         };
-        facts.schedules = self.slots.into_iter().map(series).collect();
+        facts.schedules = self.slots.into_iter().filter_map(series).collect();
         facts.attendance.finish(self.period, until);
         facts.recovery.values_mut().for_each(|recovery| recovery.finish(self.period, until));
         facts

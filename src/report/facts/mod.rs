@@ -1,8 +1,8 @@
 //! What the journal says of a period: plain data, each piece with the number of the record that it was read from.
 //!
-//! [`read`] goes through the whole journal once, so that the chain is checked from its first record, and keeps what
-//! belongs to the period and what it needs to know of the time before. Nothing is judged here, and nothing is left out: what
-//! is shown of it, and in which words, is the affair of the document.
+//! [`read`] goes through the whole journal once, and keeps what belongs to the period and what it needs to know of the time
+//! before. Nothing is judged here, and nothing is left out: whether the journal is whole is the affair of `evidence`; what is
+//! shown of it, and in which words, that of the document.
 
 mod attendance;
 mod fold;
@@ -17,7 +17,7 @@ pub use recovery::{DayOfPoints, Recovery, Worst};
 
 use super::period::Period;
 use crate::error::Result;
-use crate::journal::{Fact, Hash, Job, Journal, Outcome, Problem, Reason, Rehearsed, SlotEnd};
+use crate::journal::{Fact, Hash, Job, Journal, Outcome, Reason, Rehearsed, SlotEnd, Verdict};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -66,8 +66,9 @@ pub struct Chain {
     pub last_in_period: Option<Mark>,
     /// Records of a newer version, which nothing is known of.
     pub unknown: u64,
+    /// Whose chain holds, and which say nothing that makes sense.
+    pub unreadable: u64,
     pub mended: Vec<Mark>,
-    pub problems: Vec<Problem>,
 }
 
 /// The slots of one schedule.
@@ -230,7 +231,7 @@ pub fn read(journal: &Journal, period: &Period, now: Timestamp) -> Result<Facts>
     let problems = cursor.advance(&mut |record| fold.apply(record))?;
     let mut facts = fold.finish(now);
     facts.journal.head = cursor.head().hash;
-    facts.journal.problems = problems;
+    facts.journal.unreadable = problems.iter().filter(|problem| problem.is_of_its_content()).count() as u64;
     Ok(facts)
 }
 
@@ -243,10 +244,17 @@ impl Facts {
         self.runs.iter().filter(move |run| run.job == job)
     }
 
-    /// All sources that something was done for in the period.
-    pub fn sources(&self) -> std::collections::BTreeSet<&str> {
-        let of_runs = self.runs.iter().filter_map(|run| run.source.as_deref());
-        of_runs.chain(self.rehearsals.iter().map(|rehearsal| rehearsal.rehearsed.source.as_str())).collect()
+    /// Tests of a restore that came to a result.
+    pub fn tests(&self) -> impl Iterator<Item = &Rehearsal> {
+        self.rehearsals.iter().filter(|test| test.is_of_restore())
+    }
+
+    /// Tests that came to none: there was no point, they were killed, or something else kept them from it. One that goes on
+    /// is not among them.
+    pub fn fruitless(&self) -> impl Iterator<Item = (&Run, &EndOfRun)> {
+        let known: std::collections::HashSet<&str> = self.rehearsals.iter().map(|r| r.rehearsed.run.as_str()).collect();
+        let ended = self.runs_of(Job::Rehearse).filter_map(|run| Some((run, run.ended.as_ref()?)));
+        ended.filter(move |(run, end)| !end.outcome.is_good() && !known.contains(&*run.run))
     }
 }
 
@@ -257,20 +265,24 @@ impl Slot {
 }
 
 impl Rehearsal {
-    /// It reached the level that was asked for, without a difference, and every assertion held.
-    pub fn passed(&self) -> bool {
-        const LEVELS: [&str; 5] = ["stored", "readable", "loaded", "equal", "checked"];
-        let rank = |level: &str| LEVELS.iter().position(|known| *known == level);
-        let reached = self.rehearsed.reached.as_deref().and_then(rank);
-        let wanted = rank(&self.rehearsed.wanted);
-        let asserted = self.rehearsed.assertions.iter().all(|assertion| assertion.holds);
-        reached.is_some() && reached >= wanted && self.rehearsed.differing == 0 && asserted
+    pub fn verdict(&self) -> Verdict {
+        self.rehearsed.verdict()
+    }
+
+    /// It restored, as far as was wanted.
+    pub fn is_restored(&self) -> bool {
+        self.verdict().is_restored()
+    }
+
+    /// It was to restore, whatever came of it. To read a point to its end is a check, and no test of a restore.
+    pub fn is_of_restore(&self) -> bool {
+        self.verdict() != Verdict::NotRestored
     }
 
     /// Nothing where there is no objective, or nothing was restored.
     pub fn meets_rto(&self) -> Option<bool> {
         let objective = self.rehearsed.rto_objective_seconds?;
-        self.passed().then_some(self.rehearsed.rto_seconds <= objective)
+        self.is_restored().then_some(self.rehearsed.rto_seconds <= objective)
     }
 }
 
