@@ -11,6 +11,8 @@ mod support;
 
 #[path = "evidence/anchors.rs"]
 mod anchors;
+#[path = "evidence/attacks.rs"]
+mod attacks;
 #[path = "evidence/bundles.rs"]
 mod bundles;
 #[path = "evidence/tampering.rs"]

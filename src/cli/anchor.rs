@@ -42,7 +42,7 @@ fn anchor(env: &Environment) -> Result<()> {
     };
     let retain = retain(env)?;
     let away = Away { repository: &repository, writer: &writer, places: &env.places(&repository)?, retain };
-    let put = away.put(&journal).map(drop);
+    let put = away.put_missing(&journal).map(drop);
     let anchor = Anchor::of(head, &id, &writer, clock::now())?;
     let address = repository.store.describe();
     let result = put.and_then(|()| anchor.into_store(&repository, None, retain.as_ref()));

@@ -1,7 +1,8 @@
 //! What the journal says is put into the repository, where this host can neither change nor, with object lock, delete it.
 //!
 //! Segments once they are full or an anchor sealed them, and each rehearsal as a signed statement. What is there already is left
-//! alone, so that doing it twice is no harm; where it stopped is remembered, and what that memory forgets is put once more.
+//! alone, so that doing it twice is no harm. Where it stopped is remembered, so that a run only looks at what is new; before a
+//! head is anchored everything is compared with what is there, and what somebody deleted is put there again.
 
 use super::scan::{RehearsedAt, scan};
 use super::statement::Statement;
@@ -34,24 +35,42 @@ impl Away<'_> {
     /// Puts away what was not put away before.
     pub fn put(&self, journal: &Journal) -> Result<Put> {
         let Some(id) = journal.id()? else { return Ok(Put::default()) };
-        Ok(Put { segments: self.segments(journal, &id)?, statements: self.statements(journal, &id)? })
+        let segments = remembered(&self.places.sealed());
+        let statements = remembered(&self.places.attested());
+        Ok(Put {
+            segments: self.segments(journal, &id, |first| first > segments)?,
+            statements: self.statements(journal, &id, statements, |_| true)?,
+        })
     }
 
-    fn segments(&self, journal: &Journal, id: &str) -> Result<usize> {
+    /// Puts away what is not there, whatever was put there before.
+    pub fn put_missing(&self, journal: &Journal) -> Result<Put> {
+        let Some(id) = journal.id()? else { return Ok(Put::default()) };
+        let own = |all: Vec<(String, u64)>| {
+            all.into_iter().filter(|(of, _)| *of == id).map(|(_, number)| number).collect::<BTreeSet<u64>>()
+        };
+        let segments = own(sealed::list(self.repository, self.writer.id())?);
+        let statements = own(sealed::list_statements(self.repository, self.writer.id())?);
+        Ok(Put {
+            segments: self.segments(journal, &id, |first| !segments.contains(&first))?,
+            statements: self.statements(journal, &id, 0, |seq| !statements.contains(&seq))?,
+        })
+    }
+
+    fn segments(&self, journal: &Journal, id: &str, is_meant: impl Fn(u64) -> bool) -> Result<usize> {
         let known = self.places.sealed();
-        let until = remembered(&known);
-        let segments: Vec<_> = journal.sealed_segments()?.into_iter().filter(|(first, _)| *first > until).collect();
+        let segments: Vec<_> = journal.sealed_segments()?.into_iter().filter(|(first, _)| is_meant(*first)).collect();
         for (first, path) in &segments {
             let bytes = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
             sealed::put(self.repository, self.writer, (id, *first), &bytes, self.retain.as_ref())?;
-            remember(&known, *first)?;
+            remember(&known, (*first).max(remembered(&known)))?;
         }
         Ok(segments.len())
     }
 
-    fn statements(&self, journal: &Journal, id: &str) -> Result<usize> {
+    /// Of rehearsals after record `until`.
+    fn statements(&self, journal: &Journal, id: &str, until: u64, is_meant: impl Fn(u64) -> bool) -> Result<usize> {
         let known = self.places.attested();
-        let until = remembered(&known);
         let (mut put, mut reached) = (0, until);
         let segments = journal.segments()?;
         for (number, (_, path)) in segments.iter().enumerate() {
@@ -61,7 +80,7 @@ impl Away<'_> {
             }
             let bytes = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
             let scanned = scan(&path.to_string_lossy(), &bytes, &BTreeSet::new());
-            for at in scanned.rehearsed.iter().filter(|at| at.seq > until) {
+            for at in scanned.rehearsed.iter().filter(|at| at.seq > until && is_meant(at.seq)) {
                 let envelope = Statement::of(id, at, self.point(at)?).sign(&self.writer.signing)?;
                 sealed::put_statement(self.repository, self.writer, (id, at.seq), &envelope, self.retain.as_ref())?;
                 put += 1;

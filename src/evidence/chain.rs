@@ -220,7 +220,13 @@ impl Joining {
     /// Whether a segment goes on from the one before it.
     fn meet(&mut self, range: &Range, scanned: &Scanned, begins: Option<u64>) {
         let Some(first) = &scanned.first else { return };
-        self.chain.first.get_or_insert((first.seq, first.time));
+        if self.chain.first.is_none() {
+            self.chain.first = Some((first.seq, first.time));
+            // What stands before it is known by its hash.
+            if first.seq > 1 && !first.prev.is_empty() {
+                self.chain.hashes.insert(first.seq - 1, first.prev.clone());
+            }
+        }
         let name = range.name.clone();
         match &self.at {
             Some(at) if first.seq == at.seq + 1 => {

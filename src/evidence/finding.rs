@@ -26,6 +26,10 @@ pub enum Tampering {
     Statement,
     /// A time stamp is not one of what it is said to be of.
     TimeStamp,
+    /// A head that was put in a place is not there any more.
+    AnchorGone,
+    /// What was sealed and put into the repository is not there any more.
+    SealGone,
 }
 
 /// One thing that is wrong, and where.
@@ -34,7 +38,7 @@ pub struct Finding {
     pub tampering: Tampering,
     /// The file it was found in.
     pub segment: String,
-    /// Numbers of the records concerned.
+    /// Numbers of the records concerned; 0 where it is not about single ones.
     pub from: u64,
     pub to: u64,
     /// When the last good record before them, and the first one after them, were written.
@@ -48,6 +52,12 @@ impl Finding {
     pub fn new(tampering: Tampering, segment: &str, (from, to): (u64, u64), why: &str) -> Self {
         let text = format!("{} {why}", records(from, to));
         Finding { tampering, segment: segment.to_owned(), from, to, after: None, before: None, text }
+    }
+
+    /// Not about single records.
+    pub fn of_all(tampering: Tampering, segment: &str, what: &str) -> Self {
+        let text = what.to_owned();
+        Finding { tampering, segment: segment.to_owned(), from: 0, to: 0, after: None, before: None, text }
     }
 
     /// With the time range, which the words get too.

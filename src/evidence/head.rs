@@ -77,12 +77,21 @@ impl SignedHead {
     }
 }
 
-/// The heads in a file: one envelope a line, as an anchor writes them; also a mail that was saved as it came. Gives those that
-/// `key` signed, and how many others there were.
-pub fn in_file(path: &Path, key: &VerifyingKey) -> Result<(Vec<SignedHead>, usize)> {
+/// The heads in a text: one envelope a line, as an anchor writes them; also a mail that was saved as it came.
+#[derive(Debug, Default, PartialEq)]
+pub struct InFile {
+    /// Signed by the key that was asked for.
+    pub heads: Vec<SignedHead>,
+    /// Say that they are of the writer that was asked for, and are not signed by its key.
+    pub broken: Vec<u64>,
+    /// Of other hosts, or damaged.
+    pub others: usize,
+}
+
+pub fn in_file(path: &Path, key: &VerifyingKey, writer: &str) -> Result<InFile> {
     let what = || format!("cannot read {}", path.display());
     let text = std::fs::read(path).context(what)?;
-    Ok(in_text(&text, key, &path.display().to_string()))
+    Ok(in_text(&text, key, writer))
 }
 
 const BEGIN: &str = "-----BEGIN BKP HEAD-----";
@@ -96,7 +105,8 @@ pub fn armour(envelope: &[u8]) -> String {
     format!("{BEGIN}\n{}\n{END}\n", lines.join("\n"))
 }
 
-pub fn in_text(text: &[u8], key: &VerifyingKey, what: &str) -> (Vec<SignedHead>, usize) {
+/// `writer` may be empty: then nothing is known to be broken.
+pub fn in_text(text: &[u8], key: &VerifyingKey, writer: &str) -> InFile {
     let text = String::from_utf8_lossy(text);
     let mut envelopes: Vec<Vec<u8>> = Vec::new();
     let mut armoured: Option<String> = None;
@@ -113,9 +123,18 @@ pub fn in_text(text: &[u8], key: &VerifyingKey, what: &str) -> (Vec<SignedHead>,
             None => {}
         }
     }
-    let opened: Vec<_> = envelopes.iter().map(|envelope| SignedHead::open(envelope, key, what).ok()).collect();
-    let others = opened.iter().filter(|head| head.is_none()).count();
-    (opened.into_iter().flatten().collect(), others)
+    let mut found = InFile::default();
+    for envelope in envelopes {
+        let claimed = || sign::unverified(&envelope, "a head").ok().and_then(|p| serde_json::from_slice(&p).ok());
+        match SignedHead::open(&envelope, key, "a head") {
+            Ok(head) => found.heads.push(head),
+            Err(_) => match claimed().filter(|head: &SignedHead| head.writer == writer) {
+                Some(head) => found.broken.push(head.seq),
+                None => found.others += 1,
+            },
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -140,11 +159,13 @@ mod tests {
         let mail = format!("Subject: x\r\n\r\nKeep it.\r\n\r\n{}", armour(&envelope).replace('\n', "\r\n"));
         let quoted = mail.replace("\r\n", "\n> ");
         for text in [&line[..], mail.as_bytes(), quoted.as_bytes()] {
-            let (heads, others) = in_text(text, &key.verifying_key(), "x");
-            assert_eq!((heads, others), (vec![head.clone()], 0), "{}", String::from_utf8_lossy(text));
+            let found = in_text(text, &key.verifying_key(), "w");
+            let only = InFile { heads: vec![head.clone()], ..InFile::default() };
+            assert_eq!(found, only, "{}", String::from_utf8_lossy(text));
         }
         let other = SigningKey::from_bytes(&[8; 32]).verifying_key();
-        assert_eq!(in_text(&line, &other, "x"), (vec![], 1));
+        assert_eq!(in_text(&line, &other, "w"), InFile { broken: vec![7], ..InFile::default() });
+        assert_eq!(in_text(&line, &other, "v"), InFile { others: 1, ..InFile::default() });
         assert!(armour(&envelope).lines().all(|line| line.len() <= 64));
     }
 }

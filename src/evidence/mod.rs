@@ -11,6 +11,7 @@ pub mod bundle;
 mod chain;
 mod finding;
 mod head;
+mod held;
 mod scan;
 pub mod statement;
 mod stored;
@@ -21,16 +22,17 @@ pub use anchor::{Anchor, Placed};
 pub use away::{Away, Put};
 pub use chain::{Chain, Mark, Seal, Segment, Source};
 pub use finding::{Finding, Tampering, records};
-pub use head::{SignedHead, Stamped, Witness, in_file, in_text};
+pub use head::{InFile, SignedHead, Stamped, Witness, in_file, in_text};
+pub use held::{Held, REPOSITORY};
 pub use stored::{Keeper, file_name};
-pub use verify::{AnchorSeen, KeySeen, Material, Verification, verify};
+pub use verify::{AnchorSeen, KeySeen, Material, Scope, Verdict, Verification, verify};
 
 use crate::error::{Context, Result};
 use crate::journal::Journal;
 
 /// A journal as it is on this host, by itself.
 pub fn of_journal(journal: &Journal) -> Result<Material<'static>> {
-    let mut material = Material { begins: Some(1), live: true, ..Material::default() };
+    let mut material = Material { begins: Some(1), scope: Scope::Live, ..Material::default() };
     for (first, path) in journal.segments()? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bytes = move || std::fs::read(&path).context(|| format!("cannot read {}", path.display()));

@@ -6,6 +6,7 @@
 use super::chain::Chain;
 use super::finding::{Finding, Tampering};
 use super::scan::RehearsedAt;
+use super::verify::Scope;
 use crate::error::{Failure, Result};
 use crate::journal::{Rehearsed, ScratchTarget};
 use crate::repo::proof::Level;
@@ -57,6 +58,8 @@ pub enum Verdict {
 /// A statement as it was found.
 pub struct Signed {
     pub name: String,
+    /// The record it must be about, by its name.
+    pub seq: u64,
     pub envelope: std::result::Result<Vec<u8>, Failure>,
     /// Whose signature it must have.
     pub key: VerifyingKey,
@@ -157,75 +160,60 @@ fn configuration(at: &RehearsedAt) -> Vec<Value> {
     [run].into_iter().chain(target).collect()
 }
 
-/// Each statement with the record it is about. Gives how many rehearsals have one that says the same.
-pub fn compare(statements: &[Signed], chain: &Chain) -> (u64, Vec<Finding>) {
+/// Each statement with the record that its name gives it to. Gives how many rehearsals have one that says the same.
+pub fn compare(statements: &[Signed], chain: &Chain, scope: Scope) -> (u64, Vec<Finding>) {
     let mut attested = std::collections::BTreeSet::new();
     let mut findings = Vec::new();
-    let journal = chain.journal.as_deref();
     for signed in statements {
-        match look(signed, journal, &chain.rehearsed) {
-            Ok(Some(seq)) => drop(attested.insert(seq)),
-            // Of a record that is not in this part of the journal.
-            Ok(None) => {}
-            Err((seq, why)) => {
-                let name = chain.name_of(seq);
-                findings.push(Finding::new(
-                    Tampering::Statement,
-                    &name,
-                    (seq, seq),
-                    &format!("and {}: {why}", signed.name),
-                ));
+        let why = match look(signed, chain, scope) {
+            Ok(true) => {
+                attested.insert(signed.seq);
+                continue;
             }
-        }
-    }
-    let mut last = 0;
-    let (first, until) = (chain.first.map_or(0, |first| first.0), chain.last.as_ref().map_or(0, |last| last.seq));
-    // What is signed as a rehearsal, and is none in the journal, was taken out of it.
-    for signed in statements {
-        let Some(seq) = named(signed, journal).filter(|seq| (first..=until).contains(seq)) else { continue };
-        let known = chain.rehearsed.iter().any(|at| at.seq == seq);
-        if !known && seq != last && !findings.iter().any(|finding| finding.from == seq) {
-            let name = chain.name_of(seq);
-            let what = format!("is no rehearsal in the journal, and {} is a signed statement about one", signed.name);
-            findings.push(Finding::new(Tampering::Statement, &name, (seq, seq), &what));
-        }
-        last = seq;
+            Ok(false) => continue,
+            Err(why) => why,
+        };
+        let what = format!("and {}: {why}", signed.name);
+        let range = (signed.seq, signed.seq);
+        findings.push(Finding::new(Tampering::Statement, &chain.name_of(signed.seq), range, &what));
     }
     (attested.len() as u64, findings)
 }
 
-fn look(
-    signed: &Signed,
-    journal: Option<&str>,
-    rehearsed: &[RehearsedAt],
-) -> std::result::Result<Option<u64>, (u64, String)> {
-    let envelope = signed.envelope.as_ref().map_err(|failure| (0, failure.full()))?;
-    let payload = sign::verify(envelope, TYPE, &signed.key, &signed.name).map_err(|failure| {
-        let claimed = sign::unverified(envelope, &signed.name).ok().and_then(|payload| seq_of(&payload, journal));
-        (claimed.unwrap_or(0), failure.full())
-    })?;
-    let Some(seq) = seq_of(&payload, journal) else { return Ok(None) };
-    let statement: Statement =
-        serde_json::from_slice(&payload).map_err(|e| (seq, format!("it is no statement: {e}")))?;
-    let Some(at) = rehearsed.iter().find(|at| at.seq == seq) else { return Ok(None) };
+/// Whether the record says the same; false where the record is not in this part of the journal.
+fn look(signed: &Signed, chain: &Chain, scope: Scope) -> std::result::Result<bool, String> {
+    let envelope = signed.envelope.as_ref().map_err(Failure::full)?;
+    let payload = sign::verify(envelope, TYPE, &signed.key, &signed.name).map_err(|failure| failure.full())?;
+    let statement: Statement = serde_json::from_slice(&payload).map_err(|e| format!("it is no statement: {e}"))?;
+    let journal = chain.journal.as_deref();
+    let about = statement.subject.iter().find_map(|subject| of_record(&subject.name));
+    match about {
+        None => return Err("it does not say which record it is about".into()),
+        Some((of, _)) if journal.is_some_and(|journal| journal != of) => {
+            return Err(format!("it is about another journal, {of}"));
+        }
+        Some((_, seq)) if seq != signed.seq => return Err(format!("it is about record {seq}, and not about this one")),
+        Some(_) => {}
+    }
+    let (first, last) = (chain.first.map_or(0, |first| first.0), chain.last.as_ref().map_or(0, |last| last.seq));
+    let Some(at) = chain.rehearsed.iter().find(|at| at.seq == signed.seq) else {
+        return match (first..=last).contains(&signed.seq) || signed.seq > last && scope != Scope::Sealed {
+            // What is signed as a rehearsal, and is none in the journal, was taken out of it.
+            true => Err("it is signed, and the journal has no such rehearsal".into()),
+            false => Ok(false),
+        };
+    };
     let point = statement.subject.iter().find(|s| s.name == format!("{}/{}", at.rehearsed.source, at.rehearsed.point));
     let sha256 = point.and_then(|point| point.digest.get("sha256").cloned());
-    let same = |one: &Statement, other: &Statement| serde_json::to_value(one).ok() == serde_json::to_value(other).ok();
-    match same(&statement, &Statement::of(journal.unwrap_or_default(), at, sha256)) {
-        true => Ok(Some(seq)),
-        false => Err((seq, "it says something else than the record".into())),
+    let said = Statement::of(journal.unwrap_or_default(), at, sha256);
+    match serde_json::to_value(&statement).ok() == serde_json::to_value(said).ok() {
+        true => Ok(true),
+        false => Err("it says something else than the record".into()),
     }
 }
 
-fn named(signed: &Signed, journal: Option<&str>) -> Option<u64> {
-    let payload = sign::verify(signed.envelope.as_ref().ok()?, TYPE, &signed.key, &signed.name).ok()?;
-    seq_of(&payload, journal)
-}
-
-/// Which record of this journal a statement is about.
-fn seq_of(payload: &[u8], journal: Option<&str>) -> Option<u64> {
-    let statement: Statement = serde_json::from_slice(payload).ok()?;
-    let prefix = record_name(journal?, 0);
-    let prefix = prefix.strip_suffix('0')?;
-    statement.subject.iter().find_map(|subject| subject.name.strip_prefix(prefix)?.parse().ok())
+/// The journal and the number, of the subject that is a record.
+fn of_record(name: &str) -> Option<(&str, u64)> {
+    let (journal, seq) = name.strip_prefix("journal ")?.split_once(" record ")?;
+    Some((journal, seq.parse().ok()?))
 }

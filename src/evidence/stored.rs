@@ -3,11 +3,13 @@
 use super::chain::{Seal, Segment};
 use super::finding::{Finding, Tampering};
 use super::head::{SignedHead, StampedHead, Witness};
+use super::held::{Held, Stored};
 use super::scan::scan;
 use super::statement::Signed;
 use super::timestamp::Authorities;
-use super::verify::Material;
+use super::verify::{Material, Scope};
 use crate::error::{Failure, Kind, Result};
+use crate::policy::PRIMARY;
 use crate::repo::keys::Keyring;
 use crate::repo::{Repository, journal as sealed, names};
 use crate::store::{self, StoreError};
@@ -39,14 +41,20 @@ impl<'a> Keeper<'a> {
 
     /// The journal as it is here alone. Each segment is opened, and its signature checked, when it is read.
     pub fn material(&'a self, journal: &str) -> Result<Material<'a>> {
-        let mut material = Material { begins: Some(1), ..Material::default() };
+        let mut material = Material {
+            begins: Some(1),
+            journal: Some(journal.to_owned()),
+            scope: Scope::Sealed,
+            ..Material::default()
+        };
+        // A head is put here after what it covers: what is listed after it has all of that.
+        self.add_to(&mut material, journal)?;
         for (id, first) in sealed::list(self.repository, self.writer)?.into_iter().filter(|(id, _)| id == journal) {
             let bytes = Box::new(move || self.segment(&id, first).map(|(bytes, _)| bytes));
             // Read is only what was signed.
             let seal = Seal::Signed(Box::new(|_| None));
             material.segments.push(Segment { name: file_name(first), first, bytes, seal });
         }
-        self.add_to(&mut material, journal)?;
         Ok(material)
     }
 
@@ -56,11 +64,13 @@ impl<'a> Keeper<'a> {
 
     /// Compares the journal of this host with what is here.
     pub fn stand_against(&'a self, material: &mut Material<'a>, journal: &str) -> Result<()> {
+        let mut stored = Stored::default();
         for (id, first) in sealed::list(self.repository, self.writer)? {
             if id != journal {
-                material.findings.extend(self.another(&id, first));
+                material.judged.findings.extend(self.another(&id, first));
                 continue;
             }
+            stored.segments.insert(first);
             match material.segments.iter_mut().find(|segment| segment.first == first) {
                 Some(segment) => {
                     segment.seal = Seal::Kept(Box::new(move || self.segment(&id, first).map(|(bytes, _)| bytes)));
@@ -68,6 +78,9 @@ impl<'a> Keeper<'a> {
                 None => material.witnesses.extend(self.end_of(&id, first)?),
             }
         }
+        let statements = sealed::list_statements(self.repository, self.writer)?.into_iter();
+        stored.statements = statements.filter(|(id, _)| id == journal).map(|(_, seq)| seq).collect();
+        material.stored = Some(stored);
         self.add_to(material, journal)
     }
 
@@ -99,7 +112,8 @@ impl<'a> Keeper<'a> {
 
     /// Heads and statements.
     fn add_to(&self, material: &mut Material<'_>, journal: &str) -> Result<()> {
-        self.heads(material, journal)?;
+        let heads = self.heads(material, journal)?;
+        material.places.insert(PRIMARY.to_owned(), Held::Heads(heads));
         let statements = material.statements.get_or_insert_default();
         for (id, seq) in
             sealed::list_statements(self.repository, self.writer)?.into_iter().filter(|(id, _)| id == journal)
@@ -111,6 +125,7 @@ impl<'a> Keeper<'a> {
             };
             statements.push(Signed {
                 name: names::rehearsal(self.writer, &id, seq).to_string(),
+                seq,
                 envelope,
                 key: self.signer,
             });
@@ -118,8 +133,8 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// The newest heads that are here.
-    pub fn heads(&self, material: &mut Material<'_>, journal: &str) -> Result<()> {
+    /// Has the newest heads compared. Gives the numbers of all that are here.
+    pub fn heads(&self, material: &mut Material<'_>, journal: &str) -> Result<BTreeSet<u64>> {
         let all = sealed::list_heads(self.repository, self.writer)?;
         let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(id, _)| id == journal);
         for (id, seq) in own.iter().rev().take(HEADS).chain(others.iter().rev().take(1)) {
@@ -130,12 +145,19 @@ impl<'a> Keeper<'a> {
                 }
                 Err(failure) if failure.kind() == Kind::Verification => {
                     let what = format!("and the head of it that {} holds: {}", self.place, failure.full());
-                    material.findings.push(Finding::new(Tampering::Signature, &file_name(1), (*seq, *seq), &what));
+                    let finding = Finding::new(Tampering::Signature, &file_name(1), (*seq, *seq), &what);
+                    material.judged.findings.push(finding);
                 }
                 Err(failure) => return Err(failure),
             }
         }
-        Ok(())
+        Ok(own.into_iter().map(|(_, seq)| seq).collect())
+    }
+
+    /// The numbers of the heads that have a time stamp.
+    pub fn stamps(&self, journal: &str) -> Result<BTreeSet<u64>> {
+        let all = sealed::list_stamps(self.repository, self.writer)?;
+        Ok(all.into_iter().filter(|(id, _)| id == journal).map(|(_, seq)| seq).collect())
     }
 
     fn head(&self, journal: &str, seq: u64) -> Result<(SignedHead, StampedHead)> {

@@ -1,39 +1,76 @@
 //! Verification: the chain by itself, then against everything that others hold of it.
 //!
 //! Pure but for reading what it is given. A journal that was rewritten as a whole holds together by itself; what gives it away
-//! are the seals in the repository and the heads that were anchored elsewhere. What there is nothing to compare with is
-//! told in `notes`, never passed over.
+//! are the seals in the repository and the heads that were anchored elsewhere. Everything fits only when everybody who should
+//! be asked was asked, and agrees: what could not be asked stands in `unasked`, and what a reader should know in `notes`.
 
 use super::chain::{self, Chain, Mark, Segment};
 use super::finding::{Finding, Tampering, short};
 use super::head::{SignedHead, StampedHead, Witness};
+use super::held::{self, Held, Stored};
+use super::scan::Anchored;
 use super::statement::{self, Signed};
 use super::timestamp::{self, Authorities};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use ed25519_dalek::VerifyingKey;
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What there is to look at.
 #[derive(Default)]
 pub struct Material<'a> {
     pub segments: Vec<Segment<'a>>,
+    /// The id that it must have, where that is known from elsewhere than its first record.
+    pub journal: Option<String>,
     /// The number that the first record must have: 1, unless only a period is here.
     pub begins: Option<u64>,
-    /// Somebody may be writing.
-    pub live: bool,
-    /// When it was taken from its host: later heads are of records that are not here.
-    pub until: Option<Timestamp>,
+    pub scope: Scope,
     /// Heads that others hold, signatures checked.
     pub witnesses: Vec<Witness>,
+    /// What the places that the journal names hold, by their names.
+    pub places: BTreeMap<String, Held>,
+    /// A place that the journal names and that is not in `places` should have been asked.
+    pub asks_everybody: bool,
+    /// The record that was the last one before anybody was asked.
+    pub known_before: u64,
+    /// What is in the repository; absent where it was not asked.
+    pub stored: Option<Stored>,
     /// Statements of rehearsals; absent when there is no place that they could be in.
     pub statements: Option<Vec<Signed>>,
     /// The writer's, and whether it is known from elsewhere than what is verified.
     pub key: Option<(VerifyingKey, bool)>,
-    /// What could not be looked at, and what is wrong before any record was read.
-    pub notes: Vec<String>,
+    /// What is known before any record was read.
+    pub judged: Judged,
+}
+
+/// Which part of a journal it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Scope {
+    /// All of it, on its host, while somebody may be writing.
+    Live,
+    /// What was sealed. Newer records are on the host, and no head of them is anywhere.
+    #[default]
+    Sealed,
+    /// What a bundle holds. Heads that were signed after `until` may be of later records; where the host did not sign the
+    /// bundle, nobody knows until when it is.
+    Bundle { until: Option<Timestamp>, period_ends: Option<Timestamp> },
+}
+
+#[derive(Debug, Default)]
+pub struct Judged {
     pub findings: Vec<Finding>,
+    /// What could not be asked: whether everything fits is not known.
+    pub unasked: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+impl Judged {
+    fn append(&mut self, mut other: Judged) {
+        self.findings.append(&mut other.findings);
+        self.unasked.append(&mut other.unasked);
+        self.notes.append(&mut other.notes);
+    }
 }
 
 impl Material<'_> {
@@ -51,7 +88,7 @@ impl Material<'_> {
             Some(Ok(stamped)) => witness.stamped = Some(stamped),
             Some(Err(failure)) => {
                 let what = format!("and the time stamp of {name}: {}", failure.full());
-                self.findings.push(Finding::new(Tampering::TimeStamp, name, (seq, seq), &what));
+                self.judged.findings.push(Finding::new(Tampering::TimeStamp, name, (seq, seq), &what));
             }
             None => {}
         }
@@ -62,7 +99,9 @@ impl Material<'_> {
 /// What verification came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verification {
+    /// Everything fits, and everybody who should be asked was asked.
     pub ok: bool,
+    pub verdict: Verdict,
     /// The journal's own id.
     pub journal: Option<String>,
     pub records: u64,
@@ -82,7 +121,30 @@ pub struct Verification {
     pub anchors: Vec<AnchorSeen>,
     pub key: Option<KeySeen>,
     pub findings: Vec<Finding>,
+    /// What could not be asked, and why.
+    pub unasked: Vec<String>,
     pub notes: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Everybody who should be asked was asked, and agrees.
+    Fits,
+    /// Nothing wrong was found in what could be looked at.
+    NotKnown,
+    Tampered,
+}
+
+impl Verification {
+    /// What a command ends with that says so.
+    pub fn kind(&self) -> Option<Kind> {
+        match self.verdict {
+            Verdict::Fits => None,
+            Verdict::NotKnown => Some(Kind::Warnings),
+            Verdict::Tampered => Some(Kind::Verification),
+        }
+    }
 }
 
 /// A head that somebody holds, and whether it fits.
@@ -102,34 +164,44 @@ pub struct KeySeen {
     pub pinned: bool,
 }
 
-pub fn verify(material: Material<'_>) -> Result<Verification> {
-    let wanted: BTreeSet<u64> = material.witnesses.iter().map(|witness| witness.seq).collect();
-    let mut chain = chain::read(&material.segments, material.begins, &wanted, material.live)?;
-    inner_anchors(&mut chain, &material)?;
-    let anchors = outer_anchors(&mut chain, material.witnesses, material.until);
+pub fn verify(mut material: Material<'_>) -> Result<Verification> {
+    let witnesses = std::mem::take(&mut material.witnesses);
+    let wanted: BTreeSet<u64> = witnesses.iter().map(|witness| witness.seq).collect();
+    let mut chain = chain::read(&material.segments, material.begins, &wanted, material.scope == Scope::Live)?;
+    another_journal(&mut chain, material.journal.take());
+    let anchored = inner_anchors(&mut chain, &material)?;
+    let mut judged = std::mem::take(&mut material.judged);
+    let anchors = outer_anchors(&mut chain, witnesses, material.scope);
+    judged.unasked.extend(too_new(&chain, &anchors, material.scope));
+    judged.append(held::compare(&chain, &anchored, &anchors, &material));
     let rehearsals = chain.rehearsed.len() as u64;
-    let mut notes = material.notes;
     let attested = match &material.statements {
         None => 0,
         Some(statements) => {
-            let (attested, findings) = statement::compare(statements, &chain);
+            let (attested, findings) = statement::compare(statements, &chain, material.scope);
             chain.findings.extend(findings);
             if attested < rehearsals {
-                notes
-                    .push(format!("{} of {rehearsals} rehearsals have no signed statement yet", rehearsals - attested));
+                let missing = rehearsals - attested;
+                judged.notes.push(format!("{missing} of {rehearsals} rehearsals have no signed statement yet"));
             }
             attested
         }
     };
-    notes.append(&mut chain.notes);
+    judged.unasked.append(&mut chain.notes);
     let sealed_to = chain.sealed_to(&material.segments);
     let anchored_to = anchors.iter().filter(|a| a.fits == Some(true)).map(|a| a.witness.seq).max().unwrap_or(0);
-    let mut findings = material.findings;
+    let Judged { mut findings, unasked, notes } = judged;
     findings.append(&mut chain.findings);
     findings.sort_by_key(|finding| (finding.from, finding.to, finding.tampering));
     findings.dedup();
+    let verdict = match (findings.is_empty(), unasked.is_empty()) {
+        (false, _) => Verdict::Tampered,
+        (true, false) => Verdict::NotKnown,
+        (true, true) => Verdict::Fits,
+    };
     Ok(Verification {
-        ok: findings.is_empty(),
+        ok: verdict == Verdict::Fits,
+        verdict,
         journal: chain.journal,
         records: chain.records,
         first: chain.first.map(|(seq, at)| Mark { seq, at, hash: String::new() }),
@@ -148,12 +220,22 @@ pub fn verify(material: Material<'_>) -> Result<Verification> {
             pinned,
         }),
         findings,
+        unasked,
         notes,
     })
 }
 
+fn another_journal(chain: &mut Chain, wanted: Option<String>) {
+    let Some(wanted) = wanted else { return };
+    if let Some(journal) = chain.journal.as_ref().filter(|journal| **journal != wanted) {
+        let what = format!("and all after it are of journal {journal}, and not of {wanted}");
+        chain.findings.push(Finding::new(Tampering::Rewritten, &chain.name_of(1), (1, 1), &what));
+    }
+    chain.journal.get_or_insert(wanted);
+}
+
 /// What the journal itself says of its earlier heads. They mostly end segments; others are looked up.
-fn inner_anchors(chain: &mut Chain, material: &Material<'_>) -> Result<()> {
+fn inner_anchors(chain: &mut Chain, material: &Material<'_>) -> Result<Vec<Anchored>> {
     let wanted: BTreeSet<u64> = chain.anchored.iter().map(|anchored| anchored.upto).collect();
     let missing: BTreeSet<u64> = wanted.iter().copied().filter(|seq| !chain.hashes.contains_key(seq)).collect();
     for range in chain.ranges.clone() {
@@ -163,7 +245,8 @@ fn inner_anchors(chain: &mut Chain, material: &Material<'_>) -> Result<()> {
             chain.hashes.extend(scanned.hashes);
         }
     }
-    for anchored in std::mem::take(&mut chain.anchored) {
+    let all = std::mem::take(&mut chain.anchored);
+    for anchored in &all {
         if let Some(hash) = chain.hashes.get(&anchored.upto).filter(|hash| **hash != anchored.hash) {
             let what = format!(
                 "has hash {}…, and record {} says that it was anchored at {} with {}…",
@@ -178,16 +261,16 @@ fn inner_anchors(chain: &mut Chain, material: &Material<'_>) -> Result<()> {
             chain.findings.push(finding);
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// What others hold, against the chain. Between the last head that fits and the first that does not, it was rewritten.
-fn outer_anchors(chain: &mut Chain, mut witnesses: Vec<Witness>, until: Option<Timestamp>) -> Vec<AnchorSeen> {
+fn outer_anchors(chain: &mut Chain, mut witnesses: Vec<Witness>, scope: Scope) -> Vec<AnchorSeen> {
     witnesses.sort_by_key(|witness| (witness.seq, witness.at));
     let mut good = chain.first.map_or(1, |(seq, _)| seq).saturating_sub(1);
     let mut seen = Vec::new();
     for witness in witnesses {
-        let fits = chain.fits(&witness, good, until);
+        let fits = chain.fits(&witness, good, scope);
         if fits == Some(true) {
             good = witness.seq;
         }
@@ -196,9 +279,29 @@ fn outer_anchors(chain: &mut Chain, mut witnesses: Vec<Witness>, until: Option<T
     seen
 }
 
+/// Heads that were given, of records that a bundle does not reach: they are not compared with anything. A bundle of a period
+/// that goes on beyond its end lacks nothing of it.
+fn too_new(chain: &Chain, anchors: &[AnchorSeen], scope: Scope) -> Option<String> {
+    let Scope::Bundle { until: Some(until), period_ends } = scope else { return None };
+    let last = chain.last.as_ref()?;
+    if period_ends.zip(last.at).is_some_and(|(end, at)| at >= end) {
+        return None;
+    }
+    let newest =
+        anchors.iter().map(|a| &a.witness).filter(|w| w.seq > last.seq && w.at > until).max_by_key(|w| w.seq)?;
+    Some(format!(
+        "{} has held the head of record {} since {}, and the bundle ends with record {}, of {}: only a newer bundle can be compared with it",
+        newest.place,
+        newest.seq,
+        short(newest.at),
+        last.seq,
+        short(until)
+    ))
+}
+
 impl Chain {
     /// `good`: the last record that another head was found to fit. What does not fit becomes a finding.
-    fn fits(&mut self, witness: &Witness, good: u64, until: Option<Timestamp>) -> Option<bool> {
+    fn fits(&mut self, witness: &Witness, good: u64, scope: Scope) -> Option<bool> {
         let Witness { place, seq, at, .. } = witness;
         let last = self.last.as_ref().map_or(0, |last| last.seq);
         let mut after = None;
@@ -213,7 +316,8 @@ impl Chain {
                 let what = format!("were rewritten, all or some of them: {since}, and it is another one");
                 (Tampering::Rewritten, ((good + 1).min(*seq), *seq), what)
             }
-            None if *seq <= last || until.is_some_and(|until| *at > until) => return None,
+            None if *seq <= last => return None,
+            None if matches!(scope, Scope::Bundle { until: Some(until), .. } if *at > until) => return None,
             None => {
                 after = self.last.as_ref().and_then(|last| last.at);
                 let are = if *seq == last + 1 { "is" } else { "are" };

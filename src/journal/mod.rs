@@ -61,6 +61,17 @@ impl Journal {
         Ok(all)
     }
 
+    /// Where the chain stands. Nothing is written, and what a killed writer left is passed over.
+    pub fn head(&self) -> Result<Head> {
+        for segment in segments::list(&self.directory)?.into_iter().rev() {
+            match segments::end_of(&segment.path)? {
+                segments::End::Sound(head, _) | segments::End::Torn { last: Some(head), .. } => return Ok(head),
+                segments::End::Empty | segments::End::Torn { last: None, .. } => {}
+            }
+        }
+        Ok(Head::none())
+    }
+
     /// What its first record calls it.
     pub fn id(&self) -> Result<Option<String>> {
         let mut id = None;

@@ -64,6 +64,11 @@ pub fn list_heads(repository: &Repository, writer: &str) -> Result<Vec<(String, 
     numbered(repository, &names::heads(writer), ".json")
 }
 
+/// The heads that have a time stamp, by journal and number.
+pub fn list_stamps(repository: &Repository, writer: &str) -> Result<Vec<(String, u64)>> {
+    numbered(repository, &names::heads(writer), ".tsr")
+}
+
 /// The statements that are there, by journal and number of the record.
 pub fn list_statements(repository: &Repository, writer: &str) -> Result<Vec<(String, u64)>> {
     numbered(repository, &names::rehearsals(writer), "")

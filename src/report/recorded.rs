@@ -98,15 +98,19 @@ const PHRASES: &[(&str, &str)] = &[
     ),
     ("there was nothing to compare", "no había nada que cotejar"),
     // What could not be seen.
-    ("it was not asked (--offline)", "no se consultó (--offline)"),
     ("there is no container engine: {}", "no hay motor de contenedores: {}"),
     ("no socket {}", "no existe el socket {}"),
-    (
-        "nothing was compared with what the repository holds: {}",
-        "no se cotejó nada con lo que guarda el repositorio: {}",
-    ),
     ("{} was not asked: {}", "no se consultó {}: {}"),
     ("{} could not be compared with what was sealed: {}", "{} no se pudo cotejar con lo que se selló: {}"),
+    (
+        "{} is not configured any more; record {} says that it holds the head of record {}",
+        "{} ya no está configurado; el registro {} dice que conserva la cabecera del registro {}",
+    ),
+    (
+        "{} was sent the head of record {}: compare with it too, --anchor FILE reads a saved mail",
+        "a {} se envió la cabecera del registro {}: cotéjela también; --anchor FILE lee un correo guardado",
+    ),
+    ("{} older of {} heads are not in {} any more", "{} de las {} cabeceras, anteriores, ya no están en {}"),
     ("{} of {} rehearsals have no signed statement yet", "{} de {} pruebas aún no tienen declaración firmada"),
     ("there is no journal in {}", "no hay ningún diario en {}"),
     ("the repository", "el repositorio"),

@@ -81,7 +81,7 @@ fn answer(root: &Path, request: &[u8], mut stream: std::net::TcpStream) {
     stream.write_all(&body).unwrap();
 }
 
-fn configured(host: &Host, to: &str) {
+pub fn configured(host: &Host, to: &str) {
     let copy = format!("copies: [{{ name: far, url: \"file://{}\" }}]", host.text("far"));
     let text = format!(
         "repository: {{ url: \"{}\" }}\n{copy}\nhttp: {{ listen: off }}\nevidence:\n  anchor:\n    schedule: \"0 10 * * *\"\n    to:\n{to}",
@@ -214,7 +214,7 @@ fn an_authority_stamps_the_head_and_openssl_agrees() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && said.contains("time stamp: "), "{said}");
     Host::bare()
-        .run(&["evidence", "verify", &bundle, "--tsa-ca", &authority.file("ca.pem")])
+        .run(&["evidence", "verify", &bundle, "--key", &bundles::key(&host), "--tsa-ca", &authority.file("ca.pem")])
         .ends(0)
         .says("by CN=stamps");
     the_recipe_of_the_page(&host, &authority);

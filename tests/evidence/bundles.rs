@@ -22,7 +22,7 @@ pub fn key(host: &Host) -> String {
 }
 
 /// Verification needs nothing of the host.
-fn offline(arguments: &[&str]) -> Answer {
+pub fn offline(arguments: &[&str]) -> Answer {
     Host::bare().run(&[&["evidence", "verify", "--json"], arguments].concat())
 }
 
@@ -41,7 +41,7 @@ fn a_bundle_is_verified_anywhere() {
     // The recovery key file names the host's key.
     offline(&[bundle, "--key", &host.text("recovery-key.txt")]).ends(0);
     // Without a key, it is said whose word that is.
-    Host::bare().run(&["evidence", "verify", bundle]).ends(0).says("the bundle's own word");
+    Host::bare().run(&["evidence", "verify", bundle]).ends(3).says("the bundle's own word");
     // The key of somebody else fits nothing.
     let stranger = Host::new();
     offline(&[bundle, "--key", &key(&stranger)]).ends(4);
@@ -54,7 +54,8 @@ fn a_bundle_is_verified_anywhere() {
     let (made, identity) = (elsewhere.text("operators.tar"), host.text("recovery-key.txt"));
     let arguments = ["evidence", "export", &made, "--repo", &host.url, "--identity", &identity];
     elsewhere.run(&arguments).ends(0);
-    assert_eq!(offline(&[&made, "--key", &key(&host)]).ends(0).json()["records"], 44);
+    offline(&[&made, "--key", &key(&host)]).ends(3).says("--unsigned");
+    assert_eq!(offline(&[&made, "--key", &key(&host), "--unsigned"]).ends(0).json()["records"], 44);
     offline(&["/etc/hostname"]).ends(4).says("is no bundle of evidence");
 }
 
@@ -131,8 +132,13 @@ fn whatever_is_changed_in_a_bundle_is_found_by_bkp_and_by_the_recipe() {
     assert_eq!(recipe(&host), Some(4));
 }
 
+fn week_of(day: &str) -> String {
+    let week = day.parse::<jiff::civil::Date>().unwrap().iso_week_date();
+    format!("{}-W{:02}", week.year(), week.week())
+}
+
 /// `verify.sh`, as it stands in the bundle.
-fn recipe(host: &Host) -> Option<i32> {
+pub fn recipe(host: &Host) -> Option<i32> {
     let mut command = Command::new("sh");
     command.arg(host.path("bundle/verify.sh")).arg(host.path("key.pem")).env("EVERY_RECORD", "1");
     let output = command.output().unwrap();
@@ -147,8 +153,11 @@ fn a_bundle_of_a_period_begins_and_ends_where_it_should() {
     let part = host.text("part.tar");
     host.run(&["evidence", "export", &part, "--period", "1 minute ago..now"]).ends(2);
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    host.run(&["evidence", "export", &part, "--period", &today]).ends(0);
-    offline(&[&part, "--key", &key(&host)]).ends(0);
+    for (number, period) in [today.clone(), format!("{today}..{today}"), week_of(&today)].iter().enumerate() {
+        let part = host.text(&format!("part-{number}.tar"));
+        host.run(&["evidence", "export", &part, "--period", period]).ends(0);
+        assert_eq!(offline(&[&part, "--key", &key(&host)]).ends(0).json()["records"], 49, "{period}");
+    }
     host.run(&["evidence", "export", "none.tar", "--period", "2019-Q1"]).ends(1).says("no record of that period");
     assert!(!host.path("home/none.tar").exists());
 }

@@ -1,7 +1,8 @@
 //! What is looked at to tell whether the journal of this host is whole: its segments, what the repository and its copies
 //! hold of them, and the files that its head is anchored in. The same for `bkp evidence verify` and for a report.
 //!
-//! What cannot be asked is told in the notes, and the rest is looked at all the same.
+//! What cannot be asked is told, and the rest is looked at all the same: whoever takes the repository away must not make that
+//! nothing is compared any more.
 
 use super::{Door, only, only_writer};
 use crate::cli::copies::briefly;
@@ -9,12 +10,13 @@ use crate::cli::environment::Environment;
 use crate::cli::format::count;
 use crate::error::{Failure, Kind, Result};
 use crate::evidence::timestamp::Authorities;
-use crate::evidence::{self, Keeper, Material, Verification};
-use crate::policy::Holder;
+use crate::evidence::{self, Finding, Held, InFile, Keeper, Material, Tampering, Verification};
+use crate::policy::{Holder, PRIMARY};
 use crate::repo::Repository;
 use crate::repo::keys::Keyring;
 use crate::repo::sign;
 use ed25519_dalek::VerifyingKey;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 #[derive(Default)]
@@ -49,43 +51,47 @@ impl Look<'_> {
             return Err(Failure::failed(format!("there is no journal in {}", journal.directory().display()))
                 .hint("Look at what the repository holds with --stored, or at a bundle"));
         }
+        // What is noted from here on may be of heads that those who are asked next did not have yet.
+        let known_before = journal.head()?.seq;
         let door = match self.offline {
-            true => Err(Failure::failed("it was not asked (--offline)")),
+            true => Err(Failure::failed("--offline")),
             false => self.open(env, None).and_then(|repository| Door::of(env, repository, self.writer)),
         };
         let authorities = self.authorities(env)?;
-        let keeper = door.as_ref().ok().map(|door| door.keeper(authorities.as_ref()));
-        let mut material = evidence::of_journal(&journal)?;
+        let keeper = door.as_ref().map(|door| door.keeper(authorities.as_ref()));
+        let mut material = Material { known_before, ..evidence::of_journal(&journal)? };
         // Without its first record, the journal does not say which one it is.
         let id = match (journal.id()?, &keeper) {
-            (None, Some(keeper)) => Some(only(keeper)?),
+            (None, Ok(keeper)) => only(keeper).map_err(|failure| could_not(&mut material, PRIMARY, &failure)).ok(),
             (id, _) => id,
         };
-        let compared = match (&door, &keeper, &id) {
-            (Ok(_), Some(keeper), Some(id)) => keeper.stand_against(&mut material, id),
-            (Err(failure), ..) => Err(Failure::failed(failure.full())),
-            _ => Ok(()),
+        let compared = match (&keeper, &id) {
+            (Ok(keeper), Some(id)) => keeper.stand_against(&mut material, id),
+            (Ok(_), None) => Ok(()),
+            (Err(failure), _) => Err(Failure::new(failure.kind(), failure.full())),
         };
         if let Err(failure) = compared {
-            let what = "nothing was compared with what the repository holds";
-            material.notes.push(format!("{what}: {}", failure.full()));
+            could_not(&mut material, PRIMARY, &failure);
         }
         let known = match &door {
-            Ok(door) => Some(Known {
+            Ok(door) => Ok(Known {
                 writer: door.writer.clone(),
                 signer: door.signer,
                 pinned: door.pinned,
                 keys: door.access.keys.clone(),
             }),
-            Err(_) => self.known(env)?,
+            Err(_) => self.known(env),
         };
-        if let Some(known) = &known {
-            material.key = Some((known.signer, known.pinned));
-            if let Some(id) = &id {
-                self.places(env, known, &mut material, id)?;
+        match &known {
+            Ok(known) => {
+                material.key = Some((known.signer, known.pinned));
+                self.places(env, known, (keeper.as_ref().ok(), id.as_deref()), &mut material)?;
+                self.files(&mut material, &known.signer, &known.writer)?;
             }
-            self.files(&mut material, &known.signer)?;
+            Err(failure) if self.anchors.is_empty() => could_not(&mut material, "anchors", failure),
+            Err(failure) => return Err(Failure::new(failure.kind(), failure.full())),
         }
+        material.asks_everybody = known.is_ok();
         evidence::verify(material)
     }
 
@@ -97,43 +103,50 @@ impl Look<'_> {
         env.open(if self.briefly { briefly(settings) } else { settings })
     }
 
-    /// Where the repository is not asked: the key that is given, or that of this host. Nothing: there is none, and no need.
-    fn known(&self, env: &Environment) -> Result<Option<Known>> {
+    /// Where the repository is not asked: the key that is given, or that of this host.
+    fn known(&self, env: &Environment) -> Result<Known> {
         if let Some(text) = self.key {
             let signer = key(text, self.writer.unwrap_or_default())?;
             let writer = self.writer.unwrap_or_default().to_owned();
-            return Ok(Some(Known { writer, signer, pinned: true, keys: Keyring::new([]) }));
+            return Ok(Known { writer, signer, pinned: true, keys: Keyring::new([]) });
         }
-        match only_writer(env) {
-            Ok(own) => Ok(Some(Known {
-                writer: own.id().to_owned(),
-                signer: own.signing.verifying_key(),
-                pinned: true,
-                keys: own.keyring(),
-            })),
-            Err(_) if self.anchors.is_empty() => Ok(None),
-            Err(failure) => Err(failure),
-        }
+        only_writer(env).map(|own| Known {
+            writer: own.id().to_owned(),
+            signer: own.signing.verifying_key(),
+            pinned: true,
+            keys: own.keyring(),
+        })
     }
 
-    /// What the configured places hold; those that cannot be asked are told.
-    fn places(&self, env: &Environment, known: &Known, material: &mut Material<'_>, journal: &str) -> Result<()> {
+    /// What the configured places hold, whatever became of the repository.
+    fn places(
+        &self,
+        env: &Environment,
+        known: &Known,
+        (keeper, journal): (Option<&Keeper<'_>>, Option<&str>),
+        material: &mut Material<'_>,
+    ) -> Result<()> {
         for place in &env.configuration()?.evidence.places {
-            let looked = match &place.holder {
-                Holder::Copy(_) if self.offline => Ok(()),
-                Holder::Copy(name) => self.open(env, Some(name)).and_then(|copy| {
+            let held = match (&place.holder, journal) {
+                (Holder::Copy(_), _) if self.offline => Err(Failure::failed("--offline")),
+                (Holder::File(path), _) => in_file(path, &place.name, known, material).map(Held::Heads),
+                (Holder::Mail(_), _) => Ok(Held::Mute),
+                (Holder::Copy(name), Some(journal)) => self.open(env, Some(name)).and_then(|copy| {
                     let Known { writer, signer, keys, .. } = known;
                     let (place, repository) = (place.name.clone(), &copy);
                     let keeper = Keeper { place, repository, keys, writer, signer: *signer, authorities: None };
-                    keeper.heads(material, journal)
+                    keeper.heads(material, journal).map(Held::Heads)
                 }),
-                Holder::File(path) => evidence::in_file(path, &known.signer).map(|(heads, _)| {
-                    material.witnesses.extend(heads.into_iter().map(|head| head.witness(&place.name)));
-                }),
-                Holder::Mail(_) | Holder::TimeStamp(_) => Ok(()),
+                (Holder::TimeStamp(_), Some(journal)) => match keeper {
+                    Some(keeper) => keeper.stamps(journal).map(Held::Heads),
+                    // They lie in the repository, and that it was not asked is told.
+                    None => Ok(Held::Unknown),
+                },
+                (_, None) => Err(Failure::failed("the journal does not say which one it is")),
             };
-            if let Err(failure) = looked {
-                material.notes.push(format!("{} was not asked: {}", place.name, failure.full()));
+            match held {
+                Ok(held) => drop(material.places.insert(place.name.clone(), held)),
+                Err(failure) => could_not(material, &place.name, &failure),
             }
         }
         Ok(())
@@ -149,23 +162,52 @@ impl Look<'_> {
     }
 
     /// Heads in files that were given.
-    pub fn files(&self, material: &mut Material<'_>, key: &VerifyingKey) -> Result<()> {
+    pub fn files(&self, material: &mut Material<'_>, signer: &VerifyingKey, writer: &str) -> Result<()> {
         for path in self.anchors {
-            let (heads, others) = evidence::in_file(path, key)?;
-            if heads.is_empty() {
-                return Err(Failure::new(
-                    Kind::Verification,
-                    format!("{} holds no head that this host signed", path.display()),
-                ));
+            let place = path.display().to_string();
+            let InFile { heads, broken, others } = evidence::in_file(path, signer, writer)?;
+            if heads.is_empty() && broken.is_empty() {
+                let what = format!("{place} holds no head that this host signed");
+                return Err(Failure::new(Kind::Verification, what));
             }
             if others > 0 {
                 let what = count(others, "head");
-                material.notes.push(format!("{what} in {} are not signed by this host", path.display()));
+                material.judged.notes.push(format!("{what} in {place} are not signed by this host"));
             }
-            let place = path.display().to_string();
+            garbled(material, &place, &broken);
             material.witnesses.extend(heads.into_iter().map(|head| head.witness(&place)));
         }
         Ok(())
+    }
+}
+
+/// The heads of this host in the file of a place. Those of others may stand there as well.
+fn in_file(path: &Path, place: &str, known: &Known, material: &mut Material<'_>) -> Result<BTreeSet<u64>> {
+    if !path.try_exists().is_ok_and(|exists| exists) && path.parent().is_some_and(Path::is_dir) {
+        return Ok(BTreeSet::new());
+    }
+    let InFile { heads, broken, .. } = evidence::in_file(path, &known.signer, &known.writer)?;
+    garbled(material, place, &broken);
+    let numbers = heads.iter().map(|head| head.seq).collect();
+    material.witnesses.extend(heads.into_iter().map(|head| head.witness(place)));
+    Ok(numbers)
+}
+
+fn garbled(material: &mut Material<'_>, place: &str, broken: &[u64]) {
+    for seq in broken {
+        let what = format!("and the head of it in {place}: it says that it is of this host, and is not signed by it");
+        material.judged.findings.push(Finding::new(Tampering::Signature, place, (*seq, *seq), &what));
+    }
+}
+
+/// A place that could not be asked; or one that answered what it must not say.
+fn could_not(material: &mut Material<'_>, place: &str, failure: &Failure) {
+    material.places.insert(place.to_owned(), Held::Unknown);
+    match failure.kind() {
+        Kind::Verification => {
+            material.judged.findings.push(Finding::of_all(Tampering::Signature, place, &failure.full()));
+        }
+        _ => material.judged.unasked.push(format!("{place} was not asked: {}", failure.full())),
     }
 }
 

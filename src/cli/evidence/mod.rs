@@ -9,8 +9,8 @@ use super::anchor::Anchoring;
 use super::environment::{Access, Environment};
 use super::output::plain;
 use crate::error::{Failure, Kind, Result};
-use crate::evidence::Keeper;
 use crate::evidence::timestamp::Authorities;
+use crate::evidence::{Keeper, REPOSITORY};
 use crate::repo::sign::Trusted;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, catalog};
@@ -82,7 +82,7 @@ impl Door {
 
     fn keeper<'a>(&'a self, authorities: Option<&'a Authorities>) -> Keeper<'a> {
         Keeper {
-            place: "the repository".to_owned(),
+            place: REPOSITORY.to_owned(),
             repository: &self.repository,
             keys: &self.access.keys,
             writer: &self.writer,

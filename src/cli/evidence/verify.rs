@@ -7,10 +7,10 @@ use crate::cli::Ran;
 use crate::cli::environment::Environment;
 use crate::cli::format::{count, instant, utc};
 use crate::cli::output::{pairs, plain};
-use crate::error::{Kind, Result};
+use crate::error::{Failure, Kind, Result};
 use crate::evidence::bundle::Bundle;
 use crate::evidence::timestamp::Authorities;
-use crate::evidence::{self, Verification, Witness};
+use crate::evidence::{self, Verdict, Verification, Witness};
 use jiff::Timestamp;
 use std::path::PathBuf;
 
@@ -19,7 +19,8 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Without BUNDLE it looks at the journal of this host, at what the repository and its copies hold of it, and at the files that it
 is anchored in. A bundle is verified offline.
-Ends with exit code 4 when a record was removed, edited, moved, put in, or cut off, and says which one.
+Ends with exit code 4 when a record was removed, edited, moved, put in, or cut off, or when an anchor or a seal is gone, and says
+which one; with 3 when nothing wrong was found, and somebody who should have been asked could not be.
 
 Examples:
   bkp evidence verify
@@ -46,6 +47,9 @@ pub struct Verify {
     /// Look at what the repository holds, and not at the journal of this host
     #[arg(long, conflicts_with = "bundle")]
     stored: bool,
+    /// Accept a bundle that its host did not sign, such as one that an operator made of what is sealed
+    #[arg(long, requires = "bundle")]
+    unsigned: bool,
     /// The host whose journal it is, where the repository has several
     #[arg(long, value_name = "ID")]
     writer: Option<String>,
@@ -59,7 +63,7 @@ impl Verify {
             None => self.look().at_host(env)?,
         };
         env.output.answer(&verification, || text(&verification, env))?;
-        Ok((!verification.ok).then_some(Kind::Verification))
+        Ok(verification.kind())
     }
 
     fn look(&self) -> Look<'_> {
@@ -78,15 +82,15 @@ impl Verify {
         let given = self.key.as_deref().map(|text| key(text, &bundle.manifest.writer)).transpose()?;
         let key = given.unwrap_or(bundle.claimed);
         let authorities = self.tsa_ca.as_deref().map(Authorities::read).transpose()?;
-        let mut material = bundle.material(key, authorities.as_ref())?;
+        let mut material = bundle.material(key, authorities.as_ref(), self.unsigned)?;
         material.key = Some((key, given.is_some()));
         if given.is_none() {
-            material.notes.push(
-                "the key is the bundle's own word: compare it with the recovery key file, and give it with --key"
+            material.judged.unasked.push(
+                "whose key it is: it is the bundle's own word. Compare it with the recovery key file, and give it with --key"
                     .into(),
             );
         }
-        self.look().files(&mut material, &key)?;
+        self.look().files(&mut material, &key, &bundle.manifest.writer)?;
         evidence::verify(material)
     }
 
@@ -97,11 +101,20 @@ impl Verify {
         let id = only(&keeper)?;
         let mut material = keeper.material(&id)?;
         let sealed = "only what was sealed is looked at; newer records are on the host";
-        material.notes.push(sealed.into());
-        // The newest heads are of records that the next seal brings.
-        material.until = Some(Timestamp::MIN);
-        material.key = Some((door.signer, door.pinned));
-        self.look().files(&mut material, &door.signer)?;
+        material.judged.notes.push(sealed.into());
+        let given = self.key.as_deref().map(|text| key(text, &door.writer)).transpose()?;
+        if given.is_some_and(|given| given != door.signer) {
+            let what = format!("the repository has another key of writer {} than the one that was given", door.writer);
+            return Err(Failure::new(Kind::Verification, what));
+        }
+        let pinned = door.pinned || given.is_some();
+        material.key = Some((door.signer, pinned));
+        if !pinned {
+            let whose =
+                "whose key it is: only the repository says so. The recovery key file names it: --identity, --key";
+            material.judged.unasked.push(whose.into());
+        }
+        self.look().files(&mut material, &door.signer, &door.writer)?;
         evidence::verify(material)
     }
 }
@@ -146,7 +159,14 @@ fn text(verification: &Verification, env: &Environment) -> String {
     for finding in &verification.findings {
         text.push_str(&format!("\nWRONG  {}", plain(&finding.text)));
     }
-    text.push_str(if verification.ok { "\neverything fits" } else { "\nit is not as it was written" });
+    for unasked in &verification.unasked {
+        text.push_str(&format!("\nNOT KNOWN  {}", plain(unasked)));
+    }
+    text.push_str(match verification.verdict {
+        Verdict::Fits => "\neverything fits",
+        Verdict::NotKnown => "\nnothing wrong was found in what could be looked at",
+        Verdict::Tampered => "\nit is not as it was written",
+    });
     text
 }
 

@@ -16,11 +16,13 @@ use super::stored::{Keeper, file_name};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::journal::{Hash, Journal};
 use crate::repo::journal::{self as sealed, PAYLOAD_TYPE};
+use crate::repo::names;
 use crate::repo::sign::{self, Detached};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 pub const TYPE: &str = "application/vnd.bkp.bundle+json";
@@ -46,6 +48,9 @@ pub struct Manifest {
     pub hash: Hash,
     /// Number of records up to which segments were sealed before; what follows was signed when this was exported.
     pub sealed_to: u64,
+    /// SHA-256 of each anchor, time stamp and statement, by name: none can be taken out or exchanged. Absent in older bundles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<BTreeMap<String, String>>,
 }
 
 /// What to export, and from where.
@@ -67,7 +72,8 @@ impl Export<'_> {
     /// Writes everything but what verification says of it.
     pub fn write(&self, out: &mut Out) -> Result<Manifest> {
         let (ends, sealed_to) = self.segments(out)?;
-        let manifest = self.manifest(ends, sealed_to);
+        let files = self.companions(out, ends.0..=ends.1)?;
+        let manifest = self.manifest(ends, sealed_to, files);
         self.rest(out, &manifest)?;
         Ok(manifest)
     }
@@ -86,16 +92,18 @@ impl Export<'_> {
             None => BTreeMap::new(),
         };
         let mut found: Option<(u64, u64, Hash)> = None;
-        let mut sealed_to = 0;
+        let (mut sealed_to, mut reached) = (0, false);
         let firsts: BTreeSet<u64> = here.keys().copied().chain(stored.iter().copied()).collect();
         for first in firsts {
             let is_stored = stored.contains(&first);
             let (bytes, seal) = self.segment(first, is_stored, here.get(&first))?;
             let name = file_name(first);
             let scanned = scan(&name, &bytes, &BTreeSet::new());
-            if !self.is_meant(&scanned) {
+            if reached || !self.is_meant(&scanned, found.is_some()) {
                 continue;
             }
+            // The first record after the period belongs to it, so that nobody can have cut off the last ones within it.
+            reached = self.period.zip(scanned.last.as_ref()).is_some_and(|((_, to), last)| last.time >= Some(to));
             let (Some(begin), Some(last)) = (scanned.first, scanned.last) else { continue };
             out.put(&format!("journal/{name}"), &bytes)?;
             out.put_json(&format!("seals/{name}.json"), &seal)?;
@@ -107,7 +115,12 @@ impl Export<'_> {
         Ok((found.ok_or_else(none)?, sealed_to))
     }
 
-    fn manifest(&self, (from, to, hash): (u64, u64, Hash), sealed_to: u64) -> Manifest {
+    fn manifest(
+        &self,
+        (from, to, hash): (u64, u64, Hash),
+        sealed_to: u64,
+        files: BTreeMap<String, String>,
+    ) -> Manifest {
         Manifest {
             format: 1,
             created: self.now,
@@ -121,6 +134,7 @@ impl Export<'_> {
             to,
             hash,
             sealed_to,
+            files: Some(files),
         }
     }
 
@@ -144,10 +158,12 @@ impl Export<'_> {
         Ok((bytes, seal))
     }
 
-    fn is_meant(&self, scanned: &Scanned) -> bool {
+    /// `goes_on`: after another segment that belongs to it.
+    fn is_meant(&self, scanned: &Scanned, goes_on: bool) -> bool {
         let (Some(first), Some(last)) = (&scanned.first, &scanned.last) else { return false };
         let Some((from, to)) = self.period else { return true };
-        last.time.is_none_or(|last| last >= from) && first.time.is_none_or(|first| first < to)
+        let begins_after = !goes_on && first.time.is_some_and(|first| first >= to);
+        !begins_after && last.time.is_none_or(|last| last >= from)
     }
 
     fn rest(&self, out: &mut Out, manifest: &Manifest) -> Result<()> {
@@ -157,19 +173,30 @@ impl Export<'_> {
             out.put_json("bundle.sig.json", &Detached::make(TYPE, &bytes, key))?;
         }
         out.put(&format!("keys/{}.pem", self.writer), sign::key_pem(&self.key).as_bytes())?;
-        let Some(keeper) = self.keeper else { return self.words(out) };
-        let within = |(id, seq): &(String, u64)| id == self.id && (manifest.from..=manifest.to).contains(seq);
+        self.words(out)
+    }
+
+    /// Anchors and statements about these records.
+    fn companions(&self, out: &mut Out, records: RangeInclusive<u64>) -> Result<BTreeMap<String, String>> {
+        let mut files = BTreeMap::new();
+        let mut put = |name: String, bytes: &[u8]| {
+            out.put(&name, bytes)?;
+            files.insert(name, hex::encode(names::sha256(bytes)));
+            Ok::<(), Failure>(())
+        };
+        let Some(keeper) = self.keeper else { return Ok(files) };
+        let within = |(id, seq): &(String, u64)| id == self.id && records.contains(seq);
         for (id, seq) in sealed::list_heads(keeper.repository, keeper.writer)?.into_iter().filter(within) {
             let StampedHead { envelope, stamp, .. } = keeper.stamped_head(&id, seq)?;
             SignedHead::open(&envelope, &self.key, "an anchor")?;
-            out.put(&format!("anchors/{seq:016}.json"), &envelope)?;
-            stamp.map(|stamp| out.put(&format!("anchors/{seq:016}.tsr"), &stamp)).transpose()?;
+            put(format!("anchors/{seq:016}.json"), &envelope)?;
+            stamp.map(|stamp| put(format!("anchors/{seq:016}.tsr"), &stamp)).transpose()?;
         }
         for (id, seq) in sealed::list_statements(keeper.repository, keeper.writer)?.into_iter().filter(within) {
             let envelope = sealed::read_statement(keeper.repository, keeper.keys, keeper.writer, (&id, seq))?;
-            out.put(&format!("rehearsals/{seq:016}.json"), &envelope)?;
+            put(format!("rehearsals/{seq:016}.json"), &envelope)?;
         }
-        self.words(out)
+        Ok(files)
     }
 
     fn words(&self, out: &mut Out) -> Result<()> {

@@ -2,7 +2,7 @@
 //! anybody verifies it anew.
 
 use super::{Block, Cell, Section, Table, Text, Tone, Writing};
-use crate::evidence::{AnchorSeen, Finding, Tampering, Verification};
+use crate::evidence::{AnchorSeen, Finding, Tampering, Verdict, Verification};
 use crate::report::basis::Basis;
 use crate::report::facts::Mark;
 use crate::report::recorded;
@@ -74,9 +74,10 @@ fn verified(writing: &Writing<'_>, verification: &Verification, section: &mut Se
     section.pairs(pairs);
     section.table(findings(writing, &verification.findings));
     section.table(held(writing, &verification.anchors));
-    if !verification.notes.is_empty() {
+    let told: Vec<&String> = verification.unasked.iter().chain(&verification.notes).collect();
+    if !told.is_empty() {
         section.heading(say.t("What could not be compared", "Lo que no se pudo cotejar"));
-        let notes = verification.notes.iter().map(|note| Text::from(recorded::said(note, say)));
+        let notes = told.into_iter().map(|note| Text::from(recorded::said(note, say)));
         section.blocks.push(Block::List(notes.collect()));
     }
 }
@@ -87,8 +88,8 @@ pub fn verdict(basis: &Basis, say: Say<'_>) -> (String, Tone) {
         return (say.t("not verified", "sin verificar").to_owned(), Tone::Bad);
     };
     let last = verification.last.as_ref().map_or(0, |last| last.seq);
-    match (verification.ok, verification.covered_to) {
-        (false, _) => (
+    match (verification.verdict, verification.covered_to) {
+        (Verdict::Tampered, _) => (
             format!(
                 "{}: {}",
                 say.t("DAMAGED: see the section on the journal", "DAÑADO: véase el apartado sobre el diario"),
@@ -100,7 +101,15 @@ pub fn verdict(basis: &Basis, say: Say<'_>) -> (String, Tone) {
             ),
             Tone::Bad,
         ),
-        (true, 0) => (
+        (Verdict::NotKnown, _) => (
+            say.t(
+                "nothing wrong was found in what could be looked at; not everybody who holds a part of it could be asked",
+                "no se halló nada incorrecto en lo que se pudo consultar; no se pudo preguntar a todos los que conservan una parte",
+            )
+            .to_owned(),
+            Tone::Warn,
+        ),
+        (Verdict::Fits, 0) => (
             say.t(
                 "the chain is whole by itself; no seal and no anchor could be seen to compare it with",
                 "la cadena es íntegra por sí misma; no se pudo consultar ningún sello ni anclaje con el que cotejarla",
@@ -108,7 +117,7 @@ pub fn verdict(basis: &Basis, say: Say<'_>) -> (String, Tone) {
             .to_owned(),
             Tone::Warn,
         ),
-        (true, covered) => (
+        (Verdict::Fits, covered) => (
             format!(
                 "{} {} {} {}",
                 say.t(
@@ -138,12 +147,15 @@ pub fn kind(tampering: Tampering) -> Said {
             said("the statement of a test says otherwise", "la declaración de una prueba dice otra cosa")
         }
         Tampering::TimeStamp => said("the time stamp does not fit", "el sello de tiempo no corresponde"),
+        Tampering::AnchorGone => said("an anchor is gone", "falta un anclaje"),
+        Tampering::SealGone => said("what was sealed is gone", "falta algo que se había sellado"),
     }
 }
 
 /// `records 21 to 24: removed (between … and …)`
 pub fn finding(say: Say<'_>, finding: &Finding) -> String {
     let records = match finding.from == finding.to {
+        true if finding.from == 0 => finding.segment.clone(),
         true => format!("{} {}", say.t("record", "registro"), finding.from),
         false => {
             format!("{} {} {} {}", say.t("records", "registros"), finding.from, say.t("to", "a"), finding.to)
