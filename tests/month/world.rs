@@ -333,12 +333,11 @@ notify:
     }
 
     /// What has not come by mail of what came by webhook; that the mail itself is down or back, it does not tell.
-    pub fn not_mailed(&self) -> BTreeSet<String> {
+    pub fn not_mailed(&self) -> Vec<Value> {
         let mailed = self.diary.of_kind("notified").filter(|record| record["channel"] == "mail");
         let mailed: BTreeSet<&str> = mailed.filter_map(|record| record["event"].as_str()).collect();
-        let events = self.events().into_iter().filter(|event| event["name"] != "mail");
-        let ids = events.filter_map(|event| event["id"].as_str().map(str::to_owned));
-        ids.filter(|id| !mailed.contains(id.as_str())).collect()
+        let is_missing = |event: &Value| event["name"] != "mail" && !mailed.contains(event["id"].as_str().unwrap());
+        self.events().into_iter().filter(is_missing).collect()
     }
 
     /// As [`World::all_are_told`], for the slower channel: a mail that failed is tried again a minute later.
