@@ -7,6 +7,7 @@ pub use told::{Detail, described, is_worth_telling};
 use super::Ran;
 use super::copies;
 use super::environment::{Access, Environment};
+use super::format::count;
 use super::output::plain;
 use crate::durable::Lock;
 use crate::error::{Failure, Kind, Result};
@@ -29,7 +30,7 @@ A point that no rule of its policy keeps is forgotten at once. What it alone nee
 7 days and two runs at least 24 hours apart found that nothing needs it. docs/RETENTION.md says why, and what never goes.
 
 Ends with exit code 4 when something is missing or cannot be read: then nothing was deleted; and with 13 when a policy keeps
-less than it did and nobody has confirmed that.
+less than it did and nobody has confirmed that, or when --unattended left a source alone.
 
 Examples:
   bkp prune --dry-run                            every point, whether it stays, and why
@@ -85,8 +86,8 @@ struct Pruned {
 }
 
 impl Pruned {
-    fn ending(&self) -> Option<Kind> {
-        ending(&self.plan, Some(&self.outcome))
+    fn found(&self) -> Option<Failure> {
+        found(&self.plan, Some(&self.outcome))
     }
 }
 
@@ -105,7 +106,7 @@ impl Arguments {
             return self.show(env, asked);
         }
         let recorder = env.recorder()?;
-        recorder.command(What::of(Job::Prune), || self.act(env, asked, &recorder))
+        recorder.finding(What::of(Job::Prune), || self.act(env, asked, &recorder))
     }
 
     fn asked<'e>(&self, env: &'e Environment) -> Result<Asked<'e>> {
@@ -141,11 +142,11 @@ impl Arguments {
             "\nNothing was done. To do it: the same command with --plan {} instead of --dry-run",
             plan.hash
         ));
-        Ok(ending(&plan, None))
+        Ok(found(&plan, None).map(|found| found.kind()))
     }
 
     /// The repository; and with nobody looking on, every copy that has rules of its own.
-    fn act(&self, env: &Environment, asked: Asked<'_>, recorder: &Recorder) -> Ran {
+    fn act(&self, env: &Environment, asked: Asked<'_>, recorder: &Recorder) -> Result<Option<Failure>> {
         let alone = !self.unattended || asked.copy.is_some() || self.writer.is_some() || self.plan.is_some();
         let copies = if alone { Vec::new() } else { of_copies(env, &asked)? };
         let own = self.prune(env, asked, recorder);
@@ -165,18 +166,18 @@ impl Arguments {
             };
             told::told(&own.outcome) + &others.iter().filter_map(of_copy).collect::<String>()
         })?;
-        let mut ending = own.ending();
-        for (name, other) in &others {
-            let other = other.as_ref().map_or_else(
-                |failure| {
-                    env.output.warn(&plain(&format!("copy {name} is not pruned: {}", failure.full())));
-                    Some(Kind::Warnings)
-                },
-                Pruned::ending,
-            );
-            ending = std::cmp::max_by_key(ending, other, grave);
+        let mut all = vec![own.found()];
+        for (name, other) in others {
+            all.push(match other {
+                Ok(pruned) => pruned.found().map(|found| told::of_copy(name, &found)),
+                Err(failure) => {
+                    let told = format!("copy {name} is not pruned: {}", failure.full());
+                    env.output.warn(&plain(&told));
+                    Some(Failure::new(Kind::Warnings, told))
+                }
+            });
         }
-        Ok(ending)
+        Ok(all.into_iter().flatten().max_by_key(|found| grave(found.kind())))
     }
 
     fn prune(&self, env: &Environment, asked: Asked<'_>, recorder: &Recorder) -> Result<Pruned> {
@@ -387,22 +388,31 @@ fn of_copies<'c>(env: &'c Environment, asked: &Asked<'_>) -> Result<Vec<Asked<'c
     copies.map(of_copy).collect()
 }
 
-/// What a prune ends with: what was found counts more than what waits.
-fn ending(plan: &Plan, outcome: Option<&Outcome>) -> Option<Kind> {
-    match outcome {
-        Some(outcome) if !outcome.problems.is_empty() => Some(Kind::Verification),
-        _ if !plan.unconfirmed().is_empty() => Some(Kind::Refused),
-        _ if plan.series.iter().any(|series| series.too_much) => Some(Kind::Warnings),
-        Some(outcome) if !outcome.notes.is_empty() => Some(Kind::Warnings),
-        _ => None,
+/// What a prune ends with: what is wrong counts more than what waits.
+fn found(plan: &Plan, outcome: Option<&Outcome>) -> Option<Failure> {
+    let problems = outcome.map_or(&[][..], |outcome| &outcome.problems);
+    if let Some(first) = problems.first() {
+        let what =
+            format!("{}; nothing was deleted: {}: {}", count(problems.len(), "problem"), first.object, first.problem);
+        return Some(Failure::new(Kind::Verification, what).hint("Find out what happened to the store: bkp check"));
     }
+    if let Some(policy) = plan.unconfirmed().first() {
+        let what = format!("`keep` of {policy} is shorter than it was, and nobody has confirmed it");
+        let hint = format!("bkp prune --dry-run; when that is meant: bkp prune --confirm-shrink {policy}");
+        return Some(Failure::new(Kind::Refused, what).hint(hint));
+    }
+    if let Some(series) = plan.series.iter().find(|series| series.too_much) {
+        let what = format!("nothing of {} is deleted: {}", series.source, series.held.as_deref().unwrap_or_default());
+        return Some(Failure::new(Kind::Refused, what).hint("bkp prune --dry-run; when that is meant: bkp prune"));
+    }
+    let note = outcome.and_then(|outcome| outcome.notes.first())?;
+    Some(Failure::new(Kind::Warnings, note.clone()))
 }
 
-fn grave(ending: &Option<Kind>) -> u8 {
-    match ending {
-        None => 0,
-        Some(Kind::Warnings) => 1,
-        Some(Kind::Refused) => 2,
-        Some(_) => 3,
+fn grave(kind: Kind) -> u8 {
+    match kind {
+        Kind::Warnings => 0,
+        Kind::Refused => 1,
+        _ => 2,
     }
 }

@@ -138,11 +138,17 @@ impl Recorder {
 
     /// A whole command, which ends well, with warnings, or with findings that are its failure.
     pub fn command(&self, what: What<'_>, act: impl FnOnce() -> Result<Option<Kind>>) -> Result<Option<Kind>> {
-        self.run(what, self.reason, act, |kind, run| match kind {
+        self.finding(what, || Ok(act()?.map(|kind| Failure::new(kind, "it ended with findings"))))
+    }
+
+    /// The same, where it can be said in a sentence what was found.
+    pub fn finding(&self, what: What<'_>, act: impl FnOnce() -> Result<Option<Failure>>) -> Result<Option<Kind>> {
+        let found = self.run(what, self.reason, act, |found, run| match found {
             None => RunEnded::well(run, false),
-            Some(Kind::Warnings) => RunEnded::well(run, true),
-            Some(kind) => RunEnded::failed(run, &Failure::new(*kind, "it ended with findings")),
-        })
+            Some(found) if found.kind() == Kind::Warnings => RunEnded::well(run, true),
+            Some(found) => RunEnded::failed(run, found),
+        })?;
+        Ok(found.map(|found| found.kind()))
     }
 
     /// What a run did, beside its end.

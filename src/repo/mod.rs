@@ -30,6 +30,7 @@ pub mod recipients;
 pub mod record;
 mod remembered;
 pub mod retention;
+mod side_by_side;
 pub mod sign;
 mod sketch;
 pub mod write;

@@ -31,6 +31,15 @@ fn several_points_by_hand_never_take_all_that_are_proven() {
 }
 
 #[test]
+fn points_by_hand_leave_as_many_as_the_policy_wants() {
+    let past = Past::new("{ last: 9, min: 3 }");
+    let points = past.daily(STREAM, 4);
+    let both = ["prune", "--forget", points[0].id(), "--forget", points[1].id()];
+    past.host.run(&both).fails(13, "`keep: { min: 3 }` wants it", "bkp backup app");
+    past.host.run(&both[..3]).ends(0).says("1 point forgotten");
+}
+
+#[test]
 fn a_dump_that_is_larger_than_the_part_of_a_run_goes_by_itself() {
     let past = Past::new("{ last: 1 }");
     let at = ago(24 * 4);

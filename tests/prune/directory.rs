@@ -98,7 +98,16 @@ fn a_shorter_keep_is_shown_and_waits_for_a_word() {
 fn nobody_looks_on_and_most_of_a_series_would_go() {
     let past = Past::new("{ last: 1 }");
     let points = past.daily(STREAM, 8);
-    past.host.run(&["prune", "--unattended"]).ends(3).says("too many to delete unattended").says("bkp prune --dry-run");
+    past.host
+        .run(&["prune", "--unattended"])
+        .ends(13)
+        .says("too many to delete unattended")
+        .says("bkp prune --dry-run");
+    // Nobody looked on, so that it is told elsewhere.
+    let main = format!("repository: {{ url: \"{}\" }}\nprune: {{ schedule: \"0 4 * * *\" }}\n", past.host.url);
+    past.host.configure(&main);
+    let told = "The last prune failed: nothing of app is deleted: 7 of 8 points at once are too many";
+    past.host.run(&["healthcheck", "--objective"]).ends(5).says(told);
     assert_eq!(past.points(STREAM), names(&points));
     past.host.run(&["prune"]).ends(0).says("7 points forgotten");
 }

@@ -3,6 +3,7 @@
 use crate::cli::environment::Environment;
 use crate::cli::format::{count, instant, size};
 use crate::cli::output::{plain, table};
+use crate::error::Failure;
 use crate::job::prune::Outcome;
 use crate::job::prune::plan::{Plan, SeriesPlan};
 
@@ -118,4 +119,13 @@ pub fn told(outcome: &Outcome) -> String {
         lines.push(format!("{} given up: silent for three days", count(outcome.fenced.len(), "unfinished backup")));
     }
     lines.join("\n")
+}
+
+/// What was found in a copy, told among what was found elsewhere.
+pub fn of_copy(name: &str, found: &Failure) -> Failure {
+    let told = Failure::new(found.kind(), format!("copy {name}: {}", found.full()));
+    match found.next_step() {
+        Some(hint) => told.hint(hint.replace("bkp prune", &format!("bkp prune --copy {name}"))),
+        None => told,
+    }
 }

@@ -276,6 +276,10 @@ impl Planning<'_> {
             if left.is_empty() {
                 return refuse("it is the last one of its source", format!("bkp backup {}", series.source));
             }
+            let min = self.policy.and_then(|policy| policy.rules).map_or(1, |rules| rules.min as usize);
+            if left.len() < min && !self.is_damaged(point) {
+                return refuse(&format!("`keep: {{ min: {min} }}` wants it"), format!("bkp backup {}", series.source));
+            }
             if self.is_proven(point) && !self.points.iter().any(|p| left.contains(&p.point) && self.is_proven(p)) {
                 return refuse(
                     "it is the only one that is proven readable",
