@@ -14,7 +14,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A file that has no name yet as far as others are concerned. Dropped without a commit, it is removed.
 #[derive(Debug)]
@@ -187,6 +187,20 @@ pub fn random_hex(bytes: usize) -> String {
     let mut buffer = vec![0u8; bytes];
     getrandom::fill(&mut buffer).expect("the kernel gives random bytes");
     hex::encode(buffer)
+}
+
+/// Temporary files older than this belong to nobody any more.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Removes what a killed process left in `directory`. Best effort: what cannot be removed today is in nobody's way.
+pub fn remove_stale(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
+        let age = entry.metadata().and_then(|m| m.modified()).map(|at| SystemTime::now().duration_since(at));
+        if is_ours && matches!(age, Ok(Ok(age)) if age > STALE) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// How long a process that was started by a dead one may keep its locks.
@@ -365,6 +379,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         drop(TempFile::create_in(directory.path(), 0o600).unwrap());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_after_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new, other) = (".bkp-tmp-old", ".bkp-tmp-new", "old");
+        for name in [old, new, other] {
+            let file = File::create(dir.path().join(name)).unwrap();
+            if name != new {
+                file.set_modified(SystemTime::now() - STALE * 2).unwrap();
+            }
+        }
+        remove_stale(dir.path());
+        assert_eq!([old, new, other].map(|name| dir.path().join(name).exists()), [false, true, true]);
     }
 
     /// As a process that was killed between making another one and that one's becoming a program.

@@ -22,7 +22,7 @@ mod work;
 mod work_tests;
 
 use crate::clock;
-use crate::durable::Lock;
+use crate::durable::{self, Lock};
 use crate::error::{Failure, Result};
 use crate::journal::{Fact, Journal};
 use crate::policy::Paths;
@@ -332,8 +332,12 @@ pub fn nobody() -> Failure {
     Failure::failed("no daemon runs here").hint("Start it with: systemctl start bkp, or: bkp daemon")
 }
 
-/// What rehearsals that were killed left need not wait for the next one. A container engine may take its time, and nobody waits.
+/// What was killed may have left temporary files, and rehearsals whole servers: these need not wait for the next one. A container
+/// engine may take its time, and nobody waits.
 fn reap(state: &Path) {
+    let repositories = std::fs::read_dir(state.join("repositories")).into_iter().flatten().flatten();
+    repositories.for_each(|repository| durable::remove_stale(&repository.path()));
+    durable::remove_stale(state);
     let state = state.to_owned();
     // What cannot be removed now is told by the next rehearsal, and by `bkp doctor`.
     std::thread::spawn(move || drop(crate::exec::scratch::reap(&state, clock::now())));
