@@ -6,6 +6,7 @@ use super::globals::Globals;
 use super::output::Output;
 use super::progress::{Progress, SharedBar, StoreNews};
 use crate::clock;
+use crate::daemon;
 use crate::engine::{self, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
@@ -111,6 +112,21 @@ impl Environment {
             self.output.warn(warning);
         }
         Ok(self.configuration.get_or_init(|| loaded))
+    }
+
+    /// For commands that only show: where the configuration has a problem, what the daemon took last is as good.
+    pub fn take_configuration_in_force(&self) -> Result<()> {
+        let Err(problem) = self.configuration() else { return Ok(()) };
+        let paths = self.paths()?;
+        let taken = self.journal()?.state()?.config;
+        let Some(copy) = taken.and_then(|taken| daemon::copy_of(&paths.state, &taken.digest)) else {
+            return Err(problem);
+        };
+        let loaded = policy::load(&Paths { config: copy, config_given: true, ..paths.clone() });
+        let loaded = loaded.map_err(|_| problem)?;
+        self.output.warn("the configuration has a problem (bkp config check); what is shown goes by the one before, which the daemon took last");
+        let _ = self.configuration.set(loaded);
+        Ok(())
     }
 
     /// Who reads secrets, for as long as this process lives.

@@ -41,6 +41,10 @@ pub struct Arguments {
 const LONGEST: u64 = 4096;
 
 impl Arguments {
+    pub fn objective(&self) -> bool {
+        self.objective
+    }
+
     pub fn run(self, env: &Environment) -> Ran {
         if self.objective {
             return objective(env);

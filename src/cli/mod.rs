@@ -178,6 +178,17 @@ impl Command {
         )
     }
 
+    /// Whether it shows how things are, and nothing depends on it.
+    fn only_shows(&self) -> bool {
+        use Command::{Copies, Healthcheck, Journal, Ls, Metrics, Plan, Points, Show, Status};
+        match self {
+            Healthcheck(arguments) => arguments.objective(),
+            _ => {
+                matches!(self, Status(_) | Points(_) | Show(_) | Ls(_) | Copies(_) | Journal(_) | Metrics(_) | Plan(_))
+            }
+        }
+    }
+
     /// Whether it could as well read from a copy.
     fn reads_points(&self) -> bool {
         use Command::{Export, Ls, Points, Restore, Show};
@@ -201,6 +212,10 @@ pub fn main() -> ExitCode {
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
         let (reads, is_job) = (program.command.reads_points(), program.command.is_job());
         let is_status = matches!(program.command, Command::Status(_));
+        if program.command.only_shows() {
+            // Without one, the command itself tells of the problem.
+            let _ = env.take_configuration_in_force();
+        }
         let ran = run(program.command, &env);
         if is_job {
             notify::after_run(&env);

@@ -97,13 +97,11 @@ fn of_copies(copies: &[CopyState]) -> String {
 /// What the configuration promises.
 fn expected(env: &Environment) -> Result<Vec<Expected>> {
     let mut all = Vec::new();
-    let configuration = match env.live() {
-        Ok(live) => &live.configuration,
-        Err(failure) => {
-            env.output.warn(&format!("what labels bring is left out: {}", failure.full()));
-            env.configuration()?
-        }
-    };
+    let mut configuration = env.configuration()?;
+    match env.live() {
+        Ok(live) => configuration = &live.configuration,
+        Err(failure) => env.output.warn(&format!("what labels bring is left out: {}", failure.full())),
+    }
     for policy in &configuration.policies {
         let rpo = policy.objectives.rpo.and_then(|d| SignedDuration::try_from(d).ok());
         let of_policy = |source: &crate::policy::Source| Expected {

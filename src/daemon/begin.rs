@@ -49,7 +49,7 @@ impl Daemon {
                         let since = process.map_or(Duration::ZERO, |(_, process)| process.child.since.elapsed());
                         at_work.push(AtWork { policy, store: STORE, since });
                     }
-                    Stage::Waiting(_) if task.is_ready(now) => {
+                    Stage::Waiting(_) if task.is_ready(now) && lane.shut_until.is_none() => {
                         waiting.push(Waiting { policy, store: STORE, due: work.due, begun });
                         places.push((lane_at, task_at));
                     }

@@ -2,7 +2,7 @@
 
 use super::Daemon;
 use super::child::Exit;
-use super::lanes::{backups, unknown_sources};
+use super::lanes::{Lane, backups, unknown_sources};
 use super::news::TaskKey;
 use super::work::{End, Known, Stage, Task, TaskKind, Verdict, judge};
 use crate::clock;
@@ -173,7 +173,9 @@ impl Daemon {
     pub(super) fn next_wake(&self, now: Timestamp) -> Option<Duration> {
         let steady = Instant::now();
         let until = |at: Instant| at.saturating_duration_since(steady);
-        let scheduled = self.lanes.iter().filter(|_| self.stopping.is_none()).filter_map(|lane| lane.wake);
+        let shut = |lane: &Lane| lane.shut_until.filter(|_| lane.work.is_some());
+        let wakes = |lane: &Lane| lane.wake.into_iter().chain(shut(lane)).min();
+        let scheduled = self.lanes.iter().filter(|_| self.stopping.is_none()).filter_map(wakes);
         let scheduled = scheduled.map(|wake| Duration::try_from(wake.duration_since(now)).unwrap_or_default());
         let works = self.lanes.iter().filter_map(|lane| lane.work.as_ref());
         let at_work = works.flat_map(|work| {

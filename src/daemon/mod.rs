@@ -46,6 +46,7 @@ pub use crate::host::identity as host;
 pub use child::Exit;
 pub use ending::{AT_ITS_DEADLINE, GRACE};
 pub use lock::{Turn, ask_to_reload, running};
+pub use settings::copy_of;
 pub use work::{End, Known, Verdict, end_of_slot, judge};
 
 /// The loop comes by at least so often; clocks that were set are noticed then.
@@ -115,7 +116,7 @@ impl Daemon {
         let lock = lock::become_the_daemon(&paths.state)?;
         let settings = Settings::load(&paths, &host())?;
         settings.forget_others(&paths);
-        reap(&paths.state);
+        tidy_up(&paths.state);
         let ledger = Ledger::open(Journal::of(&paths.state), observers)?;
         let now = clock::now();
         let (to_loop, news) = unbounded_channel();
@@ -220,6 +221,7 @@ impl Daemon {
         }
         self.ledger.settle(now);
         self.look_after_the_adopted();
+        self.look_at_blackouts(now);
         // What ends may let others begin, once.
         for _ in 0..3 {
             self.decide(now);
@@ -332,13 +334,16 @@ pub fn nobody() -> Failure {
     Failure::failed("no daemon runs here").hint("Start it with: systemctl start bkp, or: bkp daemon")
 }
 
-/// What was killed may have left temporary files, and rehearsals whole servers: these need not wait for the next one. A container
-/// engine may take its time, and nobody waits.
-fn reap(state: &Path) {
+/// What runs that were killed left need not wait for the next one: containers that stand still go on, and temporary files and what
+/// rehearsals made go. A container engine may take its time, and nobody waits.
+fn tidy_up(state: &Path) {
     let repositories = std::fs::read_dir(state.join("repositories")).into_iter().flatten().flatten();
     repositories.for_each(|repository| durable::remove_stale(&repository.path()));
     durable::remove_stale(state);
     let state = state.to_owned();
-    // What cannot be removed now is told by the next rehearsal, and by `bkp doctor`.
-    std::thread::spawn(move || drop(crate::exec::scratch::reap(&state, clock::now())));
+    std::thread::spawn(move || {
+        // What cannot be done now is tried, and told, by the next backup, by the next rehearsal and by `bkp doctor`.
+        let _ = crate::job::quiesce::recover(&state);
+        drop(crate::exec::scratch::reap(&state, clock::now()));
+    });
 }

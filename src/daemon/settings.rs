@@ -17,6 +17,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+const MAIN_FILE: &str = "bkp.yaml";
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub configuration: Arc<Configuration>,
@@ -48,7 +50,7 @@ impl Settings {
     /// Removes the copies of other configurations that no run was started with.
     pub fn forget_others(&self, paths: &Paths) {
         let own = self.main_file.parent();
-        for entry in std::fs::read_dir(copies(paths)).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(copies(&paths.state)).into_iter().flatten().flatten() {
             if own != Some(&entry.path()) && !is_in_use(&entry.path()) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
@@ -56,8 +58,16 @@ impl Settings {
     }
 }
 
-fn copies(paths: &Paths) -> PathBuf {
-    paths.state.join("daemon").join("configurations")
+/// The main file of the copy that was made of the configuration with this digest.
+pub fn copy_of(state: &Path, digest: &str) -> Option<PathBuf> {
+    let own = |name: &str| digest.len() > 16 && name.starts_with(&format!("{}-", &digest[..16]));
+    let entries = std::fs::read_dir(copies(state)).ok()?.flatten();
+    let mut found = entries.filter(|entry| entry.file_name().to_str().is_some_and(own));
+    found.next().map(|entry| entry.path().join(MAIN_FILE)).filter(|file| file.is_file())
+}
+
+fn copies(state: &Path) -> PathBuf {
+    state.join("daemon").join("configurations")
 }
 
 fn is_in_use(copy: &Path) -> bool {
@@ -87,9 +97,9 @@ fn digest(files: &[(PathBuf, Vec<u8>)]) -> String {
 
 fn copy(paths: &Paths, files: &[(PathBuf, Vec<u8>)], digest: &str) -> Result<(PathBuf, File)> {
     // Runs may be reading the one that was made of the same files before.
-    let directory = copies(paths).join(format!("{}-{}", &digest[..16], durable::random_hex(4)));
+    let directory = copies(&paths.state).join(format!("{}-{}", &digest[..16], durable::random_hex(4)));
     let what = || format!("cannot copy the configuration to {}", directory.display());
-    let main_file = directory.join("bkp.yaml");
+    let main_file = directory.join(MAIN_FILE);
     durable::create_private_directory(&directory.join("policies.d")).context(what)?;
     let in_use = File::open(&directory).context(what)?;
     let locked = rustix::fs::flock(&in_use, FlockOperation::NonBlockingLockShared);

@@ -154,6 +154,11 @@ impl RunEnded {
         }
     }
 
+    /// Somebody else had it in hand: it stood back, and nothing has failed.
+    pub fn stood_back(&self) -> bool {
+        self.outcome == Outcome::Failed && self.code == Kind::Locked.exit_code()
+    }
+
     pub fn failed(run: &str, failure: &Failure) -> Self {
         let by_signal = matches!(failure.kind(), Kind::Interrupted | Kind::Terminated);
         RunEnded {

@@ -315,6 +315,9 @@ impl State {
             // Who made it without a lock says nothing more of it.
             self.locked.remove(source);
         }
+        if ended.stood_back() {
+            return;
+        }
         let history = self.histories.entry((run.job, run.source.unwrap_or_default())).or_default();
         let last = Last { at, started, reason: run.reason, run: ended.clone() };
         let count = match ended.outcome {

@@ -209,6 +209,9 @@ impl Desk {
         if ended.outcome.is_good() {
             return self.well(thing, started.policy.as_deref(), &ended.run, at);
         }
+        if ended.stood_back() {
+            return Vec::new();
+        }
         // Who ends a run by hand knows of it.
         if ended.outcome == Outcome::Aborted && ended.code == INTERRUPTED && started.reason == Reason::Manual {
             return Vec::new();
@@ -231,7 +234,9 @@ impl Desk {
                 news.extend(self.judge(&run.started, ended, at));
             }
         }
-        let some_failed = last.values().any(|run| run.ended.as_ref().is_some_and(|ended| !ended.outcome.is_good()));
+        let some_failed = last
+            .values()
+            .any(|run| run.ended.as_ref().is_some_and(|ended| !ended.outcome.is_good() && !ended.stood_back()));
         let policy = (id.policy != EVERY_POLICY).then_some(id.policy.as_str());
         let key = format!("{}@{}", id.policy, id.slot);
         match end {

@@ -46,6 +46,9 @@ impl Tally {
             }
             Fact::RunEnded(run) => {
                 let Some(source) = self.running.remove(&run.run).and_then(|started| started.source) else { return };
+                if run.stood_back() {
+                    return;
+                }
                 if run.outcome.is_good() {
                     self.failing.remove(&source);
                     self.last_good.insert(source, at);

@@ -122,6 +122,9 @@ impl Chronicle {
     }
 
     fn ended(&mut self, started: &RunStarted, ended: &RunEnded, at: Timestamp) {
+        if ended.stood_back() {
+            return;
+        }
         let durations = self.durations.entry(started.job).or_default();
         durations.seconds += ended.seconds;
         durations.count += 1;

@@ -196,6 +196,10 @@ fn a_source_that_somebody_else_has_is_skipped_or_waited_for_by_the_rule() {
         } else {
             assert_eq!(world.ended("slow", "2026-11-30T10:00:00Z"), first);
             assert!(world.why("2026-11-30T10:00:00Z").contains("is locked by another run"));
+            // Nothing has failed.
+            world.run(&["status"]).says_not("FAILED");
+            let status = world.run(&["metrics"]);
+            status.says("bkp_runs_total{").says_not("result=\"failed\"} 1");
             fs::write(&fifo, "for the first").unwrap();
             world.host.finish(by_hand).ends(0);
         }

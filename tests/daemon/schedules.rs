@@ -89,6 +89,53 @@ fn a_slot_in_a_blackout_waits_for_its_end() {
 }
 
 #[test]
+fn in_a_blackout_nothing_begins_that_waited_for_its_turn_either() {
+    let world = World::new();
+    world.host.configure(&format!("repository: {{ url: \"{}\" }}\ndaemon: {{ runs: 1 }}\n", world.host.url));
+    let fifo = world.host.path("data/fifo");
+    crate::support::run("mkfifo", &[fifo.to_str().unwrap()], world.host.root());
+    let slow = format!("slow: {{ command: {{ run: [cat, \"{}\"] }} }}", fifo.display());
+    let rules = "schedule: \"0 10 * * *\"\nblackout: [\"10:30-12:00\"]";
+    world.policy("app", &format!("policy: app\n{rules}\nsources:\n  {slow}\n  {}\n", world.app("second")));
+    let mut daemon = world.daemon();
+    world.set_clock("2026-11-30T10:00:00Z");
+    daemon.until("the first has begun", || world.count("run_started") == 1);
+    world.set_clock("2026-11-30T10:45:00Z");
+    std::fs::write(&fifo, "at last").unwrap();
+    daemon.until("the first has ended", || world.count("run_ended") == 1);
+    world.set_clock("2026-11-30T11:30:00Z");
+    wait_for("the clock was looked at", 30, || (world.count("clock_jumped") >= 3).then_some(()));
+    assert_eq!(world.count("run_started"), 1);
+    assert_eq!(world.slots("app")["2026-11-30T10:00:00Z"], Vec::<String>::new());
+    world.set_clock("2026-11-30T12:00:00Z");
+    assert_eq!(world.ended("app", "2026-11-30T10:00:00Z"), "done");
+    world.stop(daemon);
+    assert_eq!(world.good_runs().len(), 2);
+}
+
+#[test]
+fn a_configuration_that_is_broken_does_not_hide_how_things_are() {
+    let world = World::new();
+    world.daily("");
+    let daemon = world.daemon();
+    world.set_clock("2026-11-30T10:00:00Z");
+    assert_eq!(world.ended("app", "2026-11-30T10:00:00Z"), "done");
+    world.policy("other", "policy: other\nschedle: nonsense\n");
+    for command in [&["status"][..], &["points"], &["plan"], &["journal"], &["healthcheck", "--objective"]] {
+        let answer = world.run(command).ends(0).says("goes by the one before").says_not("schedle");
+        assert!(!answer.out.is_empty(), "{answer:?}");
+    }
+    assert_eq!(world.run(&["status", "--json"]).ends(0).json()["sources"][0]["source"], "app");
+    // What acts does not guess, and is told of it once.
+    let answer = world.run(&["backup"]).ends(2);
+    assert_eq!(answer.err.matches("schedle: nonsense").count(), 1, "{answer:?}");
+    world.stop(daemon);
+    std::fs::remove_dir_all(world.host.path("state/daemon/configurations")).unwrap();
+    let answer = world.run(&["status"]).ends(2).says_not("labels");
+    assert_eq!(answer.err.matches("schedle: nonsense").count(), 1, "{answer:?}");
+}
+
+#[test]
 fn what_is_reloaded_holds_and_what_is_broken_does_not() {
     let world = World::new();
     world.daily("");

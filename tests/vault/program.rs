@@ -101,8 +101,8 @@ fn a_vault_that_goes_away_during_a_run_leaves_a_warning_behind() {
 }
 
 #[test]
-fn a_daemon_goes_on_through_an_outage() {
-    let part = "a daemon through an outage";
+fn backups_of_one_process_go_on_through_an_outage() {
+    let part = "backups through an outage";
     let (Some(server), Some(vault)) = (database(part), Vault::alone(part)) else { return };
     let client = Client::of_role(&vault, &vault.address(), "daemon");
     vault.write("daemon", json!({ "password": server.password() }));

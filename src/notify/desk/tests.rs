@@ -125,3 +125,15 @@ fn copies_configuration_holds_and_channels_are_watched_too() {
     assert_eq!(told.fact("09T06:00", arrived.clone()), ["ChannelBack"]);
     assert_eq!(told.fact("09T06:01", arrived), [""; 0]);
 }
+
+#[test]
+fn who_stands_back_for_somebody_else_has_not_failed() {
+    let mut told = Told::default();
+    let locked = |run| RunEnded { code: 11, message: Some("app is locked by another run".into()), ..failed(run) };
+    assert!(told.run("29 10:00", "app", None, Reason::Manual, locked("r1")).is_empty());
+    assert!(told.run("29 10:05", "app", Some("29 10:05"), Reason::Schedule, locked("r2")).is_empty());
+    assert!(told.slot("29 10:06", "29 10:05", SlotEnd::Skipped, &["r2"]).is_empty());
+    // Who waited for his turn until the deadline, in vain, has.
+    assert!(told.run("29 11:00", "app", Some("29 11:00"), Reason::Schedule, locked("r3")).is_empty());
+    assert_eq!(told.slot("29 12:00", "29 11:00", SlotEnd::Failed, &["r3"]).len(), 1);
+}
