@@ -84,8 +84,8 @@ impl World {
         format!(
             "      {name}:\n        env_file: {}\n        variable: DATABASE_URL\n        command: [sh, -c, {}]\n        check: [sh, -c, {}]\n        patience: 1m\n",
             self.env_file(name).display(),
-            serde_json::to_string(&script).unwrap(),
-            serde_json::to_string(&check).unwrap()
+            yaml(&script),
+            yaml(&check)
         )
     }
 
@@ -244,6 +244,11 @@ impl Drop for World {
             thread.into_iter().for_each(|thread| drop(thread.join()));
         }
     }
+}
+
+/// A text between quotes, in which no variable is meant.
+fn yaml(text: &str) -> String {
+    serde_json::to_string(&text.replace('$', "$$")).unwrap()
 }
 
 /// `mysql://app:PASSWORD@…`.

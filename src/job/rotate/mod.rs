@@ -6,6 +6,7 @@
 
 mod act;
 pub mod delivery;
+mod effects;
 pub mod keepsake;
 #[cfg(test)]
 mod model;
@@ -15,5 +16,6 @@ pub mod record;
 pub mod rules;
 mod seen;
 pub mod state;
+mod told;
 
 pub use act::{Ended, Rotate, Wish};

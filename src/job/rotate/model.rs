@@ -299,6 +299,18 @@ fn the_table_is_the_law() {
     assert!(matches!(of(false, false, Value::New), Step::Stop(_)));
 }
 
+/// Somebody changed the password by hand, there and here: then that is the one, and what was begun can be given up.
+#[test]
+fn what_somebody_else_published_is_not_written_over() {
+    let mut world = World::new().begin(Direction::Forward);
+    (world.recorded, world.escrowed) = (true, true);
+    let seen = Observed { published: Published::Other, ..world.observed(&Memory::default()) };
+    assert!(matches!(next(&seen), Step::Stop(_)));
+    let back = Observed { direction: Direction::Back, ..seen };
+    assert_eq!(next(&back), Step::Close(End::RolledBack));
+    assert!(matches!(next(&Observed { pending: Login::Accepted, ..back }), Step::Stop(_)));
+}
+
 #[test]
 fn logins_on_several_nodes_agree_or_are_unknown() {
     use Login::{Accepted, Refused};

@@ -158,6 +158,10 @@ pub fn next(seen: &Observed) -> Step {
         return Step::Escrow;
     }
     if seen.published == Published::Other {
+        // What is published leads elsewhere, and the pending one opens nothing: there is nothing to take back.
+        if seen.direction == Direction::Back && seen.pending == Login::Refused {
+            return Step::Close(End::RolledBack);
+        }
         return Step::Stop(Halt::ForeignPublished);
     }
     for login in [&seen.pending, &seen.current] {
