@@ -12,7 +12,7 @@ use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
 use crate::engine::{Accounts, Pair};
-use crate::error::{Failure, Kind, Result};
+use crate::error::Result;
 use crate::event::Cancel;
 use crate::journal::Rotated;
 use crate::policy::Rotation;
