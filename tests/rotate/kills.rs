@@ -11,7 +11,7 @@ const BACK: [&str; 3] = ["rotate:turned-back", "rotate:unpublished", "rotate:und
 /// There is nothing to go on with: nothing was recorded yet, or everything was done.
 const AT_THE_ENDS: [&str; 2] = ["rotate:saved", "rotate:closed"];
 
-fn forward() -> impl Iterator<Item = &'static str> {
+pub fn forward() -> impl Iterator<Item = &'static str> {
     CRASH_POINTS.iter().copied().filter(|point| point.starts_with("rotate:") && !BACK.contains(point))
 }
 
@@ -21,7 +21,7 @@ fn wait_for_distance(world: &World) {
 }
 
 /// Dies at each of these, and is gone on with.
-fn converges(vault: &'static Vault, target: Arc<dyn Target>, points: impl Iterator<Item = &'static str>) {
+pub fn converges(vault: &'static Vault, target: Arc<dyn Target>, points: impl Iterator<Item = &'static str>) {
     let mut world = World::with(vault, target, "");
     world.open_shop();
     let mut current = world.old.clone();

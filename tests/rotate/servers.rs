@@ -102,7 +102,7 @@ const STATES: [&str; 16] = [
 ];
 
 /// From the command to the proof, twice in a row.
-fn is_rotated_without_a_gap(vault: &'static Vault, target: Arc<dyn Target>) {
+pub fn is_rotated_without_a_gap(vault: &'static Vault, target: Arc<dyn Target>) {
     let mut world = World::with(vault, target, "");
     world.open_shop();
     let plan = world.rotate(&["shop-db", "--dry-run", "--json"]).ends(0).json();
