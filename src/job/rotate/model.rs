@@ -299,6 +299,16 @@ fn the_table_is_the_law() {
     assert!(matches!(of(false, false, Value::New), Step::Stop(_)));
 }
 
+#[test]
+fn a_gate_that_failed_is_a_reason_to_go_back_as_long_as_there_is_a_way() {
+    let mut world = World::new().begin(Direction::Forward);
+    (world.recorded, world.escrowed, world.accepts_new, world.published) = (true, true, true, Value::New);
+    let failed = Memory { failed: true, ..Memory::default() };
+    assert_eq!(next(&world.observed(&failed)), Step::TurnBack);
+    world.accepts_old = false;
+    assert!(matches!(next(&world.observed(&failed)), Step::Stop(_)));
+}
+
 /// Somebody changed the password by hand, there and here: then that is the one, and what was begun can be given up.
 #[test]
 fn what_somebody_else_published_is_not_written_over() {
