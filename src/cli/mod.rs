@@ -39,7 +39,9 @@ mod rehearse;
 mod reload;
 mod report;
 mod restore;
+mod rotate;
 mod schedule;
+mod secrets;
 mod shell;
 mod show;
 mod signals;
@@ -104,6 +106,10 @@ enum Command {
     Export(export::Arguments),
     /// Restore into a scratch target, compare with the source, measure, take down
     Rehearse(rehearse::Arguments),
+    /// Change a password everywhere it is used, without a gap
+    Rotate(rotate::Arguments),
+    /// Which passwords there are: how old, who uses them, when they are due
+    Secrets(secrets::Arguments),
     /// Read the repository again and prove what can be restored
     Check(check::Arguments),
     /// Bring the copies of the repository up to date
@@ -171,6 +177,7 @@ impl Command {
             self,
             Command::Backup(_)
                 | Command::Rehearse(_)
+                | Command::Rotate(_)
                 | Command::Check(_)
                 | Command::Copy(_)
                 | Command::Prune(_)
@@ -254,6 +261,8 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Restore(arguments) => arguments.run(env),
         Command::Export(arguments) => arguments.run(env),
         Command::Rehearse(arguments) => arguments.run(env),
+        Command::Rotate(arguments) => arguments.run(env),
+        Command::Secrets(arguments) => arguments.run(env),
         Command::Check(arguments) => arguments.run(env),
         Command::Copy(arguments) => arguments.run(env),
         Command::Copies(arguments) => arguments.run(env),

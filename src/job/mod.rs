@@ -19,6 +19,7 @@ pub mod quiesce;
 pub mod recorder;
 pub mod rehearse;
 pub mod restore;
+pub mod rotate;
 mod sink;
 pub mod stack;
 pub mod status;

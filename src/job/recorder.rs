@@ -177,11 +177,23 @@ impl Recorder {
         act: impl FnOnce() -> Result<T>,
         note: impl FnOnce(&T, &str) -> RunEnded,
     ) -> Result<T> {
+        self.run_named(what, reason, |_| act(), note)
+    }
+
+    /// The same for what tells of itself while it goes, by the id of its run.
+    pub fn run_named<T>(
+        &self,
+        what: What<'_>,
+        reason: Reason,
+        act: impl FnOnce(&str) -> Result<T>,
+        note: impl FnOnce(&T, &str) -> RunEnded,
+    ) -> Result<T> {
         let started = self.started(what, reason);
+        let id = started.run.clone();
         self.told(self.journal.end_what_died(clock::now()));
         let running = self.begin(started)?;
         let begun = Instant::now();
-        let result = act();
+        let result = act(&id);
         if let Some(running) = running {
             let ended = match &result {
                 Ok(value) => note(value, &running.id),

@@ -15,6 +15,7 @@ mod line;
 mod read;
 mod record;
 mod rehearsed;
+mod rotated;
 mod run;
 mod segments;
 mod state;
@@ -26,10 +27,11 @@ pub use line::{Hash, Head, Sound, decode};
 pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget, Verdict};
+pub use rotated::Rotated;
 pub use run::{Begun, Running};
 pub use state::{
-    Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, RehearsalState, Seen,
-    State,
+    Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, RehearsalState,
+    RotationState, Seen, State,
 };
 
 /// The journal of a state directory.

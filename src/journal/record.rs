@@ -5,6 +5,7 @@
 //! No record ever holds a secret.
 
 use super::rehearsed::Rehearsed;
+use super::rotated::Rotated;
 use crate::error::{Failure, Kind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -270,6 +271,8 @@ pub enum Fact {
         message: Option<String>,
     },
     Rehearsed(Box<Rehearsed>),
+    /// A rotation has come to a state.
+    Rotation(Box<Rotated>),
     /// The head of the journal was put where whoever owns this host does not reach: nothing before it can be cut off unseen.
     Anchored {
         /// The name of the place in the configuration.
@@ -317,6 +320,7 @@ impl Fact {
             Fact::RepositorySeen { .. } => "repository_seen",
             Fact::CopyEnded { .. } => "copy_ended",
             Fact::Rehearsed(_) => "rehearsed",
+            Fact::Rotation(_) => "rotation",
             Fact::Anchored { .. } => "anchored",
             Fact::Notified { .. } => "notified",
             Fact::NotifyFailed { .. } => "notify_failed",

@@ -2,8 +2,8 @@
 //!
 //! It keeps what is needed to judge now: the last of each kind, what is open, and counts; never the whole history.
 
-use super::Rehearsed;
 use super::record::{Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+use super::{Rehearsed, Rotated};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ pub struct State {
     pub holds: BTreeMap<String, Hold>,
     /// Rehearsals by source.
     pub rehearsals: BTreeMap<String, RehearsalState>,
+    /// Rotations by name.
+    pub rotations: BTreeMap<String, RotationState>,
     /// Copies by name and source.
     #[serde(serialize_with = "by_names")]
     pub copies: BTreeMap<(String, String), Copied>,
@@ -170,6 +172,24 @@ impl RehearsalState {
     }
 }
 
+/// What became of the rotations of one password.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RotationState {
+    /// The newest state, and when.
+    pub last: Option<(Timestamp, Box<Rotated>)>,
+    /// The last rotation that came to its end.
+    pub rotated: Option<(Timestamp, Box<Rotated>)>,
+}
+
+impl RotationState {
+    fn take_in(&mut self, rotated: &Rotated, at: Timestamp) {
+        self.last = Some((at, Box::new(rotated.clone())));
+        if rotated.state == "rotated" {
+            self.rotated.clone_from(&self.last);
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Copied {
     pub last: Timestamp,
@@ -263,6 +283,9 @@ impl State {
             }
             Fact::Rehearsed(rehearsed) => {
                 self.rehearsals.entry(rehearsed.source.clone()).or_default().take_in(rehearsed, at);
+            }
+            Fact::Rotation(rotated) => {
+                self.rotations.entry(rotated.rotation.clone()).or_default().take_in(rotated, at);
             }
             Fact::Notified { channel, .. } => self.notified(channel, at, None),
             Fact::NotifyFailed { channel, message, .. } => self.notified(channel, at, Some(message)),

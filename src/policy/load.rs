@@ -93,6 +93,8 @@ impl Loading<'_> {
             self.configuration.check = main.check.as_ref().and_then(|check| reader.check(check));
             self.configuration.rehearser =
                 main.rehearse.as_ref().and_then(|field| reader.rehearser(field)).unwrap_or_default();
+            self.configuration.rotator =
+                main.rotate.as_ref().and_then(|field| reader.rotator(field)).unwrap_or_default();
             self.configuration.evidence = main
                 .evidence
                 .as_ref()
@@ -130,6 +132,9 @@ impl Loading<'_> {
         for (source, place) in &parts.sources {
             self.take_name(&document, "source", &source.name, *place);
         }
+        for (rotation, place) in &parts.rotations {
+            self.take_name(&document, "rotation", &rotation.name, *place);
+        }
         self.configuration.policies.push(Policy {
             name: parts.name.map(|(name, _)| name).unwrap_or_default(),
             stack: parts.stack,
@@ -140,6 +145,7 @@ impl Loading<'_> {
             keep: parts.keep,
             labels: parts.labels,
             rehearsals: parts.rehearsals,
+            rotations: parts.rotations.into_iter().map(|(rotation, _)| rotation).collect(),
             sources: parts.sources.into_iter().map(|(source, _)| source).collect(),
         });
     }
@@ -158,9 +164,9 @@ impl Loading<'_> {
         match self.seen.iter().find(|(kind, taken, _)| *kind == what && taken == name) {
             Some((_, _, first)) => {
                 let problem = document.problem(place, format!("there are two {} `{name}`", plural(what)));
-                self.problems.push(
-                    problem.help(format!("the first one is in {first}; points are kept by this name, so change one")),
-                );
+                let kept = if what == "rotation" { "passwords are found" } else { "points are kept" };
+                self.problems
+                    .push(problem.help(format!("the first one is in {first}; {kept} by this name, so change one")));
             }
             None => self.seen.push((what, name.into(), document.origin(place))),
         }
@@ -248,5 +254,9 @@ impl Loading<'_> {
 }
 
 fn plural(what: &str) -> &'static str {
-    if what == "policy" { "policies" } else { "sources" }
+    match what {
+        "policy" => "policies",
+        "rotation" => "rotations",
+        _ => "sources",
+    }
 }

@@ -6,6 +6,7 @@
 use super::auditing;
 use super::mask;
 use super::rehearsals;
+use super::rotations;
 use super::timing;
 use super::values::{duration_text, size_text};
 use super::watching;
@@ -52,6 +53,9 @@ pub fn show(configuration: &Configuration) -> Shown {
     showing.put(&["timezone"], &[], zone_text(&configuration.timezone));
     showing.put(&["memory"], &[], size_text(configuration.memory));
     showing.rehearser();
+    if configuration.rotator != rotations::Rotator::default() {
+        showing.put(&["rotate", "vault_path"], &[], configuration.rotator.vault_path.as_str());
+    }
     showing.routines();
     showing.audit();
     configuration.notify.iter().for_each(|channel| showing.channel(channel));
@@ -301,6 +305,11 @@ impl Showing<'_> {
         }
         for (keys, value) in policy.rehearsals.iter().flat_map(rehearsals::shown) {
             self.put(&[&["policies", name, "rehearse"][..], &keys].concat(), &[], value);
+        }
+        for rotation in &policy.rotations {
+            for (keys, value) in rotations::shown(rotation) {
+                self.put(&[&["policies", name, "rotate", &rotation.name][..], &keys].concat(), &[], value);
+            }
         }
         policy.sources.iter().for_each(|source| self.source(name, source));
     }

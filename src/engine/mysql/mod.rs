@@ -16,6 +16,7 @@ mod observed_objects;
 mod privileges;
 mod programs;
 mod rehearsal;
+mod rotation;
 mod script;
 mod session;
 mod snapshot;
@@ -29,6 +30,7 @@ use crate::exec::docker::Image;
 use catalog::Catalog;
 use client::{Client, Flavour};
 pub use rehearsal::Rehearsal;
+pub use rotation::Rotation;
 use serde::{Deserialize, Serialize};
 use session::Session;
 
