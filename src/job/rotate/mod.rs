@@ -8,14 +8,14 @@ mod act;
 pub mod delivery;
 mod effects;
 pub mod keepsake;
-#[cfg(test)]
-mod model;
 mod password;
 pub mod plan;
 pub mod record;
 pub mod rules;
 mod seen;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod told;
 
 pub use act::{Ended, Rotate, Wish};
