@@ -213,7 +213,7 @@ pub fn keys(writing: &Writing<'_>) -> Section {
             (say.t("Reference", "Referencia"), 8),
             (say.t("Used by", "Uso"), 4),
             (say.t("Changed", "Último cambio"), 5),
-            (say.t("Age>", "Antigüedad>"), 2),
+            (say.t("Age>", "Antigüedad>"), 3),
             (say.t("Known from", "Fuente"), 4),
         ],
     );
