@@ -6,12 +6,14 @@
 use super::facts::Facts;
 use super::period::Period;
 use super::repository::RepositoryFacts;
+use crate::error::Kind;
 use crate::evidence::Verification;
 use crate::job::copy::state::CopyState;
 use crate::job::discover::Found;
 use crate::journal::Job;
 use crate::policy::{Configuration, LockKeep, Policy, StoreSettings, duration_text};
 use crate::schedule::Schedule;
+use crate::secret::{SecretRef, Secrets};
 use crate::store::LockMode;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -115,6 +117,8 @@ pub struct Credential {
     pub used_by: String,
     pub changed: Option<Timestamp>,
     pub known_from: KnownFrom,
+    /// Why it could not be found out, where somebody knows it.
+    pub why_unknown: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -122,6 +126,8 @@ pub struct Credential {
 pub enum KnownFrom {
     /// The file was written then.
     File,
+    /// The version of the secret was.
+    Vault,
     NotRecorded,
 }
 
@@ -247,16 +253,29 @@ pub fn stores(configuration: &Configuration) -> Vec<StoreInForce> {
     primary.chain(copies.map(|copy| of(&copy.name, &copy.store, copy.keep.map(|keep| keep.to_string())))).collect()
 }
 
-/// How old the secrets are that the configuration refers to, as far as anything says so.
-pub fn credentials(configuration: &Configuration) -> Vec<Credential> {
-    let of = |(reference, used_by): (crate::secret::SecretRef, String)| {
-        let changed = match &reference {
-            crate::secret::SecretRef::File(path) => std::fs::metadata(path).and_then(|file| file.modified()).ok(),
-            _ => None,
+/// How old the secrets are that the configuration refers to, as far as anything says so. `offline`: Vault is not asked.
+pub fn credentials(configuration: &Configuration, secrets: &Secrets, offline: bool) -> Vec<Credential> {
+    // One that is away is not asked for each secret.
+    let mut away: Option<String> = offline.then(|| "it was not asked (--offline)".to_owned());
+    let of = |(reference, used_by): (SecretRef, String)| {
+        let is_of_vault = matches!(reference, SecretRef::Vault(_));
+        let written = match away.as_ref().filter(|_| is_of_vault) {
+            Some(why) => Err(why.clone()),
+            None => secrets.written(&reference).map_err(|failure| {
+                if is_of_vault && failure.kind() == Kind::TryLater {
+                    away = Some(failure.full());
+                }
+                failure.full()
+            }),
         };
-        let changed = changed.and_then(|at| Timestamp::try_from(at).ok());
-        let known_from = if changed.is_some() { KnownFrom::File } else { KnownFrom::NotRecorded };
-        Credential { reference: reference.to_string(), used_by, changed, known_from }
+        let known_from = match (&written, is_of_vault) {
+            (Ok(Some(_)), true) => KnownFrom::Vault,
+            (Ok(Some(_)), false) => KnownFrom::File,
+            _ => KnownFrom::NotRecorded,
+        };
+        let why_unknown = written.as_ref().err().cloned();
+        let changed = written.ok().flatten();
+        Credential { reference: reference.to_string(), used_by, changed, known_from, why_unknown }
     };
     configuration.secrets().into_iter().map(of).collect()
 }

@@ -319,7 +319,10 @@ impl Audited<'_> {
         let mut judging = Judging::of("credential_age", title, format!("at most {}", duration_text(wanted)));
         for credential in &self.basis.credentials {
             match credential.changed {
-                None => judging.unknown(&credential.reference, "its age is not recorded", "look where it is kept"),
+                None => {
+                    let why = credential.why_unknown.as_deref().unwrap_or("nothing records its age");
+                    judging.unknown(&credential.reference, why, "look where it is kept");
+                }
                 Some(at) => {
                     let age = self.now().duration_since(at).as_secs();
                     let why = format!("it is {} old (used by {})", crate::watch::span(age), credential.used_by);

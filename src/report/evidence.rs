@@ -327,7 +327,7 @@ impl Finder<'_> {
         let (first, last) = (chain.first_in_period?, chain.last_in_period?);
         let state = match self.basis.integrity.seen() {
             None => say.t("chain not verified", "cadena sin verificar").to_owned(),
-            Some(seen) if !seen.ok => say.t("CHAIN BROKEN", "CADENA ROTA").to_owned(),
+            Some(seen) if !seen.findings.is_empty() => say.t("CHAIN BROKEN", "CADENA ROTA").to_owned(),
             Some(seen) if seen.covered_to == 0 => say
                 .t(
                     "chain intact; nothing sealed or anchored was seen",

@@ -174,7 +174,7 @@ impl Writing<'_> {
         let passed = facts.tests().all(|test| test.is_restored()) && facts.fruitless().next().is_none();
         let tested = |source: &&str| facts.tests().any(|test| test.rehearsed.source == **source && test.is_restored());
         let wanted = self.basis.to_be_tested();
-        let whole = self.basis.integrity.seen().is_some_and(|seen| seen.ok);
+        let whole = self.basis.integrity.seen().is_some_and(|seen| seen.findings.is_empty());
         checked && passed && whole && !wanted.is_empty() && wanted.iter().all(|source| tested(source))
     }
 

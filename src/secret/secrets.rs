@@ -7,7 +7,8 @@
 use super::local::{self, no_vault};
 use super::vault::{self, Vault};
 use super::{Secret, SecretRef, VaultPath};
-use crate::error::{Failure, Kind, Result};
+use crate::error::{Context, Failure, Kind, Result};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -97,6 +98,21 @@ impl Secrets {
     pub fn read(&self, reference: &SecretRef) -> Result<Secret> {
         let SecretRef::Vault(path) = reference else { return local::read(reference) };
         self.0.as_ref().ok_or_else(|| no_vault(reference))?.read(path)
+    }
+
+    /// When what a reference leads to was written last; nothing where nobody notes it.
+    pub fn written(&self, reference: &SecretRef) -> Result<Option<Timestamp>> {
+        match (reference, self.vault()) {
+            (SecretRef::Vault(_), None) => Err(no_vault(reference)),
+            (SecretRef::Vault(path), Some(vault)) => vault.written(path),
+            (SecretRef::File(path), _) => {
+                let modified = std::fs::metadata(path).and_then(|file| file.modified());
+                let modified = modified.context(|| format!("cannot look at {}", path.display()))?;
+                Ok(Timestamp::try_from(modified).ok())
+            }
+            // What the system hands over is written when a service or a container starts.
+            (SecretRef::Env(_) | SecretRef::Credential(_) | SecretRef::DockerSecret(_), _) => Ok(None),
+        }
     }
 
     pub fn vault(&self) -> Option<&Vault> {

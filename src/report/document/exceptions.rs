@@ -75,7 +75,7 @@ fn reason(writing: &Writing<'_>, recorded: Option<&str>) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    const MOST: usize = 300;
+    const MOST: usize = 600;
     match text.char_indices().nth(MOST) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),

@@ -202,9 +202,9 @@ pub fn keys(writing: &Writing<'_>) -> Section {
     }
     section.paragraph(say.t(
         "Credentials stand in the configuration as references only. An age is told where something records it: the last recorded \
-         rotation, or when the file that holds the credential was written.",
+         rotation, when the file that holds the credential was written, or when the version of the secret in Vault was.",
         "Las credenciales figuran en la configuración solo como referencias. Se indica su antigüedad cuando consta: la última \
-         renovación registrada o la fecha en que se escribió el archivo que la contiene.",
+         renovación registrada, la fecha en que se escribió el archivo que la contiene o la de la versión del secreto en Vault.",
     ));
     let mut table = Table::new(
         say.t("Credentials that the configuration refers to", "Credenciales a las que remite la configuración"),
@@ -213,7 +213,7 @@ pub fn keys(writing: &Writing<'_>) -> Section {
             (say.t("Reference", "Referencia"), 8),
             (say.t("Used by", "Uso"), 4),
             (say.t("Changed", "Último cambio"), 5),
-            (say.t("Age>", "Antigüedad>"), 2),
+            (say.t("Age>", "Antigüedad>"), 3),
             (say.t("Known from", "Fuente"), 4),
         ],
     );
@@ -222,11 +222,17 @@ pub fn keys(writing: &Writing<'_>) -> Section {
         table.row(vec![
             Cell::of(credential.reference.as_str()),
             Cell::of(credential.used_by.as_str()),
-            credential.changed.map_or(Cell::soft(writing.not_recorded()), |at| Cell::of(say.when(at))),
+            credential
+                .changed
+                .map_or(Cell::toned(say.t("unknown", "desconocido"), Tone::Warn), |at| Cell::of(say.when(at))),
             age.map_or(Cell::soft("–"), |seconds| Cell::of(say.span(seconds))),
             Cell::soft(match credential.known_from {
-                KnownFrom::File => say.t("time of the file", "fecha del archivo"),
-                KnownFrom::NotRecorded => "–",
+                KnownFrom::File => say.t("time of the file", "fecha del archivo").to_owned(),
+                KnownFrom::Vault => say.t("version in Vault", "versión en Vault").to_owned(),
+                KnownFrom::NotRecorded => match &credential.why_unknown {
+                    Some(why) => recorded::quoted(why, say),
+                    None => say.t("nothing records it", "nada lo registra").to_owned(),
+                },
             }),
         ]);
     }
