@@ -128,8 +128,7 @@ impl Backup<'_> {
             }
         };
         self.phase(context, "commit");
-        let expected = previous.as_ref().map(|p| p.bytes);
-        dumped.warnings.extend(anomaly::shrunk(expected, session.bytes()));
+        dumped.warnings.extend(anomaly::shrunk(previous.as_ref().map(|p| p.bytes), session.bytes()));
         // What is about to be replaced may well be in a bad way.
         let regular = previous.as_ref().filter(|_| self.purpose.is_none());
         let dropped = regular.and_then(|previous| self.dropped(previous, &dumped.inventory));
@@ -150,8 +149,8 @@ impl Backup<'_> {
             bytes: point.bytes,
             added: point.added,
         });
-        let mut anomalies = previous.as_ref().map(|previous| anomaly::of(previous, &point)).unwrap_or_default();
-        anomalies.extend(dropped);
+        let odd = previous.iter().flat_map(|previous| anomaly::of(previous, &point));
+        let anomalies: Vec<String> = odd.chain(dropped).collect();
         if let Err(failure) = self.hold(&anomalies, now) {
             let warning =
                 format!("only this host knows that it is held, and another one may prune it: {}", failure.full());

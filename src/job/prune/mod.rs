@@ -282,8 +282,9 @@ pub fn facts(looked: &Looked, plan: &Plan, outcome: &Outcome) -> Vec<Fact> {
         }
         let before = looked.memory.get(&series.source).and_then(|memory| memory.rules);
         let now = in_force.get(&series.source).copied();
-        let is_own = series.source == CONFIGURATION;
-        if let Some(policy) = series.policy.as_ref().filter(|_| outcome.problems.is_empty() && before != now && !is_own)
+        let is_silent = series.source == CONFIGURATION || series.too_much;
+        if let Some(policy) =
+            series.policy.as_ref().filter(|_| outcome.problems.is_empty() && before != now && !is_silent)
             && changed.insert(policy)
         {
             let json = |rules: Option<Rules>| rules.and_then(|rules| serde_json::to_value(rules).ok());

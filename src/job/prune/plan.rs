@@ -109,11 +109,11 @@ impl Plan {
         self.series.iter().filter(waits).filter_map(|series| series.policy.as_deref()).collect()
     }
 
-    /// The rules that hold from now on, by source.
+    /// The rules that hold from now on, by source. Those that were not acted upon are not among them.
     pub fn in_force(&self) -> BTreeMap<String, Rules> {
         let rules = |series: &SeriesPlan| match &series.shrink {
             Some(shrink) if !shrink.confirmed => Some(shrink.before),
-            _ => series.keep,
+            _ => series.keep.filter(|_| !series.too_much),
         };
         self.series.iter().filter_map(|series| Some((series.source.clone(), rules(series)?))).collect()
     }
@@ -178,7 +178,9 @@ impl Planning<'_> {
         }
         let chosen = self.wishes.sources.is_empty() || self.wishes.sources.contains(source);
         let free = chosen && !holds.contains_key(source);
-        let too_much = self.too_much(&points).filter(|_| free);
+        // A rule that was acted upon before may let go of much: where proofs come seldom, all that waited for one goes together.
+        let is_new = keep != before;
+        let too_much = self.too_much(&points).filter(|_| free && is_new);
         let held = match holds.get(source) {
             Some(why) => Some(format!("held: {why} (then: bkp ack {source})")),
             None if !chosen => Some("not asked for".to_owned()),
@@ -246,7 +248,8 @@ impl Planning<'_> {
         Shrink { before, confirmed, newly }
     }
 
-    /// With somebody looking on the plan is shown before; a daemon must not delete most of a series because of one word.
+    /// With somebody looking on the plan is shown before; a daemon must not delete most of a series because of one word that is
+    /// new to it.
     fn too_much(&self, points: &[PointPlan]) -> Option<String> {
         let deleted = points.iter().filter(|p| !p.keep).count();
         (self.wishes.unattended && deleted > FEW && deleted * 2 > points.len())
