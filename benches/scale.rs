@@ -38,10 +38,12 @@ fn main() {
         return;
     }
     println!("| | measured | goal |\n|---|---|---|");
-    at_rest();
-    long_history();
-    all_at_once();
-    long_lists();
+    let parts: [(&str, fn()); 4] =
+        [("rest", at_rest), ("history", long_history), ("at-once", all_at_once), ("lists", long_lists)];
+    // `cargo bench --bench scale -- lists` for that one alone.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    parts.into_iter().filter(|(name, _)| is_wanted(name)).for_each(|(_, part)| part());
 }
 
 fn row(what: &str, measured: impl std::fmt::Display, goal: &str) {

@@ -12,14 +12,14 @@ use crate::job::damage::{self, Found};
 use crate::job::status::{self, Expected, SourceState, Storage, Verdict};
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::point::Cost;
-use crate::repo::proof;
+use crate::repo::{held, proof};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, and with 5
 when a configured source has no point, or when its newest one is older than its objective (RPO); else with 3 when a copy is not
-good (bkp copies).
+good (bkp copies), or a source is held after an odd backup (bkp ack).
 
 Examples:
   bkp status
@@ -43,10 +43,16 @@ impl Arguments {
             false => copies::look(env, Ok(repository.clone()))?,
         };
         let mut states = status::fold(&catalog, &proofs, &expected, &known, env.now);
+        let held = access.writer.as_ref().map(|by| held::of(&repository, &access.keys, &access.trust, by.id()));
+        let mut holds = held.transpose()?.unwrap_or_default().all();
         match env.journal()?.state() {
-            Ok(journal) => status::note_failures(&mut states, &journal),
+            Ok(journal) => {
+                status::note_failures(&mut states, &journal);
+                holds.extend(journal.holds.into_iter().map(|(source, hold)| (source, hold.why)));
+            }
             Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
         }
+        status::note_holds(&mut states, |source| holds.get(source).cloned());
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
         let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
@@ -62,13 +68,17 @@ impl Arguments {
         env.output.answer(&document, || {
             screen(&repository.store.describe(), &states)
                 + &failures(&states, env.now)
+                + &holds_of(&states)
                 + &storage(&states)
                 + &of_copies(&copies)
                 + &remembered(&known, env.now)
         })?;
         Ok(match (catalog.broken.is_empty() && !damaged, missed) {
             (false, _) => Some(Kind::Verification),
-            (true, 0) => copies.iter().any(|copy| copy.standing != Standing::Good).then_some(Kind::Warnings),
+            (true, 0) => {
+                let held = states.iter().any(|state| state.held.is_some());
+                (held || copies.iter().any(|copy| copy.standing != Standing::Good)).then_some(Kind::Warnings)
+            }
             (true, _) => Some(Kind::Objective),
         })
     }
@@ -111,7 +121,10 @@ fn screen(location: &str, states: &[SourceState]) -> String {
     let (missing, late, damaged) = (number(Verdict::Missing), number(Verdict::Late), number(Verdict::Damaged));
     let verdict = match (states.len(), missing + late + damaged) {
         (0, _) => "Nothing is protected yet: bkp backup".to_owned(),
-        (all, 0) => format!("All is well: {} protected", count(all, "source")),
+        (all, 0) => match states.iter().filter(|state| state.held.is_some()).count() {
+            0 => format!("All is well: {} protected", count(all, "source")),
+            held => format!("Attention: {} protected, {held} held after an odd backup", count(all, "source")),
+        },
         (all, bad) => {
             let damaged = if damaged > 0 { format!(", {damaged} damaged") } else { String::new() };
             format!(
@@ -154,6 +167,18 @@ fn failures(states: &[SourceState], now: Timestamp) -> String {
             String::new()
         };
         Some(format!("\nFAILED  {} ({since}{times}): {}", state.source, plain(message)))
+    };
+    let text: String = states.iter().filter_map(line).collect();
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// What somebody should look at before anything old goes.
+fn holds_of(states: &[SourceState]) -> String {
+    let line = |state: &SourceState| {
+        let (source, why) = (&state.source, plain(state.held.as_ref()?));
+        Some(format!(
+            "\nHELD    {source}: {why}\n        Nothing old of it is pruned until somebody has looked; then: bkp ack {source}"
+        ))
     };
     let text: String = states.iter().filter_map(line).collect();
     if text.is_empty() { text } else { format!("\n{text}") }

@@ -9,7 +9,7 @@ use crate::repo::Repository;
 use crate::repo::catalog::Catalog;
 use crate::repo::chain::{self, Seen, Series};
 use crate::repo::check::{self, Problem, Report, Request};
-use crate::repo::collect::forgotten;
+use crate::repo::collect::forgotten::{self, Removed};
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
 use crate::repo::proof::{self, Level};
@@ -101,7 +101,8 @@ impl Check<'_> {
     /// What was pruned, by writer and source.
     fn forgotten(&self) -> Result<BTreeMap<&str, Forgotten>> {
         let writers: BTreeSet<&str> = self.catalog.points.iter().map(|p| p.writer.as_str()).collect();
-        let of = |writer: &'_ str| forgotten::numbers(self.repository, self.keys, self.trust, writer);
+        let removed = |writer: &'_ str| forgotten::removed(self.repository, self.keys, self.trust, writer);
+        let of = |writer: &'_ str| removed(writer).map(Removed::numbers);
         writers.into_iter().map(|writer| Ok((writer, of(writer)?))).collect()
     }
 

@@ -59,6 +59,8 @@ pub struct SourceState {
     pub storage: Option<Storage>,
     /// The last run on this host, where it failed.
     pub last_failure: Option<LastFailure>,
+    /// What was odd about its last points: nothing old of it is pruned until somebody has looked.
+    pub held: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -78,6 +80,11 @@ pub fn note_failures(states: &mut [SourceState], journal: &State) {
             Some(LastFailure { at: failure.at, message, failures_in_a_row })
         });
     }
+}
+
+/// `why` tells why a source is held, if it is.
+pub fn note_holds(states: &mut [SourceState], why: impl Fn(&str) -> Option<String>) {
+    states.iter_mut().for_each(|state| state.held = why(&state.source));
 }
 
 /// What a point of a source puts into the store in either layout, on average over its last points.
@@ -172,7 +179,8 @@ fn state(
         Some(_) => Verdict::Protected,
     };
     let policy = configured.and_then(|e| e.policy.clone());
-    SourceState { source: name.to_owned(), policy, verdict, rpo_seconds: rpo, newest, storage, last_failure: None }
+    let (source, last_failure, held) = (name.to_owned(), None, None);
+    SourceState { source, policy, verdict, rpo_seconds: rpo, newest, storage, last_failure, held }
 }
 
 #[cfg(test)]

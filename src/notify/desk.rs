@@ -6,6 +6,7 @@
 use super::tally::Tally;
 use crate::journal::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 use crate::policy::Topic;
+use crate::repo::names::CONFIGURATION;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -188,7 +189,7 @@ impl Desk {
             policy: run.policy.clone(),
             about: About::Started { job: run.job, name },
         };
-        if is_first && run.reason != Reason::Safety { vec![news] } else { Vec::new() }
+        if is_first && !is_beside(run) { vec![news] } else { Vec::new() }
     }
 
     fn ended(&mut self, ended: &RunEnded, at: Timestamp) -> Vec<News> {
@@ -199,7 +200,7 @@ impl Desk {
         }
         let Some(Run { started, .. }) = self.runs.remove(&ended.run) else { return Vec::new() };
         let mut news = self.judge(&started, ended, at);
-        if ended.outcome.is_good() && started.reason != Reason::Safety {
+        if ended.outcome.is_good() && !is_beside(&started) {
             news.push(well(&started, &ended.run, at));
         }
         news
@@ -207,6 +208,10 @@ impl Desk {
 
     /// One run whose outcome is final.
     fn judge(&mut self, started: &RunStarted, ended: &RunEnded, at: Timestamp) -> Vec<News> {
+        // Of copies it is told point by point.
+        if started.job == Job::Copy && is_beside(started) {
+            return Vec::new();
+        }
         let name = name_of(started);
         let thing = Thing::Runs(started.job, name.clone());
         if ended.outcome.is_good() {
@@ -313,6 +318,12 @@ impl Desk {
         };
         vec![News { id: format!("recovery:{id}"), at, policy: policy.map(str::to_owned), about }]
     }
+}
+
+/// What another run brings along: that it begins or goes well is no news.
+fn is_beside(run: &RunStarted) -> bool {
+    let is_own = run.source.as_deref() == Some(CONFIGURATION);
+    run.reason == Reason::Safety || is_own || (run.job == Job::Copy && run.reason != Reason::Manual)
 }
 
 fn name_of(run: &RunStarted) -> String {

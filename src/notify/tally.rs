@@ -1,6 +1,7 @@
 //! What happened in the last days, in numbers, for a digest.
 
 use crate::journal::{Fact, Job, Outcome, Record, RunStarted, SlotEnd};
+use crate::repo::names::CONFIGURATION;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -39,7 +40,8 @@ impl Tally {
     pub fn take(&mut self, record: &Record) {
         let at = record.at;
         match &record.fact {
-            Fact::RunStarted(run) if run.job == Job::Backup => {
+            // What bkp keeps of itself is no source of anybody.
+            Fact::RunStarted(run) if run.job == Job::Backup && run.source.as_deref() != Some(CONFIGURATION) => {
                 self.running.insert(run.run.clone(), run.clone());
             }
             Fact::RunEnded(run) => {

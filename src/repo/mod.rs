@@ -13,6 +13,7 @@ pub mod chunker;
 pub mod collect;
 pub mod container;
 pub mod copy;
+pub mod held;
 pub mod index;
 pub mod init;
 pub mod journal;

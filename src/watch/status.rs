@@ -12,7 +12,7 @@ use crate::job::damage::Found;
 use crate::job::status::Verdict;
 use crate::journal::{Channel, Copied, History, Job, Last, Outcome, PolicyState, Reason, Seen, State};
 use crate::policy::{Configuration, Policy};
-use crate::repo::names;
+use crate::repo::names::{self, CONFIGURATION};
 use crate::schedule::Schedule;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -187,6 +187,8 @@ pub struct ConfigStatus {
     pub ok: bool,
     pub at: Option<Timestamp>,
     pub error: Option<String>,
+    /// Why the last run that should have kept it in the repository failed.
+    pub not_kept: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -235,6 +237,7 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
             ok: config.is_none_or(|config| config.ok),
             at: config.map(|config| config.at),
             error: config.and_then(|config| config.error.clone()),
+            not_kept: not_kept(state),
         },
         journal: JournalStatus { records: state.seq, problems: state.problems, clock_jumps: state.clock_jumps },
         runs: runs(state),
@@ -279,6 +282,12 @@ fn names_of(policy: &Policy, configuration: &Configuration, state: &State) -> Ve
         }
     }
     names
+}
+
+fn not_kept(state: &State) -> Option<String> {
+    let history = state.backups(CONFIGURATION).filter(|history| history.failures_in_a_row > 0)?;
+    let message = history.last.as_ref().and_then(|last| last.run.message.clone());
+    Some(message.unwrap_or_else(|| "the run was ended".to_owned()))
 }
 
 fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Schedule>, now: Timestamp) -> SourceStatus {

@@ -171,3 +171,27 @@ fn a_source_that_somebody_else_has_is_skipped_or_waited_for_by_the_rule() {
         world.stop(daemon);
     }
 }
+
+#[test]
+fn a_prune_that_cannot_look_at_the_store_is_a_run_that_failed() {
+    let world = World::new();
+    let repository = format!("repository: {{ url: \"{}\" }}\n", world.host.url);
+    world.host.configure(&format!("{repository}http: {{ listen: off }}\nprune: {{ schedule: \"0 10 * * *\" }}\n"));
+    let daemon = world.daemon();
+    fs::rename(world.host.store(), world.host.path("away")).unwrap();
+    world.set_clock("2026-11-30T10:00:00Z");
+    let ended = wait_for("the slot has ended", 60, || {
+        world.of_kind("slot_ended").into_iter().find(|slot| slot["job"] == "prune")
+    });
+    assert_eq!(ended["as"], "failed", "{ended}");
+    let of_run = |record: &&serde_json::Value| record["run"] == ended["runs"][0];
+    let records = world.records();
+    let [begun, over] = records.iter().filter(of_run).collect::<Vec<_>>()[..] else { panic!("{ended}") };
+    assert_eq!(
+        (&begun["kind"], &begun["job"], &begun["reason"]),
+        (&"run_started".into(), &"prune".into(), &"schedule".into())
+    );
+    assert_eq!((&over["kind"], &over["outcome"]), (&"run_ended".into(), &"failed".into()));
+    assert_eq!(over["message"], ended["why"], "{over}");
+    world.stop(daemon);
+}

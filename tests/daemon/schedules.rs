@@ -302,3 +302,24 @@ fn a_service_manager_hears_how_it_is_and_one_that_does_not_listen_holds_up_nothi
     // One of the words that wait must not keep it from ending.
     world.stop(daemon);
 }
+
+#[test]
+fn every_run_of_a_slot_brings_the_copies_up_to_date() {
+    let world = World::new();
+    let copy = format!("copies:\n  - {{ name: second, url: \"file://{}\" }}\n", world.host.text("second"));
+    let main = std::fs::read_to_string(world.host.path("etc/bkp.yaml")).unwrap();
+    world.host.configure(&format!("{main}daemon: {{ runs: 1 }}\n{copy}"));
+    let sources = ["app", "log", "web"].map(|name| format!("  {}\n", world.app(name))).concat();
+    world.policy("app", &format!("policy: app\nschedule: \"0 10 * * *\"\nsources:\n{sources}"));
+    world.run(&["copy", "--create", "second"]).ends(0);
+    let daemon = world.daemon();
+    world.set_clock("2026-11-30T10:00:00Z");
+    assert_eq!(world.ended("app", "2026-11-30T10:00:00Z"), "done");
+    let said = world.stop(daemon);
+    let outcomes: Vec<_> = world.of_kind("run_ended").iter().map(|run| run["outcome"].clone()).collect();
+    assert!(outcomes.iter().all(|outcome| outcome == "done"), "{outcomes:?} {said:?}");
+    assert!(world.of_kind("copy_ended").iter().all(|copied| copied["ok"] == true), "{said:?}");
+    let there = world.run(&["points", "--from", "second", "--all", "--json"]).ends(0).json();
+    assert_eq!(there["points"].as_array().unwrap().len(), 4, "with the configuration of bkp itself: {there}");
+    world.run(&["copies"]).ends(0).says("2 of 2 copies good");
+}

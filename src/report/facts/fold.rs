@@ -7,6 +7,7 @@ use super::{
     Release, RetentionChange, Run, Series, Slot, is_unknown,
 };
 use crate::journal::{Fact, Job, Outcome, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+use crate::repo::names::CONFIGURATION;
 use crate::report::period::Period;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
@@ -205,6 +206,7 @@ impl<'a> Fold<'a> {
         let good = ended.outcome.is_good();
         if let (Some(source), Some(consistent_at), true, Job::Backup) =
             (&run.source, ended.consistent_at, good, run.job)
+            && **source != *CONFIGURATION
         {
             let recovery = self.facts.recovery.entry(source.clone()).or_default();
             recovery.committed(mark, consistent_at, self.period);
