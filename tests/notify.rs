@@ -375,3 +375,35 @@ fn what_is_wrong_in_the_configuration_is_told_without_what_may_be_a_secret() {
         assert!(!text.contains(SECRET) && !text.contains(" | "), "a line of the file is shown: {text}");
     }
 }
+
+#[test]
+fn status_knows_of_everything_that_the_page_knows() {
+    let host = host("");
+    let port = sinks::free_port();
+    let channels = format!("  - {{ webhook: {{ url: http://127.0.0.1:{port}/hook }}, on: [failure] }}\n");
+    host.configure(&format!("notify:\n{channels}"), &policy(&host.path("app.db")));
+    host.ok(&["backup"]);
+    assert!(host.ok(&["status"]).stdout.starts_with("All is well: 1 source protected"));
+    damage(&host);
+    host.run(&["backup"]).expect_code(1);
+    let status = host.run(&["status"]).expect_code(3).stdout;
+    for part in [
+        "Attention: 1 source protected, and 2 things to look at",
+        "FAILED   The last run of app failed",
+        "FAILED   webhook takes no messages",
+        "         -> bkp notify test webhook",
+    ] {
+        assert!(status.contains(part), "`{part}` is not in\n{status}");
+    }
+    let document = host.run(&["status", "--json"]).expect_code(3).document();
+    let names: Vec<_> = document["concerns"].as_array().unwrap().iter().map(|one| one["concern"].clone()).collect();
+    assert_eq!((names, document["ok"].clone()), (vec![json!("failing"), json!("channel_failing")], json!(false)));
+    mend(&host);
+    host.ok(&["backup"]);
+    let journal = host.state().join("journal/0000000000000001.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(&journal, text.replacen("app", "apq", 1)).unwrap();
+    let status = host.run(&["status"]).expect_code(4).stdout;
+    assert!(status.contains("The journal is damaged") && status.contains("-> bkp journal verify"), "{status}");
+    assert!(!status.contains("All is well"), "{status}");
+}
