@@ -5,16 +5,22 @@
 use super::environment::Environment;
 use super::metrics;
 use super::output::plain;
-use crate::error::{Kind, Result};
+use crate::error::Kind;
 use crate::watch::{Concern, Stated};
 
 /// Everything that journal and configuration know of, the worst first.
-pub fn look(env: &Environment) -> Result<Vec<Stated>> {
-    let mut all = metrics::look(env)?.concerns;
+pub fn look(env: &Environment) -> Vec<Stated> {
+    let mut all = match metrics::look(env) {
+        Ok(status) => status.concerns,
+        Err(failure) => {
+            env.output.warn(&format!("what else wants a look is not known: {}", failure.full()));
+            return Vec::new();
+        }
+    };
     all.retain(|stated| {
         !matches!(stated.concern, Concern::Missing { .. } | Concern::Late { .. } | Concern::Damaged { .. })
     });
-    Ok(all)
+    all
 }
 
 /// What it is, and below it what to do.

@@ -57,10 +57,7 @@ impl Arguments {
             Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
         }
         status::note_holds(&mut states, |source| holds.get(source).cloned());
-        let concerns = concerns::look(env).unwrap_or_else(|failure| {
-            env.output.warn(&format!("what else wants a look is not known: {}", failure.full()));
-            Vec::new()
-        });
+        let concerns = concerns::look(env);
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
         let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
@@ -83,16 +80,14 @@ impl Arguments {
                 + &of_copies(&copies)
                 + &remembered(&known, env.now)
         })?;
-        Ok(match (catalog.broken.is_empty() && !damaged, missed) {
-            (false, _) => Some(Kind::Verification),
-            (true, 0) => {
-                let held = states.iter().any(|state| state.held.is_some());
-                let odd = held || copies.iter().any(|copy| copy.standing != Standing::Good);
-                concerns::kind(&concerns).or(odd.then_some(Kind::Warnings))
-            }
-            (true, _) => {
-                Some(concerns::kind(&concerns).filter(|kind| *kind == Kind::Verification).unwrap_or(Kind::Objective))
-            }
+        let odd = states.iter().any(|state| state.held.is_some())
+            || copies.iter().any(|copy| copy.standing != Standing::Good);
+        let gravest = concerns::kind(&concerns);
+        Ok(match gravest {
+            _ if damaged || !catalog.broken.is_empty() => Some(Kind::Verification),
+            Some(Kind::Verification) => gravest,
+            _ if missed > 0 => Some(Kind::Objective),
+            _ => gravest.or(odd.then_some(Kind::Warnings)),
         })
     }
 }
