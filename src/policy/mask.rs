@@ -170,12 +170,14 @@ fn is_variable(value: &str) -> bool {
 
 /// Hides in `scheme://user:password@host/path?query` what may open a door: all but the server, and in a bucket or a directory the path.
 fn hide_in_address(line: &str) -> String {
-    line.split_inclusive(char::is_whitespace).map(hide_in_word).collect()
+    // A space that was mistyped into one makes words of it.
+    let with_address = line.contains("://");
+    line.split_inclusive(char::is_whitespace).map(|word| hide_in_word(word, with_address)).collect()
 }
 
 const WITH_OPEN_PATHS: [&str; 2] = ["s3", "file"];
 
-fn hide_in_word(word: &str) -> String {
+fn hide_in_word(word: &str, with_address: bool) -> String {
     if word.trim_start_matches(['"', '\'', '{', '[', '(']).starts_with("ref+") {
         return word.to_owned();
     }
@@ -183,7 +185,7 @@ fn hide_in_word(word: &str) -> String {
         Some(at) => word.split_at(at + 3),
         None => ("", word),
     };
-    let user = rest.rfind('@').filter(|_| !scheme.is_empty() || rest.contains(':')).unwrap_or(0);
+    let user = rest.rfind('@').filter(|_| with_address || rest.contains(':')).unwrap_or(0);
     let (user, rest) = rest.split_at(user);
     let name = scheme.trim_end_matches("://").rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     let is_open = scheme.is_empty() || WITH_OPEN_PATHS.contains(&name);
@@ -191,9 +193,24 @@ fn hide_in_word(word: &str) -> String {
     let end = |c: char| (c == '?' && has_path) || (c == '/' && !is_open);
     let after = rest.char_indices().find(|(at, c)| *at > 0 && end(*c)).map_or(rest.len(), |(at, _)| at + 1);
     let (server, rest) = rest.split_at(after);
-    let closing = rest.len() - rest.trim_end_matches(|c: char| c.is_whitespace() || "\"',}])".contains(c)).len();
-    let (path, closing) = rest.split_at(rest.len() - closing);
+    let (path, closing) = rest.split_at(without_closing(rest).len());
+    let server = if scheme.is_empty() { server.to_owned() } else { hide_no_port(server) };
     format!("{scheme}{}{server}{}{closing}", hide_all(user), hide_all(path))
+}
+
+fn without_closing(text: &str) -> &str {
+    text.trim_end_matches(|c: char| c.is_whitespace() || "\"',}])/?".contains(c))
+}
+
+/// What follows the colon and is no number is a password whose `@` is missing.
+fn hide_no_port(server: &str) -> String {
+    match server.split_once(':').filter(|_| !server.contains('[')) {
+        Some((host, port)) if !without_closing(port).bytes().all(|b| b.is_ascii_digit()) => {
+            let (port, closing) = port.split_at(without_closing(port).len());
+            format!("{host}:{}{closing}", hide_all(port))
+        }
+        _ => server.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -233,6 +250,12 @@ mod tests {
             ),
             ("url: https://h/?t=hunter2", "https://h/?t=hunter2", "url: https://h/**********"),
             ("smtp: me:hunter2@mail.example", "me:hunter2@mail.example", "smtp: **********@mail.example"),
+            ("smtp: smtp://me:hunter2m.example", "smtp://me:hunter2m.example", "smtp: smtp://me:****************"),
+            (
+                "smtp: smtp://me:hun ter2@m.example",
+                "smtp://me:hun ter2@m.example",
+                "smtp: smtp://me:*** ****@m.example",
+            ),
             ("path: ${DATA}", "path", "path: ${DATA}"),
             ("key: ref+file:///run/x, y: hunter2", "key", "key: ****************** ** *******"),
         ];
