@@ -286,6 +286,14 @@ fn a_digest_comes_by_mail_at_its_hour_and_once() {
     }
 }
 
+/// The same from the files, also where the configuration is wrong or the journal long.
+fn recorded(host: &Bkp, kind: &str) -> usize {
+    let files = std::fs::read_dir(host.state().join("journal")).unwrap().flatten().map(|entry| entry.path());
+    let segments = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    let mark = format!("\"kind\":\"{kind}\"");
+    segments.map(|path| std::fs::read_to_string(path).unwrap().matches(&mark).count()).sum()
+}
+
 /// Sets the clock of the daemon, which begins at the real one.
 fn set_clock(host: &Bkp, days_ahead: u64) {
     std::fs::write(host.path("clock.new"), (days_ahead * 86_400).to_string()).unwrap();
@@ -302,19 +310,24 @@ fn a_clock_that_was_ahead_while_a_channel_was_down_silences_nobody() {
     let host = host("");
     let port = sinks::free_port();
     let channels = format!("  - {{ webhook: {{ url: http://127.0.0.1:{port}/hook }} }}\n");
-    let hourly = policy(&host.path("app.db")).replace("sources:", "schedule: \"0 * * * *\"\ndeadline: 20s\nsources:");
-    host.configure(&format!("http: {{ listen: off }}\nnotify:\n{channels}"), &hourly);
+    let often = policy(&host.path("app.db")).replace("sources:", "schedule: \"* * * * * *\"\ndeadline: 20s\nsources:");
+    host.configure(&format!("http: {{ listen: off }}\nnotify:\n{channels}"), &often);
     damage(&host);
     set_clock(&host, 0);
-    let start = || host.command(&["daemon"]).env("BKP_CLOCK", host.path("clock")).spawn().unwrap();
+    let start = || {
+        let mut command = host.command(&["daemon"]);
+        command.env("BKP_CLOCK", host.path("clock")).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
     let daemon = start();
-    eventually("the daemon runs", || noted(&host, "daemon_started") == 1);
+    eventually("the daemon runs", || recorded(&host, "daemon_started") == 1);
+    eventually("it cannot be told", || recorded(&host, "notify_failed") > 0);
+    let before = recorded(&host, "notify_failed");
     set_clock(&host, 400);
-    eventually("it could not be told while the clock was ahead", || noted(&host, "notify_failed") > 0);
+    eventually("nor while the clock was ahead", || recorded(&host, "notify_failed") > before);
     set_clock(&host, 1);
-    eventually("the clock is seen to be right again", || noted(&host, "clock_jumped") >= 2);
+    eventually("the clock is seen to be right again", || recorded(&host, "clock_jumped") >= 2);
     let sink = WebSink::at(port);
-    eventually("what waited arrives", || noted(&host, "notified") > 0);
+    eventually("what waited arrives", || recorded(&host, "notified") > 0);
     let failures = || sink.events().iter().filter(|event| event["topic"] == "failure").count();
     let before = failures();
     set_clock(&host, 3);
@@ -322,7 +335,7 @@ fn a_clock_that_was_ahead_while_a_channel_was_down_silences_nobody() {
     stop(daemon);
     let before = failures();
     let daemon = start();
-    eventually("the daemon runs again", || noted(&host, "daemon_started") == 2);
+    eventually("the daemon runs again", || recorded(&host, "daemon_started") == 2);
     set_clock(&host, 5);
     eventually("and after a restart", || failures() > before);
     stop(daemon);
@@ -339,7 +352,7 @@ fn what_is_wrong_in_the_configuration_is_told_without_what_may_be_a_secret() {
     let log = std::fs::File::create(host.path("log")).unwrap();
     let daemon = host.command(&["daemon"]).stderr(log).spawn().unwrap();
     eventually("the daemon runs", || noted(&host, "daemon_started") == 1);
-    let loaded = || noted(&host, "config_loaded");
+    let loaded = || recorded(&host, "config_loaded");
     for wrong in [
         "  - slack: { url: https://hooks.slack.example/services/T0/hunter2 }",
         "  - slack: https://hooks.slack.example/services/T0/hunter2",
@@ -370,7 +383,7 @@ fn what_is_wrong_in_the_configuration_is_told_without_what_may_be_a_secret() {
     stop(daemon);
     host.assert_no_trace(SECRET);
     let log = std::fs::read_to_string(host.path("log")).unwrap();
-    assert!(log.contains("bkp.yaml:5:13: a secret is never written here"), "where it is, and what: {log}");
+    assert!(log.contains("bkp.yaml:4:19: a secret is never written here"), "where it is, and what: {log}");
     for text in [log, sink.taken().iter().map(|request| request.body.clone()).collect()] {
         assert!(!text.contains(SECRET) && !text.contains(" | "), "a line of the file is shown: {text}");
     }

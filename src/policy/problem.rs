@@ -62,6 +62,15 @@ impl Document {
         if self.hides(place) { "(not shown: it may be a secret)".into() } else { format!("`{text}`") }
     }
 
+    /// A key in back quotes. What no colon follows is a part of a value that was mistyped.
+    pub fn quote_key(&self, place: Place, text: &str) -> String {
+        let after = self.text.get(place.end..).unwrap_or_default();
+        match after.trim_start_matches(['"', '\'', ' ']).starts_with(':') {
+            true => self.quote(place, text),
+            false => "(not shown: it may be a secret)".into(),
+        }
+    }
+
     /// Whether a message must not repeat what stands here, because it may be a secret.
     pub fn hides(&self, place: Place) -> bool {
         let (line, column) = self.position(place.start);

@@ -283,9 +283,9 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
                 return seed.deserialize(key).map(Some);
             }
             self.reader.misspelled.borrow_mut().push(self.start);
-            let quoted = self.reader.document.quote(key.place, &key.text);
+            let quoted = self.reader.document.quote_key(key.place, &key.text);
             let message = format!("unknown key {quoted}{}", did_you_mean(&key.text, known.iter().copied()));
-            let problem = self.reader.document.problem(key.place, message);
+            let problem = self.reader.document.problem_unseen(key.place, message);
             self.reader.note(problem.help(format!("known here: {}", known.join(", "))));
         }
         Ok(None)

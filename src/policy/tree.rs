@@ -267,8 +267,8 @@ impl Building<'_> {
             match map.iter().find(|(known, _)| known.text == text) {
                 Some((first, _)) => {
                     let line = self.document.origin(first.place).line;
-                    let quoted = self.document.quote(place, &text);
-                    let problem = self.document.problem(place, format!("the key {quoted} is here twice"));
+                    let quoted = self.document.quote_key(place, &text);
+                    let problem = self.document.problem_unseen(place, format!("the key {quoted} is here twice"));
                     self.problems.push(problem.help(format!("the first one is in line {line}; keep one of them")));
                 }
                 None => {
