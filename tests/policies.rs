@@ -543,12 +543,13 @@ proptest! {
 
     /// Whatever is mistyped, the secret beside it is not repeated, in either half.
     #[test]
-    fn no_typing_error_shows_a_secret(at in 0usize..200, typed in typed(), flow in any::<bool>()) {
-        let text = if flow {
-            "repository: { url: s3://backups, access_key: ref+env://A, secret_key: hunttter2222 }\n"
-        } else {
-            "repository:\n  url: s3://backups\n  access_key: ref+env://A\n  secret_key: hunttter2222\nmemory: lots\n"
-        };
+    fn no_typing_error_shows_a_secret(at in 0usize..200, typed in typed(), shape in 0usize..4) {
+        let text = [
+            "repository: { url: s3://backups, access_key: ref+env://A, secret_key: hunttter2222 }\n",
+            "repository:\n  url: s3://backups\n  access_key: ref+env://A\n  secret_key: hunttter2222\nmemory: lots\n",
+            "notify:\n  - slack: { url: https://hooks.example/T0/hunttter2222 }\n    on: [failure]\n",
+            "notify:\n  - mail:\n      smtp: smtp://me:hunttter2222@mail.example\n      pwd: hunttter2222\n      to: [a@b.example]\n",
+        ][shape];
         let text = mistyped(text, at, typed);
         let host = Host::with(&[("bkp.yaml", &text)]);
         let told = match host.load() {

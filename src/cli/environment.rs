@@ -16,7 +16,7 @@ use crate::job::discover::look::Around;
 use crate::job::lock::{self, Kept};
 use crate::job::recorder::{ForSlot, Recorder};
 use crate::journal::Journal;
-use crate::policy::{self, Configuration, CopySettings, Paths, Policy};
+use crate::policy::{self, Configuration, CopySettings, Paths, Policy, Problems};
 use crate::repo::keys::{Keyring, Operator};
 use crate::repo::point::{Layout, Point};
 use crate::repo::sign::Trust;
@@ -107,7 +107,10 @@ impl Environment {
         if let Some(configuration) = self.configuration.get() {
             return Ok(configuration);
         }
-        let loaded = policy::load(self.paths()?).map_err(Failure::from)?;
+        // What a run of the daemon says goes into its log.
+        let is_logged = self.slot.is_some();
+        let told = |problems: Problems| if is_logged { problems.brief() } else { Failure::from(problems) };
+        let loaded = policy::load(self.paths()?).map_err(told)?;
         for warning in &loaded.warnings {
             self.output.warn(warning);
         }

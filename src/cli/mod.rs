@@ -8,6 +8,7 @@ mod anchor;
 mod audit;
 mod backup;
 mod check;
+mod concerns;
 mod config;
 mod copies;
 mod copy;

@@ -1,6 +1,7 @@
 //! `bkp status`: one screen: what is protected, how old, how well proven, and what is missing.
 
 use super::Ran;
+use super::concerns;
 use super::copies;
 use super::environment::Environment;
 use super::format::{age, count, size, span};
@@ -13,6 +14,7 @@ use crate::job::status::{self, Expected, SourceState, Storage, Verdict};
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::point::Cost;
 use crate::repo::{held, proof};
+use crate::watch::{Concern, Stated};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(clap::Args, Debug)]
@@ -20,6 +22,8 @@ use jiff::{SignedDuration, Timestamp};
 Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, and with 5
 when a configured source has no point, or when its newest one is older than its objective (RPO); else with 3 when a copy is not
 good (bkp copies), or a source is held after an odd backup (bkp ack).
+What the journal of this host knows is told below, as on the page of the daemon, with what to do: a journal that is damaged and a
+rehearsal that failed end with 4, what is overdue with 5, what else wants a look with 3.
 
 Examples:
   bkp status
@@ -53,35 +57,44 @@ impl Arguments {
             Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
         }
         status::note_holds(&mut states, |source| holds.get(source).cloned());
+        let concerns = concerns::look(env);
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
         let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
             "repository": repository.store.describe(),
             "repository_id": repository.id(),
             "at": env.now,
-            "ok": missed == 0 && !damaged && catalog.broken.is_empty(),
+            "ok": missed == 0 && !damaged && catalog.broken.is_empty() && !concerns.iter().any(|one| one.grave),
+            "concerns": concerns,
             "sources": states,
             "damage": known,
             "copies": copies,
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
         env.output.answer(&document, || {
-            screen(&repository.store.describe(), &states)
-                + &failures(&states, env.now)
+            screen(&repository.store.describe(), &states, &concerns)
+                + &failures(&states, &concerns, env.now)
                 + &holds_of(&states)
+                + &concerns::listing(&others(&concerns))
                 + &storage(&states)
                 + &of_copies(&copies)
                 + &remembered(&known, env.now)
         })?;
-        Ok(match (catalog.broken.is_empty() && !damaged, missed) {
-            (false, _) => Some(Kind::Verification),
-            (true, 0) => {
-                let held = states.iter().any(|state| state.held.is_some());
-                (held || copies.iter().any(|copy| copy.standing != Standing::Good)).then_some(Kind::Warnings)
-            }
-            (true, _) => Some(Kind::Objective),
+        let odd = states.iter().any(|state| state.held.is_some())
+            || copies.iter().any(|copy| copy.standing != Standing::Good);
+        let gravest = concerns::kind(&concerns);
+        Ok(match gravest {
+            _ if damaged || !catalog.broken.is_empty() => Some(Kind::Verification),
+            Some(Kind::Verification) => gravest,
+            _ if missed > 0 => Some(Kind::Objective),
+            _ => gravest.or(odd.then_some(Kind::Warnings)),
         })
     }
+}
+
+/// Holds have lines of their own: the repository knows more of them.
+fn others(concerns: &[Stated]) -> Vec<&Stated> {
+    concerns.iter().filter(|one| !matches!(one.concern, Concern::Held { .. })).collect()
 }
 
 /// Where there are copies: how many are good, and which are not.
@@ -114,15 +127,23 @@ fn expected(env: &Environment) -> Result<Vec<Expected>> {
     Ok(all)
 }
 
-fn screen(location: &str, states: &[SourceState]) -> String {
+fn screen(location: &str, states: &[SourceState], concerns: &[Stated]) -> String {
     let number = |verdict| states.iter().filter(|s| s.verdict == verdict).count();
     let (missing, late, damaged) = (number(Verdict::Missing), number(Verdict::Late), number(Verdict::Damaged));
     let verdict = match (states.len(), missing + late + damaged) {
         (0, _) => "Nothing is protected yet: bkp backup".to_owned(),
-        (all, 0) => match states.iter().filter(|state| state.held.is_some()).count() {
-            0 => format!("All is well: {} protected", count(all, "source")),
-            held => format!("Attention: {} protected, {held} held after an odd backup", count(all, "source")),
-        },
+        (all, 0) => {
+            let held = match states.iter().filter(|state| state.held.is_some()).count() {
+                0 => String::new(),
+                held => format!(", {held} held after an odd backup"),
+            };
+            let more = match others(concerns).len() {
+                0 => String::new(),
+                more => format!(", and {} to look at", count(more, "thing")),
+            };
+            let word = if held.is_empty() && more.is_empty() { "All is well" } else { "Attention" };
+            format!("{word}: {} protected{held}{more}", count(all, "source"))
+        }
         (all, bad) => {
             let damaged = if damaged > 0 { format!(", {damaged} damaged") } else { String::new() };
             format!(
@@ -153,10 +174,13 @@ fn screen(location: &str, states: &[SourceState]) -> String {
     format!("{verdict}\n{location}\n\n{}", table(&titles, rows))
 }
 
-/// Why there is nothing newer.
-fn failures(states: &[SourceState], now: Timestamp) -> String {
+/// Why there is nothing newer, of sources that are not configured; of the others the concerns tell.
+fn failures(states: &[SourceState], concerns: &[Stated], now: Timestamp) -> String {
+    let is_told = |name: &str| {
+        concerns.iter().any(|one| matches!(&one.concern, Concern::Failing { source, .. } if source == name))
+    };
     let line = |state: &SourceState| {
-        let failure = state.last_failure.as_ref()?;
+        let failure = state.last_failure.as_ref().filter(|_| !is_told(&state.source))?;
         let since = age(now.duration_since(failure.at).as_secs());
         let message = failure.message.as_deref().unwrap_or("see: bkp journal");
         let times = if failure.failures_in_a_row > 1 {

@@ -5,7 +5,7 @@
 //! as long as they live, also when the daemon that made it is gone.
 
 use crate::durable;
-use crate::error::{Context, Failure, Result};
+use crate::error::{Context, Result};
 use crate::policy::{self, Configuration, Paths};
 use crate::schedule::Schedule;
 use rustix::fs::FlockOperation;
@@ -35,7 +35,7 @@ pub struct Settings {
 
 impl Settings {
     pub fn load(paths: &Paths, host: &str) -> Result<Self> {
-        let configuration = policy::load(paths).map_err(Failure::from)?;
+        let configuration = policy::load(paths).map_err(|problems| problems.brief())?;
         let files = read(&configuration.files)?;
         let digest = digest(&files);
         let schedules = Schedule::all(&configuration, host);

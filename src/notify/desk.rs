@@ -8,7 +8,7 @@ use crate::journal::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded,
 use crate::policy::Topic;
 use crate::repo::names::CONFIGURATION;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What lasts is told again after so long.
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
@@ -92,7 +92,8 @@ impl News {
     }
 }
 
-/// Something that may fail for a while.
+/// Something that may fail for a while. What is copied is told by copy, because a store that is down fails everything that is to
+/// be copied to it; it works again when all that failed has been copied.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Thing {
     Runs(Job, String),
@@ -118,6 +119,13 @@ struct Failing {
     told: Timestamp,
 }
 
+impl Failing {
+    /// What was told while the clock was ahead is to be told again.
+    fn is_to_be_told(&self, at: Timestamp) -> bool {
+        self.told > at || at.duration_since(self.told) >= AGAIN
+    }
+}
+
 /// A run that is not done with.
 struct Run {
     started: RunStarted,
@@ -128,6 +136,8 @@ struct Run {
 pub struct Desk {
     failing: BTreeMap<Thing, Failing>,
     good: BTreeMap<Thing, Timestamp>,
+    /// Of each copy, the sources whose last point did not get there.
+    not_copied: BTreeMap<String, BTreeSet<String>>,
     runs: BTreeMap<String, Run>,
     pub tally: Tally,
 }
@@ -152,11 +162,9 @@ impl Desk {
                     |_| News { id: format!("reload:{seq}"), at, policy: None, about: About::NotReloaded { error } };
                 told.map(news).into_iter().collect()
             }
-            Fact::CopyEnded { copy, ok: true, .. } => self.well(Thing::Copy(copy.clone()), None, seq, at),
-            Fact::CopyEnded { copy, source, message, .. } => {
-                let message = format!("{source}: {}", message.as_deref().unwrap_or("it did not come about"));
-                let ended = (message, None);
-                self.bad(Thing::Copy(copy.clone()), None, &format!("copy:{seq}"), ended, at)
+            Fact::CopyEnded { copy, source, ok, message, .. } => {
+                let why = message.as_deref().unwrap_or("it did not come about");
+                self.copied((copy, source), (!ok).then_some(why), seq, at)
             }
             Fact::Notified { channel, .. } => self.well(Thing::Channel(channel.clone()), None, seq, at),
             Fact::NotifyFailed { channel, message, .. } => {
@@ -260,12 +268,26 @@ impl Desk {
         news
     }
 
+    fn copied(&mut self, (copy, source): (&str, &str), why: Option<&str>, seq: u64, at: Timestamp) -> Vec<News> {
+        let bad = self.not_copied.entry(copy.to_owned()).or_default();
+        let thing = Thing::Copy(copy.to_owned());
+        let Some(why) = why else {
+            bad.remove(source);
+            return if bad.is_empty() { self.well(thing, None, seq, at) } else { Vec::new() };
+        };
+        bad.insert(source.to_owned());
+        let others: Vec<&str> = bad.iter().filter(|other| *other != source).map(String::as_str).collect();
+        let also = if others.is_empty() { String::new() } else { format!(" (and: {})", others.join(", ")) };
+        let message = format!("{source}: {why}{also}");
+        self.bad(thing, None, &format!("copy:{seq}"), (message, None), at)
+    }
+
     /// Since when it fails, if that is to be told now.
     fn fails(&mut self, thing: Thing, at: Timestamp) -> Option<Timestamp> {
         match self.failing.get_mut(&thing) {
-            Some(failing) if at.duration_since(failing.told) < AGAIN => None,
+            Some(failing) if !failing.is_to_be_told(at) => None,
             Some(failing) => {
-                failing.told = at;
+                (failing.told, failing.since) = (at, failing.since.min(at));
                 Some(failing.since)
             }
             None => {

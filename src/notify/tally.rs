@@ -67,6 +67,10 @@ impl Tally {
             }
             _ => {}
         }
+        // The clock was ahead: what ended then has ended by now.
+        for (then, _) in self.ends.iter_mut().rev().take_while(|(then, _)| *then > at) {
+            *then = at;
+        }
         while self.ends.front().is_some_and(|(then, _)| at.duration_since(*then) > KEPT) {
             self.ends.pop_front();
         }

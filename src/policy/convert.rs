@@ -105,13 +105,13 @@ impl Reader<'_> {
             Err(message) if reference.value.as_deref().is_some_and(|v| v.starts_with("ref+")) => {
                 self.wrong(reference.place, message)
             }
-            Err(_) => self.wrong_with_help(
-                reference.place,
-                "a secret is never written here",
-                format!(
+            Err(_) => {
+                let problem = self.document.problem_unseen(reference.place, "a secret is never written here");
+                self.note(problem.help(format!(
                     "write a reference, such as ref+file:///run/secrets/name or ref+env://NAME, or use `{key}_file`"
-                ),
-            ),
+                )));
+                None
+            }
         }
     }
 

@@ -44,7 +44,7 @@ mod when;
 pub use adhoc::adhoc;
 pub use anchors::{AnchorPlace, Authority, Evidence, Holder};
 pub use auditing::AuditSettings;
-pub use channels::{Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
+pub use channels::{Address, Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
 pub use convert::docker_volume_path;
 pub use load::{load, load_with};
 pub use paths::{Paths, path_text, serialize_path};

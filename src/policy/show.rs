@@ -269,8 +269,8 @@ impl Showing<'_> {
                 self.put(&key("to"), &[], json!(mail.to));
                 (mail.login.as_ref().map(|(_, password)| password), Some(format!("{}:{}", mail.host, mail.port)))
             }
-            Carrier::Webhook { url, secret } => (secret.as_ref(), Some(url.clone())),
-            Carrier::Ntfy { url, token } => (token.as_ref(), Some(url.clone())),
+            Carrier::Webhook { url, secret } => (secret.as_ref(), Some(url.text())),
+            Carrier::Ntfy { url, token } => (token.as_ref(), Some(url.text())),
             Carrier::Ping { url } | Carrier::Slack { url } | Carrier::Discord { url } => (Some(url), None),
             Carrier::Telegram { token, chat, .. } => (Some(token), Some(chat.clone())),
         };
@@ -380,7 +380,7 @@ impl Showing<'_> {
                 self.put_some(&key("volume", "exclude"), &[], list(&volume.exclude));
             }
             Settings::Command(settings) => {
-                let arguments = |run: &Vec<String>| run.iter().map(|text| mask::line(text, 0)).collect::<Vec<_>>();
+                let arguments = |run: &Vec<String>| run.iter().map(|text| mask::by_words(text, 0)).collect::<Vec<_>>();
                 self.put(&key("command", "run"), &[], arguments(&settings.run));
                 self.put(&key("command", "stream"), &[], settings.stream.as_str());
                 self.put_some(&key("command", "terminator"), &[], settings.terminator.as_deref());

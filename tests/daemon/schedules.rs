@@ -260,7 +260,8 @@ fn the_status_tells_the_last_failure_beside_the_newest_point() {
     std::fs::rename(&data, world.host.path("data/away.db")).unwrap();
     world.run(&["backup"]).ends(1);
     world.run(&["backup"]).ends(1);
-    world.run(&["status"]).ends(0).says("FAILED  app (").says("2 times in a row").says(data.to_str().unwrap());
+    let status = world.run(&["status"]).ends(3).says("FAILED").says("The last 2 runs of app failed");
+    status.says(data.to_str().unwrap()).says("-> ");
     let status = world.run(&["status", "--json"]).ends(0).json();
     assert_eq!(status["sources"][0]["last_failure"]["failures_in_a_row"], 2);
     std::fs::rename(world.host.path("data/away.db"), &data).unwrap();
