@@ -243,12 +243,17 @@ impl Daemon {
         let now = clock::now();
         match Settings::load(&self.paths, &host()) {
             Ok(settings) => {
+                let nothing_is_left = settings.schedules.is_empty() && !self.settings.schedules.is_empty();
                 self.settings = settings;
                 self.reload_failed = None;
                 let digest = self.settings.digest.clone();
                 self.ledger.note(vec![Fact::ConfigLoaded { ok: true, error: None, digest }], now);
                 self.ledger.tell(&Notice::new(Weight::Note, "reloaded", "the configuration was read again"));
                 self.tell_of_configuration();
+                if nothing_is_left {
+                    let text = "no policy has a schedule any more: nothing is backed up by itself";
+                    self.ledger.tell(&Notice::new(Weight::Warning, "nothing_scheduled", text));
+                }
                 self.make_lanes(now);
                 self.settings.forget_others(&self.paths);
             }
