@@ -97,7 +97,7 @@ fn a_vault_that_goes_away_during_a_run_leaves_a_warning_behind() {
 /// Ends of runs in the journal of a host, from this one on: exit code and message.
 fn ends_from(host: &Host, first: usize) -> Vec<(u64, String)> {
     let mut ends = Vec::new();
-    for file in fs::read_dir(host.path("state/journal")).unwrap().flatten() {
+    for file in fs::read_dir(host.path("state/journal")).into_iter().flatten().flatten() {
         let text = fs::read_to_string(file.path()).unwrap_or_default();
         let records = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let runs = records.filter(|record| record["kind"] == "run_ended");
