@@ -22,7 +22,7 @@ use crate::repo::point::{Layout, Point};
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
-use crate::secret::{SecretRef, Secrets};
+use crate::secret::{Remembered, SecretRef, Secrets};
 use crate::store::{self, Key, Location, Store, Watch};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -144,7 +144,10 @@ impl Environment {
                     vault.budget = vault.budget.lasting(patience);
                 }
                 let cancel = self.cancel.clone();
-                Secrets::with_vault(vault, &self.paths()?.state, move || cancel.check().is_err())
+                let stopped = move || cancel.check().is_err();
+                // Only who is started by the daemon has a way to its memory.
+                let remembered = ForSlot::of_this_process().and_then(|_| Remembered::of_this_process());
+                Secrets::remembering(vault, &self.paths()?.state, stopped, remembered)
             }
         };
         Ok(self.secrets.get_or_init(|| secrets))

@@ -89,7 +89,7 @@ impl Daemon {
         }
         command.env(SLOT_VARIABLE, serde_json::to_string(&for_slot).unwrap_or_default());
         let key = TaskKey { slot: work.slot.clone(), task };
-        let child = Child::start(command, key.clone(), self.to_loop.clone())?;
+        let child = Child::start(command, key.clone(), &self.memory, self.to_loop.clone())?;
         self.children.push((key, Process { child, told_to_end: None }));
         self.lanes[lane].work.iter_mut().for_each(|work| work.tasks[task].stage = Stage::Running);
         Ok(())

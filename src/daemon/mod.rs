@@ -3,7 +3,8 @@
 //! One loop decides everything ([`Daemon::run`]): it is told of signals, alarms and ends of runs ([`news`]), asks `schedule` what
 //! to do, notes it in the journal, and then does it. Whatever moment it is killed at, the journal has what the next one needs:
 //! slots that are open are taken up, runs that go on are waited for, and none is begun a second time.
-//! It opens no source, no repository and no secret itself: that is what the runs are for.
+//! It opens no source, no repository and no secret itself: that is what the runs are for. What Vault gave to one of them it keeps
+//! in memory for the next, for the time that Vault cannot be asked.
 
 mod begin;
 mod child;
@@ -27,6 +28,7 @@ use crate::error::{Failure, Result};
 use crate::journal::{Fact, Journal};
 use crate::policy::Paths;
 use crate::schedule::{Notice, Observer, Outlook, Weight};
+use crate::secret::Memory;
 use child::Child;
 use clocks::Clocks;
 use jiff::Timestamp;
@@ -83,6 +85,8 @@ pub struct Daemon {
     arguments: Vec<String>,
     settings: Settings,
     ledger: Ledger,
+    /// What Vault gave to runs, for those to come.
+    memory: Memory,
     lanes: Vec<Lane>,
     children: Vec<(TaskKey, Process)>,
     manager: Manager,
@@ -133,6 +137,7 @@ impl Daemon {
             arguments,
             settings,
             ledger,
+            memory: Memory::default(),
             lanes: Vec::new(),
             children: Vec::new(),
             manager: Manager::of_this_process(),
@@ -238,12 +243,17 @@ impl Daemon {
         let now = clock::now();
         match Settings::load(&self.paths, &host()) {
             Ok(settings) => {
+                let nothing_is_left = settings.schedules.is_empty() && !self.settings.schedules.is_empty();
                 self.settings = settings;
                 self.reload_failed = None;
                 let digest = self.settings.digest.clone();
                 self.ledger.note(vec![Fact::ConfigLoaded { ok: true, error: None, digest }], now);
                 self.ledger.tell(&Notice::new(Weight::Note, "reloaded", "the configuration was read again"));
                 self.tell_of_configuration();
+                if nothing_is_left {
+                    let text = "no policy has a schedule any more: nothing is backed up by itself";
+                    self.ledger.tell(&Notice::new(Weight::Warning, "nothing_scheduled", text));
+                }
                 self.make_lanes(now);
                 self.settings.forget_others(&self.paths);
             }

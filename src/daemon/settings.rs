@@ -35,8 +35,7 @@ pub struct Settings {
 
 impl Settings {
     pub fn load(paths: &Paths, host: &str) -> Result<Self> {
-        let configuration = policy::load(paths).map_err(|problems| problems.brief())?;
-        let files = read(&configuration.files)?;
+        let (configuration, files) = policy::load_files(paths).map_err(|problems| problems.brief())?;
         let digest = digest(&files);
         let schedules = Schedule::all(&configuration, host);
         let (main_file, in_use, not_copied) = match copy(paths, &files, &digest) {
@@ -73,14 +72,6 @@ fn copies(state: &Path) -> PathBuf {
 fn is_in_use(copy: &Path) -> bool {
     let locked = |file| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_err();
     File::open(copy).is_ok_and(locked)
-}
-
-fn read(files: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let one = |path: &PathBuf| {
-        let bytes = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
-        Ok((path.clone(), bytes))
-    };
-    files.iter().map(one).collect()
 }
 
 fn digest(files: &[(PathBuf, Vec<u8>)]) -> String {

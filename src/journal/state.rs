@@ -376,11 +376,12 @@ impl State {
     fn end_slot(&mut self, id: &SlotId, at: Timestamp, end: SlotEnd, why: Option<String>) {
         let policy = self.policies.entry((id.job, id.policy.clone())).or_default();
         policy.open.remove(&id.slot);
-        // Not one that was taken back before it came.
-        if at >= id.slot {
-            policy.reached = policy.reached.max(Some(id.slot));
-        }
         policy.last_ended = Some((id.slot, at, end, why));
+        // What was taken back before it came may come all the same, with another configuration, and counts then.
+        if at < id.slot {
+            return;
+        }
+        policy.reached = policy.reached.max(Some(id.slot));
         match end {
             SlotEnd::Done => {
                 policy.done += 1;

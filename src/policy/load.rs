@@ -21,10 +21,26 @@ pub fn load(paths: &Paths) -> Result<Configuration, Problems> {
 
 /// The same with variables from elsewhere.
 pub fn load_with(paths: &Paths, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, Problems> {
+    load_with_files(paths, variable).map(|(configuration, _)| configuration)
+}
+
+/// A file, as it was when it was read.
+pub type FileRead = (PathBuf, Vec<u8>);
+
+/// The same with the files that it was made of: who reads them once more may find others.
+pub fn load_files(paths: &Paths) -> Result<(Configuration, Vec<FileRead>), Problems> {
+    load_with_files(paths, &|name| std::env::var(name).ok())
+}
+
+fn load_with_files(
+    paths: &Paths,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Configuration, Vec<FileRead>), Problems> {
     let mut loading = Loading {
         lookup: variable,
         configuration: Configuration::default(),
         has_vault: false,
+        files: Vec::new(),
         problems: Vec::new(),
         seen: Vec::new(),
     };
@@ -34,7 +50,7 @@ pub fn load_with(paths: &Paths, variable: &dyn Fn(&str) -> Option<String>) -> Re
     }
     match Problems::from_found(loading.problems) {
         Some(problems) => Err(problems),
-        None => Ok(loading.configuration),
+        None => Ok((loading.configuration, loading.files)),
     }
 }
 
@@ -62,6 +78,7 @@ struct Loading<'a> {
     configuration: Configuration,
     /// Perhaps with problems.
     has_vault: bool,
+    files: Vec<FileRead>,
     problems: Vec<Problem>,
     /// Names of policies and sources that are taken, and where.
     seen: Vec<(&'static str, String, Origin)>,
@@ -217,6 +234,7 @@ impl Loading<'_> {
         match String::from_utf8(bytes) {
             Ok(text) => {
                 self.configuration.files.push(path.into());
+                self.files.push((path.into(), text.clone().into_bytes()));
                 // A byte order mark would move every column of the first line.
                 let text = text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text);
                 Some(Document { path: path.into(), text })

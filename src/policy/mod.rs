@@ -46,7 +46,7 @@ pub use anchors::{AnchorPlace, Authority, Evidence, Holder};
 pub use auditing::AuditSettings;
 pub use channels::{Address, Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
 pub use convert::docker_volume_path;
-pub use load::{load, load_with};
+pub use load::{load, load_files, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
 pub use raw::schema;

@@ -144,6 +144,11 @@ fn a_disk_without_room_for_the_journal_stops_no_backup_and_runs_none_twice() {
 #[test]
 fn a_state_directory_without_room_keeps_nobody_from_a_first_backup_and_no_daemon_from_its_start() {
     let world = World::new();
+    let page = crate::support::free_port();
+    world.host.configure(&format!(
+        "repository: {{ url: \"{}\" }}\nhttp: {{ listen: \"127.0.0.1:{page}\" }}\n",
+        world.host.url
+    ));
     let (state, before) = (world.host.path("state"), world.host.path("before"));
     fs::rename(&state, &before).unwrap();
     fs::create_dir(&state).unwrap();
@@ -163,6 +168,7 @@ fn a_state_directory_without_room_keeps_nobody_from_a_first_backup_and_no_daemon
     let daemon = world.daemon();
     let pid = format!("process {}", daemon.child.id());
     world.run(&["daemon"]).fails(11, &pid, "bkp reload");
+    world.run(&["healthcheck"]).ends(0);
     world.set_clock("2026-11-30T10:00:00Z");
     wait_for("the first backup is there", 60, || (!world.host.points("app").is_empty()).then_some(()));
     fs::remove_file(state.join("filler")).unwrap();

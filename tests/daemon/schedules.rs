@@ -163,8 +163,11 @@ fn what_is_reloaded_holds_and_what_is_broken_does_not() {
     std::fs::remove_file(world.host.path("etc/policies.d/other.yaml")).unwrap();
     world.run(&["reload"]).ends(0);
     assert_eq!(world.ended("other", "2026-12-01T10:30:00Z"), "skipped");
+    std::fs::remove_file(world.host.path("etc/policies.d/app.yaml")).unwrap();
+    world.run(&["reload"]).ends(0);
     let answer = world.stop(daemon);
     assert!(answer.err.contains("the one before stays in force"), "{answer:?}");
+    assert!(answer.err.contains("nothing is backed up by itself"), "{answer:?}");
 }
 
 #[test]

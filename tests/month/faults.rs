@@ -412,9 +412,11 @@ fn signal_in_mid_upload(world: &mut World) {
 fn without_vault(world: &mut World, goes: impl Fn(&World), comes: impl Fn(&World)) {
     world.step_until("books");
     goes(world);
-    let before = world.diary.ended_with(75);
+    // The daemon may have the password in memory, or may have begun after it was read last.
+    let tried = |world: &World| world.diary.ended_with(75) + world.diary.ended_with(3);
+    let before = tried(world);
     let due = world.advance();
-    world.until("a try in vain", |world| (world.diary.ended_with(75) > before).then_some(()));
+    world.until("a try in vain, or a degraded run", |world| (tried(world) > before).then_some(()));
     world.clock.pass(minutes(50));
     comes(world);
     world.end(&due, DONE);
