@@ -3,13 +3,14 @@
 use super::Ran;
 use super::copies;
 use super::environment::Environment;
-use super::format::{age, count, size, span};
+use super::format::{age, count, size, span, took};
 use super::output::{pairs, plain, table};
 use super::points;
 use crate::error::{Kind, Result};
 use crate::job::copy::state::{CopyState, Standing};
 use crate::job::damage::{self, Found};
 use crate::job::status::{self, Expected, SourceState, Storage, Verdict};
+use crate::journal::Estimate;
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::point::Cost;
 use crate::repo::proof;
@@ -44,7 +45,10 @@ impl Arguments {
         };
         let mut states = status::fold(&catalog, &proofs, &expected, &known, env.now);
         match env.journal()?.state() {
-            Ok(journal) => status::note_failures(&mut states, &journal),
+            Ok(journal) => {
+                status::note_failures(&mut states, &journal);
+                status::note_restore_times(&mut states, &journal);
+            }
             Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
         }
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
@@ -63,6 +67,7 @@ impl Arguments {
             screen(&repository.store.describe(), &states)
                 + &failures(&states, env.now)
                 + &storage(&states)
+                + &restores(&states)
                 + &of_copies(&copies)
                 + &remembered(&known, env.now)
         })?;
@@ -95,11 +100,13 @@ fn expected(env: &Environment) -> Result<Vec<Expected>> {
         }
     };
     for policy in &configuration.policies {
-        let rpo = policy.objectives.rpo.and_then(|d| SignedDuration::try_from(d).ok());
+        let seconds = |d: Option<std::time::Duration>| d.and_then(|d| SignedDuration::try_from(d).ok());
+        let (rpo, rto) = (seconds(policy.objectives.rpo), seconds(policy.objectives.rto));
         let of_policy = |source: &crate::policy::Source| Expected {
             source: source.name.clone(),
             policy: Some(policy.name.clone()),
             rpo,
+            rto,
         };
         all.extend(policy.sources.iter().map(of_policy));
     }
@@ -164,6 +171,35 @@ fn storage(states: &[SourceState]) -> String {
     let rows = states.iter().filter_map(|state| Some((state.source.as_str(), said_of(state.storage.as_ref()?))));
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() { String::new() } else { format!("\n\n{}", pairs(&rows)) }
+}
+
+/// How long a restore would take, where one was rehearsed.
+fn restores(states: &[SourceState]) -> String {
+    let rows: Vec<_> = states
+        .iter()
+        .filter_map(|state| Some((state.source.as_str(), foreseen(state.restore.as_ref()?, state.rto_seconds))))
+        .collect();
+    if rows.is_empty() { String::new() } else { format!("\n\n{}", pairs(&rows)) }
+}
+
+/// `restore of 1.2 GiB: about 4m 10s, of 30m (from 3 rehearsals into a container)`
+pub fn foreseen(estimate: &Estimate, objective: Option<i64>) -> String {
+    let promised = objective.map(|most| format!(", of {}", span(most))).unwrap_or_default();
+    let mut text = format!(
+        "restore of {}: about {}{promised} (from {} into a {}",
+        size(estimate.bytes),
+        took(estimate.seconds),
+        count(estimate.rehearsals, "rehearsal"),
+        estimate.target
+    );
+    if estimate.is_far_fetched() {
+        text.push_str(&format!(", of no more than {}: hardly more than a guess", size(estimate.largest_bytes)));
+    }
+    text.push(')');
+    if objective.is_some_and(|most| estimate.seconds > most as f64) {
+        text.push_str("  TOO LONG");
+    }
+    text
 }
 
 /// `layout stream: 1.2 GiB a point; dedup would add about 90 MiB`

@@ -5,12 +5,13 @@
 //! it is no [`Target::Live`] and never can be. Loading itself is [`super::Engine::load`], as for any restore.
 //! Starting, waiting, measuring and tearing down is the affair of `job::rehearse`.
 
-use super::{Naming, Origin, Settings, Target};
-use crate::error::{Context as _, Failure, Result};
+use super::{Fingerprint, FingerprintPart, Naming, Origin, Settings, Target};
+use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::scratch::Directory;
 use crate::exec::{Command, Place};
 use crate::secret::{Secret, SecretRef};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -203,6 +204,14 @@ impl Scratch {
     }
 }
 
+/// Refuses a server that holds something already, such as `a database shop`: the one that was just started is empty, and every
+/// other one is not ours.
+pub fn must_be_fresh(found: Option<String>) -> Result<()> {
+    let Some(found) = found else { return Ok(()) };
+    let text = format!("the scratch server has {found} already, so it is no fresh one; nothing was restored");
+    Err(Failure::new(Kind::Refused, text).hint("An image that comes with data cannot be rehearsed into"))
+}
+
 /// What is asked of a scratch target for a user's own assertion.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Question {
@@ -254,6 +263,29 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Of two fingerprints that were taken in the same way; else what there is to say of them, and nothing is compared.
+    pub fn of(was: &Fingerprint, is: &Fingerprint) -> std::result::Result<Self, Self> {
+        let mut comparison = Comparison::default();
+        if was.method == is.method {
+            return Ok(comparison);
+        }
+        comparison.unbound.push("the point was made by a version of bkp that compared otherwise".into());
+        Err(comparison)
+    }
+
+    /// Compares everything that either side has, by its name.
+    pub fn all<T: PartialEq>(
+        &mut self,
+        was: &BTreeMap<String, T>,
+        is: &BTreeMap<String, T>,
+        told: impl Fn(&T, &T) -> String,
+    ) {
+        let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        for name in names {
+            self.part(name, was.get(name), is.get(name), &told);
+        }
+    }
+
     pub fn differs(&mut self, what: impl Into<String>) {
         self.differing += 1;
         if self.differences.len() < LISTED {
@@ -281,6 +313,14 @@ impl Comparison {
 
     pub fn is_equal(&self) -> bool {
         self.differing == 0 && self.unbound.is_empty() && self.compared > 0
+    }
+}
+
+/// How two counts of one thing differ.
+pub fn counted(was: &FingerprintPart, is: &FingerprintPart, what: &str) -> String {
+    match was.count == is.count {
+        true => "other content".to_owned(),
+        false => format!("{} {what} instead of {}", is.count, was.count),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is protected, how well, and what is missing: a fold of the points, their proofs, and the configuration.
 
 use super::damage::Found;
-use crate::journal::State;
+use crate::journal::{Estimate, State};
 use crate::repo::catalog::Catalog;
 use crate::repo::names::CONFIGURATION;
 use crate::repo::point::{Cost, Layout, Point};
@@ -17,6 +17,8 @@ pub struct Expected {
     pub policy: Option<String>,
     /// How old the newest point may be.
     pub rpo: Option<SignedDuration>,
+    /// How long a restore may take.
+    pub rto: Option<SignedDuration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,6 +61,9 @@ pub struct SourceState {
     pub storage: Option<Storage>,
     /// The last run on this host, where it failed.
     pub last_failure: Option<LastFailure>,
+    pub rto_seconds: Option<i64>,
+    /// How long a restore of the newest point would take. Nothing where none was rehearsed.
+    pub restore: Option<Estimate>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -66,6 +71,14 @@ pub struct LastFailure {
     pub at: Timestamp,
     pub message: Option<String>,
     pub failures_in_a_row: u64,
+}
+
+/// Adds how long a restore would take, by the rehearsals that the journal knows of.
+pub fn note_restore_times(states: &mut [SourceState], journal: &State) {
+    for state in states {
+        let known = journal.rehearsals.get(&state.source).zip(state.newest.as_ref());
+        state.restore = known.and_then(|(rehearsals, newest)| Estimate::of(&rehearsals.times, newest.bytes));
+    }
 }
 
 /// Adds what the journal knows of runs that failed since the last one that did not.
@@ -172,7 +185,17 @@ fn state(
         Some(_) => Verdict::Protected,
     };
     let policy = configured.and_then(|e| e.policy.clone());
-    SourceState { source: name.to_owned(), policy, verdict, rpo_seconds: rpo, newest, storage, last_failure: None }
+    SourceState {
+        source: name.to_owned(),
+        policy,
+        verdict,
+        rpo_seconds: rpo,
+        newest,
+        storage,
+        last_failure: None,
+        rto_seconds: configured.and_then(|e| e.rto).map(|d| d.as_secs()),
+        restore: None,
+    }
 }
 
 #[cfg(test)]
@@ -181,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_configured_source_without_a_point_is_missing() {
-        let expected = [Expected { source: "app".into(), policy: Some("p".into()), rpo: None }];
+        let expected = [Expected { source: "app".into(), policy: Some("p".into()), rpo: None, rto: None }];
         let states = fold(&Catalog::default(), &Proofs::new(), &expected, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(states.len(), 1);
         assert_eq!(states[0].verdict, Verdict::Missing);

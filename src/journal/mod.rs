@@ -14,6 +14,7 @@ mod line;
 mod read;
 mod record;
 mod rehearsed;
+mod restore_time;
 mod run;
 mod segments;
 mod state;
@@ -25,6 +26,7 @@ pub use line::{Hash, Head, Sound, decode};
 pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget};
+pub use restore_time::{Estimate, RestoreTime};
 pub use run::{Begun, Running};
 pub use state::{
     Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, RehearsalState, Seen,

@@ -242,3 +242,25 @@ fn assertions_hold_or_do_not() {
         .says("DOES NOT HOLD: notes are there (100, expected at least 101)")
         .says("notes are there does not hold");
 }
+
+#[test]
+fn how_long_restores_took_is_shown_and_what_one_would_take_now() {
+    let host = backed_up();
+    host.read(&["rehearse", "--history"]).fails(1, "no rehearsal stands in the journal", "bkp rehearse");
+    host.read(&["rehearse"]).ends(0);
+    host.read(&["rehearse", "docs"]).ends(0);
+    let document = host.run(&["rehearse", "docs", "--history", "--json"]).ends(0).json();
+    assert_eq!(document["rehearsals"].as_array().unwrap().len(), 2, "{document}");
+    let estimate = &document["estimates"]["docs"];
+    assert_eq!((&estimate["rehearsals"], &estimate["target"]), (&2.into(), &"directory".into()), "{document}");
+    let seconds = |one: &Value| one["rto_seconds"].as_f64().unwrap();
+    let mean = document["rehearsals"].as_array().unwrap().iter().map(seconds).sum::<f64>() / 2.0;
+    assert!((estimate["seconds"].as_f64().unwrap() - mean).abs() < 0.01, "{document}");
+    let all = host.run(&["rehearse", "--history"]).ends(0).says("RESTORED IN").says("app").says("hello");
+    assert_eq!(all.out.matches("(from 2 rehearsals into a directory").count(), 1, "{}", all.out);
+    host.run(&["status"]).ends(0).says("restore of ").says("(from 2 rehearsals into a directory");
+    let status = host.run(&["status", "--json"]).ends(0).json();
+    let of = |source: &str| status["sources"].as_array().unwrap().iter().find(|s| s["source"] == source).unwrap();
+    assert_eq!(of("docs")["restore"]["rehearsals"], 2, "{status}");
+    assert_eq!(of("hello")["restore"], Value::Null, "it is read, and restored nowhere");
+}

@@ -3,8 +3,11 @@
 use super::files::recorded;
 use super::seeded;
 use super::support::docker::{Container, Wanted};
-use super::support::host::Host;
+use super::support::host::{Host, mode};
 use super::support::host_server::HostServer;
+use super::trees::{Mounted, mounts_are_forbidden};
+use super::{journal_is_whole, nothing_is_left};
+use bkp::durable::CRASH_POINTS;
 use bkp::engine::{Server, Settings, mysql};
 use bkp::exec::Place;
 use bkp::exec::docker::{Image, Selector};
@@ -58,6 +61,19 @@ fn host(container: &Container) -> Host {
     host.sources(&[format!(
         "db: {{ mysql: {{ container: {}, user: root, password_file: \"{}\" }} }}",
         container.name(),
+        host.text("password")
+    )]);
+    host.run(&["backup"]).ends(0);
+    host
+}
+
+/// The same, of a server that is a process.
+fn of_host(server: &HostServer) -> Host {
+    let host = Host::new();
+    fs::write(host.path("password"), server.password()).unwrap();
+    host.sources(&[format!(
+        "db: {{ mysql: {{ host: 127.0.0.1, port: {}, user: root, password_file: \"{}\" }} }}",
+        server.port(),
         host.text("password")
     )]);
     host.run(&["backup"]).ends(0);
@@ -163,16 +179,70 @@ fn a_server_that_is_never_ready_ends_in_time() {
     assert_eq!(left(&host), 0);
 }
 
+/// Before the server, while it starts, before, in and after the load, in the comparison, and around the end.
 #[test]
-fn what_a_killed_rehearsal_left_in_the_container_engine_goes() {
+fn what_a_rehearsal_that_was_killed_in_any_phase_left_in_the_container_engine_goes() {
+    let Some(container) = mariadb_server() else { return };
+    let phases = CRASH_POINTS.iter().copied().filter(|point| point.starts_with("rehearse"));
+    let phases: Vec<&str> = phases.chain(["rehearse:loading#2", "restore:data-written"]).collect();
+    std::thread::scope(|scope| {
+        for phases in [phases.iter().step_by(2), phases[1..].iter().step_by(2)] {
+            scope.spawn(|| {
+                let host = host(container);
+                for phase in phases {
+                    let mut command = host.command(&["rehearse", "db"]);
+                    command.env("BKP_CRASH_AT", phase).env("BKP_IDENTITY", host.identity());
+                    host.finish(host.start(command)).was_killed();
+                    let is_gone = *phase == "rehearse-server:removed";
+                    assert_eq!(left(&host) == 0, is_gone, "{phase}: {}", left(&host));
+                    host.run(&["doctor", "--reap"]);
+                    nothing_is_left(&host);
+                }
+                assert_eq!(rehearse(&host, 0)["reached"], "equal");
+                nothing_is_left(&host);
+                journal_is_whole(&host);
+            });
+        }
+    });
+}
+
+#[test]
+fn too_little_memory_is_told_with_the_limit_and_what_passed_before_stays() {
     let Some(container) = mariadb_server() else { return };
     let host = host(container);
-    let mut command = host.command(&["rehearse", "db"]);
-    command.env("BKP_CRASH_AT", "rehearse:loaded").env("BKP_IDENTITY", host.identity());
-    host.finish(host.start(command)).was_killed();
-    assert!(left(&host) > 1, "a container and a directory");
-    host.run(&["doctor", "--reap"]);
-    assert_eq!(left(&host), 0);
+    rehearse(&host, 0);
+    let memory = "rehearse: { memory: 40MiB }\n";
+    host.configure(&format!("repository: {{ url: \"{}\" }}\n{memory}", host.url));
+    let found = rehearse(&host, 4);
+    let (message, hint) = (found["message"].as_str().unwrap(), found["hint"].as_str().unwrap());
+    assert!(message.contains("needs more memory than the 40 MiB"), "{message}");
+    assert!(hint.contains("rehearse: { memory:"), "{hint}");
+    nothing_is_left(&host);
+    let policy = fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
+    fs::write(host.path("etc/policies.d/all.yaml"), policy.replace("sources:", "keep: { last: 1 }\nsources:")).unwrap();
+    host.next_second();
+    host.run(&["backup"]).ends(0);
+    host.run(&["prune", "--dry-run"]).says("the last one that passed a rehearsal");
+}
+
+#[test]
+fn a_disk_that_is_too_small_for_a_server_of_the_host_is_told() {
+    let Some(server) = HostServer::mariadb().start("rehearsals on a small disk") else { return };
+    let host = of_host(&server);
+    let small = tempfile::Builder::new().prefix("bkp-small-").tempdir_in("/tmp").unwrap();
+    let Some(_mounted) = Mounted::tmpfs(small.path()) else {
+        assert!(mounts_are_forbidden());
+        return;
+    };
+    mode(small.path(), 0o1777);
+    let mut command = host.command(&["rehearse", "db", "--json"]);
+    command.env("TMPDIR", small.path()).env("BKP_IDENTITY", host.identity());
+    let found = host.finish(host.start(command)).ends(4).json()["rehearsals"][0].clone();
+    let (message, hint) = (found["message"].as_str().unwrap(), found["hint"].as_str().unwrap());
+    assert!(message.contains(&format!("no room left in {}", small.path().display())), "{message}");
+    assert!(message.contains("of 16 MiB free") && hint.contains("TMPDIR"), "{message} {hint}");
+    assert_eq!(fs::read_dir(small.path()).unwrap().count(), 0);
+    nothing_is_left(&host);
 }
 
 #[test]
@@ -192,14 +262,7 @@ fn assertions_are_asked_of_the_scratch_server() {
 fn a_server_of_the_host_is_rehearsed_as_a_process() {
     let Some(server) = HostServer::mariadb().start("rehearsals of MariaDB on the host") else { return };
     server.query("", SCHEMA);
-    let host = Host::new();
-    fs::write(host.path("password"), server.password()).unwrap();
-    host.sources(&[format!(
-        "db: {{ mysql: {{ host: 127.0.0.1, port: {}, user: root, password_file: \"{}\" }} }}",
-        server.port(),
-        host.text("password")
-    )]);
-    host.run(&["backup"]).ends(0);
+    let host = of_host(&server);
     let found = rehearse(&host, 0);
     assert_eq!((&found["reached"], &found["target"]["kind"]), (&"equal".into(), &"process".into()), "{found}");
     assert_eq!(left(&host), 0);

@@ -144,3 +144,29 @@ fn a_server_that_never_answers_is_told_with_the_end_of_its_log() {
     answer.says("did not answer within").says("thinking about it");
     nothing_is_left(&host);
 }
+
+/// A source that no policy names: its label brought it in, and a rehearsal takes it like any other.
+#[test]
+fn a_source_that_came_by_its_label_is_rehearsed() {
+    let policy = format!("labelled-{}", bkp::durable::random_hex(4));
+    let source = format!("{policy}-cache");
+    let wanted = Container::redis().label("bkp.policy", &policy).label("bkp.source", &source);
+    let Some(server) = wanted.start(PART) else { return };
+    server.query("", DATA);
+    let host = Host::new();
+    fs::write(host.path("data/password"), server.password()).unwrap();
+    let taking = format!(
+        "policy: {policy}\nlabels:\n  redis: {{ password_file: \"{}\" }}\nrehearse:\n  assert: [{{ source: {source}, redis: [GET, other], database: \"3\", equals: \"42\" }}]\n",
+        host.text("data/password")
+    );
+    fs::write(host.path("etc/policies.d/all.yaml"), taking).unwrap();
+    host.run(&["backup"]).ends(0);
+    for what in [None, Some(policy.as_str()), Some(source.as_str())] {
+        let arguments: Vec<&str> = ["rehearse", "--json"].into_iter().chain(what).collect();
+        let document = host.read(&arguments).ends(0).json();
+        let found = only(&document);
+        assert_eq!((&found["source"], &found["reached"]), (&source.as_str().into(), &"checked".into()), "{found}");
+        nothing_is_left(&host);
+    }
+    host.run(&["status"]).ends(0).says(&source).says("into a container");
+}

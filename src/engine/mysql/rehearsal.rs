@@ -9,6 +9,7 @@ use super::session::name;
 use super::{Details, Settings, catalog, fingerprint};
 use crate::engine::rehearsal::{
     Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    counted, must_be_fresh,
 };
 use crate::engine::{Server, Settings as AnySettings};
 use crate::error::{Failure, Kind, Result};
@@ -125,15 +126,7 @@ impl Rehearsable for Rehearsal {
     fn must_be_empty(&self, settings: &AnySettings, cancel: &Cancel) -> Result<()> {
         let client = Client::open(&of(settings)?.server, cancel)?;
         let found = catalog::databases(&mut client.session(cancel)?)?;
-        match found.first() {
-            None => Ok(()),
-            Some(database) => {
-                let text = format!(
-                    "the scratch server has a database {database} already, so it is no fresh one; nothing was restored"
-                );
-                Err(Failure::new(Kind::Refused, text).hint("An image that comes with data cannot be rehearsed into"))
-            }
-        }
+        must_be_fresh(found.first().map(|database| format!("a database {database}")))
     }
 
     fn compare(&self, subject: &Subject<'_>, scratch: &Scratch, context: Context<'_>) -> Result<Comparison> {
@@ -159,13 +152,7 @@ impl Rehearsable for Rehearsal {
                         .push(format!("{part} has FLOAT columns, whose values every dump by the client rounds"));
                     continue;
                 }
-                comparison.part(part, then, now, |then, now| {
-                    if then.count == now.count {
-                        "other content".to_owned()
-                    } else {
-                        format!("{} rows instead of {}", now.count, then.count)
-                    }
-                });
+                comparison.part(part, then, now, |then, now| counted(then, now, "rows"));
             }
         } else {
             comparison

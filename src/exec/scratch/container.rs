@@ -53,8 +53,8 @@ pub struct Limits {
 /// Where its data is while it is there.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
-    /// In memory, at this path.
-    Memory(String),
+    /// In memory, at this path, of at most so many bytes.
+    Memory(String, u64),
     /// In a volume of its own, at this path.
     Volume(String),
 }
@@ -110,7 +110,7 @@ fn make(
     cancel: &Cancel,
 ) -> Result<Container> {
     let mount = match &wanted.data {
-        Data::Memory(path) => NewMount::Memory { path: path.clone(), bytes: wanted.limits.memory },
+        Data::Memory(path, bytes) => NewMount::Memory { path: path.clone(), bytes: *bytes },
         Data::Volume(path) => {
             docker.create_volume(name, "local", &labels, &BTreeMap::new())?;
             NewMount::Volume { path: path.clone(), name: name.to_owned() }
@@ -147,7 +147,7 @@ fn make(
 
 fn isolation(wanted: &Wanted) -> String {
     let Limits { memory, processors } = wanted.limits;
-    let data = if matches!(wanted.data, Data::Memory(_)) { "data in memory" } else { "a volume of its own" };
+    let data = if matches!(wanted.data, Data::Memory(..)) { "data in memory" } else { "a volume of its own" };
     format!(
         "container without network, ports or privileges; {} MiB, {processors} % of a processor, {data}",
         memory >> 20

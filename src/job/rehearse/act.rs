@@ -149,7 +149,7 @@ impl Rehearse<'_> {
         let loading = (wall - reading).max(0.0);
         phases.index = loaded.as_ref().map_or(0.0, |loaded| loaded.index_seconds).min(loading);
         phases.load = loading - phases.index;
-        let loaded = loaded?;
+        let loaded = loaded.map_err(|failure| site.explained(failure, grounds.limits))?;
         durable::crash_point("rehearse:loaded");
         let begun = Instant::now();
         site.loaded(grounds, (ability, subject), findings, context.cancel)?;
@@ -164,7 +164,7 @@ impl Rehearse<'_> {
         let begun = Instant::now();
         let verified = self.verify(plan, &site.scratch, (ability, subject), findings, context);
         phases.verify = begun.elapsed().as_secs_f64();
-        verified
+        verified.map_err(|failure| site.explained(failure, grounds.limits))
     }
 
     fn verify(

@@ -8,7 +8,9 @@
 mod act;
 mod findings;
 mod measure;
+mod shortage;
 mod site;
+mod starting;
 pub mod turn;
 
 pub use act::Rehearse;
