@@ -131,11 +131,21 @@ impl Recorder {
 
     /// A whole command, which ends well, with warnings, or with findings that are its failure.
     pub fn command(&self, what: What<'_>, act: impl FnOnce() -> Result<Option<Kind>>) -> Result<Option<Kind>> {
-        self.run(what, self.reason, act, |kind, run| match kind {
-            None => RunEnded::well(run, false),
-            Some(Kind::Warnings) => RunEnded::well(run, true),
+        self.telling(what, || act().map(|kind| (kind, None)))
+    }
+
+    /// The same, with what there is to say of a good end.
+    pub fn telling(
+        &self,
+        what: What<'_>,
+        act: impl FnOnce() -> Result<(Option<Kind>, Option<String>)>,
+    ) -> Result<Option<Kind>> {
+        let ended = self.run(what, self.reason, act, |(kind, said), run| match kind {
+            None => RunEnded { message: said.clone(), ..RunEnded::well(run, false) },
+            Some(Kind::Warnings) => RunEnded { message: said.clone(), ..RunEnded::well(run, true) },
             Some(kind) => RunEnded::failed(run, &Failure::new(*kind, "it ended with findings")),
-        })
+        });
+        ended.map(|(kind, _)| kind)
     }
 
     /// What a run did, beside its end.
