@@ -9,16 +9,18 @@ use super::points;
 use crate::error::{Kind, Result};
 use crate::job::copy::state::{CopyState, Standing};
 use crate::job::damage::{self, Found};
-use crate::job::status::{self, Expected, SourceState, Storage, Verdict};
+use crate::job::status::{self, Expected, LastFailure, SourceState, Storage, Verdict};
 use crate::journal::Estimate;
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::point::Cost;
 use crate::repo::proof;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, and with 5
+Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, or when the last
+rehearsal of a restore on this host failed, and with 5
 when a configured source has no point, or when its newest one is older than its objective (RPO); else with 3 when a copy is not
 good (bkp copies).
 
@@ -44,34 +46,39 @@ impl Arguments {
             false => copies::look(env, Ok(repository.clone()))?,
         };
         let mut states = status::fold(&catalog, &proofs, &expected, &known, env.now);
+        let mut unrehearsed = Vec::new();
         match env.journal()?.state() {
             Ok(journal) => {
+                let names: BTreeSet<String> = expected.iter().filter_map(|one| one.policy.clone()).collect();
+                unrehearsed = status::rehearsals_that_failed(&journal, &names.into_iter().collect::<Vec<_>>());
                 status::note_failures(&mut states, &journal);
                 status::note_restore_times(&mut states, &journal);
             }
             Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
         }
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
+        let not_restored = !unrehearsed.is_empty() || states.iter().any(|s| s.failed_rehearsal.is_some());
         let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
             "repository": repository.store.describe(),
             "repository_id": repository.id(),
             "at": env.now,
-            "ok": missed == 0 && !damaged && catalog.broken.is_empty(),
+            "ok": missed == 0 && !damaged && catalog.broken.is_empty() && !not_restored,
             "sources": states,
+            "failed_rehearsals": unrehearsed.iter().map(|(policy, failure)| serde_json::json!({ "policy": policy, "failure": failure })).collect::<Vec<_>>(),
             "damage": known,
             "copies": copies,
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
         env.output.answer(&document, || {
-            screen(&repository.store.describe(), &states)
-                + &failures(&states, env.now)
+            screen(&repository.store.describe(), &states, unrehearsed.len())
+                + &failures(&states, &unrehearsed, env.now)
                 + &storage(&states)
                 + &restores(&states)
                 + &of_copies(&copies)
                 + &remembered(&known, env.now)
         })?;
-        Ok(match (catalog.broken.is_empty() && !damaged, missed) {
+        Ok(match (catalog.broken.is_empty() && !damaged && !not_restored, missed) {
             (false, _) => Some(Kind::Verification),
             (true, 0) => copies.iter().any(|copy| copy.standing != Standing::Good).then_some(Kind::Warnings),
             (true, _) => Some(Kind::Objective),
@@ -113,10 +120,19 @@ fn expected(env: &Environment) -> Result<Vec<Expected>> {
     Ok(all)
 }
 
-fn screen(location: &str, states: &[SourceState]) -> String {
+/// `unrehearsed`: schedules of rehearsals that came to nothing.
+fn screen(location: &str, states: &[SourceState], unrehearsed: usize) -> String {
     let number = |verdict| states.iter().filter(|s| s.verdict == verdict).count();
     let (missing, late, damaged) = (number(Verdict::Missing), number(Verdict::Late), number(Verdict::Damaged));
+    let failed = states.iter().filter(|s| s.failed_rehearsal.is_some()).count() + unrehearsed;
     let verdict = match (states.len(), missing + late + damaged) {
+        (all, 0) if all > 0 && failed > 0 => {
+            format!(
+                "Attention: {} protected, and {} of a restore failed",
+                count(all, "source"),
+                count(failed, "rehearsal")
+            )
+        }
         (0, _) => "Nothing is protected yet: bkp backup".to_owned(),
         (all, 0) => format!("All is well: {} protected", count(all, "source")),
         (all, bad) => {
@@ -150,9 +166,8 @@ fn screen(location: &str, states: &[SourceState]) -> String {
 }
 
 /// Why there is nothing newer.
-fn failures(states: &[SourceState], now: Timestamp) -> String {
-    let line = |state: &SourceState| {
-        let failure = state.last_failure.as_ref()?;
+fn failures(states: &[SourceState], unrehearsed: &[(String, LastFailure)], now: Timestamp) -> String {
+    let line = |what: &str, failure: &LastFailure| {
         let since = age(now.duration_since(failure.at).as_secs());
         let message = failure.message.as_deref().unwrap_or("see: bkp journal");
         let times = if failure.failures_in_a_row > 1 {
@@ -160,9 +175,16 @@ fn failures(states: &[SourceState], now: Timestamp) -> String {
         } else {
             String::new()
         };
-        Some(format!("\nFAILED  {} ({since}{times}): {}", state.source, plain(message)))
+        format!("\nFAILED  {what} ({since}{times}): {}", plain(message))
     };
-    let text: String = states.iter().filter_map(line).collect();
+    let of_source = |state: &SourceState| {
+        let backup = state.last_failure.as_ref().map(|failure| line(&state.source, failure));
+        let name = format!("rehearsal of {}", state.source);
+        let rehearsal = state.failed_rehearsal.as_ref().map(|failure| line(&name, failure));
+        [backup, rehearsal].into_iter().flatten().collect::<String>()
+    };
+    let mut text: String = states.iter().map(of_source).collect();
+    text.extend(unrehearsed.iter().map(|(policy, failure)| line(&format!("rehearsals of policy {policy}"), failure)));
     if text.is_empty() { text } else { format!("\n{text}") }
 }
 

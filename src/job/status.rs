@@ -1,7 +1,7 @@
 //! What is protected, how well, and what is missing: a fold of the points, their proofs, and the configuration.
 
 use super::damage::Found;
-use crate::journal::{Estimate, State};
+use crate::journal::{Estimate, Job, State};
 use crate::repo::catalog::Catalog;
 use crate::repo::names::CONFIGURATION;
 use crate::repo::point::{Cost, Layout, Point};
@@ -61,6 +61,8 @@ pub struct SourceState {
     pub storage: Option<Storage>,
     /// The last run on this host, where it failed.
     pub last_failure: Option<LastFailure>,
+    /// The last rehearsal of a restore, where it did not pass.
+    pub failed_rehearsal: Option<LastFailure>,
     pub rto_seconds: Option<i64>,
     /// How long a restore of the newest point would take. Nothing where none was rehearsed.
     pub restore: Option<Estimate>,
@@ -83,14 +85,27 @@ pub fn note_restore_times(states: &mut [SourceState], journal: &State) {
 
 /// Adds what the journal knows of runs that failed since the last one that did not.
 pub fn note_failures(states: &mut [SourceState], journal: &State) {
+    let last = |job: Job, source: &str| {
+        let history = journal.histories.get(&(job, source.to_owned()))?;
+        let failure = history.last_failure.as_ref().filter(|_| history.failures_in_a_row > 0)?;
+        let (message, failures_in_a_row) = (failure.run.message.clone(), history.failures_in_a_row);
+        Some(LastFailure { at: failure.at, message, failures_in_a_row })
+    };
     for state in states {
-        let history = journal.backups(&state.source).filter(|history| history.failures_in_a_row > 0);
-        state.last_failure = history.and_then(|history| {
-            let failure = history.last_failure.as_ref()?;
-            let (message, failures_in_a_row) = (failure.run.message.clone(), history.failures_in_a_row);
-            Some(LastFailure { at: failure.at, message, failures_in_a_row })
-        });
+        state.last_failure = last(Job::Backup, &state.source);
+        state.failed_rehearsal = last(Job::Rehearse, &state.source);
     }
+}
+
+/// A schedule of rehearsals whose last slot came to nothing, and why: no rehearsal of any source may have begun.
+pub fn rehearsals_that_failed(journal: &State, policies: &[String]) -> Vec<(String, LastFailure)> {
+    let failed = |policy: &String| {
+        let known = journal.policy(Job::Rehearse, policy).filter(|known| known.failures_in_a_row > 0)?;
+        let (_, at, _, why) = known.last_ended.as_ref()?;
+        let failure = LastFailure { at: *at, message: why.clone(), failures_in_a_row: known.failures_in_a_row };
+        Some((policy.clone(), failure))
+    };
+    policies.iter().filter_map(failed).collect()
 }
 
 /// What a point of a source puts into the store in either layout, on average over its last points.
@@ -193,6 +208,7 @@ fn state(
         newest,
         storage,
         last_failure: None,
+        failed_rehearsal: None,
         rto_seconds: configured.and_then(|e| e.rto).map(|d| d.as_secs()),
         restore: None,
     }

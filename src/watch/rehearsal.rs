@@ -2,7 +2,7 @@
 
 use super::due::{self, Since};
 use super::status::Known;
-use crate::journal::{Estimate, Job};
+use crate::journal::{Estimate, Job, RestoreTime};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ pub struct RehearsalStatus {
     pub passed_at: Option<Timestamp>,
     /// The level that the last one that passed reached.
     pub level: Option<String>,
-    /// How long a restore took then.
+    /// How long a restore took then; nothing where it was only read.
     pub rto_measured_seconds: Option<f64>,
     /// How long one of the newest point would take.
     pub rto_estimated: Option<Estimate>,
@@ -56,7 +56,7 @@ pub fn of(
         last_at: history.and_then(|history| history.last.as_ref()).map(|last| last.at),
         passed_at: passed.map(|(at, _)| *at),
         level: passed.and_then(|(_, passed)| passed.reached.clone()),
-        rto_measured_seconds: passed.map(|(_, passed)| passed.rto_seconds).filter(|seconds| *seconds > 0.0),
+        rto_measured_seconds: passed.and_then(|(at, passed)| Some(RestoreTime::of(passed, *at)?.phases.values().sum())),
         rto_estimated: state.zip(bytes).and_then(|(state, bytes)| Estimate::of(&state.times, bytes)),
         failures_in_a_row: history.map_or(0, |history| history.failures_in_a_row),
         overdue: due.is_some_and(|due| due < now),
