@@ -118,7 +118,9 @@ impl Limited {
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::store::Key;
     use crate::store::memory::Memory;
+    use bytes::Bytes;
 
     /// Time passes only while somebody waits.
     #[derive(Clone, Default)]

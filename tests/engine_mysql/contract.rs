@@ -3,7 +3,8 @@
 use crate::support::docker::{Container, start_all};
 use crate::support::host_server::HostServer;
 use crate::{
-    Sql, dump, holds_what_was_dumped, inside, load_new, mariadb, mariadb_scratch, mysql, mysql_scratch, on_host, over_network,
+    Sql, dump, holds_what_was_dumped, inside, load_new, mariadb, mariadb_scratch, mysql, mysql_scratch, on_host,
+    over_network,
 };
 use bkp::engine::mysql::Settings;
 use bkp::engine::{Dumped, Naming};

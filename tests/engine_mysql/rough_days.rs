@@ -5,8 +5,8 @@ use crate::memory_sink::MemorySink;
 use crate::support::docker::{Container, Wanted};
 use crate::support::host_server::HostServer;
 use crate::{
-    MemoryOrigin, Point, Sql, dump, dump_to, fingerprint, holds_what_was_dumped, inside, load, load_new, mariadb, mariadb_scratch, mysql,
-    mysql_scratch, on_host,
+    MemoryOrigin, Point, Sql, dump, dump_to, fingerprint, holds_what_was_dumped, inside, load, load_new, mariadb,
+    mariadb_scratch, mysql, mysql_scratch, on_host,
 };
 use bkp::engine::mysql::Settings;
 use bkp::engine::{Confirmed, Fingerprint, Naming, Origin, Part, Target, TreeOrigin};
