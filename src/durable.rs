@@ -274,6 +274,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "rehearse-server:started",
     "rehearse-server:ready",
     "rehearse-server:removed",
+    "rehearse-application:started",
     "journal:half-written",
     "journal:written",
 ];

@@ -79,18 +79,29 @@ fn text(env: &Environment, all: &[(Timestamp, Rehearsed)], estimates: &BTreeMap<
         row
     });
     let titles = [
-        "WHEN", "SOURCE", "POINT", "SIZE>", "", "PROVEN", "TARGET", "FETCH>", "DECODE>", "LOAD>", "INDEX>", "VERIFY>",
-        "OVERHEAD>", "RESTORED IN>", "OBJECTIVE>",
+        "WHEN",
+        "SOURCE",
+        "POINT",
+        "SIZE>",
+        "",
+        "PROVEN",
+        "TARGET",
+        "FETCH>",
+        "DECODE>",
+        "LOAD>",
+        "INDEX>",
+        "VERIFY>",
+        "OVERHEAD>",
+        "RESTORED IN>",
+        "OBJECTIVE>",
     ];
     let mut text = table(&titles, rows);
     let objective = |source: &str| {
         let last = all.iter().rev().find(|(_, one)| one.source == source)?;
         last.1.rto_objective_seconds.map(|most| most as i64)
     };
-    let rows: Vec<(&str, String)> = estimates
-        .iter()
-        .map(|(source, estimate)| (source.as_str(), foreseen(estimate, objective(source))))
-        .collect();
+    let rows: Vec<(&str, String)> =
+        estimates.iter().map(|(source, estimate)| (source.as_str(), foreseen(estimate, objective(source)))).collect();
     if !rows.is_empty() {
         text.push_str(&format!("\n\n{}", pairs(&rows)));
     }

@@ -30,8 +30,8 @@ pub mod volume;
 
 pub use leftovers::Leftover;
 pub use rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
-    rehearsable,
+    Comparison, ContainerRecipe, Ground, Login, Probe, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site,
+    Subject, rehearsable,
 };
 pub use server::Server;
 

@@ -8,7 +8,7 @@
 use super::{Fingerprint, FingerprintPart, Naming, Origin, Settings, Target};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::{Cancel, Context};
-use crate::exec::scratch::Directory;
+use crate::exec::scratch::{Directory, confined};
 use crate::exec::{Command, Place};
 use crate::secret::{Secret, SecretRef};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +58,11 @@ pub trait Rehearsable: Send + Sync {
     /// Compares what is there now with what the source held when it was dumped.
     fn compare(&self, subject: &Subject<'_>, scratch: &Scratch, context: Context<'_>) -> Result<Comparison>;
 
+    /// How an application comes in that is started beside the server. `None`: there is no server.
+    fn login(&self) -> Option<Login> {
+        None
+    }
+
     /// Asks what is there now; gives the first field of the first row, as text.
     fn ask(&self, _scratch: &Scratch, question: &Question, _cancel: &Cancel) -> Result<String> {
         Err(question.is_not_for("this kind of source"))
@@ -71,6 +76,8 @@ pub struct Subject<'a> {
     pub version: &'a str,
     /// Of the point's data, decoded.
     pub bytes: u64,
+    /// An application will be started beside the server.
+    pub with_application: bool,
 }
 
 /// What a point is loaded into.
@@ -174,18 +181,24 @@ impl Scratch {
         self.path.as_deref()
     }
 
-    /// Runs a user's own command there: inside the scratch container, or in the directory that was restored. Gives its output.
+    /// Runs a user's own command there: inside the scratch container, or on what was restored into a directory, with nothing else
+    /// of this host in reach. Gives its output.
     pub fn run(&self, command: &[String], cancel: &Cancel) -> Result<String> {
         let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("the command is empty"))?;
-        let place = self.settings.server().map_or(&Place::Host, |server| &server.place);
-        let directory = self.path.as_deref().filter(|_| *place == Place::Host);
-        let directory = directory.map(|path| if path.is_dir() { path } else { crate::durable::parent_of(path) });
-        let command = Command {
-            program: program.into(),
-            arguments: arguments.iter().map(Into::into).collect(),
-            directory: directory.map(Path::to_owned),
-            limit: Some(ASKED),
-            ..Command::default()
+        let server = self.settings.server().map(|server| &server.place);
+        let (place, command) = match (server, &self.path) {
+            (Some(place @ Place::Container(_)), _) => {
+                let arguments = arguments.iter().map(Into::into).collect();
+                (place, Command { program: program.into(), arguments, limit: Some(ASKED), ..Command::default() })
+            }
+            (None, Some(path)) => {
+                let root = crate::durable::parent_of(path).join("root");
+                (&Place::Host, confined::around(command, &root, path, ASKED, cancel)?)
+            }
+            _ => {
+                return Err(Failure::usage("`run` is for scratch containers and restored directories, and this server is a process of the host")
+                    .hint("Ask the server itself (`sql`, `mongo`, `redis`), or rehearse where there is Docker"));
+            }
         };
         let mut output = Vec::new();
         let exec = place.exec()?;
@@ -232,6 +245,32 @@ pub enum Question {
     },
     /// A command inside the scratch container, or in the scratch directory: its output.
     Run(Vec<String>),
+    /// An application that is started beside the scratch server: what it answers.
+    Http(Probe),
+}
+
+/// An application and what it is asked. In its command, its environment and its files stands what it needs to reach the server:
+/// `{host}`, `{port}`, `{user}`, `{password_file}`; and `{password}`, in files alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    pub image: String,
+    pub command: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    pub files: Vec<(PathBuf, String)>,
+    pub port: u16,
+    pub path: String,
+    /// Of a good answer.
+    pub status: u16,
+    /// How long it may take until it gives one.
+    pub patience: Duration,
+}
+
+/// How an application beside a scratch server comes into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Login {
+    pub port: u16,
+    /// None where the scratch server asks nobody who he is.
+    pub user: Option<&'static str>,
 }
 
 impl Question {
@@ -242,6 +281,7 @@ impl Question {
             Question::Mongo { .. } => "mongo",
             Question::Redis { .. } => "redis",
             Question::Run(_) => "run",
+            Question::Http(_) => "http",
         };
         Failure::usage(format!("`{word}:` cannot be asked of {what}")).hint("Correct `assert` of the policy")
     }

@@ -45,7 +45,8 @@ impl RestoreTime {
     /// `None` where nothing was restored.
     pub fn of(rehearsed: &Rehearsed, at: Timestamp) -> Option<Self> {
         let target = rehearsed.target.as_ref()?.kind.clone();
-        let is_loaded = rehearsed.reached.as_deref().is_some_and(|level| ["loaded", "equal", "checked"].contains(&level));
+        let is_loaded =
+            rehearsed.reached.as_deref().is_some_and(|level| ["loaded", "equal", "checked"].contains(&level));
         let phases: BTreeMap<String, f64> =
             PHASES.iter().filter_map(|name| Some(((*name).to_owned(), *rehearsed.phases.get(*name)?))).collect();
         let is_timed = rehearsed.bytes > 0 && phases.values().sum::<f64>() > 0.0;

@@ -2,9 +2,9 @@
 //!
 //! It keeps what is needed to judge now: the last of each kind, what is open, and counts; never the whole history.
 
-use super::restore_time::{self, RestoreTime};
 use super::Rehearsed;
 use super::record::{Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+use super::restore_time::{self, RestoreTime};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -15,7 +15,7 @@ mod watching;
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
 pub use evidence::{AnchorPlace, Evidence};
 pub use notify::{Detail, Hook, Language, Mail, Notify};
-pub use rehearsals::{Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
+pub use rehearsals::{Application, Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
 pub use watching::{Audit, Http, LogForm};
 
 /// One JSON schema for both kinds of files: what has the key `policy` is a policy.

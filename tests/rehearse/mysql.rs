@@ -2,7 +2,8 @@
 
 use super::files::recorded;
 use super::seeded;
-use super::support::docker::{Container, Wanted};
+use super::support::docker::engine::docker;
+use super::support::docker::{Container, Wanted, image};
 use super::support::host::{Host, mode};
 use super::support::host_server::HostServer;
 use super::trees::{Mounted, mounts_are_forbidden};
@@ -131,27 +132,32 @@ fn mariadb_comes_back_as_it_was() {
 
 #[test]
 fn what_a_dump_lost_is_named() {
-    let Some(container) = mariadb_server() else { return };
-    let host = host(container);
-    seeded::point(&host, "db", &settings(&host, container), |dumped| {
-        let fingerprint = &mut dumped.fingerprint;
-        let users = fingerprint.parts["`shop`.`users`"].clone();
-        fingerprint.parts.insert("`shop`.`gone`".into(), users);
-        fingerprint.parts.get_mut("`shop`.`orders`").unwrap().count += 1;
-        fingerprint.parts.get_mut("`shop`.`log`").unwrap().digest.push('1');
-        for object in ["trigger shop.stamp", "grant GRANT DELETE ON `shop`.* TO `app`@`%`"] {
-            fingerprint.objects.insert(object.into(), "x".into());
-        }
+    // Of its own: it is changed, and others look at the shared one.
+    let Some(container) = Container::mariadb().start("a dump that lost something") else { return };
+    container.query("", SCHEMA);
+    container.query("", "CREATE TABLE shop.gone (id INT PRIMARY KEY); INSERT INTO shop.log VALUES (5, 'a value')");
+    let host = host(&container);
+    seeded::lossy(&host, "db", &settings(&host, &container), || {
+        container.query(
+            "shop",
+            "DROP TABLE gone; DELETE FROM orders WHERE id = 2; UPDATE log SET what = 'a valuf' WHERE at = 5; DROP TRIGGER noted;
+             DROP INDEX by_name ON users; DROP PROCEDURE reset; REVOKE INSERT ON shop.* FROM 'app'@'%'; ALTER TABLE users MODIFY name VARCHAR(81) NOT NULL",
+        );
     });
     let found = rehearse(&host, 4);
-    let expected = [
+    let differences: Vec<&str> = found["differences"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for expected in [
         "`shop`.`gone`: missing",
         "`shop`.`log`: other content",
-        "`shop`.`orders`: 2 rows instead of 3",
-        "grant GRANT DELETE ON `shop`.* TO `app`@`%`: missing",
-        "trigger shop.stamp: missing",
-    ];
-    assert_eq!(found["differences"], serde_json::json!(expected));
+        "`shop`.`orders`: 1 rows instead of 2",
+        "columns shop.users: another definition",
+        "grant GRANT SELECT, INSERT ON `shop`.* TO `app`@`%`: missing",
+        "index shop.users.by_name: missing",
+        "routine shop.PROCEDURE.reset: missing",
+        "trigger shop.noted: missing",
+    ] {
+        assert!(differences.contains(&expected), "{expected}: {differences:#?}");
+    }
     assert_eq!(found["reached"], "loaded");
     assert_eq!(left(&host), 0);
 }
@@ -183,7 +189,8 @@ fn a_server_that_is_never_ready_ends_in_time() {
 #[test]
 fn what_a_rehearsal_that_was_killed_in_any_phase_left_in_the_container_engine_goes() {
     let Some(container) = mariadb_server() else { return };
-    let phases = CRASH_POINTS.iter().copied().filter(|point| point.starts_with("rehearse"));
+    let of_servers = |point: &&str| point.starts_with("rehearse:") || point.starts_with("rehearse-server:");
+    let phases = CRASH_POINTS.iter().copied().filter(of_servers);
     let phases: Vec<&str> = phases.chain(["rehearse:loading#2", "restore:data-written"]).collect();
     std::thread::scope(|scope| {
         for phases in [phases.iter().step_by(2), phases[1..].iter().step_by(2)] {
@@ -204,6 +211,22 @@ fn what_a_rehearsal_that_was_killed_in_any_phase_left_in_the_container_engine_go
             });
         }
     });
+}
+
+#[test]
+fn two_servers_at_once_do_not_disturb_each_other() {
+    let Some(container) = mariadb_server() else { return };
+    let host = host(container);
+    let start = || {
+        let mut command = host.command(&["rehearse", "db", "--json"]);
+        command.env("BKP_IDENTITY", host.identity());
+        host.start(command)
+    };
+    for running in [start(), start()] {
+        let document = host.finish(running).ends(0).json();
+        assert_eq!(document["rehearsals"][0]["reached"], "equal", "{document}");
+    }
+    nothing_is_left(&host);
 }
 
 #[test]
@@ -228,6 +251,7 @@ fn too_little_memory_is_told_with_the_limit_and_what_passed_before_stays() {
 #[test]
 fn a_disk_that_is_too_small_for_a_server_of_the_host_is_told() {
     let Some(server) = HostServer::mariadb().start("rehearsals on a small disk") else { return };
+    server.query("", SCHEMA);
     let host = of_host(&server);
     let small = tempfile::Builder::new().prefix("bkp-small-").tempdir_in("/tmp").unwrap();
     let Some(_mounted) = Mounted::tmpfs(small.path()) else {
@@ -266,4 +290,60 @@ fn a_server_of_the_host_is_rehearsed_as_a_process() {
     let found = rehearse(&host, 0);
     assert_eq!((&found["reached"], &found["target"]["kind"]), (&"equal".into(), &"process".into()), "{found}");
     assert_eq!(left(&host), 0);
+    // A command of the user would be one of this host, and not of a container.
+    let policy = fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
+    let asked = policy.replace("sources:", "rehearse: { assert: [{ run: [id] }] }\nsources:");
+    fs::write(host.path("etc/policies.d/all.yaml"), asked).unwrap();
+    let found = rehearse(&host, 4);
+    assert!(found["message"].as_str().unwrap().contains("this server is a process of the host"), "{found}");
+}
+
+/// What a stack would run: it reads the password from its file, and shows a page from the database. Made of the server's own image,
+/// for its client.
+const APPLICATION: &str = r#"use IO::Socket::INET;
+my $listening = IO::Socket::INET->new(LocalPort => 8080, Listen => 5, ReuseAddr => 1) or die "cannot listen: $!";
+print STDERR "the shop is open\n";
+while (my $client = $listening->accept) {
+  my $asked = <$client>; while (my $line = <$client>) { last if $line =~ /^\r?$/ }
+  my $users = `mariadb --defaults-extra-file=/etc/shop.cnf --batch --skip-column-names shop -e 'select count(*) from users' 2>&1`;
+  my $status = $? ? "500 Internal" : $asked =~ m{^GET /users } ? "200 OK" : "404 Not Found";
+  my $out = `cut -f2 /proc/net/route | grep -qx 00000000 && echo reachable || echo alone`;
+  print $client "HTTP/1.1 $status\r\nConnection: close\r\n\r\nusers: $users$out"; close $client;
+}
+"#;
+
+#[test]
+fn an_application_beside_the_scratch_server_is_asked_by_http() {
+    let Some(container) = mariadb_server() else { return };
+    let host = host(container);
+    let policy = fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
+    let asked = |path: &str, expected: &str, code: i32| {
+        let indented =
+            APPLICATION.replace('$', "$$").lines().map(|line| format!("            {line}\n")).collect::<String>();
+        let key = format!(
+            "rehearse:\n  assert:\n    - name: the shop\n      http:\n        image: {}\n        command: [perl, /shop.pl]\n        port: 8080\n        \
+             path: {path}\n        patience: 20s\n        environment: {{ DB_HOST: \"{{host}}\" }}\n        files:\n          /shop.pl: |\n{indented}          \
+             /etc/shop.cnf: \"[client]\\nhost={{host}}\\nport={{port}}\\nuser={{user}}\\npassword={{password}}\\n\"\n{expected}",
+            image(container.kind())
+        );
+        fs::write(host.path("etc/policies.d/all.yaml"), policy.replace("sources:", &format!("{key}sources:"))).unwrap();
+        rehearse(&host, code)
+    };
+    let found = asked("/users", "      contains: \"users: 3\"\n", 0);
+    assert_eq!(found["reached"], "checked", "{found}");
+    assert!(found["target"]["isolation"].as_str().unwrap().contains("one of its own that leads nowhere"), "{found}");
+    nothing_is_left(&host);
+    assert_eq!(asked("/users", "      contains: alone\n", 0)["reached"], "checked", "there is a way out");
+    let found = asked("/users", "      contains: \"users: 4\"\n", 4);
+    assert!(found["message"].as_str().unwrap().contains("expected to contain users: 4"), "{found}");
+    let found = asked("/nothing", "", 4);
+    assert!(found["message"].as_str().unwrap().contains("status 404"), "{found}");
+    nothing_is_left(&host);
+    let mut command = host.command(&["rehearse", "db"]);
+    command.env("BKP_CRASH_AT", "rehearse-application:started").env("BKP_IDENTITY", host.identity());
+    host.finish(host.start(command)).was_killed();
+    let shown = docker(&["ps", "--filter", "label=bkp.scratch.source=db", "--format", "{{.Names}}"]);
+    assert!(shown.lines().any(|name| name.ends_with("-application")), "{shown}");
+    host.run(&["doctor", "--reap"]);
+    nothing_is_left(&host);
 }

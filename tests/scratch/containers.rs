@@ -24,7 +24,17 @@ fn wanted(kind: Kind, data: Data) -> Wanted {
         _ => vec![(format!("{}_FILE", kind.password_variable()), Secret::new(PASSWORD.into()))],
     };
     let (image, limits) = (id_of(kind), LIMITS);
-    Wanted { image, entrypoint: None, arguments: vec![], environment: vec![], secrets, files: vec![], data, limits }
+    Wanted {
+        image,
+        entrypoint: None,
+        arguments: vec![],
+        environment: vec![],
+        secrets,
+        files: vec![],
+        data,
+        limits,
+        known_as: None,
+    }
 }
 
 fn made(lease: &Lease<'_>, wanted: &Wanted) -> Result<Prepared, Failure> {

@@ -9,7 +9,7 @@ use super::session::Session;
 use super::{Settings, accounts, catalog, dump};
 use crate::engine::Settings as AnySettings;
 use crate::engine::rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    Comparison, ContainerRecipe, Ground, Login, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
     counted, must_be_fresh,
 };
 use crate::engine::{FingerprintPart, Server};
@@ -125,6 +125,10 @@ impl Rehearsable for Rehearsal {
             }
         }
         Ok(comparison)
+    }
+
+    fn login(&self) -> Option<Login> {
+        Some(Login { port: PORT, user: Some(USER) })
     }
 
     fn ask(&self, scratch: &Scratch, question: &Question, cancel: &Cancel) -> Result<String> {

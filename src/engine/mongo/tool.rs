@@ -56,8 +56,7 @@ pub(super) fn dump(settings: &Settings, sink: &mut dyn Sink, context: Context<'_
     let (walked, seen) = archive.walked()?;
     must_have_all(&session, settings, &before, &walked)?;
     let window = seen.start.zip(seen.last).map(|(start, end)| Window { start, end, read_at, seen });
-    let evidence =
-        Evidence { version, begun, walked, window, accounts: accounts::Accounts::default(), still: false };
+    let evidence = Evidence { version, begun, walked, window, accounts: accounts::Accounts::default(), still: false };
     Ok(evidence.bound(&session, settings, written.as_ref(), context)?.dumped(settings))
 }
 

@@ -153,8 +153,7 @@ pub fn dump(settings: &Settings, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Resu
     if let Some(accounts) = &accounts {
         sink.stream(ACCOUNTS, &mut accounts.sql().as_bytes())?;
     }
-    let objects =
-        observed_objects::of_source(&mut guard, &catalog.databases, &ready.broken_views, accounts.as_ref())?;
+    let objects = observed_objects::of_source(&mut guard, &catalog.databases, &ready.broken_views, accounts.as_ref())?;
     let details = Details::read(&mut guard, &ready.client, &catalog, parts.seen.longest_statement)?;
     guard.close()?;
     let mut dumped = parts.into_dumped(&ready, &catalog, settings, details)?;

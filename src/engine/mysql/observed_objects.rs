@@ -89,9 +89,7 @@ pub fn of_source(
     accounts: Option<&accounts::Accounts>,
 ) -> Result<Objects> {
     let mut objects = read(session, databases)?;
-    objects.retain(|object, _| {
-        !broken.iter().any(|view| *object == format!("view {}.{}", view.database, view.name))
-    });
+    objects.retain(|object, _| !broken.iter().any(|view| *object == format!("view {}.{}", view.database, view.name)));
     objects.extend(accounts.iter().flat_map(|accounts| told(accounts)));
     Ok(objects)
 }

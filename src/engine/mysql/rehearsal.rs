@@ -8,7 +8,7 @@ use super::observed_objects::{self, is_of_installation};
 use super::session::name;
 use super::{Details, Settings, catalog, fingerprint};
 use crate::engine::rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    Comparison, ContainerRecipe, Ground, Login, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
     counted, must_be_fresh,
 };
 use crate::engine::{Server, Settings as AnySettings};
@@ -46,9 +46,10 @@ impl Rehearsable for Rehearsal {
     }
 
     fn container(&self, subject: &Subject<'_>, password: &Secret) -> Result<ContainerRecipe> {
+        let host = if subject.with_application { "%" } else { "localhost" };
         Ok(ContainerRecipe {
             arguments: arguments(subject)?,
-            environment: vec![("MYSQL_ROOT_HOST".to_owned(), "localhost".to_owned())],
+            environment: vec![("MYSQL_ROOT_HOST".to_owned(), host.to_owned())],
             secrets: vec![("MYSQL_ROOT_PASSWORD".to_owned(), password.clone())],
             data: "/var/lib/mysql".into(),
             room: subject.bytes.saturating_mul(3).saturating_add(EMPTY),
@@ -181,6 +182,10 @@ impl Rehearsable for Rehearsal {
         }
         session.close()?;
         Ok(comparison)
+    }
+
+    fn login(&self) -> Option<Login> {
+        Some(Login { port: 3306, user: Some("root") })
     }
 
     fn ask(&self, scratch: &Scratch, question: &Question, cancel: &Cancel) -> Result<String> {

@@ -7,12 +7,12 @@ use super::catalogue::{self, Details, Role};
 use super::client::Clients;
 use super::session::Session;
 use super::{Postgres, Settings, dump};
+use crate::engine::Server;
 use crate::engine::Settings as AnySettings;
 use crate::engine::rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    Comparison, ContainerRecipe, Ground, Login, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
     counted, must_be_fresh,
 };
-use crate::engine::Server;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::{Command, Place};
@@ -138,6 +138,10 @@ impl Rehearsable for Rehearsal {
             comparison.part(&format!("role {}", role.name), Some(role), now, role_told);
         }
         Ok(comparison)
+    }
+
+    fn login(&self) -> Option<Login> {
+        Some(Login { port: 5432, user: Some(USER) })
     }
 
     fn ask(&self, scratch: &Scratch, question: &Question, cancel: &Cancel) -> Result<String> {

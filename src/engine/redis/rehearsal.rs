@@ -9,7 +9,7 @@ use super::load::plain_name;
 use super::{Method, Settings, dump, facts, load};
 use crate::engine::Settings as AnySettings;
 use crate::engine::rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    Comparison, ContainerRecipe, Ground, Login, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
     counted,
 };
 use crate::engine::{Origin, Server};
@@ -91,6 +91,10 @@ impl Rehearsable for Rehearsal {
             Ok(())
         })?;
         Ok(comparison)
+    }
+
+    fn login(&self) -> Option<Login> {
+        Some(Login { port: 6379, user: None })
     }
 
     fn ask(&self, scratch: &Scratch, question: &Question, cancel: &Cancel) -> Result<String> {

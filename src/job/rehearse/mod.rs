@@ -8,6 +8,7 @@
 mod act;
 mod findings;
 mod measure;
+mod probe;
 mod shortage;
 mod site;
 mod starting;

@@ -65,7 +65,8 @@ pub fn explained(failure: Failure, said: &str, room: &Room, memory: u64) -> Fail
     Failure::new(Kind::Failed, text).hint(hint).because(failure.full())
 }
 
-const MORE_MEMORY: &str = "Give it more, such as `rehearse: { memory: 4GiB }` in the main file, or rehearse on a larger host";
+const MORE_MEMORY: &str =
+    "Give it more, such as `rehearse: { memory: 4GiB }` in the main file, or rehearse on a larger host";
 
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
@@ -75,7 +76,11 @@ fn mebibytes(bytes: u64) -> String {
 fn free(directory: &std::path::Path) -> String {
     let found = rustix::fs::statvfs(directory).ok();
     let free = |found: rustix::fs::StatVfs| {
-        format!(" ({} of {} free)", mebibytes(found.f_bavail * found.f_frsize), mebibytes(found.f_blocks * found.f_frsize))
+        format!(
+            " ({} of {} free)",
+            mebibytes(found.f_bavail * found.f_frsize),
+            mebibytes(found.f_blocks * found.f_frsize)
+        )
     };
     found.map(free).unwrap_or_default()
 }
@@ -91,7 +96,8 @@ mod tests {
 
     #[test]
     fn what_was_too_small_is_told_with_its_size_and_where_to_raise_it() {
-        let (text, hint) = told("mysqld: Error writing file (Errcode: 28 \"No space left on device\")", &Room::Memory(48 << 20));
+        let (text, hint) =
+            told("mysqld: Error writing file (Errcode: 28 \"No space left on device\")", &Room::Memory(48 << 20));
         assert_eq!(text, "the scratch server has no room left: its data is in memory, and may take 48 MiB");
         assert!(hint.contains("rehearse: { memory:"), "{hint}");
         let (text, hint) = told("could not extend file: No space left on device", &Room::Volume);

@@ -4,12 +4,13 @@
 //! once more before anything is written.
 
 use super::findings::Findings;
+use super::probe;
 use super::shortage::{self, Room};
 use super::starting::{Starting, wait_until_ready};
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable;
-use crate::engine::{Ground, Reach, Rehearsable, Scratch, Subject};
+use crate::engine::{Ground, Login, Probe, Reach, Rehearsable, Scratch, Subject};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::exec::scratch::container::Limits;
@@ -55,6 +56,8 @@ pub struct Site {
     running: Option<Running>,
     deadline: Timestamp,
     room: Room,
+    /// Of the server.
+    password: Secret,
 }
 
 type Ability<'a> = (&'a dyn Rehearsable, &'a Subject<'a>);
@@ -73,7 +76,7 @@ impl Site {
         let room = Room::Directory(grounds.parent.to_owned());
         let settings = rehearsable.settings(subject, None);
         let scratch = Scratch::in_directory(&directory, DATA, settings);
-        let mut site = Site { scratch, directory, running: None, deadline, room };
+        let mut site = Site { scratch, directory, running: None, deadline, room, password: Secret::new(String::new()) };
         let isolation = "private to this user, removed afterwards".to_owned();
         match rehearsable.ground(subject)? {
             Ground::File => findings.target("file", "a new file on this host".to_owned(), isolation),
@@ -114,6 +117,7 @@ impl Site {
         durable::write_new(&file, password.expose().as_bytes(), 0o600)
             .context(|| format!("cannot write {}", file.display()))?;
         let starting = Starting { grounds, lease: grounds.lease(self.deadline), password: &password, data, cancel };
+        self.password = password.clone();
         let (place, room) = starting.place(rehearsable, subject)?;
         self.room = room;
         let started = starting.start((place, &self.room), rehearsable, subject);
@@ -156,7 +160,9 @@ impl Site {
         if matches!(failure.kind(), Kind::Verification | Kind::Interrupted | Kind::Terminated) {
             return failure;
         }
-        let Some(running) = &mut self.running else { return shortage::explained(failure, "", &self.room, limits.memory) };
+        let Some(running) = &mut self.running else {
+            return shortage::explained(failure, "", &self.room, limits.memory);
+        };
         let begun = Instant::now();
         let over = loop {
             match running.check() {
@@ -173,6 +179,16 @@ impl Site {
             _ => failure,
         };
         shortage::explained(failure, &logs, &self.room, limits.memory)
+    }
+
+    /// Starts an application beside the server, and asks it.
+    pub fn probe(&self, probe: &Probe, login: Option<Login>, cancel: &Cancel) -> Result<String> {
+        let (Some(running), Some(login)) = (&self.running, login) else {
+            return Err(Failure::usage(
+                "`http` is for servers: there is nothing here that an application could be started beside",
+            ));
+        };
+        probe::ask(running, probe, login, &self.password, cancel)
     }
 
     /// The last lines that the server wrote.
@@ -216,7 +232,7 @@ fn must_not_be(directory: &Path, source: &Path) -> Result<()> {
     Err(Failure::new(Kind::Refused, text).hint("Please report this: a rehearsal must never touch its source"))
 }
 
-fn must_have_room(directory: &Path, bytes: u64) -> Result<()> {
+pub fn must_have_room(directory: &Path, bytes: u64) -> Result<()> {
     let found = rustix::fs::statvfs(directory).context(|| format!("cannot look at {}", directory.display()))?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     if free >= bytes {

@@ -1,7 +1,8 @@
 //! How a scratch server is started, in a container of the source's image or as a process of this host, and waited for.
 
+use super::probe;
 use super::shortage::Room;
-use super::site::{DATA, Grounds};
+use super::site::{DATA, Grounds, must_have_room};
 use crate::backoff::pause;
 use crate::durable;
 use crate::engine::{self, ContainerRecipe, Rehearsable, Subject};
@@ -55,7 +56,7 @@ impl Starting<'_> {
                 let room = if in_memory { Room::Memory(memory / 4 * 3) } else { Room::Volume };
                 Ok((Where::Container(Box::new(recipe), image), room))
             }
-            _ => Ok((Where::Process, Room::Directory(std::env::temp_dir()))),
+            _ => Ok((Where::Process, Room::Directory(roomy()))),
         }
     }
 
@@ -68,7 +69,8 @@ impl Starting<'_> {
     ) -> Result<(Running, &'static str, String)> {
         match place {
             Where::Container(recipe, image) => {
-                let running = self.container(*recipe, room, &image.digest)?;
+                let known_as = subject.with_application.then_some(probe::SERVER);
+                let running = self.container(*recipe, room, (&image.digest, known_as))?;
                 Ok((running, "container", format!("{} ({})", image.name, image.digest)))
             }
             Where::Process => {
@@ -87,7 +89,12 @@ impl Starting<'_> {
         Ok(paths.context(what)?.into_iter().filter(|path| path.is_file()).collect())
     }
 
-    fn container(&self, recipe: ContainerRecipe, room: &Room, image: &str) -> Result<Running> {
+    fn container(
+        &self,
+        recipe: ContainerRecipe,
+        room: &Room,
+        (image, known_as): (&str, Option<&'static str>),
+    ) -> Result<Running> {
         let limits = self.grounds.limits;
         let data = recipe.data.to_string_lossy().into_owned();
         let wanted = container::Wanted {
@@ -102,6 +109,7 @@ impl Starting<'_> {
                 _ => container::Data::Volume(data.clone()),
             },
             limits,
+            known_as,
         };
         let port = recipe.port;
         let prepared = container::prepare(&self.lease, &wanted, self.cancel)?;
@@ -119,8 +127,8 @@ impl Starting<'_> {
     }
 
     fn process(&self, rehearsable: &dyn Rehearsable, subject: &Subject<'_>) -> Result<Running> {
-        // Whoever runs the server must be able to reach it, and the path of a socket must be short.
-        let site = process::Site::make(&self.lease, &std::env::temp_dir())?;
+        let site = process::Site::make(&self.lease, &roomy())?;
+        must_have_room(site.path(), subject.bytes)?;
         let socket = site.socket();
         let place = engine::Site { directory: site.path(), port: site.port(), socket: &socket };
         let recipe = rehearsable.process(subject, &place, self.password)?.ok_or_else(|| {
@@ -146,6 +154,16 @@ impl Starting<'_> {
             by_socket: recipe.by_socket,
         };
         site.start(&wanted, self.cancel)
+    }
+}
+
+/// Where a server of the host has its data: whoever runs it must be able to reach it, the path of a socket must be short, and `/tmp`
+/// may be in memory.
+fn roomy() -> PathBuf {
+    let usual = Path::new("/var/tmp");
+    match std::env::var_os("TMPDIR") {
+        None if usual.is_dir() => usual.to_owned(),
+        _ => std::env::temp_dir(),
     }
 }
 
