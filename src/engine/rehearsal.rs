@@ -196,8 +196,10 @@ impl Scratch {
                 (&Place::Host, confined::around(command, &root, path, ASKED, cancel)?)
             }
             _ => {
-                return Err(Failure::usage("`run` is for scratch containers and restored directories, and this server is a process of the host")
-                    .hint("Ask the server itself (`sql`, `mongo`, `redis`), or rehearse where there is Docker"));
+                return Err(Failure::usage(
+                    "`run` is refused: this server is a process of the host and in no container",
+                )
+                .hint("Ask the server itself (`sql`, `mongo`, `redis`), or rehearse where there is Docker"));
             }
         };
         let mut output = Vec::new();

@@ -295,7 +295,10 @@ fn a_server_of_the_host_is_rehearsed_as_a_process() {
     let asked = policy.replace("sources:", "rehearse: { assert: [{ run: [id] }] }\nsources:");
     fs::write(host.path("etc/policies.d/all.yaml"), asked).unwrap();
     let found = rehearse(&host, 4);
-    assert!(found["message"].as_str().unwrap().contains("this server is a process of the host"), "{found}");
+    assert!(
+        found["message"].as_str().unwrap().contains("`run` is refused: this server is a process of the host"),
+        "{found}"
+    );
 }
 
 /// What a stack would run: it reads the password from its file, and shows a page from the database. Made of the server's own image,
@@ -307,7 +310,7 @@ while (my $client = $listening->accept) {
   my $asked = <$client>; while (my $line = <$client>) { last if $line =~ /^\r?$/ }
   my $users = `mariadb --defaults-extra-file=/etc/shop.cnf --batch --skip-column-names shop -e 'select count(*) from users' 2>&1`;
   my $status = $? ? "500 Internal" : $asked =~ m{^GET /users } ? "200 OK" : "404 Not Found";
-  my $out = `cut -f2 /proc/net/route | grep -qx 00000000 && echo reachable || echo alone`;
+  my $out = `timeout 2 bash -c 'exec 3<>/dev/tcp/172.17.0.1/$ENV{LISTENING}' 2>/dev/null && echo reachable || echo alone`;
   print $client "HTTP/1.1 $status\r\nConnection: close\r\n\r\nusers: $users$out"; close $client;
 }
 "#;
@@ -316,13 +319,16 @@ while (my $client = $listening->accept) {
 fn an_application_beside_the_scratch_server_is_asked_by_http() {
     let Some(container) = mariadb_server() else { return };
     let host = host(container);
+    // Whatever listens on this host, such as the ports that live containers publish.
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let listening = listener.local_addr().unwrap().port();
     let policy = fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
     let asked = |path: &str, expected: &str, code: i32| {
         let indented =
             APPLICATION.replace('$', "$$").lines().map(|line| format!("            {line}\n")).collect::<String>();
         let key = format!(
             "rehearse:\n  assert:\n    - name: the shop\n      http:\n        image: {}\n        command: [perl, /shop.pl]\n        port: 8080\n        \
-             path: {path}\n        patience: 20s\n        environment: {{ DB_HOST: \"{{host}}\" }}\n        files:\n          /shop.pl: |\n{indented}          \
+             path: {path}\n        patience: 20s\n        environment: {{ DB_HOST: \"{{host}}\", LISTENING: \"{listening}\" }}\n        files:\n          /shop.pl: |\n{indented}          \
              /etc/shop.cnf: \"[client]\\nhost={{host}}\\nport={{port}}\\nuser={{user}}\\npassword={{password}}\\n\"\n{expected}",
             image(container.kind())
         );

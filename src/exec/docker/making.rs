@@ -147,11 +147,13 @@ impl Docker {
         }
     }
 
-    /// A network that leads nowhere: only its containers reach each other.
+    /// A network that leads nowhere, not even to the host: only its containers reach each other.
     pub fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
         let request = NetworkCreateRequest {
             name: name.to_owned(),
             internal: Some(true),
+            // Else the host itself is in it, with all that listens there and the ports that live containers publish.
+            options: Some(HashMap::from([("com.docker.network.bridge.inhibit_ipv4".into(), "true".into())])),
             labels: Some(labels.clone().into_iter().collect()),
             ..NetworkCreateRequest::default()
         };

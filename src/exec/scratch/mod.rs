@@ -86,8 +86,10 @@ impl Running {
     pub fn beside(&self, application: container::Application, cancel: &Cancel) -> Result<container::Beside> {
         match &self.0 {
             Body::Container(container) => container.beside(application, cancel),
-            Body::Process(_) => Err(Failure::usage("an application can be started beside a scratch container only, and this server is a process of the host")
-                .hint("Rehearse it where there is Docker")),
+            Body::Process(_) => {
+                Err(Failure::usage("`http` is refused: this server is a process of the host and in no container")
+                    .hint("Rehearse it where there is Docker"))
+            }
         }
     }
 

@@ -37,7 +37,7 @@ pub fn ask(running: &Running, probe: &Probe, login: Login, password: &Secret, ca
         application.check()?;
         let why = match client.get(&address) {
             Ok((status, body)) if status == probe.status => return Ok(body),
-            Ok((status, body)) => format!("it answered with status {status}: {}", policy::one_line(&body)),
+            Ok((status, body)) => format!("status {status}, expected {}: {}", probe.status, policy::one_line(&body)),
             Err(why) => why,
         };
         if begun.elapsed() > probe.patience {
@@ -49,8 +49,8 @@ pub fn ask(running: &Running, probe: &Probe, login: Login, password: &Secret, ca
 
 fn too_late(probe: &Probe, application: &Beside, why: &str) -> Failure {
     let patience = policy::duration_text(probe.patience);
-    let text = format!("GET {} gave no answer with status {} within {patience}", probe.path, probe.status);
-    Failure::failed(text).because(format!("{why}; the log of the application ends with: {}", application.last_words()))
+    let text = format!("{why} (GET {} for {patience})", probe.path);
+    Failure::failed(text).because(format!("the log of the application ends with: {}", application.last_words()))
 }
 
 fn application(probe: &Probe, login: Login, password: &Secret) -> Application {
