@@ -52,6 +52,10 @@ impl RestoreTime {
         let is_timed = rehearsed.bytes > 0 && phases.values().sum::<f64>() > 0.0;
         (is_loaded && is_timed).then(|| RestoreTime { at, bytes: rehearsed.bytes, target, phases })
     }
+
+    pub fn seconds(&self) -> f64 {
+        rounded(self.phases.values().sum())
+    }
 }
 
 impl Estimate {

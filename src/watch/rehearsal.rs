@@ -16,7 +16,7 @@ pub struct RehearsalStatus {
     pub passed_at: Option<Timestamp>,
     /// The level that the last one that passed reached.
     pub level: Option<String>,
-    /// How long a restore took then; nothing where it was only read.
+    /// How long the last restore took; rehearsals that only read restored nothing.
     pub rto_measured_seconds: Option<f64>,
     /// How long one of the newest point would take.
     pub rto_estimated: Option<Estimate>,
@@ -56,7 +56,7 @@ pub fn of(
         last_at: history.and_then(|history| history.last.as_ref()).map(|last| last.at),
         passed_at: passed.map(|(at, _)| *at),
         level: passed.and_then(|(_, passed)| passed.reached.clone()),
-        rto_measured_seconds: passed.and_then(|(at, passed)| Some(RestoreTime::of(passed, *at)?.phases.values().sum())),
+        rto_measured_seconds: state.and_then(|state| state.times.last()).map(RestoreTime::seconds),
         rto_estimated: state.zip(bytes).and_then(|(state, bytes)| Estimate::of(&state.times, bytes)),
         failures_in_a_row: history.map_or(0, |history| history.failures_in_a_row),
         overdue: due.is_some_and(|due| due < now),
