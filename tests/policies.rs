@@ -98,6 +98,7 @@ fn the_examples_load_together() {
             "kubernetes.yaml",
             "labelled.yaml",
             "microservices-mysql.yaml",
+            "rehearsed.yaml",
             "swarm-redis-sentinel.yaml",
             "vault.yaml",
         ]
@@ -362,6 +363,33 @@ fn sources_that_say_too_much_or_too_little() {
     ));
     insta::assert_snapshot!("a_policy_without_sources", problems_of("policy: a\nsources: {}\n"));
     insta::assert_snapshot!("a_policy_without_anything", problems_of("schedule: '@daily'\n"));
+}
+
+#[test]
+fn an_application_of_a_rehearsal_is_described_whole_and_shows_no_password() {
+    let of = |source: &str, http: &str| {
+        format!("policy: a\nsources: {{ db: {{ {source} }} }}\nrehearse:\n  assert:\n    - http: {http}\n")
+    };
+    let postgres = "postgres: { container: db, user: u }";
+    for (http, told) in [
+        ("{ port: 8080 }", "`image` of the application is missing"),
+        ("{ image: shop }", "`port` of the application is missing"),
+        ("{ image: shop, port: 70000 }", "expected a port"),
+        ("{ image: shop, port: 80, path: shop }", "begins with `/`"),
+        ("{ image: shop, port: 80, status: 9 }", "expected a status of HTTP"),
+        (
+            "{ image: shop, port: 80, environment: { DB: \"u:{password}@h\" } }",
+            "is seen by whoever may inspect containers",
+        ),
+        ("{ image: shop, port: 80, command: [serve, \"{password}\"] }", "is seen by whoever may inspect containers"),
+    ] {
+        let problems = problems_of(&of(postgres, http));
+        assert!(problems.contains(told), "{told}: {problems}");
+    }
+    let file = "{ image: shop, port: 80, files: { /etc/shop.ini: \"{password}\" } }";
+    let host = Host::with(&[("a.yaml", &of(postgres, file))]);
+    assert_eq!(host.load().unwrap().policies[0].rehearsals.as_ref().unwrap().assertions[0].1.name, "GET / of shop");
+    assert!(problems_of(&of("sqlite: { path: /srv/a.db }", file)).contains("cannot be asked this"));
 }
 
 #[test]

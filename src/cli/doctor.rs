@@ -116,6 +116,7 @@ impl Arguments {
         }
         match env.repository() {
             Ok(repository) => {
+                scratch::key(env, &repository, &mut findings);
                 findings.add(
                     "repository",
                     Verdict::Ok,

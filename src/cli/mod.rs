@@ -37,6 +37,7 @@ mod points;
 mod progress;
 mod prune;
 mod rehearse;
+mod rehearsed;
 mod reload;
 mod report;
 mod restore;

@@ -106,7 +106,7 @@ impl Arguments {
             return self.show(env, asked);
         }
         let recorder = env.recorder()?;
-        recorder.finding(What::of(Job::Prune), || self.act(env, asked, &recorder))
+        recorder.finding(What::of(Job::Prune), || Ok((self.act(env, asked, &recorder)?, None)))
     }
 
     fn asked<'e>(&self, env: &'e Environment) -> Result<Asked<'e>> {

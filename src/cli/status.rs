@@ -4,22 +4,25 @@ use super::Ran;
 use super::concerns;
 use super::copies;
 use super::environment::Environment;
-use super::format::{age, count, size, span};
+use super::format::{age, count, size, span, took};
 use super::output::{pairs, plain, table};
 use super::points;
 use crate::error::{Kind, Result};
 use crate::job::copy::state::{CopyState, Standing};
 use crate::job::damage::{self, Found};
-use crate::job::status::{self, Expected, SourceState, Storage, Verdict};
+use crate::job::status::{self, Expected, LastFailure, SourceState, Storage, Verdict};
+use crate::journal::Estimate;
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::point::Cost;
 use crate::repo::{held, proof};
 use crate::watch::{Concern, Stated};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, and with 5
+Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, or when the last
+rehearsal of a restore on this host failed, and with 5
 when a configured source has no point, or when its newest one is older than its objective (RPO); else with 3 when a copy is not
 good (bkp copies), or a source is held after an odd backup (bkp ack).
 What the journal of this host knows is told below, as on the page of the daemon, with what to do: a journal that is damaged and a
@@ -49,8 +52,12 @@ impl Arguments {
         let mut states = status::fold(&catalog, &proofs, &expected, &known, env.now);
         let held = access.writer.as_ref().map(|by| held::of(&repository, &access.keys, &access.trust, by.id()));
         let mut holds = held.transpose()?.unwrap_or_default().all();
+        let mut unrehearsed = Vec::new();
         match env.journal()?.state() {
             Ok(journal) => {
+                let names: BTreeSet<String> = expected.iter().filter_map(|one| one.policy.clone()).collect();
+                unrehearsed = status::rehearsals_that_failed(&journal, &names.into_iter().collect::<Vec<_>>());
+                status::note_restore_times(&mut states, &journal);
                 status::note_failures(&mut states, &journal);
                 holds.extend(journal.holds.into_iter().map(|(source, hold)| (source, hold.why)));
             }
@@ -64,19 +71,21 @@ impl Arguments {
             "repository": repository.store.describe(),
             "repository_id": repository.id(),
             "at": env.now,
-            "ok": missed == 0 && !damaged && catalog.broken.is_empty() && !concerns.iter().any(|one| one.grave),
+            "ok": missed == 0 && unrehearsed.is_empty() && !damaged && catalog.broken.is_empty() && !concerns.iter().any(|one| one.grave),
             "concerns": concerns,
             "sources": states,
+            "failed_rehearsals": unrehearsed.iter().map(|(policy, failure)| serde_json::json!({ "policy": policy, "failure": failure })).collect::<Vec<_>>(),
             "damage": known,
             "copies": copies,
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
         env.output.answer(&document, || {
-            screen(&repository.store.describe(), &states, &concerns)
-                + &failures(&states, &concerns, env.now)
+            screen(&repository.store.describe(), &states, &concerns, unrehearsed.len())
+                + &failures(&states, &concerns, &unrehearsed, env.now)
                 + &holds_of(&states)
                 + &concerns::listing(&others(&concerns))
                 + &storage(&states)
+                + &restores(&states)
                 + &of_copies(&copies)
                 + &remembered(&known, env.now)
         })?;
@@ -84,7 +93,7 @@ impl Arguments {
             || copies.iter().any(|copy| copy.standing != Standing::Good);
         let gravest = concerns::kind(&concerns);
         Ok(match gravest {
-            _ if damaged || !catalog.broken.is_empty() => Some(Kind::Verification),
+            _ if damaged || !catalog.broken.is_empty() || !unrehearsed.is_empty() => Some(Kind::Verification),
             Some(Kind::Verification) => gravest,
             _ if missed > 0 => Some(Kind::Objective),
             _ => gravest.or(odd.then_some(Kind::Warnings)),
@@ -116,18 +125,21 @@ fn expected(env: &Environment) -> Result<Vec<Expected>> {
         Err(failure) => env.output.warn(&format!("what labels bring is left out: {}", failure.full())),
     }
     for policy in &configuration.policies {
-        let rpo = policy.objectives.rpo.and_then(|d| SignedDuration::try_from(d).ok());
+        let seconds = |d: Option<std::time::Duration>| d.and_then(|d| SignedDuration::try_from(d).ok());
+        let (rpo, rto) = (seconds(policy.objectives.rpo), seconds(policy.objectives.rto));
         let of_policy = |source: &crate::policy::Source| Expected {
             source: source.name.clone(),
             policy: Some(policy.name.clone()),
             rpo,
+            rto,
         };
         all.extend(policy.sources.iter().map(of_policy));
     }
     Ok(all)
 }
 
-fn screen(location: &str, states: &[SourceState], concerns: &[Stated]) -> String {
+/// `unrehearsed`: schedules of rehearsals that came to nothing.
+fn screen(location: &str, states: &[SourceState], concerns: &[Stated], unrehearsed: usize) -> String {
     let number = |verdict| states.iter().filter(|s| s.verdict == verdict).count();
     let (missing, late, damaged) = (number(Verdict::Missing), number(Verdict::Late), number(Verdict::Damaged));
     let verdict = match (states.len(), missing + late + damaged) {
@@ -137,7 +149,7 @@ fn screen(location: &str, states: &[SourceState], concerns: &[Stated]) -> String
                 0 => String::new(),
                 held => format!(", {held} held after an odd backup"),
             };
-            let more = match others(concerns).len() {
+            let more = match others(concerns).len() + unrehearsed {
                 0 => String::new(),
                 more => format!(", and {} to look at", count(more, "thing")),
             };
@@ -174,13 +186,15 @@ fn screen(location: &str, states: &[SourceState], concerns: &[Stated]) -> String
     format!("{verdict}\n{location}\n\n{}", table(&titles, rows))
 }
 
-/// Why there is nothing newer, of sources that are not configured; of the others the concerns tell.
-fn failures(states: &[SourceState], concerns: &[Stated], now: Timestamp) -> String {
-    let is_told = |name: &str| {
-        concerns.iter().any(|one| matches!(&one.concern, Concern::Failing { source, .. } if source == name))
-    };
-    let line = |state: &SourceState| {
-        let failure = state.last_failure.as_ref().filter(|_| !is_told(&state.source))?;
+/// Why there is nothing newer, of sources that are not configured, and of schedules of rehearsals that came to nothing; of the
+/// others the concerns tell.
+fn failures(
+    states: &[SourceState],
+    concerns: &[Stated],
+    unrehearsed: &[(String, LastFailure)],
+    now: Timestamp,
+) -> String {
+    let line = |what: &str, failure: &LastFailure| {
         let since = age(now.duration_since(failure.at).as_secs());
         let message = failure.message.as_deref().unwrap_or("see: bkp journal");
         let times = if failure.failures_in_a_row > 1 {
@@ -188,9 +202,14 @@ fn failures(states: &[SourceState], concerns: &[Stated], now: Timestamp) -> Stri
         } else {
             String::new()
         };
-        Some(format!("\nFAILED  {} ({since}{times}): {}", state.source, plain(message)))
+        format!("\nFAILED  {what} ({since}{times}): {}", plain(message))
     };
-    let text: String = states.iter().filter_map(line).collect();
+    let is_told = |name: &str| {
+        concerns.iter().any(|one| matches!(&one.concern, Concern::Failing { source, .. } if source == name))
+    };
+    let untold = states.iter().filter(|state| !is_told(&state.source));
+    let mut text: String = untold.filter_map(|state| Some(line(&state.source, state.last_failure.as_ref()?))).collect();
+    text.extend(unrehearsed.iter().map(|(policy, failure)| line(&format!("rehearsals of policy {policy}"), failure)));
     if text.is_empty() { text } else { format!("\n{text}") }
 }
 
@@ -211,6 +230,35 @@ fn storage(states: &[SourceState]) -> String {
     let rows = states.iter().filter_map(|state| Some((state.source.as_str(), said_of(state.storage.as_ref()?))));
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() { String::new() } else { format!("\n\n{}", pairs(&rows)) }
+}
+
+/// How long a restore would take, where one was rehearsed.
+fn restores(states: &[SourceState]) -> String {
+    let rows: Vec<_> = states
+        .iter()
+        .filter_map(|state| Some((state.source.as_str(), foreseen(state.restore.as_ref()?, state.rto_seconds))))
+        .collect();
+    if rows.is_empty() { String::new() } else { format!("\n\n{}", pairs(&rows)) }
+}
+
+/// `restore of 1.2 GiB: about 4m 10s, of 30m (from 3 rehearsals into a container)`
+pub fn foreseen(estimate: &Estimate, objective: Option<i64>) -> String {
+    let promised = objective.map(|most| format!(", of {}", span(most))).unwrap_or_default();
+    let mut text = format!(
+        "restore of {}: about {}{promised} (from {} into a {}",
+        size(estimate.bytes),
+        took(estimate.seconds),
+        count(estimate.rehearsals, "rehearsal"),
+        estimate.target
+    );
+    if estimate.is_far_fetched() {
+        text.push_str(&format!(", of no more than {}: hardly more than a guess", size(estimate.largest_bytes)));
+    }
+    text.push(')');
+    if objective.is_some_and(|most| estimate.seconds > most as f64) {
+        text.push_str("  TOO LONG");
+    }
+    text
 }
 
 /// `layout stream: 1.2 GiB a point; dedup would add about 90 MiB`

@@ -32,8 +32,8 @@ pub mod volume;
 pub use accounts::{Accounts, Login, Node, Pair, Session, accounts, has_accounts};
 pub use leftovers::Leftover;
 pub use rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
-    rehearsable,
+    Comparison, ContainerRecipe, Entrance, Ground, Probe, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site,
+    Subject, rehearsable,
 };
 pub use server::Server;
 

@@ -109,6 +109,12 @@ impl Places {
         quiesce::hold(&self.state, how, containers)
     }
 
+    /// Whose turn it is, of the parts that samples are taken of.
+    fn turn(&self) -> PathBuf {
+        let name = self.copy.as_ref().map_or_else(|| "turn".to_owned(), |copy| format!("turn-{copy}"));
+        self.state.join("repositories").join(&self.repository).join(name)
+    }
+
     /// What checks found to be damaged.
     fn damage(&self) -> PathBuf {
         let repository = self.state.join("repositories").join(&self.repository);

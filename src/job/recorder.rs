@@ -138,14 +138,20 @@ impl Recorder {
 
     /// A whole command, which ends well, with warnings, or with findings that are its failure.
     pub fn command(&self, what: What<'_>, act: impl FnOnce() -> Result<Option<Kind>>) -> Result<Option<Kind>> {
-        self.finding(what, || Ok(act()?.map(|kind| Failure::new(kind, "it ended with findings"))))
+        self.finding(what, || Ok((act()?.map(|kind| Failure::new(kind, "it ended with findings")), None)))
     }
 
-    /// The same, where it can be said in a sentence what was found.
-    pub fn finding(&self, what: What<'_>, act: impl FnOnce() -> Result<Option<Failure>>) -> Result<Option<Kind>> {
-        let found = self.run(what, self.reason, act, |found, run| match found {
-            None => RunEnded::well(run, false),
-            Some(found) if found.kind() == Kind::Warnings => RunEnded::well(run, true),
+    /// The same, where it can be said in a sentence what was found, or what there is to say of a good end.
+    pub fn finding(
+        &self,
+        what: What<'_>,
+        act: impl FnOnce() -> Result<(Option<Failure>, Option<String>)>,
+    ) -> Result<Option<Kind>> {
+        let (found, _) = self.run(what, self.reason, act, |(found, said), run| match found {
+            None => RunEnded { message: said.clone(), ..RunEnded::well(run, false) },
+            Some(found) if found.kind() == Kind::Warnings => {
+                RunEnded { message: said.clone(), ..RunEnded::well(run, true) }
+            }
             Some(found) => RunEnded::failed(run, found),
         })?;
         Ok(found.map(|found| found.kind()))

@@ -15,6 +15,7 @@ mod line;
 mod read;
 mod record;
 mod rehearsed;
+mod restore_time;
 mod rotated;
 mod run;
 mod segments;
@@ -27,6 +28,7 @@ pub use line::{Hash, Head, Sound, decode};
 pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget, Verdict};
+pub use restore_time::{Estimate, RestoreTime};
 pub use rotated::Rotated;
 pub use run::{Begun, Running};
 pub use state::{

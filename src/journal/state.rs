@@ -3,6 +3,7 @@
 //! It keeps what is needed to judge now: the last of each kind, what is open, and counts; never the whole history.
 
 use super::record::{Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+use super::restore_time::{self, RestoreTime};
 use super::{Rehearsed, Rotated};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -149,11 +150,15 @@ pub struct RehearsalState {
     /// By level, when a rehearsal that passed came so far.
     pub reached: BTreeMap<String, Timestamp>,
     pub failures_in_a_row: u64,
+    /// How long the last restores took; the newest is the last.
+    pub times: Vec<RestoreTime>,
 }
 
 impl RehearsalState {
     fn take_in(&mut self, rehearsed: &Rehearsed, at: Timestamp) {
         self.last_at = at;
+        self.times.extend(RestoreTime::of(rehearsed, at));
+        self.times.drain(..self.times.len().saturating_sub(restore_time::KEPT));
         self.last = Some(Box::new(rehearsed.clone()));
         if rehearsed.passed() {
             self.failures_in_a_row = 0;

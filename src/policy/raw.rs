@@ -16,7 +16,7 @@ mod watching;
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
 pub use evidence::{AnchorPlace, Evidence};
 pub use notify::{Detail, Hook, Language, Mail, Notify};
-pub use rehearsals::{Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
+pub use rehearsals::{Application, Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
 pub use rotations::{Admin, Alphabet, Compose, Consumer, Password, Rotation, Rotator};
 pub use watching::{Audit, Http, LogForm};
 

@@ -311,6 +311,7 @@ fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Sche
         Some(newest) if rpo.is_some_and(|rpo| newest.age_seconds > rpo.as_secs()) => Verdict::Late,
         Some(_) => Verdict::Protected,
     };
+    let bytes = newest.as_ref().filter(|newest| newest.point.is_some()).map(|newest| newest.bytes);
     SourceStatus {
         source: name.to_owned(),
         policy: policy.name.clone(),
@@ -318,6 +319,7 @@ fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Sche
         rpo_seconds: rpo.map(|rpo| rpo.as_secs()),
         rpo_attained_seconds: known.chronicle.attained(name, now),
         rto_seconds: policy.objectives.rto.and_then(|rto| i64::try_from(rto.as_secs()).ok()),
+        rehearsal: rehearsal::of(known, name, policy, bytes, now),
         newest,
         oldest: known.state.oldest.get(name).copied(),
         locked_until: known.state.locked.get(name).copied(),
@@ -328,7 +330,6 @@ fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Sche
         due,
         running: known.state.running_on(name).is_some(),
         held: known.state.holds.get(name).map(|hold| hold.why.clone()),
-        rehearsal: rehearsal::of(known, name, policy, now),
         added_total: history.map_or(0, |history| history.added),
     }
 }
