@@ -14,6 +14,7 @@ use crate::secret::Secrets;
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 /// What could not be told by then is not told any more; what was told is remembered twice as long.
 const OLD: SignedDuration = SignedDuration::from_hours(24);
@@ -35,6 +36,8 @@ pub struct Post {
     secrets: Secrets,
     /// Of the first record: digests that were due before it are nobody's.
     since: Option<Timestamp>,
+    /// What was there before it was opened has been read.
+    follows: bool,
     _lock: Lock,
 }
 
@@ -49,15 +52,18 @@ struct Line {
     noted: Option<Timestamp>,
 }
 
+#[derive(Clone)]
 struct Waiting {
     news: News,
     /// When it became known, by the clock of now.
     since: Timestamp,
+    /// When this process learned of it as it happened: then no clock makes it old.
+    learned: Option<Instant>,
 }
 
 impl From<News> for Waiting {
     fn from(news: News) -> Self {
-        Waiting { since: news.at, news }
+        Waiting { since: news.at, news, learned: None }
     }
 }
 
@@ -82,6 +88,7 @@ impl Post {
             place,
             secrets,
             since: None,
+            follows: false,
             _lock: lock,
         })
     }
@@ -105,6 +112,7 @@ impl Post {
         for record in &records {
             self.read(record, now);
         }
+        self.follows = true;
         self.digests(now);
         self.told.retain(|_, at| now.duration_since(*at) < OLD * 2);
         self.send(now, settle)
@@ -117,11 +125,14 @@ impl Post {
             let lines = self.lines.iter_mut().filter(|line| line.channel.name == *channel);
             lines.for_each(|line| line.waiting.retain(|waiting| waiting.news.id != *event));
         }
+        let learned = self.follows.then(Instant::now);
         for news in self.desk.take(record) {
-            self.lines
-                .iter_mut()
-                .filter(|line| line.wants(&news, now))
-                .for_each(|line| line.waiting.push(news.clone().into()));
+            let waiting = Waiting { since: news.at, news, learned };
+            for line in &mut self.lines {
+                if line.wants(&waiting.news) && !waiting.is_old(&line.channel, now) {
+                    line.waiting.push(waiting.clone());
+                }
+            }
         }
     }
 
@@ -173,7 +184,7 @@ impl Line {
         Line { channel, waiting: Vec::new(), pause: None, failures: 0, noted: None }
     }
 
-    fn wants(&self, news: &News, now: Timestamp) -> bool {
+    fn wants(&self, news: &News) -> bool {
         let channel = &self.channel;
         let of_policy =
             news.policy.as_ref().is_none_or(|policy| channel.policies.is_empty() || channel.policies.contains(policy));
@@ -183,14 +194,14 @@ impl Line {
             About::ChannelDown { channel: of, .. } | About::ChannelBack { channel: of, .. } => *of == channel.name,
             _ => false,
         };
-        channel.topics.contains(&news.topic()) && of_policy && general && !own && !is_old(channel, news.at, now)
+        channel.topics.contains(&news.topic()) && of_policy && general && !own
     }
 
     /// Forgets what is old; what is of a time that has yet to come has waited since now.
     fn look_at(&mut self, now: Timestamp) {
         let channel = &self.channel;
         self.waiting.iter_mut().for_each(|waiting| waiting.since = waiting.since.min(now));
-        self.waiting.retain(|waiting| !is_old(channel, waiting.since, now));
+        self.waiting.retain(|waiting| !waiting.is_old(channel, now));
         if self.pause.is_some_and(|(since, _)| since > now) {
             self.pause = None;
         }
@@ -245,9 +256,15 @@ impl Line {
     }
 }
 
-fn is_old(channel: &Channel, since: Timestamp, now: Timestamp) -> bool {
-    let limit = if matches!(channel.carrier, Carrier::Ping { .. }) { OLD_PING } else { OLD };
-    now.duration_since(since) > limit
+impl Waiting {
+    fn is_old(&self, channel: &Channel, now: Timestamp) -> bool {
+        let limit = if matches!(channel.carrier, Carrier::Ping { .. }) { OLD_PING } else { OLD };
+        let age = match self.learned {
+            Some(learned) => SignedDuration::try_from(learned.elapsed()).unwrap_or(SignedDuration::MAX),
+            None => now.duration_since(self.since),
+        };
+        age > limit
+    }
 }
 
 /// The last instant up to now at which a digest was due.
