@@ -24,6 +24,12 @@ impl Mariadb {
         server.0.query("", &format!("CREATE USER 'bkp-rotate'@'%' IDENTIFIED BY 'rights'; {RIGHTS}"));
         Some(server)
     }
+
+    /// Every statement that it is told, in this file.
+    pub fn logs_from_now_on(&self) -> std::path::PathBuf {
+        self.0.query("", "SET GLOBAL general_log_file = 'statements.log'; SET GLOBAL general_log = 1");
+        format!("{}statements.log", self.0.query("", "SELECT @@datadir")).into()
+    }
 }
 
 impl Target for Mariadb {
