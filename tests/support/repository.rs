@@ -124,7 +124,7 @@ impl Fixture {
             points: &catalog.points,
             level,
             sample: 1.0,
-            seed: 0,
+            turn: 0,
             keys: &keys,
             context: self.context(),
         };
