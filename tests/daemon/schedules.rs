@@ -131,7 +131,7 @@ fn a_configuration_that_is_broken_does_not_hide_how_things_are() {
     assert_eq!(answer.err.matches("schedle: nonsense").count(), 1, "{answer:?}");
     world.stop(daemon);
     std::fs::remove_dir_all(world.host.path("state/daemon/configurations")).unwrap();
-    let answer = world.run(&["status"]).ends(2).says_not("labels");
+    let answer = world.run(&["status"]).ends(2).says_not("what labels bring");
     assert_eq!(answer.err.matches("schedle: nonsense").count(), 1, "{answer:?}");
 }
 
