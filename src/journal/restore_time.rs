@@ -50,7 +50,7 @@ impl RestoreTime {
         let phases: BTreeMap<String, f64> =
             PHASES.iter().filter_map(|name| Some(((*name).to_owned(), *rehearsed.phases.get(*name)?))).collect();
         let is_timed = rehearsed.bytes > 0 && phases.values().sum::<f64>() > 0.0;
-        (is_loaded && is_timed).then(|| RestoreTime { at, bytes: rehearsed.bytes, target, phases })
+        (is_loaded && is_timed).then_some(RestoreTime { at, bytes: rehearsed.bytes, target, phases })
     }
 
     pub fn seconds(&self) -> f64 {

@@ -175,7 +175,7 @@ impl Writing<'_> {
         let tested = |source: &&str| facts.tests().any(|test| test.rehearsed.source == **source && test.is_restored());
         let wanted = self.basis.to_be_tested();
         let whole = self.basis.integrity.seen().is_some_and(|seen| seen.findings.is_empty());
-        checked && passed && whole && !wanted.is_empty() && wanted.iter().all(|source| tested(source))
+        checked && passed && whole && !wanted.is_empty() && wanted.iter().all(tested)
     }
 
     fn finding(&self, objective: &str, title: &str, satisfied: bool, sorts: &[Evidence]) -> Value {

@@ -227,7 +227,7 @@ impl Prepared {
     /// Starts the server. Whether it is ready is for its clients to find out.
     pub fn start(mut self) -> Result<Running> {
         match self.body.docker.start(&self.body.container.id) {
-            Ok(()) => Ok(Running(super::Body::Container(self.body))),
+            Ok(()) => Ok(Running(super::Body::Container(Box::new(self.body)))),
             Err(failure) => {
                 // What stays is reaped later.
                 let _ = self.body.end();

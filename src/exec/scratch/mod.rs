@@ -46,7 +46,7 @@ pub struct Running(Body);
 
 #[derive(Debug)]
 enum Body {
-    Container(container::Body),
+    Container(Box<container::Body>),
     Process(process::Body),
 }
 
