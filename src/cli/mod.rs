@@ -5,6 +5,7 @@
 
 mod ack;
 mod anchor;
+mod anchored;
 mod audit;
 mod backup;
 mod check;

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 #[command(after_help = "\
 Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, and with 5
 when a configured source has no point, or when its newest one is older than its objective (RPO); else with 3 when a copy is not
-good (bkp copies).
+good (bkp copies), or when the last anchor of the journal failed or is overdue (bkp evidence anchor).
 
 Examples:
   bkp status
@@ -38,6 +38,7 @@ impl Arguments {
         let points = catalog.points.iter().map(|point| point.point.as_str()).collect();
         let of = proof::Of { points: Some(&points), ..proof::Of::default() };
         let proofs = proof::highest_of(&repository, &access.keys, &access.trust, of)?;
+        let anchor = super::anchored::concern(env)?;
         let copies = match env.configuration()?.copies.is_empty() {
             true => Vec::new(),
             false => copies::look(env, Ok(repository.clone()))?,
@@ -57,6 +58,7 @@ impl Arguments {
             "sources": states,
             "damage": known,
             "copies": copies,
+            "anchor": anchor,
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
         env.output.answer(&document, || {
@@ -65,10 +67,14 @@ impl Arguments {
                 + &storage(&states)
                 + &of_copies(&copies)
                 + &remembered(&known, env.now)
+                + &super::anchored::text(anchor.as_ref())
         })?;
         Ok(match (catalog.broken.is_empty() && !damaged, missed) {
             (false, _) => Some(Kind::Verification),
-            (true, 0) => copies.iter().any(|copy| copy.standing != Standing::Good).then_some(Kind::Warnings),
+            (true, 0) => {
+                let copied = copies.iter().all(|copy| copy.standing == Standing::Good);
+                (!copied || anchor.is_some()).then_some(Kind::Warnings)
+            }
             (true, _) => Some(Kind::Objective),
         })
     }

@@ -19,7 +19,7 @@ mod words;
 pub use chronicle::{Chronicle, Tally};
 pub use concern::{Concern, Language};
 pub use rehearsal::RehearsalStatus;
-pub use status::{Known, PolicyStatus, SourceStatus, Status, of};
+pub use status::{Known, PolicyStatus, SourceStatus, Stated, Status, of};
 pub use words::{ago, instant, job, plain, size, span, took};
 
 use crate::error::Result;
