@@ -7,11 +7,14 @@
 use crate::clock;
 use crate::error::{Context, Failure, Kind, Result};
 use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags};
+use rustix::process::{Flock, FlockType};
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A file that has no name yet as far as others are concerned. Dropped without a commit, it is removed.
 #[derive(Debug)]
@@ -186,6 +189,23 @@ pub fn random_hex(bytes: usize) -> String {
     hex::encode(buffer)
 }
 
+/// Temporary files older than this belong to nobody any more.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Removes what a killed process left in `directory`. Best effort: what cannot be removed today is in nobody's way.
+pub fn remove_stale(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
+        let age = entry.metadata().and_then(|m| m.modified()).map(|at| SystemTime::now().duration_since(at));
+        if is_ours && matches!(age, Ok(Ok(age)) if age > STALE) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// How long a process that was started by a dead one may keep its locks.
+const LET_GO: Duration = Duration::from_secs(3);
+
 /// An exclusive lock, held as long as the value lives; the kernel releases it when the process dies, so it cannot be stale.
 #[derive(Debug)]
 pub struct Lock {
@@ -194,23 +214,44 @@ pub struct Lock {
 
 impl Lock {
     /// Takes the lock or says who has it. `what` is named in the message: `source app`.
+    ///
+    /// A full disk keeps nobody from it: who holds it is known to the kernel, and is noted in the file if there is room.
     pub fn take(path: &Path, what: &str) -> Result<Self> {
-        let mut file = open_private(path, false).context(|| format!("cannot open the lock file {}", path.display()))?;
-        if let Err(e) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            if e != rustix::io::Errno::WOULDBLOCK {
-                return Err(Failure::from_io(e.into(), || format!("cannot lock {}", path.display())));
-            }
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            return Err(Failure::new(Kind::Locked, format!("{what} is locked by another run ({})", holder.trim()))
-                .hint("Wait for it to end, or look at that process; the lock goes with it"));
+        let file = Lock::open(path, what, FlockOperation::NonBlockingLockExclusive)?;
+        let _ = rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
+        let note = format!("process {}, since {}", std::process::id(), clock::now().strftime("%Y-%m-%dT%H:%M:%SZ"));
+        // As long as the note before, so that it takes no room where there was one.
+        if file.write_all_at(format!("{note:<63}\n").as_bytes(), 0).is_err() {
+            let _ = file.set_len(0);
         }
-        let note = format!("process {}, since {}\n", std::process::id(), clock::now().strftime("%Y-%m-%dT%H:%M:%SZ"));
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(note.as_bytes()))
-            .context(|| format!("cannot write {}", path.display()))?;
         Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock together with others who share it: whoever wants it alone must wait for all of them.
+    pub fn share(path: &Path, what: &str) -> Result<Self> {
+        Ok(Lock { _file: Lock::open(path, what, FlockOperation::NonBlockingLockShared)? })
+    }
+
+    fn open(path: &Path, what: &str, operation: FlockOperation) -> Result<File> {
+        let file = open_private(path, false).context(|| format!("cannot open the lock file {}", path.display()))?;
+        let end = Instant::now() + LET_GO;
+        loop {
+            match rustix::fs::flock(&file, operation) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::INTR) => {}
+                // Its process died while it started another, which lets go as soon as it becomes a program of its own.
+                Err(rustix::io::Errno::WOULDBLOCK) if Holder::is_dead(&file) && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let holder = Holder::of(&file).to_string();
+                    let holder = if holder.is_empty() { holder } else { format!(" ({holder})") };
+                    return Err(Failure::new(Kind::Locked, format!("{what} is locked by another run{holder}"))
+                        .hint("Wait for it to end, or look at that process; the lock goes with it"));
+                }
+                Err(e) => return Err(Failure::from_io(e.into(), || format!("cannot lock {}", path.display()))),
+            }
+        }
     }
 
     /// Takes the lock as soon as nobody has it: for what is held only for moments.
@@ -224,6 +265,44 @@ impl Lock {
                 Err(e) => return Err(Failure::from_io(e.into(), what)),
                 Ok(()) => return Ok(Lock { _file: file }),
             }
+        }
+    }
+}
+
+/// Who holds a lock alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Absent where the kernel does not say, and there was no room to note it.
+    pub process: Option<u32>,
+    note: String,
+}
+
+impl Holder {
+    /// The kernel knows of none: locks of this sort are not inherited, as that of the whole file is. It names no own ones.
+    fn is_dead(file: &File) -> bool {
+        matches!(rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock)), Ok(None))
+            && Holder::of(file).process != Some(std::process::id())
+    }
+
+    pub fn of(mut file: &File) -> Self {
+        let mut note = String::new();
+        let _ = file.rewind().and_then(|()| file.read_to_string(&mut note));
+        let note = note.trim().to_owned();
+        let asked = Flock::from(FlockType::WriteLock);
+        let told = rustix::process::fcntl_getlk(file, &asked).ok().flatten().and_then(|lock| lock.pid);
+        let told = told.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+        let noted = note.strip_prefix("process ").and_then(|rest| rest.split(',').next()?.parse().ok());
+        // What somebody noted before, where there was no room for the next.
+        let note = if told.is_some() && told != noted { String::new() } else { note };
+        Holder { process: told.or(noted), note }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.process.filter(|_| self.note.is_empty()) {
+            Some(process) => write!(f, "process {process}"),
+            None => f.write_str(&self.note),
         }
     }
 }
@@ -266,9 +345,34 @@ pub const CRASH_POINTS: &[&str] = &[
     "keys:recipients-written",
     "journal:before-write",
     "rehearse:target-made",
+    "rehearse:loading",
     "rehearse:loaded",
     "rehearse:compared",
     "rehearse:before-teardown",
+    "rotate:saved",
+    "rotate:recorded",
+    "rotate:escrowed",
+    "rotate:accepted",
+    "rotate:tested",
+    "rotate:marked",
+    "rotate:published",
+    "rotate:delivered",
+    "rotate:reloaded",
+    "rotate:moved",
+    "rotate:unused",
+    "rotate:retired",
+    "rotate:persisted",
+    "rotate:proven",
+    "rotate:unescrowed",
+    "rotate:closed",
+    "rotate:turned-back",
+    "rotate:unpublished",
+    "rotate:undone",
+    "rehearse-server:prepared",
+    "rehearse-server:started",
+    "rehearse-server:ready",
+    "rehearse-server:removed",
+    "rehearse-application:started",
     "journal:half-written",
     "journal:written",
 ];
@@ -300,6 +404,35 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         drop(TempFile::create_in(directory.path(), 0o600).unwrap());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_after_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new, other) = (".bkp-tmp-old", ".bkp-tmp-new", "old");
+        for name in [old, new, other] {
+            let file = File::create(dir.path().join(name)).unwrap();
+            if name != new {
+                file.set_modified(SystemTime::now() - STALE * 2).unwrap();
+            }
+        }
+        remove_stale(dir.path());
+        assert_eq!([old, new, other].map(|name| dir.path().join(name).exists()), [false, true, true]);
+    }
+
+    /// As a process that was killed between making another one and that one's becoming a program.
+    #[test]
+    fn a_lock_that_only_the_dead_hold_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let inherited = open_private(&path, false).unwrap();
+        rustix::fs::flock(&inherited, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(inherited);
+        });
+        Lock::take(&path, "this").unwrap();
+        letting_go.join().unwrap();
     }
 
     #[test]
@@ -338,7 +471,7 @@ mod tests {
         let held = Lock::take(&path, "source app").unwrap();
         let refused = Lock::take(&path, "source app").unwrap_err();
         assert_eq!(refused.kind(), Kind::Locked);
-        assert!(refused.to_string().contains(&format!("process {}", std::process::id())));
+        assert!(refused.to_string().contains(&format!("process {}, since ", std::process::id())));
         drop(held);
         Lock::take(&path, "source app").unwrap();
     }

@@ -9,7 +9,7 @@
 //! | 2 | [`store`], [`exec`] | objects in a directory or S3; commands on the host or inside a container |
 //! | 3 | [`repo`], [`engine`] | the on-store format; the dump plug-ins. Neither imports the other |
 //! | 4 | [`policy`], [`journal`] | configuration, validated; the durable record of what was expected, begun and ended |
-//! | 5 | [`job`] | backup, restore, check: the only place where engine and repo meet |
+//! | 5 | [`job`] | backup, restore, check, rotate: the only place where engine and repo meet |
 //! | 6 | [`schedule`], [`evidence`] | when things are due; the journal as proof for others |
 //! | 7 | [`watch`], [`report`], [`notify`], [`http`] | what it all comes to, for those who look from outside; the proof of it, for those who audit; whom to tell; probes, metrics and the page |
 //! | 8 | [`daemon`] | runs what is due, as processes of its own |

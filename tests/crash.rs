@@ -26,8 +26,19 @@ fn points_of(job: &str) -> Vec<&'static str> {
 #[test]
 fn every_crash_point_belongs_to_a_test_here() {
     let known = ["backup:", "restore:", "refill:", "init:", "keys:"];
-    // tests/containers.rs, tests/copies.rs, tests/journal.rs, tests/prune/kills.rs, tests/rehearse/kills.rs
-    let elsewhere = ["quiesce:", "stack:", "journal:", "copy:", "prune:", "rehearse:"];
+    // tests/containers.rs, tests/copies.rs, tests/journal.rs, tests/prune/kills.rs, tests/rehearse/kills.rs,
+    // tests/rotate/kills.rs
+    let elsewhere = [
+        "quiesce:",
+        "stack:",
+        "journal:",
+        "copy:",
+        "prune:",
+        "rehearse:",
+        "rehearse-server:",
+        "rehearse-application:",
+        "rotate:",
+    ];
     assert!(CRASH_POINTS.iter().all(|point| known.iter().chain(&elsewhere).any(|job| point.starts_with(job))));
 }
 

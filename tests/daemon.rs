@@ -14,5 +14,7 @@ mod bad_days;
 mod kills;
 #[path = "daemon/schedules.rs"]
 mod schedules;
+#[path = "daemon/timers.rs"]
+mod timers;
 #[path = "daemon/world.rs"]
 mod world;

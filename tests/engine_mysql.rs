@@ -189,6 +189,24 @@ pub fn fingerprint(settings: &Settings) -> Fingerprint {
     mysql::fingerprint(settings, Context { events: &Silent, meter: &meter, cancel: &cancel }).unwrap()
 }
 
+/// Everything that a fingerprint says, and of the accounts of a whole server those with `mine` in their names or grants: other
+/// tests make others meanwhile. Whoever makes a role may hand it on: that is of the administrator who restored it.
+pub fn apart_from_others(mut fingerprint: Fingerprint, mine: &str) -> Fingerprint {
+    let is_of_server = |object: &str| object.starts_with("account ") || object.starts_with("grant ");
+    fingerprint
+        .objects
+        .retain(|object, _| !is_of_server(object) || object.contains(mine) && !object.contains("`root`@"));
+    assert!(!fingerprint.objects.is_empty(), "{fingerprint:?}");
+    fingerprint
+}
+
+/// The server holds what was dumped: rows, definitions and accounts, told in the same way.
+#[track_caller]
+pub fn holds_what_was_dumped(settings: &Settings, dumped: &Fingerprint, mine: &str) {
+    let [there, was] = [fingerprint(settings), dumped.clone()].map(|all| apart_from_others(all, mine));
+    assert_eq!(there, was);
+}
+
 /// A sink that does something once this many bytes of `dump.sql` have come.
 pub struct Interrupting<'a> {
     pub inner: MemorySink,

@@ -34,7 +34,7 @@ fn host() -> Host {
     database(&host.path("data/app.db"), 10, "row");
     host.sources(&[format!("app: {{ sqlite: {{ path: \"{}\" }} }}", host.text("data/app.db"))]);
     host.run(&["backup"]).ends(0);
-    for run in 0..20 {
+    for run in 0..19 {
         runs(&host, run);
     }
     host

@@ -5,7 +5,7 @@
 //! and a webhook. The test keeps its own account: the calendar (`month/calendar.rs`), what retention keeps
 //! (`month/keeping.rs`), what each source held (`month/sources.rs`), who must have been told of what. docs/TESTING.md.
 //!
-//! Another month, or a longer one: `BKP_MONTH_SEED=7 BKP_MONTH_DAYS=31 cargo test --test month -- --ignored --nocapture`. A seed that
+//! Another month, or a longer one: `BKP_MONTH_SEED=7 BKP_MONTH_DAYS=31 cargo test --test month -- --nocapture`. A seed that
 //! fails is printed.
 
 #![allow(clippy::unwrap_used)] // all of this is test
@@ -55,7 +55,6 @@ impl Drop for Told {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --test month -- --ignored"]
 fn a_month_of_faults_leaves_nothing_unaccounted_for() {
     let seed = number("BKP_MONTH_SEED", 1);
     let _told = Told(seed);

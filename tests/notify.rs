@@ -285,3 +285,138 @@ fn a_digest_comes_by_mail_at_its_hour_and_once() {
         assert!(mails[0].contains(part), "`{part}` is not in\n{}", mails[0]);
     }
 }
+
+/// The same from the files, also where the configuration is wrong or the journal long.
+fn recorded(host: &Bkp, kind: &str) -> usize {
+    let files = std::fs::read_dir(host.state().join("journal")).unwrap().flatten().map(|entry| entry.path());
+    let segments = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    let mark = format!("\"kind\":\"{kind}\"");
+    segments.map(|path| std::fs::read_to_string(path).unwrap().matches(&mark).count()).sum()
+}
+
+/// Sets the clock of the daemon, which begins at the real one.
+fn set_clock(host: &Bkp, days_ahead: u64) {
+    std::fs::write(host.path("clock.new"), (days_ahead * 86_400).to_string()).unwrap();
+    std::fs::rename(host.path("clock.new"), host.path("clock")).unwrap();
+}
+
+fn stop(mut daemon: std::process::Child) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
+    daemon.wait().unwrap();
+}
+
+#[test]
+fn a_clock_that_was_ahead_while_a_channel_was_down_silences_nobody() {
+    let host = host("");
+    let port = sinks::free_port();
+    let channels = format!("  - {{ webhook: {{ url: http://127.0.0.1:{port}/hook }} }}\n");
+    let often = policy(&host.path("app.db")).replace("sources:", "schedule: \"* * * * * *\"\ndeadline: 20s\nsources:");
+    host.configure(&format!("http: {{ listen: off }}\nnotify:\n{channels}"), &often);
+    damage(&host);
+    set_clock(&host, 0);
+    let start = || {
+        let mut command = host.command(&["daemon"]);
+        command.env("BKP_CLOCK", host.path("clock")).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let daemon = start();
+    eventually("the daemon runs", || recorded(&host, "daemon_started") == 1);
+    eventually("it cannot be told", || recorded(&host, "notify_failed") > 0);
+    let before = recorded(&host, "notify_failed");
+    set_clock(&host, 400);
+    eventually("nor while the clock was ahead", || recorded(&host, "notify_failed") > before);
+    set_clock(&host, 1);
+    eventually("the clock is seen to be right again", || recorded(&host, "clock_jumped") >= 2);
+    let sink = WebSink::at(port);
+    eventually("what waited arrives", || recorded(&host, "notified") > 0);
+    let failures = || sink.events().iter().filter(|event| event["topic"] == "failure").count();
+    let before = failures();
+    set_clock(&host, 3);
+    eventually("the next failure arrives, too", || failures() > before);
+    stop(daemon);
+    let before = failures();
+    let daemon = start();
+    eventually("the daemon runs again", || recorded(&host, "daemon_started") == 2);
+    set_clock(&host, 5);
+    eventually("and after a restart", || failures() > before);
+    stop(daemon);
+}
+
+#[test]
+fn what_is_wrong_in_the_configuration_is_told_without_what_may_be_a_secret() {
+    const SECRET: &str = "hunter2";
+    let sink = WebSink::start();
+    let host = host("");
+    let hook = format!("  - {{ webhook: {{ url: {}/hook }}, on: [configuration] }}\n", sink.url);
+    let good = format!("http: {{ listen: off }}\nnotify:\n{hook}");
+    host.configure(&good, &policy(&host.path("app.db")));
+    let log = std::fs::File::create(host.path("log")).unwrap();
+    let daemon = host.command(&["daemon"]).stderr(log).spawn().unwrap();
+    eventually("the daemon runs", || noted(&host, "daemon_started") == 1);
+    let loaded = || recorded(&host, "config_loaded");
+    for wrong in [
+        "  - slack: { url: https://hooks.slack.example/services/T0/hunter2 }",
+        "  - slack: https://hooks.slack.example/services/T0/hunter2",
+        "  - ping: { url: https://hc.example/hunter2 }",
+        "  - webhook: { url: \"http://user:hunter2@h.example/x\" }",
+        "  - webhook: { url: \"http://h.example/x?token=hunter2\" }",
+        "  - webhook: { url: \"http://h.example/x\", pasword: hunter2 }",
+        "  - { ntfy: { url: \"htp://h.example/hunter2\", tokn: hunter2 } }",
+        "  - mail: { smtp: \"smtp://me:hunter2@m.example\", to: [a@m.example], pwd: hunter2 }",
+        "repository: { url: \"s3://b/x\", endpoint: \"http://user:hunter2@127.0.0.1:9\" }",
+        "repository:\n  url: s3://b/x\n  secert: |\n    hunter2: x\n    a: [",
+        "repository:\n  pwd \"hunter2\n  url: s3://b/x",
+        "vault: hunter2",
+        "timezone: $hunter2",
+    ] {
+        host.configure(&format!("{good}{wrong}\n"), &policy(&host.path("app.db")));
+        for arguments in [&["config", "check"][..], &["config", "check", "--json"], &["backup"]] {
+            let ran = host.run(arguments).expect_code(2);
+            assert!(!format!("{}{}", ran.stdout, ran.stderr).contains(SECRET), "{wrong}\n{ran:?}");
+        }
+        let before = loaded();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::HUP).unwrap();
+        eventually("the daemon has looked", || loaded() > before);
+        host.configure(&good, &policy(&host.path("app.db")));
+        host.ok(&["reload"]);
+    }
+    eventually("it is told", || !sink.events().is_empty());
+    stop(daemon);
+    host.assert_no_trace(SECRET);
+    let log = std::fs::read_to_string(host.path("log")).unwrap();
+    assert!(log.contains("bkp.yaml:4:19: a secret is never written here"), "where it is, and what: {log}");
+    for text in [log, sink.taken().iter().map(|request| request.body.clone()).collect()] {
+        assert!(!text.contains(SECRET) && !text.contains(" | "), "a line of the file is shown: {text}");
+    }
+}
+
+#[test]
+fn status_knows_of_everything_that_the_page_knows() {
+    let host = host("");
+    let port = sinks::free_port();
+    let channels = format!("  - {{ webhook: {{ url: http://127.0.0.1:{port}/hook }}, on: [failure] }}\n");
+    host.configure(&format!("notify:\n{channels}"), &policy(&host.path("app.db")));
+    host.ok(&["backup"]);
+    assert!(host.ok(&["status"]).stdout.starts_with("All is well: 1 source protected"));
+    damage(&host);
+    host.run(&["backup"]).expect_code(1);
+    let status = host.run(&["status"]).expect_code(3).stdout;
+    for part in [
+        "Attention: 1 source protected, and 2 things to look at",
+        "FAILED   The last run of app failed",
+        "FAILED   webhook takes no messages",
+        "         -> bkp notify test webhook",
+    ] {
+        assert!(status.contains(part), "`{part}` is not in\n{status}");
+    }
+    let document = host.run(&["status", "--json"]).expect_code(3).document();
+    let names: Vec<_> = document["concerns"].as_array().unwrap().iter().map(|one| one["concern"].clone()).collect();
+    assert_eq!((names, document["ok"].clone()), (vec![json!("failing"), json!("channel_failing")], json!(false)));
+    mend(&host);
+    host.ok(&["backup"]);
+    let journal = host.state().join("journal/0000000000000001.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(&journal, text.replacen("app", "apq", 1)).unwrap();
+    let status = host.run(&["status"]).expect_code(4).stdout;
+    assert!(status.contains("The journal is damaged") && status.contains("-> bkp journal verify"), "{status}");
+    assert!(!status.contains("All is well"), "{status}");
+}

@@ -98,6 +98,7 @@ fn the_examples_load_together() {
             "kubernetes.yaml",
             "labelled.yaml",
             "microservices-mysql.yaml",
+            "rehearsed.yaml",
             "swarm-redis-sentinel.yaml",
             "vault.yaml",
         ]
@@ -365,6 +366,33 @@ fn sources_that_say_too_much_or_too_little() {
 }
 
 #[test]
+fn an_application_of_a_rehearsal_is_described_whole_and_shows_no_password() {
+    let of = |source: &str, http: &str| {
+        format!("policy: a\nsources: {{ db: {{ {source} }} }}\nrehearse:\n  assert:\n    - http: {http}\n")
+    };
+    let postgres = "postgres: { container: db, user: u }";
+    for (http, told) in [
+        ("{ port: 8080 }", "`image` of the application is missing"),
+        ("{ image: shop }", "`port` of the application is missing"),
+        ("{ image: shop, port: 70000 }", "expected a port"),
+        ("{ image: shop, port: 80, path: shop }", "begins with `/`"),
+        ("{ image: shop, port: 80, status: 9 }", "expected a status of HTTP"),
+        (
+            "{ image: shop, port: 80, environment: { DB: \"u:{password}@h\" } }",
+            "is seen by whoever may inspect containers",
+        ),
+        ("{ image: shop, port: 80, command: [serve, \"{password}\"] }", "is seen by whoever may inspect containers"),
+    ] {
+        let problems = problems_of(&of(postgres, http));
+        assert!(problems.contains(told), "{told}: {problems}");
+    }
+    let file = "{ image: shop, port: 80, files: { /etc/shop.ini: \"{password}\" } }";
+    let host = Host::with(&[("a.yaml", &of(postgres, file))]);
+    assert_eq!(host.load().unwrap().policies[0].rehearsals.as_ref().unwrap().assertions[0].1.name, "GET / of shop");
+    assert!(problems_of(&of("sqlite: { path: /srv/a.db }", file)).contains("cannot be asked this"));
+}
+
+#[test]
 fn layouts_that_are_none_or_not_for_this_source() {
     insta::assert_snapshot!(problems_of(
         "policy: a\nlayout: chunks\nsources:\n  files: { volume: { path: /srv/files }, layout: dedup }\n  \
@@ -543,12 +571,13 @@ proptest! {
 
     /// Whatever is mistyped, the secret beside it is not repeated, in either half.
     #[test]
-    fn no_typing_error_shows_a_secret(at in 0usize..200, typed in typed(), flow in any::<bool>()) {
-        let text = if flow {
-            "repository: { url: s3://backups, access_key: ref+env://A, secret_key: hunttter2222 }\n"
-        } else {
-            "repository:\n  url: s3://backups\n  access_key: ref+env://A\n  secret_key: hunttter2222\nmemory: lots\n"
-        };
+    fn no_typing_error_shows_a_secret(at in 0usize..200, typed in typed(), shape in 0usize..4) {
+        let text = [
+            "repository: { url: s3://backups, access_key: ref+env://A, secret_key: hunttter2222 }\n",
+            "repository:\n  url: s3://backups\n  access_key: ref+env://A\n  secret_key: hunttter2222\nmemory: lots\n",
+            "notify:\n  - slack: { url: https://hooks.example/T0/hunttter2222 }\n    on: [failure]\n",
+            "notify:\n  - mail:\n      smtp: smtp://me:hunttter2222@mail.example\n      pwd: hunttter2222\n      to: [a@b.example]\n",
+        ][shape];
         let text = mistyped(text, at, typed);
         let host = Host::with(&[("bkp.yaml", &text)]);
         let told = match host.load() {

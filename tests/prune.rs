@@ -6,12 +6,18 @@ mod support;
 
 #[path = "prune/apart.rs"]
 mod apart;
+#[path = "prune/attempts.rs"]
+mod attempts;
 #[path = "prune/bucket.rs"]
 mod bucket;
+#[path = "prune/by_hand.rs"]
+mod by_hand;
 #[path = "prune/directory.rs"]
 mod directory;
 #[path = "prune/foreseen.rs"]
 mod foreseen;
+#[path = "prune/held.rs"]
+mod held;
 #[path = "prune/kills.rs"]
 mod kills;
 #[path = "prune/listed.rs"]

@@ -23,6 +23,9 @@ mod redis;
 mod schedule;
 #[path = "rehearse/seeded.rs"]
 mod seeded;
+#[allow(dead_code)] // of which the tests of volumes use more
+#[path = "support/trees.rs"]
+mod trees;
 #[allow(dead_code)] // of which the tests of the daemon use more
 #[path = "daemon/world.rs"]
 mod world;
@@ -42,8 +45,12 @@ fn only(document: &Value) -> &Value {
 /// What the container engine has of the rehearsals of this host.
 fn containers_of(host: &Host) -> Vec<String> {
     let Ok(name) = fs::read_to_string(host.path("state/scratch/name")) else { return Vec::new() };
-    let listed =
-        docker(&["ps", "--all", "--filter", "label=bkp.scratch", "--format", "{{.Label \"bkp.scratch.record\"}}"]);
+    let what = ["ps --all", "volume ls", "network ls"].map(|what| {
+        let words: Vec<&str> = what.split(' ').collect();
+        let shown = ["--filter", "label=bkp.scratch", "--format", "{{.Label \"bkp.scratch.record\"}}"];
+        docker(&[&words[..], &shown].concat())
+    });
+    let listed = what.join("\n");
     listed.lines().filter(|record| record.starts_with(&name)).map(str::to_owned).collect()
 }
 

@@ -21,3 +21,5 @@ mod oscal;
 mod past;
 #[path = "report/sample.rs"]
 mod sample;
+#[path = "report/verdicts.rs"]
+mod verdicts;

@@ -14,9 +14,6 @@ mod outage;
 mod program;
 #[path = "vault/reading.rs"]
 mod reading;
-#[allow(dead_code)] // its part of this
-#[path = "support/repository.rs"]
-mod repository;
 
 use bkp::backoff::Budget;
 use bkp::error::Failure;

@@ -20,6 +20,7 @@ use crate::job::status::Proofs;
 use crate::journal::Job;
 use crate::policy::{self, Policy};
 use crate::repo::Repository;
+use crate::repo::names::CONFIGURATION;
 use crate::repo::point::Point;
 use crate::repo::writer::Writer;
 use serde::Serialize;
@@ -358,6 +359,12 @@ pub fn summarize(env: &Environment, done: &Done, seconds: f64) {
         line.push_str(&format!(", {}", count(done.warnings.len(), "warning")));
     }
     env.output.note(&line);
+    if !done.anomalies.is_empty() && point.source != CONFIGURATION {
+        let source = plain(&point.source);
+        env.output.warn(&format!(
+            "{source} is held: nothing old of it is pruned until somebody has looked; then: bkp ack {source}"
+        ));
+    }
     for note in &done.notes {
         env.output.note(&format!("  note: {}", plain(note)));
     }

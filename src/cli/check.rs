@@ -9,13 +9,13 @@ use super::show::find;
 use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Event, Events};
-use crate::job::check::{Check, Checked};
+use crate::job::check::{self, Check, Checked};
 use crate::job::recorder::{Recorder, What};
 use crate::journal::{Fact, Job};
 use crate::policy;
 use crate::repo::catalog::{Catalog, Wanted};
 use crate::repo::chain;
-use crate::repo::check::{Problem, Report};
+use crate::repo::check::{Problem, Report, parts};
 use crate::repo::point::Point;
 use crate::repo::proof::Level;
 use crate::store::Key;
@@ -32,7 +32,7 @@ Levels:
 Examples:
   bkp check                                      everything, to level stored
   bkp check mysql-auth                           the points of one source
-  bkp check --sample 5%                          another twentieth of the objects each day
+  bkp check --sample 5%                          another twentieth of the objects each time: all of them in twenty
   bkp check --level readable --identity recovery-key.txt
   bkp check --copy madrid --sample 5%            a copy instead of the repository")]
 pub struct Arguments {
@@ -70,10 +70,13 @@ pub fn percent(text: &str) -> std::result::Result<f64, String> {
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         let recorder = env.recorder()?;
-        recorder.command(What::of(Job::Check), || self.check(env, &recorder))
+        recorder.finding(What::of(Job::Check), || {
+            let (kind, said) = self.check(env, &recorder)?;
+            Ok((kind.map(|kind| Failure::new(kind, "it ended with findings")), said))
+        })
     }
 
-    fn check(&self, env: &Environment, recorder: &Recorder) -> Ran {
+    fn check(&self, env: &Environment, recorder: &Recorder) -> Result<(Option<Kind>, Option<String>)> {
         let repository = env.repository_or(self.copy.as_deref())?;
         let copy = self.copy.as_deref().filter(|name| *name != policy::PRIMARY);
         let (level, access) = match self.level {
@@ -89,8 +92,7 @@ impl Arguments {
         let started = Instant::now();
         let progress = env.progress();
         progress.emit(&Event::Phase { source: count(points.len(), "point"), phase: "check" });
-        // Another part each day, the same one when a check is repeated on that day.
-        let seed = (env.now.as_second() / 86_400) as u64;
+        let (turn, parts) = (check::turn(&places), parts(self.sample));
         let check = Check {
             repository: &repository,
             catalog: &catalog,
@@ -103,10 +105,15 @@ impl Arguments {
             is_copy: copy.is_some(),
             level,
             sample: self.sample,
-            seed,
+            turn,
         };
         let Checked { report, forgotten } = check.run(env.context(&progress), clock::now())?;
         drop(progress);
+        let part = (parts > 1).then(|| format!("part {} of {parts} was read", turn % parts + 1));
+        // What was read of single points is no part of all.
+        if part.is_some() && self.what.is_empty() {
+            check::next_turn(&places, turn)?;
+        }
         if self.what.is_empty() && copy.is_none() {
             recorder.note(repository_seen(&access, &catalog, &report).as_slice());
         }
@@ -117,21 +124,14 @@ impl Arguments {
         let broken = |(key, failure): &(Key, Failure)| serde_json::json!({ "point": key, "problem": failure.full() });
         let broken: Vec<_> = catalog.broken.iter().map(broken).collect();
         let document = serde_json::json!({
-            "level": level, "sample": self.sample, "report": report, "broken_points": broken, "seconds": seconds,
+            "level": level, "sample": self.sample, "part": part, "report": report, "broken_points": broken, "seconds": seconds,
         });
         let damaged = !report.problems.is_empty() || !catalog.broken.is_empty();
-        if env.output.quiet && !env.output.json {
-            // Nothing when all is well; what is not belongs to the warnings.
-            for line in findings(&report) {
-                env.output.warn(&line);
-            }
-        } else {
-            env.output.answer(&document, || text(&report, level, self.sample, seconds))?;
-        }
+        answer(env, &document, &report, || text(&report, level, part.as_deref(), seconds))?;
         if access.writer.is_none() {
             env.output.note("This host is no writer of the repository, so no proof of this was recorded.");
         }
-        verdict(env, copy, damaged)
+        Ok((verdict(env, copy, damaged)?, part))
     }
 
     fn chosen(&self, catalog: &Catalog, now: Timestamp) -> Result<Vec<Point>> {
@@ -153,6 +153,20 @@ impl Arguments {
         }
         Ok(chosen)
     }
+}
+
+fn answer(
+    env: &Environment,
+    document: &serde_json::Value,
+    report: &Report,
+    text: impl FnOnce() -> String,
+) -> Result<()> {
+    if !env.output.quiet || env.output.json {
+        return env.output.answer(document, text);
+    }
+    // Nothing when all is well; what is not belongs to the warnings.
+    findings(report).iter().for_each(|line| env.output.warn(line));
+    Ok(())
 }
 
 fn verdict(env: &Environment, copy: Option<&str>, damaged: bool) -> Ran {
@@ -199,7 +213,7 @@ fn findings(report: &Report) -> Vec<String> {
     report.problems.iter().map(one).collect()
 }
 
-fn text(report: &Report, level: Level, sample: f64, seconds: f64) -> String {
+fn text(report: &Report, level: Level, part: Option<&str>, seconds: f64) -> String {
     let mut lines = vec![format!(
         "{}, {}; {} read ({}) in {}",
         count(report.points as usize, "point"),
@@ -209,13 +223,13 @@ fn text(report: &Report, level: Level, sample: f64, seconds: f64) -> String {
         took(seconds)
     )];
     lines.extend(findings(report));
-    lines.push(match (report.problems.is_empty(), sample >= 1.0) {
-        (true, true) => format!(
+    lines.push(match (report.problems.is_empty(), part) {
+        (true, None) => format!(
             "no problem found; {} {}",
             count(report.proven.len(), "point"),
             if report.proven.len() == 1 { format!("is {}", level.name()) } else { format!("are {}", level.name()) }
         ),
-        (true, false) => format!("no problem found in a sample of {:.0}%", sample * 100.0),
+        (true, Some(part)) => format!("no problem found; {part}"),
         (false, _) => format!("{} found", count(report.problems.len(), "problem")),
     });
     lines.join("\n")

@@ -235,6 +235,7 @@ fn document(name: &str, outcome: &Result<Copied>) -> serde_json::Value {
         "objects": copied.carried.objects,
         "bytes": copied.carried.bytes,
         "failed": failed,
+        "forgotten": copied.forgotten,
         "left_out": copied.left_out,
         "problem": stopped.map(Failure::full),
     })
@@ -253,6 +254,12 @@ pub fn tell(env: &Environment, name: &str, outcome: &Result<Copied>) {
             let same = copied.carried.objects == 0 && copied.is_complete();
             let what = if same { "nothing was missing".to_owned() } else { format!("{points}, {bytes}") };
             env.output.note(&format!("copy {name}: {what}"));
+            if copied.forgotten > 0 {
+                let points = count(copied.forgotten as usize, "point");
+                env.output.note(&format!(
+                    "copy {name}: {points} that were forgotten there on purpose are left out (bkp restore --from restores them)"
+                ));
+            }
             for (point, failure) in &copied.failed {
                 env.output.warn(&plain(&format!("copy {name}: {point} is not copied: {}", failure.full())));
             }

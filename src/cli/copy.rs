@@ -9,6 +9,8 @@ use crate::error::{Failure, Kind, Result};
 use crate::event::{Event, Events};
 use crate::job::copy::{Copied, Copy};
 use crate::job::lock::{self, Kept};
+use crate::job::recorder::What;
+use crate::journal::Job;
 use crate::policy::{CopySettings, ObjectLock, PRIMARY};
 use crate::repo::Repository;
 use crate::repo::copy::prepare;
@@ -131,8 +133,15 @@ impl Arguments {
                 .hint("Name another store to read with --from"));
         }
         let targets = names.iter().map(|name| Target::named(env, name)).collect::<Result<Vec<_>>>()?;
-        let repository = env.repository_or(from)?;
-        let access = env.listing(&repository)?;
+        let opened = env.repository_or(from).and_then(|repository| Ok((env.listing(&repository)?, repository)));
+        let (access, repository) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => {
+                let what = What { job: Job::Copy, source: self.source.as_deref(), policy: None };
+                env.recorder()?.could_not_begin([what].into_iter(), &failure);
+                return Err(failure);
+            }
+        };
         let own = access.writer.as_ref().map(Writer::id).filter(|_| access.operator.is_none());
         let extent =
             Extent { source: self.source.as_deref(), create: self.create, repair: self.repair, ..Extent::default() };
@@ -189,6 +198,8 @@ fn carry(
         kept: target.kept,
         lock: &locked,
         repair,
+        // In a copy its own rules say what is wanted.
+        leave_forgotten: target.name == PRIMARY,
         patience,
     };
     let progress = env.progress();

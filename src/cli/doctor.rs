@@ -116,6 +116,7 @@ impl Arguments {
         }
         match env.repository() {
             Ok(repository) => {
+                scratch::key(env, &repository, &mut findings);
                 findings.add(
                     "repository",
                     Verdict::Ok,
@@ -276,7 +277,7 @@ fn store_abilities(env: &Environment, repository: &Repository, findings: &mut Fi
                 Verdict::Warning,
                 format!("it does: {}; when the repository was made: {}", abilities(&now), abilities(recorded)),
             );
-            findings.hint("Something changed at the store; backups go on as recorded");
+            findings.hint("Something changed at the store; backups go on as recorded, and `bkp prune` asks anew whether there are versions");
         }
         Ok(Err(_)) => findings.add("store", Verdict::Ok, abilities(recorded)),
         Err(failure) => findings.failure("store", &failure),

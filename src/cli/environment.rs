@@ -6,6 +6,7 @@ use super::globals::Globals;
 use super::output::Output;
 use super::progress::{Progress, SharedBar, StoreNews};
 use crate::clock;
+use crate::daemon;
 use crate::engine::{self, Engine, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
@@ -15,13 +16,13 @@ use crate::job::discover::look::Around;
 use crate::job::lock::{self, Kept};
 use crate::job::recorder::{ForSlot, Recorder};
 use crate::journal::Journal;
-use crate::policy::{self, Configuration, CopySettings, Paths, Policy};
+use crate::policy::{self, Configuration, CopySettings, Paths, Policy, Problems};
 use crate::repo::keys::{Keyring, Operator};
 use crate::repo::point::{Layout, Point};
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, write};
-use crate::secret::{SecretRef, Secrets};
+use crate::secret::{Remembered, SecretRef, Secrets};
 use crate::store::{self, Key, Location, Store, Watch};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -106,11 +107,29 @@ impl Environment {
         if let Some(configuration) = self.configuration.get() {
             return Ok(configuration);
         }
-        let loaded = policy::load(self.paths()?).map_err(Failure::from)?;
+        // What a run of the daemon says goes into its log.
+        let is_logged = self.slot.is_some();
+        let told = |problems: Problems| if is_logged { problems.brief() } else { Failure::from(problems) };
+        let loaded = policy::load(self.paths()?).map_err(told)?;
         for warning in &loaded.warnings {
             self.output.warn(warning);
         }
         Ok(self.configuration.get_or_init(|| loaded))
+    }
+
+    /// For commands that only show: where the configuration has a problem, what the daemon took last is as good.
+    pub fn take_configuration_in_force(&self) -> Result<()> {
+        let Err(problem) = self.configuration() else { return Ok(()) };
+        let paths = self.paths()?;
+        let taken = self.journal()?.state()?.config;
+        let Some(copy) = taken.and_then(|taken| daemon::copy_of(&paths.state, &taken.digest)) else {
+            return Err(problem);
+        };
+        let loaded = policy::load(&Paths { config: copy, config_given: true, ..paths.clone() });
+        let loaded = loaded.map_err(|_| problem)?;
+        self.output.warn("the configuration has a problem (bkp config check); what is shown goes by the one before, which the daemon took last");
+        let _ = self.configuration.set(loaded);
+        Ok(())
     }
 
     /// Who reads secrets, for as long as this process lives.
@@ -125,7 +144,10 @@ impl Environment {
                     vault.budget = vault.budget.lasting(patience);
                 }
                 let cancel = self.cancel.clone();
-                Secrets::with_vault(vault, &self.paths()?.state, move || cancel.check().is_err())
+                let stopped = move || cancel.check().is_err();
+                // Only who is started by the daemon has a way to its memory.
+                let remembered = ForSlot::of_this_process().and_then(|_| Remembered::of_this_process());
+                Secrets::remembering(vault, &self.paths()?.state, stopped, remembered)
             }
         };
         Ok(self.secrets.get_or_init(|| secrets))
@@ -334,13 +356,17 @@ impl Environment {
         })
     }
 
-    /// Enough to list points: the writer's own keys, and those of an operator when they were given.
+    /// Enough to list points: the writer's own keys, and those of an operator when they were given; on a host that only
+    /// rehearses, those of the rehearser.
     pub fn listing(&self, repository: &Repository) -> Result<Access> {
         if !self.globals.identity.is_empty() {
             return self.reading(repository);
         }
         let state = &self.paths()?.state;
         let Some(writer) = Writer::load(state, repository.id())? else {
+            if self.configuration()?.rehearser.identity.is_some() {
+                return self.rehearsing(repository);
+            }
             return Err(Failure::new(
                 Kind::Key,
                 "points cannot be listed: this host is no writer of the repository, and no identity was given",

@@ -4,6 +4,7 @@
 //! be asked where no daemon runs. Needs no other program.
 
 use super::Ran;
+use super::daemon::of_this_host;
 use super::environment::Environment;
 use super::{metrics, output::plain};
 use crate::error::{Failure, Kind, Result};
@@ -41,13 +42,19 @@ pub struct Arguments {
 const LONGEST: u64 = 4096;
 
 impl Arguments {
+    pub fn objective(&self) -> bool {
+        self.objective
+    }
+
     pub fn run(self, env: &Environment) -> Ran {
         if self.objective {
             return objective(env);
         }
         let path = if self.ready { "/readyz" } else { "/livez" };
         let state = &env.paths()?.state;
-        let Some(address) = http::noted(state) else {
+        // There may have been no room to note it.
+        let configured = || of_this_host(env).ok()?.and_then(|_| http::configured(&env.configuration().ok()?.http));
+        let Some(address) = http::noted(state).or_else(configured) else {
             return Err(Failure::failed("no daemon of this host listens")
                 .because(format!("there is no address of it in {}", state.display()))
                 .hint("Is it running as this user? bkp daemon; with `http: { listen: off }` it cannot be asked"));

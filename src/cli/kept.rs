@@ -43,7 +43,8 @@ impl Kept {
             let progress = env.progress();
             let places = &env.places(repository)?;
             let read_from = &env.paths()?.config;
-            let keeping = Keeping { repository, writer, places, options, paths, read_from, configuration };
+            let recorder = &env.recorder()?;
+            let keeping = Keeping { repository, writer, places, options, paths, read_from, configuration, recorder };
             keeping.keep(env.context(&progress), clock::now())
         };
         // Whoever wants bkp to end wants that now.

@@ -5,10 +5,10 @@
 
 mod ack;
 mod anchor;
-mod anchored;
 mod audit;
 mod backup;
 mod check;
+mod concerns;
 mod config;
 mod copies;
 mod copy;
@@ -37,10 +37,13 @@ mod points;
 mod progress;
 mod prune;
 mod rehearse;
+mod rehearsed;
 mod reload;
 mod report;
 mod restore;
+mod rotate;
 mod schedule;
+mod secrets;
 mod shell;
 mod show;
 mod signals;
@@ -105,6 +108,10 @@ enum Command {
     Export(export::Arguments),
     /// Restore into a scratch target, compare with the source, measure, take down
     Rehearse(rehearse::Arguments),
+    /// Change a password everywhere it is used, without a gap
+    Rotate(rotate::Arguments),
+    /// Which passwords there are: how old, who uses them, when they are due
+    Secrets(secrets::Arguments),
     /// Read the repository again and prove what can be restored
     Check(check::Arguments),
     /// Bring the copies of the repository up to date
@@ -172,11 +179,23 @@ impl Command {
             self,
             Command::Backup(_)
                 | Command::Rehearse(_)
+                | Command::Rotate(_)
                 | Command::Check(_)
                 | Command::Copy(_)
                 | Command::Prune(_)
                 | Command::Evidence(evidence::Command::Anchor(_))
         )
+    }
+
+    /// Whether it shows how things are, and nothing depends on it.
+    fn only_shows(&self) -> bool {
+        use Command::{Copies, Healthcheck, Journal, Ls, Metrics, Plan, Points, Show, Status};
+        match self {
+            Healthcheck(arguments) => arguments.objective(),
+            _ => {
+                matches!(self, Status(_) | Points(_) | Show(_) | Ls(_) | Copies(_) | Journal(_) | Metrics(_) | Plan(_))
+            }
+        }
     }
 
     /// Whether it could as well read from a copy.
@@ -202,6 +221,10 @@ pub fn main() -> ExitCode {
         let env = Environment::new(program.globals.clone().completed(), output, cancel.clone());
         let (reads, is_job) = (program.command.reads_points(), program.command.is_job());
         let is_status = matches!(program.command, Command::Status(_));
+        if program.command.only_shows() {
+            // Without one, the command itself tells of the problem.
+            let _ = env.take_configuration_in_force();
+        }
         let ran = run(program.command, &env);
         if is_job {
             notify::after_run(&env);
@@ -240,6 +263,8 @@ fn run(command: Command, env: &Environment) -> Ran {
         Command::Restore(arguments) => arguments.run(env),
         Command::Export(arguments) => arguments.run(env),
         Command::Rehearse(arguments) => arguments.run(env),
+        Command::Rotate(arguments) => arguments.run(env),
+        Command::Secrets(arguments) => arguments.run(env),
         Command::Check(arguments) => arguments.run(env),
         Command::Copy(arguments) => arguments.run(env),
         Command::Copies(arguments) => arguments.run(env),

@@ -185,7 +185,8 @@ fn serve(
 /// After a run without a daemon, where nobody sits before it: as in cron, or in a CronJob.
 pub fn after_run(env: &Environment) {
     let tell = || -> Result<()> {
-        let configuration = env.configuration()?;
+        // What is wrong with it, the run itself has told.
+        let Ok(configuration) = env.configuration() else { return Ok(()) };
         if configuration.notify.is_empty() || env.slot.is_some() || std::io::stderr().is_terminal() {
             return Ok(());
         }

@@ -1,17 +1,24 @@
 //! `bkp prune`: which points go and why, and then what nothing needs any more is deleted.
 
+mod told;
+
+pub use told::{Detail, described, is_worth_telling};
+
 use super::Ran;
 use super::copies;
 use super::environment::{Access, Environment};
-use super::format::{count, instant, size};
-use super::output::{plain, table};
+use super::format::count;
+use super::output::plain;
+use crate::durable::Lock;
 use crate::error::{Failure, Kind, Result};
 use crate::job::Places;
-use crate::job::prune::plan::{Holds, Plan, SeriesPlan, SourceRules, Wishes};
+use crate::job::prune::plan::{Holds, Plan, SourceRules, Wishes};
 use crate::job::prune::{self, Outcome, Prune};
-use crate::job::recorder::What;
+use crate::job::recorder::{Recorder, What};
 use crate::journal::Job;
 use crate::policy::{Configuration, CopySettings};
+use crate::repo::names::CONFIGURATION;
+use crate::repo::retention::Rules;
 use crate::repo::writer::{Writer, WriterInfo};
 use crate::repo::{Repository, catalog};
 use jiff::Timestamp;
@@ -23,7 +30,7 @@ A point that no rule of its policy keeps is forgotten at once. What it alone nee
 7 days and two runs at least 24 hours apart found that nothing needs it. docs/RETENTION.md says why, and what never goes.
 
 Ends with exit code 4 when something is missing or cannot be read: then nothing was deleted; and with 13 when a policy keeps
-less than it did and nobody has confirmed that.
+less than it did and nobody has confirmed that, or when --unattended left a source alone.
 
 Examples:
   bkp prune --dry-run                            every point, whether it stays, and why
@@ -57,68 +64,141 @@ pub struct Arguments {
     /// Whose points, where it is another host that made them (see: bkp keys list)
     #[arg(long, value_name = "WRITER")]
     writer: Option<String>,
-    /// Nobody looks on: leave alone what would lose more than half of its points at once
+    /// Nobody looks on: leave alone what would lose more than half of its points at once; prune copies that have a `keep` too
     #[arg(long)]
     unattended: bool,
     /// Prune this copy, by its own `keep`, instead of the repository
-    #[arg(long, value_name = "COPY", conflicts_with = "unattended")]
+    #[arg(long, value_name = "COPY")]
     copy: Option<String>,
+}
+
+/// What the command line asks for, understood with the configuration.
+struct Asked<'c> {
+    copy: Option<&'c CopySettings>,
+    policies: Vec<SourceRules>,
+    wishes: Wishes,
+}
+
+/// What was done to one store.
+struct Pruned {
+    plan: Plan,
+    outcome: Outcome,
+}
+
+impl Pruned {
+    fn found(&self) -> Option<Failure> {
+        found(&self.plan, Some(&self.outcome))
+    }
+}
+
+fn view(pruned: &Result<Pruned>) -> serde_json::Value {
+    match pruned {
+        Ok(pruned) => serde_json::json!({ "plan": pruned.plan, "outcome": pruned.outcome }),
+        Err(failure) => serde_json::json!({ "problem": failure.full() }),
+    }
 }
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
-        let copy = self.copy.as_deref().map(|name| env.configuration()?.copy(name)).transpose()?;
-        let mut ground = Ground::of(env, env.repository_or(self.copy.as_deref())?, rules(env)?)?;
-        // Nobody brings anything into it meanwhile.
-        let _lock = copy.map(|copy| ground.places.lock_copy(&copy.name)).transpose()?;
-        if let Some(copy) = copy {
-            ground.places = ground.places.of_copy(&copy.name);
-            ground.policies = rules_of_copy(copy, ground.policies, env)?;
+        // A slip of the pen is no prune that failed; everything after this is an attempt.
+        let asked = self.asked(env)?;
+        if self.dry_run {
+            return self.show(env, asked);
         }
-        let whose = self.whose(&ground.repository, &ground.by)?;
         let recorder = env.recorder()?;
-        let wishes = self.wishes(env.configuration()?, &ground.policies)?;
-        let prune =
-            Prune { max_delete: self.max_delete, accept_missing: self.accept_missing, ..ground.prune(&whose, wishes) };
+        recorder.finding(What::of(Job::Prune), || Ok((self.act(env, asked, &recorder)?, None)))
+    }
+
+    fn asked<'e>(&self, env: &'e Environment) -> Result<Asked<'e>> {
+        let configuration = env.configuration()?;
+        let copy = self.copy.as_deref().map(|name| configuration.copy(name)).transpose()?;
+        let mut policies = rules(env)?;
+        if let Some(copy) = copy {
+            policies = rules_of_copy(copy, policies, env)?;
+        }
+        let wishes = self.wishes(configuration, &policies)?;
+        Ok(Asked { copy, policies, wishes })
+    }
+
+    fn ground(&self, env: &Environment, copy: Option<&CopySettings>, policies: Vec<SourceRules>) -> Result<Ground> {
+        let mut ground = Ground::of(env, env.repository_or(copy.map(|copy| copy.name.as_str()))?, policies)?;
+        if let Some(copy) = copy {
+            // Nobody brings anything into it meanwhile.
+            ground.lock = Some(ground.places.lock_copy(&copy.name)?);
+            ground.places = ground.places.of_copy(&copy.name);
+        }
+        ground.whose = whose(&ground.repository, &ground.by, self.writer.as_deref())?;
+        Ok(ground)
+    }
+
+    fn show(&self, env: &Environment, asked: Asked<'_>) -> Ran {
+        let ground = self.ground(env, asked.copy, asked.policies)?;
+        let prune = ground.prune(asked.wishes);
+        let progress = env.progress();
+        let plan = prune.plan(&prune.look(env.context(&progress))?, env.now)?;
+        drop(progress);
+        env.output.answer(&plan, || format!("{}\n\nplan {}", described(env, &plan, Detail::Points), plan.hash))?;
+        env.output.note(&format!(
+            "\nNothing was done. To do it: the same command with --plan {} instead of --dry-run",
+            plan.hash
+        ));
+        Ok(found(&plan, None).map(|found| found.kind()))
+    }
+
+    /// The repository; and with nobody looking on, every copy that has rules of its own.
+    fn act(&self, env: &Environment, asked: Asked<'_>, recorder: &Recorder) -> Result<Option<Failure>> {
+        let alone = !self.unattended || asked.copy.is_some() || self.writer.is_some() || self.plan.is_some();
+        let copies = if alone { Vec::new() } else { of_copies(env, &asked)? };
+        let own = self.prune(env, asked, recorder);
+        let mut others: Vec<(&str, Result<Pruned>)> = Vec::new();
+        for asked in copies {
+            let name = asked.copy.map_or("", |copy| copy.name.as_str());
+            env.cancel.check()?;
+            env.output.note(&format!("\ncopy {name}:"));
+            others.push((name, self.prune(env, asked, recorder)));
+        }
+        let own = own?;
+        let copies: BTreeMap<&str, serde_json::Value> = others.iter().map(|(name, one)| (*name, view(one))).collect();
+        let document = serde_json::json!({ "plan": own.plan, "outcome": own.outcome, "copies": copies });
+        env.output.answer(&document, || {
+            let of_copy = |(name, one): &(&str, Result<Pruned>)| {
+                Some(format!("\n\ncopy {name}:\n{}", told::told(&one.as_ref().ok()?.outcome)))
+            };
+            told::told(&own.outcome) + &others.iter().filter_map(of_copy).collect::<String>()
+        })?;
+        let mut all = vec![own.found()];
+        for (name, other) in others {
+            all.push(match other {
+                Ok(pruned) => pruned.found().map(|found| told::of_copy(name, &found)),
+                Err(failure) => {
+                    let told = format!("copy {name} is not pruned: {}", failure.full());
+                    env.output.warn(&plain(&told));
+                    Some(Failure::new(Kind::Warnings, told))
+                }
+            });
+        }
+        Ok(all.into_iter().flatten().max_by_key(|found| grave(found.kind())))
+    }
+
+    fn prune(&self, env: &Environment, asked: Asked<'_>, recorder: &Recorder) -> Result<Pruned> {
+        let is_copy = asked.copy.is_some();
+        let ground = self.ground(env, asked.copy, asked.policies)?;
+        let (max_delete, accept_missing) = (self.max_delete, self.accept_missing);
+        let prune = Prune { max_delete, accept_missing, ..ground.prune(asked.wishes) };
         let progress = env.progress();
         let looked = prune.look(env.context(&progress))?;
         let plan = prune.plan(&looked, env.now)?;
         self.must_be(&plan)?;
-        if self.dry_run {
-            drop(progress);
-            env.output.answer(&plan, || format!("{}\n\nplan {}", described(env, &plan, Detail::Points), plan.hash))?;
-            env.output.note(&format!(
-                "\nNothing was done. To do it: the same command with --plan {} instead of --dry-run",
-                plan.hash
-            ));
-            return Ok(ending(&plan, None));
-        }
         if !env.output.json {
             env.output.note(&format!("{}\n\nplan {}", described(env, &plan, Detail::Series), plan.hash));
         }
-        recorder.command(What::of(Job::Prune), || {
-            let outcome = prune.apply(&looked, &plan, env.context(&progress));
-            drop(progress);
-            let outcome = outcome?;
-            let is_own = copy.is_none() && whose.writer == ground.by.id();
-            let seen = prune::seen(&plan, &outcome).filter(|_| is_own);
-            recorder.note(&prune::facts(&looked, &plan, &outcome).into_iter().chain(seen).collect::<Vec<_>>());
-            report(env, &plan, &outcome)?;
-            Ok(ending(&plan, Some(&outcome)))
-        })
-    }
-
-    fn whose(&self, repository: &Repository, by: &Writer) -> Result<WriterInfo> {
-        let Some(id) = self.writer.as_ref().filter(|id| *id != by.id()) else { return Ok(by.info.clone()) };
-        let fits = |info: &&WriterInfo| info.writer == *id || info.name == *id;
-        let (writers, _) = catalog::writers(repository)?;
-        let found: Vec<&WriterInfo> = writers.iter().filter(fits).collect();
-        match found[..] {
-            [info] => Ok(info.clone()),
-            [] => Err(Failure::usage(format!("there is no writer {id}")).hint("See who writes with: bkp keys list")),
-            _ => Err(Failure::usage(format!("{id} is the name of {} writers", found.len()))
-                .hint("Give its id: bkp keys list")),
-        }
+        let outcome = prune.apply(&looked, &plan, env.context(&progress))?;
+        drop(progress);
+        let is_own = !is_copy && ground.whose.writer == ground.by.id();
+        let seen = prune::seen(&plan, &outcome).filter(|_| is_own);
+        recorder.note(&prune::facts(&looked, &plan, &outcome).into_iter().chain(seen).collect::<Vec<_>>());
+        told::warn(env, &plan, &outcome);
+        Ok(Pruned { plan, outcome })
     }
 
     fn wishes(&self, configuration: &Configuration, policies: &[SourceRules]) -> Result<Wishes> {
@@ -155,18 +235,37 @@ impl Arguments {
     }
 }
 
+/// This host, or the writer of this id or name.
+pub fn whose(repository: &Repository, by: &Writer, named: Option<&str>) -> Result<WriterInfo> {
+    let Some(id) = named.filter(|id| *id != by.id()) else { return Ok(by.info.clone()) };
+    let fits = |info: &&WriterInfo| info.writer == id || info.name == id;
+    let (writers, _) = catalog::writers(repository)?;
+    let found: Vec<&WriterInfo> = writers.iter().filter(fits).collect();
+    match found[..] {
+        [info] => Ok(info.clone()),
+        [] => Err(Failure::usage(format!("there is no writer {id}")).hint("See who writes with: bkp keys list")),
+        _ => {
+            Err(Failure::usage(format!("{id} is the name of {} writers", found.len()))
+                .hint("Give its id: bkp keys list"))
+        }
+    }
+}
+
 /// What a prune stands on.
 struct Ground {
     repository: Repository,
     places: Places,
     by: Writer,
+    whose: WriterInfo,
     access: Access,
     policies: Vec<SourceRules>,
     holds: Holds,
     passed: BTreeMap<String, (String, String)>,
+    lock: Option<Lock>,
 }
 
 impl Ground {
+    /// For the points of this host.
     fn of(env: &Environment, repository: Repository, policies: Vec<SourceRules>) -> Result<Self> {
         let state = env.journal()?.state()?;
         let passed = state.rehearsals.iter().filter_map(|(source, known)| {
@@ -175,23 +274,33 @@ impl Ground {
         });
         let passed = passed.collect();
         let held = state.holds;
+        let by = env.writer(&repository)?;
         Ok(Ground {
             places: env.places(&repository)?,
-            by: env.writer(&repository)?,
+            whose: by.info.clone(),
+            by,
             access: env.listing(&repository)?,
             holds: held.into_iter().map(|(source, hold)| (source, hold.why)).collect(),
             passed,
             repository,
             policies,
+            lock: None,
         })
     }
 
-    fn prune<'g>(&'g self, whose: &'g WriterInfo, wishes: Wishes) -> Prune<'g> {
+    fn foreseen(&self, env: &Environment, at: Timestamp) -> Result<Plan> {
+        let prune = self.prune(Wishes { unattended: true, ..Wishes::default() });
+        let progress = env.progress();
+        let looked = prune.look(env.context(&progress))?;
+        prune.plan(&looked, at)
+    }
+
+    fn prune(&self, wishes: Wishes) -> Prune<'_> {
         Prune {
             repository: &self.repository,
             places: &self.places,
             by: &self.by,
-            whose,
+            whose: &self.whose,
             keys: &self.access.keys,
             trust: &self.access.trust,
             policies: &self.policies,
@@ -208,14 +317,24 @@ impl Ground {
 /// store that is away. Nothing where no policy has a `keep`.
 pub fn foreseen(env: &Environment, at: Timestamp) -> Result<Option<Plan>> {
     let policies = rules(env)?;
-    if policies.iter().all(|policy| policy.rules.is_none()) {
+    if policies.iter().all(|policy| policy.rules.is_none() || policy.source == CONFIGURATION) {
         return Ok(None);
     }
     let ground = Ground::of(env, env.open(copies::briefly(env.store_settings()?))?, policies)?;
-    let prune = ground.prune(&ground.by.info, Wishes { unattended: true, ..Wishes::default() });
-    let progress = env.progress();
-    let looked = prune.look(env.context(&progress))?;
-    prune.plan(&looked, at).map(Some)
+    ground.foreseen(env, at).map(Some)
+}
+
+/// The same of each copy that has rules of its own.
+pub fn foreseen_in_copies(env: &Environment, at: Timestamp) -> Result<Vec<(&str, Result<Plan>)>> {
+    let nothing = Asked { copy: None, policies: Vec::new(), wishes: Wishes::default() };
+    let of_copy = |asked: Asked<'_>, copy: &CopySettings| {
+        let repository = env.open(copies::briefly(env.copy_settings(copy)?))?;
+        let mut ground = Ground::of(env, repository, asked.policies)?;
+        ground.places = ground.places.of_copy(&copy.name);
+        ground.foreseen(env, at)
+    };
+    let all = of_copies(env, &nothing)?.into_iter();
+    Ok(all.filter_map(|asked| asked.copy.map(|copy| (copy.name.as_str(), of_copy(asked, copy)))).collect())
 }
 
 /// What the configuration says of each source, those that labels bring included.
@@ -236,6 +355,9 @@ fn rules(env: &Environment) -> Result<Vec<SourceRules>> {
             zone: policy.timezone.clone(),
         }));
     }
+    let own = Rules { last: Some(10), monthly: Some(12), yearly: Some(3), ..Rules::default() };
+    let (source, policy) = (CONFIGURATION.to_owned(), CONFIGURATION.to_owned());
+    all.push(SourceRules { source, policy, rules: Some(own), zone: env.zone()?.clone() });
     Ok(all)
 }
 
@@ -249,124 +371,48 @@ fn rules_of_copy(copy: &CopySettings, sources: Vec<SourceRules>, env: &Environme
         .hint("Write `keep:` into it, in the main file"));
     };
     let zone = env.zone()?;
-    let of_copy =
-        |rules: SourceRules| SourceRules { policy: copy.name.clone(), rules: Some(keep), zone: zone.clone(), ..rules };
+    let of_copy = |rules: SourceRules| match rules.source == CONFIGURATION {
+        true => rules,
+        false => SourceRules { policy: copy.name.clone(), rules: Some(keep), zone: zone.clone(), ..rules },
+    };
     Ok(sources.into_iter().map(of_copy).collect())
 }
 
-/// What a prune ends with: what was found counts more than what waits.
-fn ending(plan: &Plan, outcome: Option<&Outcome>) -> Option<Kind> {
-    match outcome {
-        Some(outcome) if !outcome.problems.is_empty() => Some(Kind::Verification),
-        _ if !plan.unconfirmed().is_empty() => Some(Kind::Refused),
-        Some(outcome) if !outcome.notes.is_empty() => Some(Kind::Warnings),
-        _ => None,
-    }
-}
-
-/// How much of a plan people are shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Detail {
-    /// Each point, also those that stay.
-    Points,
-    /// Each series, and the points that go.
-    Series,
-    /// Series that something happens to, or is kept from happening.
-    Changes,
-}
-
-/// Whether something of it goes, or would go if nothing were in the way.
-pub fn is_worth_telling(series: &SeriesPlan) -> bool {
-    series.points.iter().any(|point| !point.keep) || series.held.is_some() || series.shrink.is_some()
-}
-
-pub fn described(env: &Environment, plan: &Plan, detail: Detail) -> String {
-    let zone = env.zone().cloned().unwrap_or(jiff::tz::TimeZone::UTC);
-    let told = plan.series.iter().filter(|series| detail != Detail::Changes || is_worth_telling(series));
-    let mut text: Vec<String> = told.map(summary).collect();
-    let mut rows = Vec::new();
-    for series in &plan.series {
-        rows.extend(series.points.iter().filter(|point| detail == Detail::Points || !point.keep).map(|point| {
-            vec![
-                if point.keep { "keep" } else { "forget" }.to_owned(),
-                plain(&series.source),
-                point.id.clone(),
-                instant(point.consistent_at, &zone),
-                size(point.bytes),
-                plain(&point.reason),
-            ]
-        }));
-    }
-    if !rows.is_empty() {
-        text.push(String::new());
-        text.push(table(&["", "SOURCE", "POINT", "INSTANT", "SIZE>", "WHY"], rows));
-    }
-    text.join("\n")
-}
-
-fn summary(series: &SeriesPlan) -> String {
-    let kept = series.points.iter().filter(|p| p.keep).count();
-    let (source, forgotten) = (plain(&series.source), series.points.len() - kept);
-    let rules = series.keep.map_or_else(String::new, |keep| format!("  ({keep})"));
-    let mut text = format!("{source}: {kept} to keep, {forgotten} to forget{rules}");
-    if let Some(held) = &series.held {
-        text.push_str(&format!("\n  nothing is deleted: {}", plain(held)));
-    }
-    let shrink = series.shrink.as_ref().filter(|shrink| !shrink.confirmed);
-    if let (Some(shrink), Some(policy)) = (shrink, &series.policy) {
-        text.push_str(&format!(
-            "\n  `keep` is shorter than it was ({}): {} more would go; to let them go: --confirm-shrink {policy}",
-            shrink.before,
-            count(shrink.newly.len(), "point"),
-        ));
-    }
-    text
-}
-
-fn report(env: &Environment, plan: &Plan, outcome: &Outcome) -> Result<()> {
-    for note in &outcome.notes {
-        env.output.warn(&plain(note));
-    }
-    for problem in &outcome.problems {
-        let mut text = format!("{}: {}", plain(&problem.object), plain(&problem.problem));
-        text.extend(problem.points.iter().map(|point| format!("\n         affects {}", plain(point))));
-        env.output.warn(&text);
-    }
-    env.output.answer(&serde_json::json!({ "plan": plan, "outcome": outcome }), || told(outcome))?;
-    if !outcome.problems.is_empty() {
-        env.output.note(
-            "Nothing was deleted. Find out what happened to the store (bkp check names what cannot be restored). What is lost \
-             for good: forget the damaged points with --forget POINT; say --accept-missing when points themselves are gone.",
-        );
-    }
-    Ok(())
-}
-
-fn told(outcome: &Outcome) -> String {
-    let swept = &outcome.swept;
-    let amount = |of: &crate::repo::collect::survey::Amount| {
-        format!("{} in {}", size(of.bytes), count(of.number as usize, "object"))
+/// The same sources in each copy that has rules.
+fn of_copies<'c>(env: &'c Environment, asked: &Asked<'_>) -> Result<Vec<Asked<'c>>> {
+    let copies = env.configuration()?.copies.iter().filter(|copy| copy.keep.is_some());
+    let of_copy = |copy: &'c CopySettings| {
+        let wishes = Wishes { sources: asked.wishes.sources.clone(), unattended: true, ..Wishes::default() };
+        Ok(Asked { copy: Some(copy), policies: rules_of_copy(copy, rules(env)?, env)?, wishes })
     };
-    if !outcome.problems.is_empty() {
-        return format!("stopped: {}", count(outcome.problems.len(), "problem"));
+    copies.map(of_copy).collect()
+}
+
+/// What a prune ends with: what is wrong counts more than what waits.
+fn found(plan: &Plan, outcome: Option<&Outcome>) -> Option<Failure> {
+    let problems = outcome.map_or(&[][..], |outcome| &outcome.problems);
+    if let Some(first) = problems.first() {
+        let what =
+            format!("{}; nothing was deleted: {}: {}", count(problems.len(), "problem"), first.object, first.problem);
+        return Some(Failure::new(Kind::Verification, what).hint("Find out what happened to the store: bkp check"));
     }
-    let mut lines = vec![
-        format!("{} forgotten", count(outcome.forgotten.len(), "point")),
-        format!("{} deleted", amount(&swept.deleted)),
-    ];
-    let mut also = |of: &crate::repo::collect::survey::Amount, what: &str| {
-        if of.number > 0 {
-            lines.push(format!("{} {what}", amount(of)));
-        }
-    };
-    also(&swept.waiting, "not needed any more: deleted by a run 24 hours from now or later");
-    also(&swept.left, "left for the next run (--max-delete allows more)");
-    also(&swept.locked, "not needed any more, and locked by the store: tried again when the lock has ended");
-    if !outcome.locked_points.is_empty() {
-        lines.push(format!("{} kept by a lock of the store for now", count(outcome.locked_points.len(), "point")));
+    if let Some(policy) = plan.unconfirmed().first() {
+        let what = format!("`keep` of {policy} is shorter than it was, and nobody has confirmed it");
+        let hint = format!("bkp prune --dry-run; when that is meant: bkp prune --confirm-shrink {policy}");
+        return Some(Failure::new(Kind::Refused, what).hint(hint));
     }
-    if !outcome.fenced.is_empty() {
-        lines.push(format!("{} given up: silent for three days", count(outcome.fenced.len(), "unfinished backup")));
+    if let Some(series) = plan.series.iter().find(|series| series.too_much) {
+        let what = format!("nothing of {} is deleted: {}", series.source, series.held.as_deref().unwrap_or_default());
+        return Some(Failure::new(Kind::Refused, what).hint("bkp prune --dry-run; when that is meant: bkp prune"));
     }
-    lines.join("\n")
+    let note = outcome.and_then(|outcome| outcome.notes.first())?;
+    Some(Failure::new(Kind::Warnings, note.clone()))
+}
+
+fn grave(kind: Kind) -> u8 {
+    match kind {
+        Kind::Warnings => 0,
+        Kind::Refused => 1,
+        _ => 2,
+    }
 }

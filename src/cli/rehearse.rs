@@ -7,6 +7,7 @@ use super::format::{count, instant, size, span, took};
 use super::globals::FromCopy;
 use super::output::{pairs, plain, table};
 use super::points;
+use super::rehearsed;
 use crate::clock;
 use crate::error::{Failure, Kind, Result};
 use crate::exec::scratch;
@@ -40,7 +41,8 @@ Examples:
   bkp rehearse pontificia --random               a stack or policy; one of all points that there are
   bkp rehearse app --at '2026-11-22 14:30'
   bkp rehearse app --dry-run
-  bkp rehearse app --keep                        leave the scratch target, to look at it")]
+  bkp rehearse app --keep                        leave the scratch target, to look at it
+  bkp rehearse app --history                     what rehearsals came to, and how long a restore would take")]
 pub struct Arguments {
     /// A source, a stack, a policy or a point [default: every source]
     #[arg(value_name = "SOURCE|STACK|POLICY|POINT")]
@@ -60,6 +62,9 @@ pub struct Arguments {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Rehearse nothing: show what rehearsals of this host came to, phase by phase
+    #[arg(long, conflicts_with_all = ["at", "random", "level", "keep", "dry_run", "from"])]
+    history: bool,
     #[command(flatten)]
     from: FromCopy,
 }
@@ -100,6 +105,9 @@ impl Chosen<'_> {
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
+        if self.history {
+            return rehearsed::history(env, self.what.as_deref());
+        }
         let repository = env.repository_or(self.from.from.as_deref())?;
         let access = env.rehearsing(&repository)?;
         let catalog = points::read(env, &repository, &access, catalog::Wanted::default())?;

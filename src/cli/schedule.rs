@@ -4,7 +4,7 @@ use super::Ran;
 use super::daemon::of_this_host;
 use super::environment::Environment;
 use super::format::{age, instant, utc};
-use super::output::table;
+use super::output::{plain, table};
 use super::prune::{self, Detail};
 use crate::daemon::host;
 use crate::error::{Failure, Kind, Result};
@@ -14,6 +14,7 @@ use crate::policy::{did_you_mean, duration_text};
 use crate::schedule::{Due, Schedule};
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -53,7 +54,18 @@ struct Planned {
 struct NextPrune {
     /// Nothing where no schedule is written for it.
     due: Option<Timestamp>,
-    plan: Plan,
+    /// Nothing where no policy has a `keep`.
+    plan: Option<Plan>,
+    /// Of copies that have rules of their own.
+    copies: BTreeMap<String, OfCopy>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum OfCopy {
+    Plan(Plan),
+    /// Why it cannot be told.
+    Problem(String),
 }
 
 impl NextPrune {
@@ -62,10 +74,18 @@ impl NextPrune {
             Some(due) => format!("The next prune ({})", age(env.now.duration_since(due).as_secs())),
             None => "No prune is scheduled (`prune:` in the main file); one by hand".to_owned(),
         };
-        match self.plan.series.iter().any(prune::is_worth_telling) {
-            false => format!("{when} would delete nothing. Why each point stays: bkp prune --dry-run"),
-            true => format!("{when}, as things are now:\n{}", prune::described(env, &self.plan, Detail::Changes)),
-        }
+        let own = match self.plan.as_ref().filter(|plan| plan.series.iter().any(prune::is_worth_telling)) {
+            None => format!("{when} would delete nothing. Why each point stays: bkp prune --dry-run"),
+            Some(plan) => format!("{when}, as things are now:\n{}", prune::described(env, plan, Detail::Changes)),
+        };
+        let of_copy = |(name, of): (&String, &OfCopy)| match of {
+            OfCopy::Problem(why) => Some(format!("\n\nIn copy {name}, that cannot be told: {}", plain(why))),
+            OfCopy::Plan(plan) if plan.series.iter().any(prune::is_worth_telling) => {
+                Some(format!("\n\nIn copy {name}:\n{}", prune::described(env, plan, Detail::Changes)))
+            }
+            OfCopy::Plan(_) => None,
+        };
+        own + &self.copies.iter().filter_map(of_copy).collect::<String>()
     }
 }
 
@@ -114,9 +134,18 @@ impl Arguments {
         let schedule = schedules.iter().find(|(schedule, _)| schedule.job == Job::Prune);
         let due =
             schedule.and_then(|(schedule, cron)| planned(schedule, cron, state, env.now, 1).first().map(|p| p.due));
-        let Some(mut plan) = prune::foreseen(env, due.unwrap_or(env.now).max(env.now))? else { return Ok(None) };
-        plan.series.retain(|series| series.policy.as_deref().map_or(self.policies.is_empty(), |name| self.wants(name)));
-        Ok(Some(NextPrune { due, plan }))
+        let at = due.unwrap_or(env.now).max(env.now);
+        let mut plan = prune::foreseen(env, at)?;
+        if let Some(plan) = &mut plan {
+            let wanted = |policy: Option<&str>| policy.map_or(self.policies.is_empty(), |name| self.wants(name));
+            plan.series.retain(|series| wanted(series.policy.as_deref()));
+        }
+        let of_copy = |(name, plan): (&str, Result<Plan>)| {
+            (name.to_owned(), plan.map_or_else(|failure| OfCopy::Problem(failure.full()), OfCopy::Plan))
+        };
+        let copies = if self.policies.is_empty() { prune::foreseen_in_copies(env, at)? } else { Vec::new() };
+        let copies: BTreeMap<String, OfCopy> = copies.into_iter().map(of_copy).collect();
+        Ok((plan.is_some() || !copies.is_empty()).then_some(NextPrune { due, plan, copies }))
     }
 
     /// With their cron lines.

@@ -1,25 +1,32 @@
 //! `bkp status`: one screen: what is protected, how old, how well proven, and what is missing.
 
 use super::Ran;
+use super::concerns;
 use super::copies;
 use super::environment::Environment;
-use super::format::{age, count, size, span};
+use super::format::{age, count, size, span, took};
 use super::output::{pairs, plain, table};
 use super::points;
 use crate::error::{Kind, Result};
 use crate::job::copy::state::{CopyState, Standing};
 use crate::job::damage::{self, Found};
-use crate::job::status::{self, Expected, SourceState, Storage, Verdict};
+use crate::job::status::{self, Expected, LastFailure, SourceState, Storage, Verdict};
+use crate::journal::Estimate;
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::point::Cost;
-use crate::repo::proof;
+use crate::repo::{held, proof};
+use crate::watch::{Concern, Stated};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, and with 5
+Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, or when the last
+rehearsal of a restore on this host failed, and with 5
 when a configured source has no point, or when its newest one is older than its objective (RPO); else with 3 when a copy is not
-good (bkp copies), or when the last anchor of the journal failed or is overdue (bkp evidence anchor).
+good (bkp copies), or a source is held after an odd backup (bkp ack).
+What the journal of this host knows is told below, as on the page of the daemon, with what to do: a journal that is damaged and a
+rehearsal that failed end with 4, what is overdue with 5, what else wants a look with 3.
 
 Examples:
   bkp status
@@ -38,46 +45,65 @@ impl Arguments {
         let points = catalog.points.iter().map(|point| point.point.as_str()).collect();
         let of = proof::Of { points: Some(&points), ..proof::Of::default() };
         let proofs = proof::highest_of(&repository, &access.keys, &access.trust, of)?;
-        let anchor = super::anchored::concern(env)?;
         let copies = match env.configuration()?.copies.is_empty() {
             true => Vec::new(),
             false => copies::look(env, Ok(repository.clone()))?,
         };
         let mut states = status::fold(&catalog, &proofs, &expected, &known, env.now);
+        let held = access.writer.as_ref().map(|by| held::of(&repository, &access.keys, &access.trust, by.id()));
+        let mut holds = held.transpose()?.unwrap_or_default().all();
+        let mut unrehearsed = Vec::new();
         match env.journal()?.state() {
-            Ok(journal) => status::note_failures(&mut states, &journal),
+            Ok(journal) => {
+                let names: BTreeSet<String> = expected.iter().filter_map(|one| one.policy.clone()).collect();
+                unrehearsed = status::rehearsals_that_failed(&journal, &names.into_iter().collect::<Vec<_>>());
+                status::note_restore_times(&mut states, &journal);
+                status::note_failures(&mut states, &journal);
+                holds.extend(journal.holds.into_iter().map(|(source, hold)| (source, hold.why)));
+            }
             Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
         }
+        status::note_holds(&mut states, |source| holds.get(source).cloned());
+        let concerns = concerns::look(env);
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
         let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
             "repository": repository.store.describe(),
             "repository_id": repository.id(),
             "at": env.now,
-            "ok": missed == 0 && !damaged && catalog.broken.is_empty(),
+            "ok": missed == 0 && unrehearsed.is_empty() && !damaged && catalog.broken.is_empty() && !concerns.iter().any(|one| one.grave),
+            "concerns": concerns,
             "sources": states,
+            "failed_rehearsals": unrehearsed.iter().map(|(policy, failure)| serde_json::json!({ "policy": policy, "failure": failure })).collect::<Vec<_>>(),
             "damage": known,
             "copies": copies,
-            "anchor": anchor,
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
         env.output.answer(&document, || {
-            screen(&repository.store.describe(), &states)
-                + &failures(&states, env.now)
+            screen(&repository.store.describe(), &states, &concerns, unrehearsed.len())
+                + &failures(&states, &concerns, &unrehearsed, env.now)
+                + &holds_of(&states)
+                + &concerns::listing(&others(&concerns))
                 + &storage(&states)
+                + &restores(&states)
                 + &of_copies(&copies)
                 + &remembered(&known, env.now)
-                + &super::anchored::text(anchor.as_ref())
         })?;
-        Ok(match (catalog.broken.is_empty() && !damaged, missed) {
-            (false, _) => Some(Kind::Verification),
-            (true, 0) => {
-                let copied = copies.iter().all(|copy| copy.standing == Standing::Good);
-                (!copied || anchor.is_some()).then_some(Kind::Warnings)
-            }
-            (true, _) => Some(Kind::Objective),
+        let odd = states.iter().any(|state| state.held.is_some())
+            || copies.iter().any(|copy| copy.standing != Standing::Good);
+        let gravest = concerns::kind(&concerns);
+        Ok(match gravest {
+            _ if damaged || !catalog.broken.is_empty() || !unrehearsed.is_empty() => Some(Kind::Verification),
+            Some(Kind::Verification) => gravest,
+            _ if missed > 0 => Some(Kind::Objective),
+            _ => gravest.or(odd.then_some(Kind::Warnings)),
         })
     }
+}
+
+/// Holds have lines of their own: the repository knows more of them.
+fn others(concerns: &[Stated]) -> Vec<&Stated> {
+    concerns.iter().filter(|one| !matches!(one.concern, Concern::Held { .. })).collect()
 }
 
 /// Where there are copies: how many are good, and which are not.
@@ -93,31 +119,43 @@ fn of_copies(copies: &[CopyState]) -> String {
 /// What the configuration promises.
 fn expected(env: &Environment) -> Result<Vec<Expected>> {
     let mut all = Vec::new();
-    let configuration = match env.live() {
-        Ok(live) => &live.configuration,
-        Err(failure) => {
-            env.output.warn(&format!("what labels bring is left out: {}", failure.full()));
-            env.configuration()?
-        }
-    };
+    let mut configuration = env.configuration()?;
+    match env.live() {
+        Ok(live) => configuration = &live.configuration,
+        Err(failure) => env.output.warn(&format!("what labels bring is left out: {}", failure.full())),
+    }
     for policy in &configuration.policies {
-        let rpo = policy.objectives.rpo.and_then(|d| SignedDuration::try_from(d).ok());
+        let seconds = |d: Option<std::time::Duration>| d.and_then(|d| SignedDuration::try_from(d).ok());
+        let (rpo, rto) = (seconds(policy.objectives.rpo), seconds(policy.objectives.rto));
         let of_policy = |source: &crate::policy::Source| Expected {
             source: source.name.clone(),
             policy: Some(policy.name.clone()),
             rpo,
+            rto,
         };
         all.extend(policy.sources.iter().map(of_policy));
     }
     Ok(all)
 }
 
-fn screen(location: &str, states: &[SourceState]) -> String {
+/// `unrehearsed`: schedules of rehearsals that came to nothing.
+fn screen(location: &str, states: &[SourceState], concerns: &[Stated], unrehearsed: usize) -> String {
     let number = |verdict| states.iter().filter(|s| s.verdict == verdict).count();
     let (missing, late, damaged) = (number(Verdict::Missing), number(Verdict::Late), number(Verdict::Damaged));
     let verdict = match (states.len(), missing + late + damaged) {
         (0, _) => "Nothing is protected yet: bkp backup".to_owned(),
-        (all, 0) => format!("All is well: {} protected", count(all, "source")),
+        (all, 0) => {
+            let held = match states.iter().filter(|state| state.held.is_some()).count() {
+                0 => String::new(),
+                held => format!(", {held} held after an odd backup"),
+            };
+            let more = match others(concerns).len() + unrehearsed {
+                0 => String::new(),
+                more => format!(", and {} to look at", count(more, "thing")),
+            };
+            let word = if held.is_empty() && more.is_empty() { "All is well" } else { "Attention" };
+            format!("{word}: {} protected{held}{more}", count(all, "source"))
+        }
         (all, bad) => {
             let damaged = if damaged > 0 { format!(", {damaged} damaged") } else { String::new() };
             format!(
@@ -148,10 +186,15 @@ fn screen(location: &str, states: &[SourceState]) -> String {
     format!("{verdict}\n{location}\n\n{}", table(&titles, rows))
 }
 
-/// Why there is nothing newer.
-fn failures(states: &[SourceState], now: Timestamp) -> String {
-    let line = |state: &SourceState| {
-        let failure = state.last_failure.as_ref()?;
+/// Why there is nothing newer, of sources that are not configured, and of schedules of rehearsals that came to nothing; of the
+/// others the concerns tell.
+fn failures(
+    states: &[SourceState],
+    concerns: &[Stated],
+    unrehearsed: &[(String, LastFailure)],
+    now: Timestamp,
+) -> String {
+    let line = |what: &str, failure: &LastFailure| {
         let since = age(now.duration_since(failure.at).as_secs());
         let message = failure.message.as_deref().unwrap_or("see: bkp journal");
         let times = if failure.failures_in_a_row > 1 {
@@ -159,7 +202,24 @@ fn failures(states: &[SourceState], now: Timestamp) -> String {
         } else {
             String::new()
         };
-        Some(format!("\nFAILED  {} ({since}{times}): {}", state.source, plain(message)))
+        format!("\nFAILED  {what} ({since}{times}): {}", plain(message))
+    };
+    let is_told = |name: &str| {
+        concerns.iter().any(|one| matches!(&one.concern, Concern::Failing { source, .. } if source == name))
+    };
+    let untold = states.iter().filter(|state| !is_told(&state.source));
+    let mut text: String = untold.filter_map(|state| Some(line(&state.source, state.last_failure.as_ref()?))).collect();
+    text.extend(unrehearsed.iter().map(|(policy, failure)| line(&format!("rehearsals of policy {policy}"), failure)));
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// What somebody should look at before anything old goes.
+fn holds_of(states: &[SourceState]) -> String {
+    let line = |state: &SourceState| {
+        let (source, why) = (&state.source, plain(state.held.as_ref()?));
+        Some(format!(
+            "\nHELD    {source}: {why}\n        Nothing old of it is pruned until somebody has looked; then: bkp ack {source}"
+        ))
     };
     let text: String = states.iter().filter_map(line).collect();
     if text.is_empty() { text } else { format!("\n{text}") }
@@ -170,6 +230,35 @@ fn storage(states: &[SourceState]) -> String {
     let rows = states.iter().filter_map(|state| Some((state.source.as_str(), said_of(state.storage.as_ref()?))));
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() { String::new() } else { format!("\n\n{}", pairs(&rows)) }
+}
+
+/// How long a restore would take, where one was rehearsed.
+fn restores(states: &[SourceState]) -> String {
+    let rows: Vec<_> = states
+        .iter()
+        .filter_map(|state| Some((state.source.as_str(), foreseen(state.restore.as_ref()?, state.rto_seconds))))
+        .collect();
+    if rows.is_empty() { String::new() } else { format!("\n\n{}", pairs(&rows)) }
+}
+
+/// `restore of 1.2 GiB: about 4m 10s, of 30m (from 3 rehearsals into a container)`
+pub fn foreseen(estimate: &Estimate, objective: Option<i64>) -> String {
+    let promised = objective.map(|most| format!(", of {}", span(most))).unwrap_or_default();
+    let mut text = format!(
+        "restore of {}: about {}{promised} (from {} into a {}",
+        size(estimate.bytes),
+        took(estimate.seconds),
+        count(estimate.rehearsals, "rehearsal"),
+        estimate.target
+    );
+    if estimate.is_far_fetched() {
+        text.push_str(&format!(", of no more than {}: hardly more than a guess", size(estimate.largest_bytes)));
+    }
+    text.push(')');
+    if objective.is_some_and(|most| estimate.seconds > most as f64) {
+        text.push_str("  TOO LONG");
+    }
+    text
 }
 
 /// `layout stream: 1.2 GiB a point; dedup would add about 90 MiB`

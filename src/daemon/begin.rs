@@ -1,6 +1,7 @@
 //! Beginning what may begin: which task, and as which process.
 
 use super::child::Child;
+use super::ending::AT_ITS_DEADLINE;
 use super::news::TaskKey;
 use super::queue::{self, AtWork, Limits, Waiting};
 use super::work::{End, Known, Stage, TaskKind, Verdict, judge};
@@ -48,7 +49,7 @@ impl Daemon {
                         let since = process.map_or(Duration::ZERO, |(_, process)| process.child.since.elapsed());
                         at_work.push(AtWork { policy, store: STORE, since });
                     }
-                    Stage::Waiting(_) if task.is_ready(now) => {
+                    Stage::Waiting(_) if task.is_ready(now) && lane.shut_until.is_none() => {
                         waiting.push(Waiting { policy, store: STORE, due: work.due, begun });
                         places.push((lane_at, task_at));
                     }
@@ -88,7 +89,7 @@ impl Daemon {
         }
         command.env(SLOT_VARIABLE, serde_json::to_string(&for_slot).unwrap_or_default());
         let key = TaskKey { slot: work.slot.clone(), task };
-        let child = Child::start(command, key.clone(), self.to_loop.clone())?;
+        let child = Child::start(command, key.clone(), &self.memory, self.to_loop.clone())?;
         self.children.push((key, Process { child, told_to_end: None }));
         self.lanes[lane].work.iter_mut().for_each(|work| work.tasks[task].stage = Stage::Running);
         Ok(())
@@ -117,10 +118,14 @@ impl Daemon {
                         Verdict::Again(_) => {}
                     }
                 }
-                if !goes_on {
-                    task.attempts += 1;
-                    task.stage = if task.left().is_empty() { Stage::Over } else { Stage::Waiting(None) };
+                if goes_on {
+                    continue;
                 }
+                task.attempts += 1;
+                if task.told_to_end.is_some() {
+                    task.give_up(&End::Failed(AT_ITS_DEADLINE.into()));
+                }
+                task.stage = if task.left().is_empty() { Stage::Over } else { Stage::Waiting(None) };
             }
         }
     }

@@ -6,8 +6,11 @@
 
 use super::news::{News, TaskKey};
 use crate::error::{Context, Result};
+use crate::secret::Memory;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +27,7 @@ pub struct Child {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exit {
     /// Absent when it died of a signal.
     pub code: Option<u8>,
@@ -43,13 +46,23 @@ impl Exit {
 }
 
 impl Child {
-    /// Its standard error becomes news line by line, its standard output is kept: a document of one screen at most.
-    pub fn start(mut command: Command, key: TaskKey, news: UnboundedSender<News>) -> Result<Self> {
+    /// Its standard error becomes news line by line, its standard output is kept: a document of one screen at most. Its standard
+    /// input is the way to `memory`.
+    pub fn start(mut command: Command, key: TaskKey, memory: &Memory, news: UnboundedSender<News>) -> Result<Self> {
         for name in NOT_FOR_CHILDREN {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let (ours, of_run) = UnixStream::pair().context(|| "cannot start a run".into())?;
+        command
+            .stdin(Stdio::from(OwnedFd::from(of_run)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
         let mut child = command.spawn().context(|| "cannot start a run".into())?;
+        // The end of the run must not stay open here, or nobody would notice that the run is gone.
+        drop(command);
+        let memory = memory.clone();
+        std::thread::spawn(move || memory.serve(ours));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let pid = Pid::from_child(&child);
         let process = Arc::new(Mutex::new(Some(child)));

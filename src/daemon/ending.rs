@@ -2,21 +2,21 @@
 
 use super::Daemon;
 use super::child::Exit;
-use super::lanes::{backups, unknown_sources};
+use super::lanes::{Lane, backups, unknown_sources};
 use super::news::TaskKey;
 use super::work::{End, Known, Stage, Task, TaskKind, Verdict, judge};
 use crate::clock;
-use crate::journal::{Fact, SlotEnd};
+use crate::journal::Fact;
 use crate::schedule::{Notice, Weight};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
 /// So long a run that was told to end may take to put things in order.
-const GRACE: Duration = Duration::from_secs(20);
+pub const GRACE: Duration = Duration::from_secs(20);
 /// How often runs are looked after that are not children of this process.
 const ADOPTED_EVERY: Duration = Duration::from_secs(1);
-const AT_ITS_DEADLINE: &str = "it was still at work at its deadline, and was ended";
-const NEVER_BEGAN: &str = "it did not come to its turn before its deadline";
+pub const AT_ITS_DEADLINE: &str = "it was still at work at its deadline, and was ended";
+const NOT_AGAIN: &str = "it did not come to its turn again before its deadline";
 
 impl Daemon {
     fn lane_of(&self, key: &TaskKey) -> Option<usize> {
@@ -120,20 +120,25 @@ impl Daemon {
                 _ => {}
             }
         }
-        self.give_up_what_waits_too_long(now);
+        self.end_what_is_overdue(now);
     }
 
-    fn give_up_what_waits_too_long(&mut self, now: Instant) {
+    /// What waits for too long, and what a daemon before this one began.
+    fn end_what_is_overdue(&mut self, now: Instant) {
         let (ledger, lanes) = (&self.ledger, &mut self.lanes);
         for work in lanes.iter_mut().filter_map(|lane| lane.work.as_mut()).filter(|work| now >= work.deadline) {
             let known = ledger.state().policy(work.slot.job, &work.slot.policy);
             let open = known.and_then(|known| known.open.get(&work.slot.slot));
             for task in &mut work.tasks {
                 match task.stage {
-                    Stage::Waiting(_) => task.give_up(&End::Failed(NEVER_BEGAN.into())),
+                    Stage::Waiting(_) if task.attempts == 0 => task.give_up(&End::NeverBegan),
+                    Stage::Waiting(_) => task.give_up(&End::Failed(NOT_AGAIN.into())),
                     Stage::Adopted => {
+                        let first = task.told_to_end.is_none();
+                        let hard = *task.told_to_end.get_or_insert(now) + GRACE <= now;
                         let runs = task.left().into_iter().filter_map(|source| open?.runs.get(&source));
-                        runs.for_each(|(run, _)| ledger.end_adopted(run));
+                        let runs = runs.filter(|_| first || hard);
+                        runs.for_each(|(run, _)| ledger.end_adopted(run, hard));
                     }
                     Stage::Running | Stage::Over => {}
                 }
@@ -151,11 +156,7 @@ impl Daemon {
             let open = known.and_then(|known| known.open.get(&work.slot.slot));
             let runs: Vec<String> =
                 open.into_iter().flat_map(|open| open.runs.values().map(|(run, _)| run.clone())).collect();
-            let (mut end, why) = work.end();
-            if end == SlotEnd::Failed && runs.is_empty() && why.as_deref().is_some_and(|why| why.ends_with(NEVER_BEGAN))
-            {
-                end = SlotEnd::Missed;
-            }
+            let (end, why) = work.end();
             facts.push(Fact::SlotEnded { id: work.slot.clone(), end, why, runs });
             lane.work = None;
             lane.dirty = true;
@@ -172,7 +173,9 @@ impl Daemon {
     pub(super) fn next_wake(&self, now: Timestamp) -> Option<Duration> {
         let steady = Instant::now();
         let until = |at: Instant| at.saturating_duration_since(steady);
-        let scheduled = self.lanes.iter().filter(|_| self.stopping.is_none()).filter_map(|lane| lane.wake);
+        let shut = |lane: &Lane| lane.shut_until.filter(|_| lane.work.is_some());
+        let wakes = |lane: &Lane| lane.wake.into_iter().chain(shut(lane)).min();
+        let scheduled = self.lanes.iter().filter(|_| self.stopping.is_none()).filter_map(wakes);
         let scheduled = scheduled.map(|wake| Duration::try_from(wake.duration_since(now)).unwrap_or_default());
         let works = self.lanes.iter().filter_map(|lane| lane.work.as_ref());
         let at_work = works.flat_map(|work| {
@@ -181,7 +184,8 @@ impl Daemon {
                 Stage::Adopted => Some(ADOPTED_EVERY),
                 _ => None,
             });
-            retries.chain([until(work.deadline)]).collect::<Vec<_>>()
+            let deadline = (work.deadline > steady).then(|| until(work.deadline));
+            retries.chain(deadline).collect::<Vec<_>>()
         });
         let told = self.children.iter().filter_map(|(_, process)| Some(until(process.told_to_end? + GRACE)));
         let stop = self.stopping.iter().map(|stopping| until(stopping.until));

@@ -4,7 +4,7 @@ use super::Daemon;
 use super::work::{End, Known, Stage, Task, TaskKind, Verdict, Work, judge};
 use crate::journal::{Fact, Job, PolicyState, Reason, SlotEnd, SlotId};
 use crate::policy::Policy;
-use crate::schedule::{Busy, Due, Schedule, Step, Upcoming};
+use crate::schedule::{Busy, Due, Schedule, Step, Upcoming, end_of_blackout};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,23 @@ pub struct Lane {
     pub work: Option<Work>,
     /// Waits for the one at work.
     pub queued: Option<(Timestamp, Timestamp)>,
+    /// The end of the blackout it is in: until then no run of it begins, no first one and no further try.
+    pub shut_until: Option<Timestamp>,
     next: Option<Due>,
 }
 
 impl Lane {
     fn new(schedule: Schedule) -> Self {
-        Lane { schedule, current: true, wake: None, dirty: true, work: None, queued: None, next: None }
+        Lane {
+            schedule,
+            current: true,
+            wake: None,
+            dirty: true,
+            work: None,
+            queued: None,
+            shut_until: None,
+            next: None,
+        }
     }
 
     pub fn is_of(&self, job: Job, policy: &str) -> bool {
@@ -78,6 +89,25 @@ impl Daemon {
             }
         }
         self.ledger.note(facts, now);
+    }
+
+    /// Which lanes are in a blackout.
+    pub(super) fn look_at_blackouts(&mut self, now: Timestamp) {
+        for lane in &mut self.lanes {
+            lane.shut_until = end_of_blackout(&lane.schedule.timing.blackout, lane.schedule.zone(), now);
+        }
+    }
+
+    /// Slots that a daemon before this one began, and whose runs go on, are at work before anything is decided.
+    pub(super) fn adopt(&mut self, now: Timestamp) {
+        for at in 0..self.lanes.len() {
+            let lane = &self.lanes[at];
+            let Some(known) = self.ledger.state().policy(lane.schedule.job, &lane.schedule.policy) else { continue };
+            let others = Busy::of_others(known, |run| self.ledger.journal().lives(run));
+            let Some(slot) = others.running.filter(|_| lane.work.is_none()) else { continue };
+            let deadline = known.open.get(&slot).map_or(slot, |open| lane.schedule.deadline_of(open));
+            self.put_to_work(at, slot, Reason::CatchUp, deadline, now);
+        }
     }
 
     /// Asks the schedules that may have something to say, notes what they say, and only then does it.

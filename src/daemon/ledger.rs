@@ -7,6 +7,7 @@ use crate::error::{Failure, Result};
 use crate::journal::{Fact, Follower, Journal, Record, State};
 use crate::schedule::{Notice, Observer, Weight};
 use jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 pub struct Ledger {
     journal: Journal,
@@ -56,12 +57,15 @@ impl Ledger {
         self.write(now);
     }
 
-    /// Ends a run of a daemon before this one. Who holds its lock has the number that the journal says.
-    pub fn end_adopted(&self, run: &str) {
+    /// Ends a run of a daemon before this one: asks it to, or `hard`, with everything in its group. Who holds its lock has the
+    /// number that the journal says.
+    pub fn end_adopted(&self, run: &str, hard: bool) {
         let pid = self.state().running.get(run).filter(|_| self.journal.lives(run)).map(|run| run.pid);
-        if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
+        let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else { return };
+        let _ = match hard {
+            false => kill_process(pid, Signal::TERM),
+            true => kill_process_group(pid, Signal::KILL).or_else(|_| kill_process(pid, Signal::KILL)),
+        };
     }
 
     /// Ends the runs whose processes are gone, and takes in what was written.

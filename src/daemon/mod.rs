@@ -3,7 +3,8 @@
 //! One loop decides everything ([`Daemon::run`]): it is told of signals, alarms and ends of runs ([`news`]), asks `schedule` what
 //! to do, notes it in the journal, and then does it. Whatever moment it is killed at, the journal has what the next one needs:
 //! slots that are open are taken up, runs that go on are waited for, and none is begun a second time.
-//! It opens no source, no repository and no secret itself: that is what the runs are for.
+//! It opens no source, no repository and no secret itself: that is what the runs are for. What Vault gave to one of them it keeps
+//! in memory for the next, for the time that Vault cannot be asked.
 
 mod begin;
 mod child;
@@ -22,11 +23,12 @@ mod work;
 mod work_tests;
 
 use crate::clock;
-use crate::durable::Lock;
+use crate::durable::{self, Lock};
 use crate::error::{Failure, Result};
 use crate::journal::{Fact, Journal};
 use crate::policy::Paths;
 use crate::schedule::{Notice, Observer, Outlook, Weight};
+use crate::secret::Memory;
 use child::Child;
 use clocks::Clocks;
 use jiff::Timestamp;
@@ -43,7 +45,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 pub use crate::host::identity as host;
-pub use lock::{ask_to_reload, become_the_daemon, running};
+pub use child::Exit;
+pub use ending::{AT_ITS_DEADLINE, GRACE};
+pub use lock::{Turn, ask_to_reload, running};
+pub use settings::copy_of;
+pub use work::{End, Known, Verdict, end_of_slot, judge};
 
 /// The loop comes by at least so often; clocks that were set are noticed then.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -79,6 +85,8 @@ pub struct Daemon {
     arguments: Vec<String>,
     settings: Settings,
     ledger: Ledger,
+    /// What Vault gave to runs, for those to come.
+    memory: Memory,
     lanes: Vec<Lane>,
     children: Vec<(TaskKey, Process)>,
     manager: Manager,
@@ -112,7 +120,7 @@ impl Daemon {
         let lock = lock::become_the_daemon(&paths.state)?;
         let settings = Settings::load(&paths, &host())?;
         settings.forget_others(&paths);
-        reap(&paths.state);
+        tidy_up(&paths.state);
         let ledger = Ledger::open(Journal::of(&paths.state), observers)?;
         let now = clock::now();
         let (to_loop, news) = unbounded_channel();
@@ -129,6 +137,7 @@ impl Daemon {
             arguments,
             settings,
             ledger,
+            memory: Memory::default(),
             lanes: Vec::new(),
             children: Vec::new(),
             manager: Manager::of_this_process(),
@@ -156,6 +165,7 @@ impl Daemon {
         self.ledger.settle(now);
         self.tell_of_configuration();
         self.make_lanes(now);
+        self.adopt(now);
     }
 
     pub fn handle(&self) -> Handle {
@@ -216,6 +226,7 @@ impl Daemon {
         }
         self.ledger.settle(now);
         self.look_after_the_adopted();
+        self.look_at_blackouts(now);
         // What ends may let others begin, once.
         for _ in 0..3 {
             self.decide(now);
@@ -232,12 +243,17 @@ impl Daemon {
         let now = clock::now();
         match Settings::load(&self.paths, &host()) {
             Ok(settings) => {
+                let nothing_is_left = settings.schedules.is_empty() && !self.settings.schedules.is_empty();
                 self.settings = settings;
                 self.reload_failed = None;
                 let digest = self.settings.digest.clone();
                 self.ledger.note(vec![Fact::ConfigLoaded { ok: true, error: None, digest }], now);
                 self.ledger.tell(&Notice::new(Weight::Note, "reloaded", "the configuration was read again"));
                 self.tell_of_configuration();
+                if nothing_is_left {
+                    let text = "no policy has a schedule any more: nothing is backed up by itself";
+                    self.ledger.tell(&Notice::new(Weight::Warning, "nothing_scheduled", text));
+                }
                 self.make_lanes(now);
                 self.settings.forget_others(&self.paths);
             }
@@ -328,9 +344,16 @@ pub fn nobody() -> Failure {
     Failure::failed("no daemon runs here").hint("Start it with: systemctl start bkp, or: bkp daemon")
 }
 
-/// What rehearsals that were killed left need not wait for the next one. A container engine may take its time, and nobody waits.
-fn reap(state: &Path) {
+/// What runs that were killed left need not wait for the next one: containers that stand still go on, and temporary files and what
+/// rehearsals made go. A container engine may take its time, and nobody waits.
+fn tidy_up(state: &Path) {
+    let repositories = std::fs::read_dir(state.join("repositories")).into_iter().flatten().flatten();
+    repositories.for_each(|repository| durable::remove_stale(&repository.path()));
+    durable::remove_stale(state);
     let state = state.to_owned();
-    // What cannot be removed now is told by the next rehearsal, and by `bkp doctor`.
-    std::thread::spawn(move || drop(crate::exec::scratch::reap(&state, clock::now())));
+    std::thread::spawn(move || {
+        // What cannot be done now is tried, and told, by the next backup, by the next rehearsal and by `bkp doctor`.
+        let _ = crate::job::quiesce::recover(&state);
+        drop(crate::exec::scratch::reap(&state, clock::now()));
+    });
 }

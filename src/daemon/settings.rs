@@ -5,7 +5,7 @@
 //! as long as they live, also when the daemon that made it is gone.
 
 use crate::durable;
-use crate::error::{Context, Failure, Result};
+use crate::error::{Context, Result};
 use crate::policy::{self, Configuration, Paths};
 use crate::schedule::Schedule;
 use rustix::fs::FlockOperation;
@@ -16,6 +16,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+const MAIN_FILE: &str = "bkp.yaml";
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -33,8 +35,7 @@ pub struct Settings {
 
 impl Settings {
     pub fn load(paths: &Paths, host: &str) -> Result<Self> {
-        let configuration = policy::load(paths).map_err(Failure::from)?;
-        let files = read(&configuration.files)?;
+        let (configuration, files) = policy::load_files(paths).map_err(|problems| problems.brief())?;
         let digest = digest(&files);
         let schedules = Schedule::all(&configuration, host);
         let (main_file, in_use, not_copied) = match copy(paths, &files, &digest) {
@@ -48,7 +49,7 @@ impl Settings {
     /// Removes the copies of other configurations that no run was started with.
     pub fn forget_others(&self, paths: &Paths) {
         let own = self.main_file.parent();
-        for entry in std::fs::read_dir(copies(paths)).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(copies(&paths.state)).into_iter().flatten().flatten() {
             if own != Some(&entry.path()) && !is_in_use(&entry.path()) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
@@ -56,21 +57,21 @@ impl Settings {
     }
 }
 
-fn copies(paths: &Paths) -> PathBuf {
-    paths.state.join("daemon").join("configurations")
+/// The main file of the copy that was made of the configuration with this digest.
+pub fn copy_of(state: &Path, digest: &str) -> Option<PathBuf> {
+    let own = |name: &str| digest.len() > 16 && name.starts_with(&format!("{}-", &digest[..16]));
+    let entries = std::fs::read_dir(copies(state)).ok()?.flatten();
+    let mut found = entries.filter(|entry| entry.file_name().to_str().is_some_and(own));
+    found.next().map(|entry| entry.path().join(MAIN_FILE)).filter(|file| file.is_file())
+}
+
+fn copies(state: &Path) -> PathBuf {
+    state.join("daemon").join("configurations")
 }
 
 fn is_in_use(copy: &Path) -> bool {
     let locked = |file| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_err();
     File::open(copy).is_ok_and(locked)
-}
-
-fn read(files: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let one = |path: &PathBuf| {
-        let bytes = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
-        Ok((path.clone(), bytes))
-    };
-    files.iter().map(one).collect()
 }
 
 fn digest(files: &[(PathBuf, Vec<u8>)]) -> String {
@@ -87,9 +88,9 @@ fn digest(files: &[(PathBuf, Vec<u8>)]) -> String {
 
 fn copy(paths: &Paths, files: &[(PathBuf, Vec<u8>)], digest: &str) -> Result<(PathBuf, File)> {
     // Runs may be reading the one that was made of the same files before.
-    let directory = copies(paths).join(format!("{}-{}", &digest[..16], durable::random_hex(4)));
+    let directory = copies(&paths.state).join(format!("{}-{}", &digest[..16], durable::random_hex(4)));
     let what = || format!("cannot copy the configuration to {}", directory.display());
-    let main_file = directory.join("bkp.yaml");
+    let main_file = directory.join(MAIN_FILE);
     durable::create_private_directory(&directory.join("policies.d")).context(what)?;
     let in_use = File::open(&directory).context(what)?;
     let locked = rustix::fs::flock(&in_use, FlockOperation::NonBlockingLockShared);

@@ -32,6 +32,8 @@ pub struct Task {
     pub kind: TaskKind,
     pub stage: Stage,
     pub attempts: u32,
+    /// When its run was told to end, where a daemon before this one began it.
+    pub told_to_end: Option<Instant>,
     /// What came of each source; of the whole repository under the empty name.
     pub ends: BTreeMap<String, End>,
 }
@@ -62,6 +64,8 @@ pub enum End {
     Good,
     Failed(String),
     Skipped(String),
+    /// Its turn did not come before the deadline.
+    NeverBegan,
 }
 
 /// What to do about one source after its run.
@@ -75,7 +79,7 @@ pub enum Verdict {
 
 impl Task {
     pub fn new(kind: TaskKind) -> Self {
-        Task { kind, stage: Stage::Waiting(None), attempts: 0, ends: BTreeMap::new() }
+        Task { kind, stage: Stage::Waiting(None), attempts: 0, told_to_end: None, ends: BTreeMap::new() }
     }
 
     /// The sources whose end is not known yet; the empty name stands for the whole repository.
@@ -114,26 +118,36 @@ impl Work {
 
     /// How the whole slot ended, and why.
     pub fn end(&self) -> (SlotEnd, Option<String>) {
-        let ends: Vec<(&String, &End)> = self.tasks.iter().flat_map(|task| &task.ends).collect();
-        let told = |wanted: fn(&End) -> Option<&String>| {
-            let one = |(source, end): &(&String, &End)| {
-                let why = wanted(end)?;
-                Some(if source.is_empty() { why.clone() } else { format!("{source}: {why}") })
-            };
-            let all: Vec<String> = ends.iter().filter_map(one).collect();
-            (all.len(), shortened(all))
+        end_of_slot(&self.tasks.iter().flat_map(|task| &task.ends).collect::<Vec<_>>())
+    }
+}
+
+/// How a slot ended whose sources ended so, and why.
+pub fn end_of_slot(ends: &[(&String, &End)]) -> (SlotEnd, Option<String>) {
+    let told = |wanted: fn(&End) -> Option<&str>| {
+        let one = |(source, end): &(&String, &End)| {
+            let why = wanted(end)?;
+            Some(if source.is_empty() { why.to_owned() } else { format!("{source}: {why}") })
         };
-        let failed = told(|end| if let End::Failed(why) = end { Some(why) } else { None });
-        let skipped = told(|end| if let End::Skipped(why) = end { Some(why) } else { None });
-        if failed.0 > 0 {
-            (SlotEnd::Failed, failed.1)
-        } else if ends.is_empty() {
-            (SlotEnd::Skipped, Some("the policy has no source now".into()))
-        } else if skipped.0 == ends.len() {
-            (SlotEnd::Skipped, skipped.1)
-        } else {
-            (SlotEnd::Done, skipped.1)
-        }
+        let all: Vec<String> = ends.iter().filter_map(one).collect();
+        (all.len(), shortened(all))
+    };
+    let failed = told(|end| match end {
+        End::Failed(why) => Some(why),
+        End::NeverBegan => Some("it did not come to its turn before its deadline"),
+        End::Good | End::Skipped(_) => None,
+    });
+    let skipped = told(|end| if let End::Skipped(why) = end { Some(why) } else { None });
+    if ends.is_empty() {
+        (SlotEnd::Skipped, Some("the policy has no source now".into()))
+    } else if ends.iter().all(|(_, end)| **end == End::NeverBegan) {
+        (SlotEnd::Missed, failed.1)
+    } else if failed.0 > 0 {
+        (SlotEnd::Failed, failed.1)
+    } else if skipped.0 == ends.len() {
+        (SlotEnd::Skipped, skipped.1)
+    } else {
+        (SlotEnd::Done, skipped.1)
     }
 }
 

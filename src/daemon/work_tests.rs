@@ -15,7 +15,13 @@ fn exit(code: Option<u8>) -> Exit {
 fn slot(outcome: Option<Outcome>, code: u8) -> OpenSlot {
     let at = Timestamp::UNIX_EPOCH;
     let ended = outcome.map(|outcome| RunEnded { outcome, code, ..RunEnded::well("r", false) });
-    OpenSlot { seq: 1, due: at, deadline: at, runs: BTreeMap::from([("app".into(), ("r".into(), ended))]) }
+    OpenSlot {
+        seq: 1,
+        due: at,
+        deadline: at,
+        begun: Some(at),
+        runs: BTreeMap::from([("app".into(), ("r".into(), ended))]),
+    }
 }
 
 fn of(slot: Option<&OpenSlot>, exit: Option<&Exit>, attempts: u32, overlap: Overlap) -> Verdict {
@@ -96,4 +102,7 @@ fn a_slot_is_as_its_worst_source() {
     assert_eq!(ended(&[("a", End::Good), ("b", failed)]), (SlotEnd::Failed, Some("b: gone".into())));
     assert_eq!(ended(&[("a", skipped)]).0, SlotEnd::Skipped);
     assert_eq!(ended(&[]).0, SlotEnd::Skipped);
+    assert_eq!(ended(&[("a", End::NeverBegan), ("b", End::NeverBegan)]).0, SlotEnd::Missed);
+    let (end, why) = ended(&[("a", End::Good), ("b", End::NeverBegan)]);
+    assert_eq!((end, why.as_deref()), (SlotEnd::Failed, Some("b: it did not come to its turn before its deadline")));
 }

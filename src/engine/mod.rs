@@ -16,6 +16,7 @@ use std::io::{BufRead, Read};
 use std::ops::Range;
 use std::path::PathBuf;
 
+mod accounts;
 pub mod command;
 mod leftovers;
 pub mod mongo;
@@ -28,10 +29,11 @@ pub mod sqlite;
 mod transfer;
 pub mod volume;
 
+pub use accounts::{Accounts, Login, Node, Pair, Session, accounts, has_accounts};
 pub use leftovers::Leftover;
 pub use rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
-    rehearsable,
+    Comparison, ContainerRecipe, Entrance, Ground, Probe, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site,
+    Subject, rehearsable,
 };
 pub use server::Server;
 

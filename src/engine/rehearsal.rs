@@ -5,12 +5,13 @@
 //! it is no [`Target::Live`] and never can be. Loading itself is [`super::Engine::load`], as for any restore.
 //! Starting, waiting, measuring and tearing down is the affair of `job::rehearse`.
 
-use super::{Naming, Origin, Settings, Target};
-use crate::error::{Context as _, Failure, Result};
+use super::{Fingerprint, FingerprintPart, Naming, Origin, Settings, Target};
+use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::{Cancel, Context};
-use crate::exec::scratch::Directory;
+use crate::exec::scratch::{Directory, confined};
 use crate::exec::{Command, Place};
 use crate::secret::{Secret, SecretRef};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,11 @@ pub trait Rehearsable: Send + Sync {
     /// Compares what is there now with what the source held when it was dumped.
     fn compare(&self, subject: &Subject<'_>, scratch: &Scratch, context: Context<'_>) -> Result<Comparison>;
 
+    /// How an application comes in that is started beside the server. `None`: there is no server.
+    fn entrance(&self) -> Option<Entrance> {
+        None
+    }
+
     /// Asks what is there now; gives the first field of the first row, as text.
     fn ask(&self, _scratch: &Scratch, question: &Question, _cancel: &Cancel) -> Result<String> {
         Err(question.is_not_for("this kind of source"))
@@ -70,6 +76,8 @@ pub struct Subject<'a> {
     pub version: &'a str,
     /// Of the point's data, decoded.
     pub bytes: u64,
+    /// An application will be started beside the server.
+    pub with_application: bool,
 }
 
 /// What a point is loaded into.
@@ -173,18 +181,26 @@ impl Scratch {
         self.path.as_deref()
     }
 
-    /// Runs a user's own command there: inside the scratch container, or in the directory that was restored. Gives its output.
+    /// Runs a user's own command there: inside the scratch container, or on what was restored into a directory, with nothing else
+    /// of this host in reach. Gives its output.
     pub fn run(&self, command: &[String], cancel: &Cancel) -> Result<String> {
         let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("the command is empty"))?;
-        let place = self.settings.server().map_or(&Place::Host, |server| &server.place);
-        let directory = self.path.as_deref().filter(|_| *place == Place::Host);
-        let directory = directory.map(|path| if path.is_dir() { path } else { crate::durable::parent_of(path) });
-        let command = Command {
-            program: program.into(),
-            arguments: arguments.iter().map(Into::into).collect(),
-            directory: directory.map(Path::to_owned),
-            limit: Some(ASKED),
-            ..Command::default()
+        let server = self.settings.server().map(|server| &server.place);
+        let (place, command) = match (server, &self.path) {
+            (Some(place @ Place::Container(_)), _) => {
+                let arguments = arguments.iter().map(Into::into).collect();
+                (place, Command { program: program.into(), arguments, limit: Some(ASKED), ..Command::default() })
+            }
+            (None, Some(path)) => {
+                let root = crate::durable::parent_of(path).join("root");
+                (&Place::Host, confined::around(command, &root, path, ASKED, cancel)?)
+            }
+            _ => {
+                return Err(Failure::usage(
+                    "`run` is refused: this server is a process of the host and in no container",
+                )
+                .hint("Ask the server itself (`sql`, `mongo`, `redis`), or rehearse where there is Docker"));
+            }
         };
         let mut output = Vec::new();
         let exec = place.exec()?;
@@ -201,6 +217,14 @@ impl Scratch {
             None => Target::NewDatabases(Naming::Same),
         }
     }
+}
+
+/// Refuses a server that holds something already, such as `a database shop`: the one that was just started is empty, and every
+/// other one is not ours.
+pub fn must_be_fresh(found: Option<String>) -> Result<()> {
+    let Some(found) = found else { return Ok(()) };
+    let text = format!("the scratch server has {found} already, so it is no fresh one; nothing was restored");
+    Err(Failure::new(Kind::Refused, text).hint("An image that comes with data cannot be rehearsed into"))
 }
 
 /// What is asked of a scratch target for a user's own assertion.
@@ -223,6 +247,32 @@ pub enum Question {
     },
     /// A command inside the scratch container, or in the scratch directory: its output.
     Run(Vec<String>),
+    /// An application that is started beside the scratch server: what it answers.
+    Http(Probe),
+}
+
+/// An application and what it is asked. In its command, its environment and its files stands what it needs to reach the server:
+/// `{host}`, `{port}`, `{user}`, `{password_file}`; and `{password}`, in files alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    pub image: String,
+    pub command: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    pub files: Vec<(PathBuf, String)>,
+    pub port: u16,
+    pub path: String,
+    /// Of a good answer.
+    pub status: u16,
+    /// How long it may take until it gives one.
+    pub patience: Duration,
+}
+
+/// How an application beside a scratch server comes into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entrance {
+    pub port: u16,
+    /// None where the scratch server asks nobody who he is.
+    pub user: Option<&'static str>,
 }
 
 impl Question {
@@ -233,6 +283,7 @@ impl Question {
             Question::Mongo { .. } => "mongo",
             Question::Redis { .. } => "redis",
             Question::Run(_) => "run",
+            Question::Http(_) => "http",
         };
         Failure::usage(format!("`{word}:` cannot be asked of {what}")).hint("Correct `assert` of the policy")
     }
@@ -254,6 +305,29 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Of two fingerprints that were taken in the same way; else what there is to say of them, and nothing is compared.
+    pub fn of(was: &Fingerprint, is: &Fingerprint) -> std::result::Result<Self, Self> {
+        let mut comparison = Comparison::default();
+        if was.method == is.method {
+            return Ok(comparison);
+        }
+        comparison.unbound.push("the point was made by a version of bkp that compared otherwise".into());
+        Err(comparison)
+    }
+
+    /// Compares everything that either side has, by its name.
+    pub fn all<T: PartialEq>(
+        &mut self,
+        was: &BTreeMap<String, T>,
+        is: &BTreeMap<String, T>,
+        told: impl Fn(&T, &T) -> String,
+    ) {
+        let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        for name in names {
+            self.part(name, was.get(name), is.get(name), &told);
+        }
+    }
+
     pub fn differs(&mut self, what: impl Into<String>) {
         self.differing += 1;
         if self.differences.len() < LISTED {
@@ -281,6 +355,14 @@ impl Comparison {
 
     pub fn is_equal(&self) -> bool {
         self.differing == 0 && self.unbound.is_empty() && self.compared > 0
+    }
+}
+
+/// How two counts of one thing differ.
+pub fn counted(was: &FingerprintPart, is: &FingerprintPart, what: &str) -> String {
+    match was.count == is.count {
+        true => "other content".to_owned(),
+        false => format!("{} {what} instead of {}", is.count, was.count),
     }
 }
 

@@ -11,5 +11,5 @@ mod routes;
 mod server;
 mod shown;
 
-pub use server::{Bound, Server, bind, noted};
+pub use server::{Bound, Server, bind, configured, noted};
 pub use shown::{Reachable, Shown};

@@ -74,8 +74,8 @@ impl Bound {
         let thread = std::thread::Builder::new().name("http".into()).spawn(move || run(listener, site, stopped));
         let thread = thread.context(|| "cannot begin a thread".to_owned())?;
         let noted = place(state);
-        durable::write(&noted, format!("{}\n", nearest(address)).as_bytes(), 0o600)
-            .context(|| format!("cannot write {}", noted.display()))?;
+        // On a full disk it is found by its configuration; see [`configured`].
+        let _ = durable::write(&noted, format!("{}\n", nearest(address)).as_bytes(), 0o600);
         Ok(Server { address, noted, stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -83,6 +83,11 @@ impl Bound {
 /// Where the running daemon of this host listens, as it noted it.
 pub fn noted(state: &Path) -> Option<SocketAddr> {
     std::fs::read_to_string(place(state)).ok()?.trim().parse().ok()
+}
+
+/// Where a daemon with these settings listens, if that can be told.
+pub fn configured(settings: &HttpSettings) -> Option<SocketAddr> {
+    settings.listen.filter(|address| address.port() != 0).map(nearest)
 }
 
 fn place(state: &Path) -> PathBuf {

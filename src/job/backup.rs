@@ -15,10 +15,11 @@ use crate::error::{Failure, Result};
 use crate::event::{Context, Event, Outcome};
 use crate::exec::docker;
 use crate::host;
-use crate::repo::Repository;
+use crate::repo::names::CONFIGURATION;
 use crate::repo::point::{Body, EngineInfo, Image, Point, StackRun};
 use crate::repo::write::{Draft, Options, Session};
 use crate::repo::writer::Writer;
+use crate::repo::{Repository, held};
 use jiff::Timestamp;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -127,15 +128,14 @@ impl Backup<'_> {
             }
         };
         self.phase(context, "commit");
-        let expected = previous.as_ref().map(|p| p.bytes);
-        dumped.warnings.extend(anomaly::shrunk(expected, session.bytes()));
+        dumped.warnings.extend(anomaly::shrunk(previous.as_ref().map(|p| p.bytes), session.bytes()));
         // What is about to be replaced may well be in a bad way.
         let regular = previous.as_ref().filter(|_| self.purpose.is_none());
         let dropped = regular.and_then(|previous| self.dropped(previous, &dumped.inventory));
         dumped.warnings.extend(dropped.clone());
         dumped.notes.extend(session.notes());
         dumped.warnings.extend(self.engine.degraded());
-        let (warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
+        let (mut warnings, mut notes) = (dumped.warnings.clone(), dumped.notes.clone());
         let (fingerprint, inventory) = (dumped.fingerprint.clone(), dumped.inventory.clone());
         let point = session.commit(self.draft(dumped, image, now)?)?;
         if let Err(failure) = self.keep_memory(&run.next_memory, &point, previous.as_ref()) {
@@ -149,10 +149,26 @@ impl Backup<'_> {
             bytes: point.bytes,
             added: point.added,
         });
-        let mut anomalies = previous.as_ref().map(|previous| anomaly::of(previous, &point)).unwrap_or_default();
-        anomalies.extend(dropped);
+        let odd = previous.iter().flat_map(|previous| anomaly::of(previous, &point));
+        let anomalies: Vec<String> = odd.chain(dropped).collect();
+        if let Err(failure) = self.hold(&anomalies, now) {
+            let warning =
+                format!("only this host knows that it is held, and another one may prune it: {}", failure.full());
+            self.warn(context, std::slice::from_ref(&warning));
+            warnings.push(warning);
+        }
         let locked_until = self.options.retain.map(|retain| retain.until);
         Ok(Done { point, warnings, notes, fingerprint, anomalies, locked_until })
+    }
+
+    /// Whoever prunes is to know of it, and that may be another host.
+    fn hold(&self, anomalies: &[String], now: Timestamp) -> Result<()> {
+        if anomalies.is_empty() || self.source == CONFIGURATION {
+            return Ok(());
+        }
+        let (repository, writer) = (self.repository, self.writer);
+        let known = held::of(repository, &writer.keyring(), &writer.trust(), writer.id())?;
+        held::write(repository, writer, &known, (writer.id(), self.source), (true, &anomalies.join("; ")), now)
     }
 
     fn dropped(&self, previous: &Point, inventory: &Inventory) -> Option<String> {

@@ -3,13 +3,14 @@
 
 use super::Places;
 use super::damage::{self, Looked};
-use crate::error::Result;
+use crate::durable;
+use crate::error::{Context as _, Result};
 use crate::event::Context;
 use crate::repo::Repository;
 use crate::repo::catalog::Catalog;
 use crate::repo::chain::{self, Seen, Series};
 use crate::repo::check::{self, Problem, Report, Request};
-use crate::repo::collect::forgotten;
+use crate::repo::collect::forgotten::{self, Removed};
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
 use crate::repo::proof::{self, Level};
@@ -39,7 +40,20 @@ pub struct Check<'a> {
     pub level: Level,
     /// The part of the objects to read; 1.0 is all. Proofs need all.
     pub sample: f64,
-    pub seed: u64,
+    pub turn: u64,
+}
+
+/// How many samples of this repository were read to their end: the next one reads another part. Nothing known is the first.
+pub fn turn(places: &Places) -> u64 {
+    std::fs::read_to_string(places.turn()).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+}
+
+/// A sample was read: the next part is due. One that was broken off is read again.
+pub fn next_turn(places: &Places, turn: u64) -> Result<()> {
+    let path = places.turn();
+    let what = || format!("cannot write {}", path.display());
+    durable::create_private_directory(durable::parent_of(&path)).context(what)?;
+    durable::write(&path, turn.wrapping_add(1).to_string().as_bytes(), 0o600).context(what)
 }
 
 /// What a check found, and why that could not be remembered.
@@ -55,7 +69,7 @@ impl Check<'_> {
             points: self.points,
             level: Some(self.level),
             sample: self.sample,
-            seed: self.seed,
+            turn: self.turn,
             keys: self.keys,
             context,
         })?;
@@ -101,7 +115,8 @@ impl Check<'_> {
     /// What was pruned, by writer and source.
     fn forgotten(&self) -> Result<BTreeMap<&str, Forgotten>> {
         let writers: BTreeSet<&str> = self.catalog.points.iter().map(|p| p.writer.as_str()).collect();
-        let of = |writer: &'_ str| forgotten::numbers(self.repository, self.keys, self.trust, writer);
+        let removed = |writer: &'_ str| forgotten::removed(self.repository, self.keys, self.trust, writer);
+        let of = |writer: &'_ str| removed(writer).map(Removed::numbers);
         writers.into_iter().map(|writer| Ok((writer, of(writer)?))).collect()
     }
 

@@ -6,6 +6,7 @@
 //! nothing has changed, but at least once a week.
 
 use super::backup::{Backup, Done};
+use super::recorder::Recorder;
 use super::{Places, private, remove_all};
 use crate::durable;
 use crate::engine::volume::{self, Volume};
@@ -38,6 +39,7 @@ pub struct Keeping<'a> {
     /// The main file that was read, which may be a copy.
     pub read_from: &'a Path,
     pub configuration: &'a Configuration,
+    pub recorder: &'a Recorder,
 }
 
 /// What is remembered of the newest point, in the state directory.
@@ -57,16 +59,24 @@ impl Keeping<'_> {
         if self.configuration.files.is_empty() {
             return Ok(None);
         }
-        let files = self.files()?;
-        let digest = digest(&files);
-        if !is_due(self.remembered().as_ref(), &digest, now) {
+        let files = self.files();
+        let kept = files.as_ref().ok().map(|files| Kept { digest: digest(files), at: now });
+        if kept.as_ref().is_some_and(|kept| !is_due(self.remembered().as_ref(), &kept.digest, now)) {
             return Ok(None);
         }
         let _lock = match self.places.lock(CONFIGURATION) {
             Err(failure) if failure.kind() == Kind::Locked => return Ok(None),
             other => other?,
         };
-        let staged = self.stage(&files)?;
+        let done = self.recorder.configuration(|| self.back_up(&files?, context, now))?;
+        let kept = serde_json::to_vec(&kept).expect("plain data");
+        let memory = self.memory();
+        durable::write(&memory, &kept, 0o600).context(|| format!("cannot write {}", memory.display()))?;
+        Ok(Some(done))
+    }
+
+    fn back_up(&self, files: &Files, context: Context<'_>, now: Timestamp) -> Result<Done> {
+        let staged = self.stage(files)?;
         let engine = Own { location: self.directory(), staged: Volume::new(volume::Settings::of(staged)) };
         let backup = Backup {
             repository: self.repository,
@@ -79,11 +89,7 @@ impl Keeping<'_> {
             purpose: None,
             together: None,
         };
-        let done = backup.run_locked(context, now)?;
-        let kept = serde_json::to_vec(&Kept { digest, at: now }).expect("plain data");
-        let memory = self.memory();
-        durable::write(&memory, &kept, 0o600).context(|| format!("cannot write {}", memory.display()))?;
-        Ok(Some(done))
+        backup.run_locked(context, now)
     }
 
     fn files(&self) -> Result<Files> {

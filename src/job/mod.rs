@@ -19,6 +19,7 @@ pub mod quiesce;
 pub mod recorder;
 pub mod rehearse;
 pub mod restore;
+pub mod rotate;
 mod sink;
 pub mod stack;
 pub mod status;
@@ -106,6 +107,12 @@ impl Places {
     /// Makes containers stand still; see [`quiesce`].
     pub fn hold(&self, how: Quiet, containers: &[WritingContainer]) -> Result<quiesce::Held> {
         quiesce::hold(&self.state, how, containers)
+    }
+
+    /// Whose turn it is, of the parts that samples are taken of.
+    fn turn(&self) -> PathBuf {
+        let name = self.copy.as_ref().map_or_else(|| "turn".to_owned(), |copy| format!("turn-{copy}"));
+        self.state.join("repositories").join(&self.repository).join(name)
     }
 
     /// What checks found to be damaged.

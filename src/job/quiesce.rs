@@ -92,7 +92,7 @@ fn claim(directory: &Path, docker: &Docker, how: Quiet, containers: &[WritingCon
         match (others.iter().find(|other| other.id == container.id), state) {
             (_, State::Gone) => {}
             (Some(other), _) if other.how == Quiet::Pause && how == Quiet::Stop => {
-                return Err(Failure::new(Kind::Locked, format!("container {name} is paused for another run of bkp"))
+                return Err(Failure::new(Kind::TryLater, format!("container {name} is paused for another run of bkp"))
                     .hint("Run the command again when that has ended"));
             }
             (Some(other), _) => still.push(one(other.how)),

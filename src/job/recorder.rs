@@ -9,8 +9,10 @@ use super::rehearse::Findings;
 use crate::clock;
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
-use crate::journal::{Begun, Fact, Job, Journal, Reason, RunEnded, RunStarted, Running, SlotId};
+use crate::journal::{Begun, EVERY_POLICY, Fact, Job, Journal, Reason, RunEnded, RunStarted, Running, SlotId};
+use crate::repo::names::CONFIGURATION;
 use crate::repo::point::Point;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -86,10 +88,15 @@ impl Recorder {
         if let Ok(done) = &result {
             let why = done.anomalies.join("; ");
             let held = (!why.is_empty()).then(|| Fact::HoldPlaced { source: source.to_owned(), why });
-            let (source, point) = (source.to_owned(), done.point.point.clone());
-            let locked = done.locked_until.map(|until| Fact::PointLocked { source, point, until });
-            self.note(&held.into_iter().chain(locked).collect::<Vec<_>>());
+            self.note(&held.into_iter().chain(lock_of(done)).collect::<Vec<_>>());
         }
+        result
+    }
+
+    /// bkp's own configuration. Nothing is held when it becomes another one: it was changed by somebody who knows.
+    pub fn configuration(&self, act: impl FnOnce() -> Result<Done>) -> Result<Done> {
+        let result = self.run(What::source(Job::Backup, CONFIGURATION, None), self.reason, act, note_backup);
+        self.note(result.as_ref().ok().and_then(lock_of).as_slice());
         result
     }
 
@@ -131,11 +138,23 @@ impl Recorder {
 
     /// A whole command, which ends well, with warnings, or with findings that are its failure.
     pub fn command(&self, what: What<'_>, act: impl FnOnce() -> Result<Option<Kind>>) -> Result<Option<Kind>> {
-        self.run(what, self.reason, act, |kind, run| match kind {
-            None => RunEnded::well(run, false),
-            Some(Kind::Warnings) => RunEnded::well(run, true),
-            Some(kind) => RunEnded::failed(run, &Failure::new(*kind, "it ended with findings")),
-        })
+        self.finding(what, || Ok((act()?.map(|kind| Failure::new(kind, "it ended with findings")), None)))
+    }
+
+    /// The same, where it can be said in a sentence what was found, or what there is to say of a good end.
+    pub fn finding(
+        &self,
+        what: What<'_>,
+        act: impl FnOnce() -> Result<(Option<Failure>, Option<String>)>,
+    ) -> Result<Option<Kind>> {
+        let (found, _) = self.run(what, self.reason, act, |(found, said), run| match found {
+            None => RunEnded { message: said.clone(), ..RunEnded::well(run, false) },
+            Some(found) if found.kind() == Kind::Warnings => {
+                RunEnded { message: said.clone(), ..RunEnded::well(run, true) }
+            }
+            Some(found) => RunEnded::failed(run, found),
+        })?;
+        Ok(found.map(|found| found.kind()))
     }
 
     /// What a run did, beside its end.
@@ -164,11 +183,23 @@ impl Recorder {
         act: impl FnOnce() -> Result<T>,
         note: impl FnOnce(&T, &str) -> RunEnded,
     ) -> Result<T> {
+        self.run_named(what, reason, |_| act(), note)
+    }
+
+    /// The same for what tells of itself while it goes, by the id of its run.
+    pub fn run_named<T>(
+        &self,
+        what: What<'_>,
+        reason: Reason,
+        act: impl FnOnce(&str) -> Result<T>,
+        note: impl FnOnce(&T, &str) -> RunEnded,
+    ) -> Result<T> {
         let started = self.started(what, reason);
+        let id = started.run.clone();
         self.told(self.journal.end_what_died(clock::now()));
         let running = self.begin(started)?;
         let begun = Instant::now();
-        let result = act();
+        let result = act(&id);
         if let Some(running) = running {
             let ended = match &result {
                 Ok(value) => note(value, &running.id),
@@ -195,13 +226,20 @@ impl Recorder {
         }
     }
 
+    /// A slot is for the runs of its schedule. What these bring along, such as copies, may be done several times for it.
+    fn slot_of(&self, what: What<'_>, reason: Reason) -> Option<Timestamp> {
+        let id = self.slot.as_ref().map(|slot| &slot.id).filter(|_| reason != Reason::Safety)?;
+        let of_schedule = id.job == what.job && id.policy == what.policy.unwrap_or(EVERY_POLICY);
+        of_schedule.then_some(id.slot)
+    }
+
     fn started(&self, what: What<'_>, reason: Reason) -> RunStarted {
         RunStarted {
             run: durable::random_hex(8),
             job: what.job,
             source: what.source.map(str::to_owned),
             policy: what.policy.map(str::to_owned),
-            slot: self.slot.as_ref().filter(|_| reason != Reason::Safety).map(|slot| slot.id.slot),
+            slot: self.slot_of(what, reason),
             reason,
             pid: std::process::id(),
         }
@@ -225,6 +263,11 @@ impl Recorder {
             }
         }
     }
+}
+
+fn lock_of(done: &Done) -> Option<Fact> {
+    let (source, point) = (done.point.source.clone(), done.point.point.clone());
+    done.locked_until.map(|until| Fact::PointLocked { source, point, until })
 }
 
 fn note_copy(copied: &Copied, run: &str) -> RunEnded {
@@ -254,6 +297,8 @@ fn facts_of_copy(copy: &str, expected: &[&Point], result: &Result<Copied>) -> Ve
     }
     let stopped = match result {
         Ok(copied) => copied.stopped.as_ref(),
+        // Somebody else is at it; what that run does not bring any more comes with the next one.
+        Err(failure) if failure.kind() == Kind::Locked => None,
         Err(failure) => Some(failure),
     };
     let is_told =

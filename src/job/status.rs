@@ -1,7 +1,7 @@
 //! What is protected, how well, and what is missing: a fold of the points, their proofs, and the configuration.
 
 use super::damage::Found;
-use crate::journal::State;
+use crate::journal::{Estimate, Job, State};
 use crate::repo::catalog::Catalog;
 use crate::repo::names::CONFIGURATION;
 use crate::repo::point::{Cost, Layout, Point};
@@ -17,6 +17,8 @@ pub struct Expected {
     pub policy: Option<String>,
     /// How old the newest point may be.
     pub rpo: Option<SignedDuration>,
+    /// How long a restore may take.
+    pub rto: Option<SignedDuration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,6 +61,11 @@ pub struct SourceState {
     pub storage: Option<Storage>,
     /// The last run on this host, where it failed.
     pub last_failure: Option<LastFailure>,
+    /// What was odd about its last points: nothing old of it is pruned until somebody has looked.
+    pub held: Option<String>,
+    pub rto_seconds: Option<i64>,
+    /// How long a restore of the newest point would take. Nothing where none was rehearsed.
+    pub restore: Option<Estimate>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -68,16 +75,41 @@ pub struct LastFailure {
     pub failures_in_a_row: u64,
 }
 
+/// Adds how long a restore would take, by the rehearsals that the journal knows of.
+pub fn note_restore_times(states: &mut [SourceState], journal: &State) {
+    for state in states {
+        let known = journal.rehearsals.get(&state.source).zip(state.newest.as_ref());
+        state.restore = known.and_then(|(rehearsals, newest)| Estimate::of(&rehearsals.times, newest.bytes));
+    }
+}
+
 /// Adds what the journal knows of runs that failed since the last one that did not.
 pub fn note_failures(states: &mut [SourceState], journal: &State) {
+    let last = |job: Job, source: &str| {
+        let history = journal.histories.get(&(job, source.to_owned()))?;
+        let failure = history.last_failure.as_ref().filter(|_| history.failures_in_a_row > 0)?;
+        let (message, failures_in_a_row) = (failure.run.message.clone(), history.failures_in_a_row);
+        Some(LastFailure { at: failure.at, message, failures_in_a_row })
+    };
     for state in states {
-        let history = journal.backups(&state.source).filter(|history| history.failures_in_a_row > 0);
-        state.last_failure = history.and_then(|history| {
-            let failure = history.last_failure.as_ref()?;
-            let (message, failures_in_a_row) = (failure.run.message.clone(), history.failures_in_a_row);
-            Some(LastFailure { at: failure.at, message, failures_in_a_row })
-        });
+        state.last_failure = last(Job::Backup, &state.source);
     }
+}
+
+/// `why` tells why a source is held, if it is.
+pub fn note_holds(states: &mut [SourceState], why: impl Fn(&str) -> Option<String>) {
+    states.iter_mut().for_each(|state| state.held = why(&state.source));
+}
+
+/// A schedule of rehearsals whose last slot came to nothing, and why: no rehearsal of any source may have begun.
+pub fn rehearsals_that_failed(journal: &State, policies: &[String]) -> Vec<(String, LastFailure)> {
+    let failed = |policy: &String| {
+        let known = journal.policy(Job::Rehearse, policy).filter(|known| known.failures_in_a_row > 0)?;
+        let (_, at, _, why) = known.last_ended.as_ref()?;
+        let failure = LastFailure { at: *at, message: why.clone(), failures_in_a_row: known.failures_in_a_row };
+        Some((policy.clone(), failure))
+    };
+    policies.iter().filter_map(failed).collect()
 }
 
 /// What a point of a source puts into the store in either layout, on average over its last points.
@@ -172,7 +204,18 @@ fn state(
         Some(_) => Verdict::Protected,
     };
     let policy = configured.and_then(|e| e.policy.clone());
-    SourceState { source: name.to_owned(), policy, verdict, rpo_seconds: rpo, newest, storage, last_failure: None }
+    SourceState {
+        source: name.to_owned(),
+        policy,
+        verdict,
+        rpo_seconds: rpo,
+        newest,
+        storage,
+        last_failure: None,
+        held: None,
+        rto_seconds: configured.and_then(|e| e.rto).map(|d| d.as_secs()),
+        restore: None,
+    }
 }
 
 #[cfg(test)]
@@ -181,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_configured_source_without_a_point_is_missing() {
-        let expected = [Expected { source: "app".into(), policy: Some("p".into()), rpo: None }];
+        let expected = [Expected { source: "app".into(), policy: Some("p".into()), rpo: None, rto: None }];
         let states = fold(&Catalog::default(), &Proofs::new(), &expected, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(states.len(), 1);
         assert_eq!(states[0].verdict, Verdict::Missing);

@@ -15,6 +15,8 @@ mod line;
 mod read;
 mod record;
 mod rehearsed;
+mod restore_time;
+mod rotated;
 mod run;
 mod segments;
 mod state;
@@ -25,11 +27,13 @@ pub use append::{Appended, Locked};
 pub use line::{Hash, Head, Sound, decode};
 pub use read::{Cursor, Follower, Problem};
 pub use record::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
-pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget};
+pub use rehearsed::{Asserted, Chosen, Rehearsed, ScratchTarget, Verdict};
+pub use restore_time::{Estimate, RestoreTime};
+pub use rotated::Rotated;
 pub use run::{Begun, Running};
 pub use state::{
-    Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, RehearsalState, Seen,
-    State,
+    Channel, ConfigLoad, Copied, Counts, Daemon, History, Hold, Last, OpenSlot, PolicyState, RehearsalState,
+    RotationState, Seen, State,
 };
 
 /// The journal of a state directory.

@@ -5,6 +5,7 @@
 //! No record ever holds a secret.
 
 use super::rehearsed::Rehearsed;
+use super::rotated::Rotated;
 use crate::error::{Failure, Kind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -154,6 +155,11 @@ impl RunEnded {
         }
     }
 
+    /// Somebody else had it in hand: it stood back, and nothing has failed.
+    pub fn stood_back(&self) -> bool {
+        self.outcome == Outcome::Failed && self.code == Kind::Locked.exit_code()
+    }
+
     pub fn failed(run: &str, failure: &Failure) -> Self {
         let by_signal = matches!(failure.kind(), Kind::Interrupted | Kind::Terminated);
         RunEnded {
@@ -265,6 +271,8 @@ pub enum Fact {
         message: Option<String>,
     },
     Rehearsed(Box<Rehearsed>),
+    /// A rotation has come to a state.
+    Rotation(Box<Rotated>),
     /// The head of the journal was put where whoever owns this host does not reach: nothing before it can be cut off unseen.
     Anchored {
         /// The name of the place in the configuration.
@@ -312,6 +320,7 @@ impl Fact {
             Fact::RepositorySeen { .. } => "repository_seen",
             Fact::CopyEnded { .. } => "copy_ended",
             Fact::Rehearsed(_) => "rehearsed",
+            Fact::Rotation(_) => "rotation",
             Fact::Anchored { .. } => "anchored",
             Fact::Notified { .. } => "notified",
             Fact::NotifyFailed { .. } => "notify_failed",

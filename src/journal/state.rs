@@ -2,8 +2,9 @@
 //!
 //! It keeps what is needed to judge now: the last of each kind, what is open, and counts; never the whole history.
 
-use super::Rehearsed;
 use super::record::{Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+use super::restore_time::{self, RestoreTime};
+use super::{Rehearsed, Rotated};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub struct State {
     pub holds: BTreeMap<String, Hold>,
     /// Rehearsals by source.
     pub rehearsals: BTreeMap<String, RehearsalState>,
+    /// Rotations by name.
+    pub rotations: BTreeMap<String, RotationState>,
     /// Copies by name and source.
     #[serde(serialize_with = "by_names")]
     pub copies: BTreeMap<(String, String), Copied>,
@@ -118,6 +121,8 @@ pub struct OpenSlot {
     pub seq: u64,
     pub due: Timestamp,
     pub deadline: Timestamp,
+    /// When its first run began.
+    pub begun: Option<Timestamp>,
     /// The last run for each source (empty: for the whole), with its end.
     pub runs: BTreeMap<String, (String, Option<RunEnded>)>,
 }
@@ -145,11 +150,15 @@ pub struct RehearsalState {
     /// By level, when a rehearsal that passed came so far.
     pub reached: BTreeMap<String, Timestamp>,
     pub failures_in_a_row: u64,
+    /// How long the last restores took; the newest is the last.
+    pub times: Vec<RestoreTime>,
 }
 
 impl RehearsalState {
     fn take_in(&mut self, rehearsed: &Rehearsed, at: Timestamp) {
         self.last_at = at;
+        self.times.extend(RestoreTime::of(rehearsed, at));
+        self.times.drain(..self.times.len().saturating_sub(restore_time::KEPT));
         self.last = Some(Box::new(rehearsed.clone()));
         if rehearsed.passed() {
             self.failures_in_a_row = 0;
@@ -165,6 +174,24 @@ impl RehearsalState {
         let (at, passed) = self.passed.as_ref().filter(|_| self.failures_in_a_row > 0)?;
         let day = at.strftime("%Y-%m-%d");
         Some((&passed.point, format!("the last one that passed a rehearsal ({day}); the newest rehearsal failed")))
+    }
+}
+
+/// What became of the rotations of one password.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RotationState {
+    /// The newest state, and when.
+    pub last: Option<(Timestamp, Box<Rotated>)>,
+    /// The last rotation that came to its end.
+    pub rotated: Option<(Timestamp, Box<Rotated>)>,
+}
+
+impl RotationState {
+    fn take_in(&mut self, rotated: &Rotated, at: Timestamp) {
+        self.last = Some((at, Box::new(rotated.clone())));
+        if rotated.state == "rotated" {
+            self.rotated.clone_from(&self.last);
+        }
     }
 }
 
@@ -262,6 +289,9 @@ impl State {
             Fact::Rehearsed(rehearsed) => {
                 self.rehearsals.entry(rehearsed.source.clone()).or_default().take_in(rehearsed, at);
             }
+            Fact::Rotation(rotated) => {
+                self.rotations.entry(rotated.rotation.clone()).or_default().take_in(rotated, at);
+            }
             Fact::Notified { channel, .. } => self.notified(channel, at, None),
             Fact::NotifyFailed { channel, message, .. } => self.notified(channel, at, Some(message)),
             Fact::JournalBegun { .. }
@@ -294,6 +324,7 @@ impl State {
             history.policy = run.policy.clone();
         }
         if let Some(slot) = self.slot_of(run) {
+            slot.begun.get_or_insert(at);
             slot.runs.insert(run.source.clone().unwrap_or_default(), (run.run.clone(), None));
         }
         self.running.insert(run.run.clone(), run.clone());
@@ -311,6 +342,9 @@ impl State {
             self.oldest.entry(source.clone()).or_insert(consistent_at);
             // Who made it without a lock says nothing more of it.
             self.locked.remove(source);
+        }
+        if ended.stood_back() {
+            return;
         }
         let history = self.histories.entry((run.job, run.source.unwrap_or_default())).or_default();
         let last = Last { at, started, reason: run.reason, run: ended.clone() };
@@ -341,17 +375,18 @@ impl State {
 
     fn expect(&mut self, id: &SlotId, seq: u64, due: Timestamp, deadline: Timestamp) {
         let policy = self.policies.entry((id.job, id.policy.clone())).or_default();
-        policy.open.entry(id.slot).or_insert(OpenSlot { seq, due, deadline, runs: BTreeMap::new() });
+        policy.open.entry(id.slot).or_insert(OpenSlot { seq, due, deadline, begun: None, runs: BTreeMap::new() });
     }
 
     fn end_slot(&mut self, id: &SlotId, at: Timestamp, end: SlotEnd, why: Option<String>) {
         let policy = self.policies.entry((id.job, id.policy.clone())).or_default();
         policy.open.remove(&id.slot);
-        // Not one that was taken back before it came.
-        if at >= id.slot {
-            policy.reached = policy.reached.max(Some(id.slot));
-        }
         policy.last_ended = Some((id.slot, at, end, why));
+        // What was taken back before it came may come all the same, with another configuration, and counts then.
+        if at < id.slot {
+            return;
+        }
+        policy.reached = policy.reached.max(Some(id.slot));
         match end {
             SlotEnd::Done => {
                 policy.done += 1;

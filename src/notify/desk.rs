@@ -6,8 +6,9 @@
 use super::tally::Tally;
 use crate::journal::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 use crate::policy::Topic;
+use crate::repo::names::CONFIGURATION;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What lasts is told again after so long.
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
@@ -91,7 +92,8 @@ impl News {
     }
 }
 
-/// Something that may fail for a while.
+/// Something that may fail for a while. What is copied is told by copy, because a store that is down fails everything that is to
+/// be copied to it; it works again when all that failed has been copied.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Thing {
     Runs(Job, String),
@@ -117,6 +119,13 @@ struct Failing {
     told: Timestamp,
 }
 
+impl Failing {
+    /// What was told while the clock was ahead is to be told again.
+    fn is_to_be_told(&self, at: Timestamp) -> bool {
+        self.told > at || at.duration_since(self.told) >= AGAIN
+    }
+}
+
 /// A run that is not done with.
 struct Run {
     started: RunStarted,
@@ -127,6 +136,8 @@ struct Run {
 pub struct Desk {
     failing: BTreeMap<Thing, Failing>,
     good: BTreeMap<Thing, Timestamp>,
+    /// Of each copy, the sources whose last point did not get there.
+    not_copied: BTreeMap<String, BTreeSet<String>>,
     runs: BTreeMap<String, Run>,
     pub tally: Tally,
 }
@@ -151,11 +162,9 @@ impl Desk {
                     |_| News { id: format!("reload:{seq}"), at, policy: None, about: About::NotReloaded { error } };
                 told.map(news).into_iter().collect()
             }
-            Fact::CopyEnded { copy, ok: true, .. } => self.well(Thing::Copy(copy.clone()), None, seq, at),
-            Fact::CopyEnded { copy, source, message, .. } => {
-                let message = format!("{source}: {}", message.as_deref().unwrap_or("it did not come about"));
-                let ended = (message, None);
-                self.bad(Thing::Copy(copy.clone()), None, &format!("copy:{seq}"), ended, at)
+            Fact::CopyEnded { copy, source, ok, message, .. } => {
+                let why = message.as_deref().unwrap_or("it did not come about");
+                self.copied((copy, source), (!ok).then_some(why), seq, at)
             }
             Fact::Notified { channel, .. } => self.well(Thing::Channel(channel.clone()), None, seq, at),
             Fact::NotifyFailed { channel, message, .. } => {
@@ -180,7 +189,7 @@ impl Desk {
             policy: run.policy.clone(),
             about: About::Started { job: run.job, name },
         };
-        if is_first && run.reason != Reason::Safety { vec![news] } else { Vec::new() }
+        if is_first && !is_beside(run) { vec![news] } else { Vec::new() }
     }
 
     fn ended(&mut self, ended: &RunEnded, at: Timestamp) -> Vec<News> {
@@ -191,7 +200,7 @@ impl Desk {
         }
         let Some(Run { started, .. }) = self.runs.remove(&ended.run) else { return Vec::new() };
         let mut news = self.judge(&started, ended, at);
-        if ended.outcome.is_good() && started.reason != Reason::Safety {
+        if ended.outcome.is_good() && !is_beside(&started) {
             news.push(well(&started, &ended.run, at));
         }
         news
@@ -199,10 +208,17 @@ impl Desk {
 
     /// One run whose outcome is final.
     fn judge(&mut self, started: &RunStarted, ended: &RunEnded, at: Timestamp) -> Vec<News> {
+        // Of copies it is told point by point.
+        if started.job == Job::Copy && is_beside(started) {
+            return Vec::new();
+        }
         let name = name_of(started);
         let thing = Thing::Runs(started.job, name.clone());
         if ended.outcome.is_good() {
             return self.well(thing, started.policy.as_deref(), &ended.run, at);
+        }
+        if ended.stood_back() {
+            return Vec::new();
         }
         // Who ends a run by hand knows of it.
         if ended.outcome == Outcome::Aborted && ended.code == INTERRUPTED && started.reason == Reason::Manual {
@@ -226,7 +242,9 @@ impl Desk {
                 news.extend(self.judge(&run.started, ended, at));
             }
         }
-        let some_failed = last.values().any(|run| run.ended.as_ref().is_some_and(|ended| !ended.outcome.is_good()));
+        let some_failed = last
+            .values()
+            .any(|run| run.ended.as_ref().is_some_and(|ended| !ended.outcome.is_good() && !ended.stood_back()));
         let policy = (id.policy != EVERY_POLICY).then_some(id.policy.as_str());
         let key = format!("{}@{}", id.policy, id.slot);
         match end {
@@ -250,12 +268,26 @@ impl Desk {
         news
     }
 
+    fn copied(&mut self, (copy, source): (&str, &str), why: Option<&str>, seq: u64, at: Timestamp) -> Vec<News> {
+        let bad = self.not_copied.entry(copy.to_owned()).or_default();
+        let thing = Thing::Copy(copy.to_owned());
+        let Some(why) = why else {
+            bad.remove(source);
+            return if bad.is_empty() { self.well(thing, None, seq, at) } else { Vec::new() };
+        };
+        bad.insert(source.to_owned());
+        let others: Vec<&str> = bad.iter().filter(|other| *other != source).map(String::as_str).collect();
+        let also = if others.is_empty() { String::new() } else { format!(" (and: {})", others.join(", ")) };
+        let message = format!("{source}: {why}{also}");
+        self.bad(thing, None, &format!("copy:{seq}"), (message, None), at)
+    }
+
     /// Since when it fails, if that is to be told now.
     fn fails(&mut self, thing: Thing, at: Timestamp) -> Option<Timestamp> {
         match self.failing.get_mut(&thing) {
-            Some(failing) if at.duration_since(failing.told) < AGAIN => None,
+            Some(failing) if !failing.is_to_be_told(at) => None,
             Some(failing) => {
-                failing.told = at;
+                (failing.told, failing.since) = (at, failing.since.min(at));
                 Some(failing.since)
             }
             None => {
@@ -291,6 +323,12 @@ impl Desk {
         };
         vec![News { id: format!("recovery:{id}"), at, policy: policy.map(str::to_owned), about }]
     }
+}
+
+/// What another run brings along: that it begins or goes well is no news.
+fn is_beside(run: &RunStarted) -> bool {
+    let is_own = run.source.as_deref() == Some(CONFIGURATION);
+    run.reason == Reason::Safety || is_own || (run.job == Job::Copy && run.reason != Reason::Manual)
 }
 
 fn name_of(run: &RunStarted) -> String {

@@ -2,6 +2,7 @@
 //!
 //! One post at a time delivers for a host, the daemon's or that of a run without one; it holds a lock meanwhile. What is waiting
 //! is never written down: it follows from the journal, which also says what has arrived.
+//! A clock that was ahead silences nobody: no instant of the future is waited for.
 
 use super::desk::{About, Desk, News};
 use super::{Letter, Place, deliver};
@@ -13,6 +14,7 @@ use crate::secret::Secrets;
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 /// What could not be told by then is not told any more; what was told is remembered twice as long.
 const OLD: SignedDuration = SignedDuration::from_hours(24);
@@ -34,17 +36,35 @@ pub struct Post {
     secrets: Secrets,
     /// Of the first record: digests that were due before it are nobody's.
     since: Option<Timestamp>,
+    /// What was there before it was opened has been read.
+    follows: bool,
     _lock: Lock,
 }
 
 /// One channel and what it is still to be told.
 struct Line {
     channel: Channel,
-    waiting: Vec<News>,
-    not_before: Timestamp,
+    waiting: Vec<Waiting>,
+    /// When it was tried last, without success, and how long it is left alone.
+    pause: Option<(Timestamp, SignedDuration)>,
     failures: u32,
     /// When it was last written down that it fails.
     noted: Option<Timestamp>,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    news: News,
+    /// When it became known, by the clock of now.
+    since: Timestamp,
+    /// When this process learned of it as it happened: then no clock makes it old.
+    learned: Option<Instant>,
+}
+
+impl From<News> for Waiting {
+    fn from(news: News) -> Self {
+        Waiting { since: news.at, news, learned: None }
+    }
 }
 
 /// What came of trying one channel.
@@ -68,6 +88,7 @@ impl Post {
             place,
             secrets,
             since: None,
+            follows: false,
             _lock: lock,
         })
     }
@@ -78,7 +99,7 @@ impl Post {
         let mut before: BTreeMap<String, Line> =
             std::mem::take(&mut self.lines).into_iter().map(|line| (line.channel.name.clone(), line)).collect();
         let line = |channel: Channel| match before.remove(&channel.name) {
-            Some(line) => Line { channel, not_before: Timestamp::MIN, ..line },
+            Some(line) => Line { channel, pause: None, ..line },
             None => Line::new(channel),
         };
         self.lines = channels.into_iter().map(line).collect();
@@ -91,23 +112,27 @@ impl Post {
         for record in &records {
             self.read(record, now);
         }
+        self.follows = true;
         self.digests(now);
         self.told.retain(|_, at| now.duration_since(*at) < OLD * 2);
         self.send(now, settle)
     }
 
     fn read(&mut self, record: &Record, now: Timestamp) {
-        self.since.get_or_insert(record.at);
+        self.since = Some(self.since.map_or(record.at, |since| since.min(record.at)));
         if let Fact::Notified { channel, event } = &record.fact {
             self.told.insert((channel.clone(), event.clone()), record.at);
             let lines = self.lines.iter_mut().filter(|line| line.channel.name == *channel);
-            lines.for_each(|line| line.waiting.retain(|news| news.id != *event));
+            lines.for_each(|line| line.waiting.retain(|waiting| waiting.news.id != *event));
         }
+        let learned = self.follows.then(Instant::now);
         for news in self.desk.take(record) {
-            self.lines
-                .iter_mut()
-                .filter(|line| line.wants(&news, now))
-                .for_each(|line| line.waiting.push(news.clone()));
+            let waiting = Waiting { since: news.at, news, learned };
+            for line in &mut self.lines {
+                if line.wants(&waiting.news) && !waiting.is_old(&line.channel, now) {
+                    line.waiting.push(waiting.clone());
+                }
+            }
         }
     }
 
@@ -121,10 +146,11 @@ impl Post {
             let id = format!("digest:{}", due.strftime("%Y-%m-%d"));
             let at = due.timestamp();
             let told = self.told.contains_key(&(line.channel.name.clone(), id.clone()));
-            let waits = line.waiting.iter().any(|news| news.id == id);
+            let waits = line.waiting.iter().any(|waiting| waiting.news.id == id);
             let is_ours = self.since.is_some_and(|since| since < at) && now.duration_since(at) < OLD;
             if is_ours && !told && !waits {
-                line.waiting.push(News { id, at, policy: None, about: About::Digest(self.desk.tally.clone()) });
+                let about = About::Digest(self.desk.tally.clone());
+                line.waiting.push(News { id, at, policy: None, about }.into());
             }
         }
     }
@@ -133,7 +159,7 @@ impl Post {
         let (place, secrets) = (&self.place, &self.secrets);
         let tried: Vec<(usize, Tried)> = std::thread::scope(|scope| {
             let due = self.lines.iter_mut().enumerate().filter_map(|(number, line)| {
-                line.forget_what_is_old(now);
+                line.look_at(now);
                 line.is_due(now, settle).then_some((number, &*line))
             });
             let at_work: Vec<_> =
@@ -155,10 +181,10 @@ impl Post {
 
 impl Line {
     fn new(channel: Channel) -> Self {
-        Line { channel, waiting: Vec::new(), not_before: Timestamp::MIN, failures: 0, noted: None }
+        Line { channel, waiting: Vec::new(), pause: None, failures: 0, noted: None }
     }
 
-    fn wants(&self, news: &News, now: Timestamp) -> bool {
+    fn wants(&self, news: &News) -> bool {
         let channel = &self.channel;
         let of_policy =
             news.policy.as_ref().is_none_or(|policy| channel.policies.is_empty() || channel.policies.contains(policy));
@@ -168,17 +194,24 @@ impl Line {
             About::ChannelDown { channel: of, .. } | About::ChannelBack { channel: of, .. } => *of == channel.name,
             _ => false,
         };
-        channel.topics.contains(&news.topic()) && of_policy && general && !own && !is_old(channel, news, now)
+        channel.topics.contains(&news.topic()) && of_policy && general && !own
     }
 
-    fn forget_what_is_old(&mut self, now: Timestamp) {
+    /// Forgets what is old; what is of a time that has yet to come has waited since now.
+    fn look_at(&mut self, now: Timestamp) {
         let channel = &self.channel;
-        self.waiting.retain(|news| !is_old(channel, news, now));
+        self.waiting.iter_mut().for_each(|waiting| waiting.since = waiting.since.min(now));
+        self.waiting.retain(|waiting| !waiting.is_old(channel, now));
+        if self.pause.is_some_and(|(since, _)| since > now) {
+            self.pause = None;
+        }
+        self.noted = self.noted.filter(|noted| *noted <= now);
     }
 
     fn is_due(&self, now: Timestamp, settle: bool) -> bool {
-        let settled = |news: &News| !settle || now.duration_since(news.at) >= SETTLE;
-        now >= self.not_before && self.waiting.first().is_some_and(settled)
+        let settled = |waiting: &Waiting| !settle || now.duration_since(waiting.since) >= SETTLE;
+        let left_alone = self.pause.is_some_and(|(since, wait)| now.duration_since(since) < wait);
+        !left_alone && self.waiting.first().is_some_and(settled)
     }
 
     fn try_now(&self, secrets: &Secrets, place: &Place) -> Tried {
@@ -188,8 +221,9 @@ impl Line {
             Carrier::Ping { .. } => 1,
             _ => self.waiting.len().max(1),
         };
+        let all: Vec<News> = self.waiting.iter().map(|waiting| waiting.news.clone()).collect();
         let mut arrived = Vec::new();
-        for news in self.waiting.chunks(at_once) {
+        for news in all.chunks(at_once) {
             match deliver(&self.channel, secrets, &Letter::about(news, &self.channel, place)) {
                 Ok(()) => arrived.extend(ids(news)),
                 Err(failure) => return Tried { arrived, failure: Some(failure) },
@@ -204,27 +238,33 @@ impl Line {
         let mut facts: Vec<Fact> =
             tried.arrived.iter().map(|id| Fact::Notified { channel: channel(), event: id.clone() }).collect();
         match tried.failure {
-            None => (self.failures, self.noted) = (0, None),
+            None => (self.failures, self.noted, self.pause) = (0, None, None),
             Some(failure) => {
-                let event = self.waiting.iter().find(|news| !tried.arrived.contains(&news.id));
+                let event = self.waiting.iter().find(|waiting| !tried.arrived.contains(&waiting.news.id));
                 if self.noted.is_none_or(|noted| now.duration_since(noted) >= LONGEST_WAIT) {
                     self.noted = Some(now);
-                    let event = event.map(|news| news.id.clone()).unwrap_or_default();
+                    let event = event.map(|waiting| waiting.news.id.clone()).unwrap_or_default();
                     facts.push(Fact::NotifyFailed { channel: channel(), event, message: failure.full() });
                 }
                 let wait = FIRST_WAIT.checked_mul(1 << self.failures.min(6)).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
                 self.failures += 1;
-                self.not_before = now.checked_add(wait).unwrap_or(now);
+                self.pause = Some((now, wait));
             }
         }
-        self.waiting.retain(|news| !tried.arrived.contains(&news.id));
+        self.waiting.retain(|waiting| !tried.arrived.contains(&waiting.news.id));
         facts
     }
 }
 
-fn is_old(channel: &Channel, news: &News, now: Timestamp) -> bool {
-    let limit = if matches!(channel.carrier, Carrier::Ping { .. }) { OLD_PING } else { OLD };
-    now.duration_since(news.at) > limit
+impl Waiting {
+    fn is_old(&self, channel: &Channel, now: Timestamp) -> bool {
+        let limit = if matches!(channel.carrier, Carrier::Ping { .. }) { OLD_PING } else { OLD };
+        let age = match self.learned {
+            Some(learned) => SignedDuration::try_from(learned.elapsed()).unwrap_or(SignedDuration::MAX),
+            None => now.duration_since(self.since),
+        };
+        age > limit
+    }
 }
 
 /// The last instant up to now at which a digest was due.

@@ -1,6 +1,7 @@
 //! What happened in the last days, in numbers, for a digest.
 
 use crate::journal::{Fact, Job, Outcome, Record, RunStarted, SlotEnd};
+use crate::repo::names::CONFIGURATION;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -39,11 +40,15 @@ impl Tally {
     pub fn take(&mut self, record: &Record) {
         let at = record.at;
         match &record.fact {
-            Fact::RunStarted(run) if run.job == Job::Backup => {
+            // What bkp keeps of itself is no source of anybody.
+            Fact::RunStarted(run) if run.job == Job::Backup && run.source.as_deref() != Some(CONFIGURATION) => {
                 self.running.insert(run.run.clone(), run.clone());
             }
             Fact::RunEnded(run) => {
                 let Some(source) = self.running.remove(&run.run).and_then(|started| started.source) else { return };
+                if run.stood_back() {
+                    return;
+                }
                 if run.outcome.is_good() {
                     self.failing.remove(&source);
                     self.last_good.insert(source, at);
@@ -61,6 +66,10 @@ impl Tally {
                 self.held.remove(source);
             }
             _ => {}
+        }
+        // The clock was ahead: what ended then has ended by now.
+        for (then, _) in self.ends.iter_mut().rev().take_while(|(then, _)| *then > at) {
+            *then = at;
         }
         while self.ends.front().is_some_and(|(then, _)| at.duration_since(*then) > KEPT) {
             self.ends.pop_front();

@@ -3,8 +3,8 @@
 use super::{Letter, TIMEOUT, innermost};
 use crate::clock;
 use crate::error::{Failure, Kind, Result};
-use crate::policy::{Carrier, Channel, Topic};
-use crate::secret::{Secret, Secrets};
+use crate::policy::{Address, Carrier, Channel, Topic};
+use crate::secret::{Secret, SecretRef, Secrets};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder};
@@ -34,7 +34,7 @@ pub fn send(channel: &Channel, secrets: &Secrets, letter: &Letter) -> Result<()>
 }
 
 fn request(channel: &Channel, client: &Client, secrets: &Secrets, letter: &Letter) -> Result<RequestBuilder> {
-    let address = |reference| -> Result<Secret> {
+    let address = |reference: &SecretRef| -> Result<Secret> {
         let address: Secret = secrets.read(reference)?;
         match reqwest::Url::parse(address.expose().trim()).is_ok_and(|url| url.has_host()) {
             true => Ok(Secret::new(address.expose().trim().to_owned())),
@@ -42,19 +42,26 @@ fn request(channel: &Channel, client: &Client, secrets: &Secrets, letter: &Lette
                 .hint("It is to hold one line, such as https://hooks.example/…")),
         }
     };
+    let address_of = |url: &Address| match url {
+        Address::Open(url) => Ok(Secret::new(url.clone())),
+        Address::Secret(reference) => address(reference),
+    };
     let text = || shortened(&format!("{}\n\n{}", letter.subject, letter.text));
     Ok(match &channel.carrier {
         Carrier::Webhook { url, secret } => {
             let body =
                 json!({ "host": letter.host, "subject": letter.subject, "text": letter.text, "events": letter.events });
             let secret = secret.as_ref().map(|secret| secrets.read(secret)).transpose()?;
-            signed(client.post(url), secret.as_ref(), &body, &letter.id)
+            signed(client.post(address_of(url)?.expose()), secret.as_ref(), &body, &letter.id)
         }
         Carrier::Ping { url } => {
             let address = address(url)?;
             client.post(format!("{}{}", address.expose(), ping(letter.topic))).body(letter.text.clone())
         }
-        Carrier::Ntfy { url, token } => ntfy(client, url, letter, token.as_ref().map(|t| secrets.read(t)).transpose()?),
+        Carrier::Ntfy { url, token } => {
+            let token = token.as_ref().map(|token| secrets.read(token)).transpose()?;
+            ntfy(client, address_of(url)?.expose(), letter, token)
+        }
         Carrier::Slack { url } => {
             let escaped = text().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
             as_json(client.post(address(url)?.expose()), &json!({ "text": escaped }))

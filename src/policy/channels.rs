@@ -30,12 +30,19 @@ pub struct Channel {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Carrier {
     Mail(Mail),
-    Webhook { url: String, secret: Option<SecretRef> },
+    Webhook { url: Address, secret: Option<SecretRef> },
     Ping { url: SecretRef },
-    Ntfy { url: String, token: Option<SecretRef> },
+    Ntfy { url: Address, token: Option<SecretRef> },
     Slack { url: SecretRef },
     Discord { url: SecretRef },
     Telegram { token: SecretRef, chat: String, api: String },
+}
+
+/// Where something is sent that need not be a secret.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Address {
+    Open(String),
+    Secret(SecretRef),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -116,10 +123,27 @@ impl Channel {
     pub fn secrets(&self) -> Vec<&SecretRef> {
         match &self.carrier {
             Carrier::Mail(mail) => mail.login.iter().map(|(_, password)| password).collect(),
-            Carrier::Webhook { secret, .. } => secret.iter().collect(),
-            Carrier::Ntfy { token, .. } => token.iter().collect(),
+            Carrier::Webhook { url, secret } => url.secret().into_iter().chain(secret).collect(),
+            Carrier::Ntfy { url, token } => url.secret().into_iter().chain(token).collect(),
             Carrier::Ping { url } | Carrier::Slack { url } | Carrier::Discord { url } => vec![url],
             Carrier::Telegram { token, .. } => vec![token],
+        }
+    }
+}
+
+impl Address {
+    fn secret(&self) -> Option<&SecretRef> {
+        match self {
+            Address::Open(_) => None,
+            Address::Secret(reference) => Some(reference),
+        }
+    }
+
+    /// The address, or where it is read.
+    pub fn text(&self) -> String {
+        match self {
+            Address::Open(address) => address.clone(),
+            Address::Secret(reference) => reference.to_string(),
         }
     }
 }
@@ -244,14 +268,14 @@ impl Reader<'_> {
         } else if let Some(field) = &raw.webhook {
             let webhook = field.value.as_ref()?;
             let secret = self.secret("secret", &webhook.secret, &webhook.secret_file);
-            Some(Carrier::Webhook { url: self.needed(field.place, "url", &webhook.url, web_address)?, secret })
+            Some(Carrier::Webhook { url: self.address(field.place, &webhook.url, &webhook.url_file)?, secret })
         } else if let Some(field) = &raw.ping {
             let ping = field.value.as_ref()?;
             Some(Carrier::Ping { url: self.needed_secret(field.place, "url", &ping.url, &ping.url_file)? })
         } else if let Some(field) = &raw.ntfy {
             let ntfy = field.value.as_ref()?;
             let token = self.secret("token", &ntfy.token, &ntfy.token_file);
-            Some(Carrier::Ntfy { url: self.needed(field.place, "url", &ntfy.url, web_address)?, token })
+            Some(Carrier::Ntfy { url: self.address(field.place, &ntfy.url, &ntfy.url_file)?, token })
         } else if let Some(field) = &raw.slack {
             Some(Carrier::Slack { url: hook(field)? })
         } else if let Some(field) = &raw.discord {
@@ -309,6 +333,15 @@ impl Reader<'_> {
         self.text(field, check)
     }
 
+    /// An address that may be written down, unless it is a reference.
+    fn address(&self, place: Place, url: &Option<Field<String>>, file: &Option<Field<String>>) -> Option<Address> {
+        let is_reference = |url: &Field<String>| url.value.as_ref().is_some_and(|url| url.starts_with("ref+"));
+        if file.is_some() || url.as_ref().is_none_or(is_reference) {
+            return self.needed_secret(place, "url", url, file).map(Address::Secret);
+        }
+        self.text(url, open_address).map(Address::Open)
+    }
+
     fn needed_secret(
         &self,
         place: Place,
@@ -328,9 +361,25 @@ pub(super) fn web_address(text: &str) -> Result<String, String> {
     let wrong = || "expected an address, such as https://alerts.example/bkp".to_string();
     let url = reqwest::Url::parse(text).map_err(|_| wrong())?;
     match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(text.to_owned()),
+        "http" | "https" if url.has_host() && !has_user(&url) => Ok(text.to_owned()),
+        "http" | "https" if url.has_host() => Err("a user or password does not belong into an address".into()),
         _ => Err(wrong()),
     }
+}
+
+fn has_user(url: &reqwest::Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// It is shown as it is, and kept with the configuration.
+fn open_address(text: &str) -> Result<String, String> {
+    let is_secret = reqwest::Url::parse(text).is_ok_and(|url| has_user(&url) || url.query().is_some());
+    if is_secret {
+        return Err(
+            "an address with a user or with `?…` may hold a secret: put it into a file, and use `url_file`".into()
+        );
+    }
+    web_address(text)
 }
 
 fn mail_address(text: &str) -> Result<String, String> {
@@ -349,7 +398,7 @@ fn mail_server(text: &str) -> Result<(Encryption, String, u16), String> {
         "smtp+plain" => (Encryption::None, 25),
         _ => return Err(wrong()),
     };
-    if !url.username().is_empty() || url.password().is_some() {
+    if has_user(&url) {
         return Err("user and password have keys of their own: `user`, `password_file`".into());
     }
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
@@ -360,6 +409,17 @@ fn mail_server(text: &str) -> Result<(Encryption, String, u16), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_in_an_address_is_refused() {
+        assert!(open_address("https://alerts.example/bkp").is_ok());
+        for bad in
+            ["https://user:hunter2@h.example/x", "https://hunter2@h.example", "https://h.example/x?token=hunter2"]
+        {
+            assert!(!open_address(bad).unwrap_err().contains("hunter2"), "{bad}");
+        }
+        assert!(web_address("http://user:hunter2@h.example").is_err());
+    }
 
     #[test]
     fn digests_are_daily_or_weekly() {

@@ -7,6 +7,7 @@ use super::problem::Place;
 use super::raw;
 use super::reading::{Field, Reader};
 use super::rehearsals::Rehearsals;
+use super::rotations::Rotation;
 use super::sources;
 use super::timing::{Timing, Written};
 use super::values;
@@ -36,6 +37,7 @@ pub struct PolicyParts {
     pub keep: Option<Keep>,
     pub labels: Option<Labels>,
     pub rehearsals: Option<Rehearsals>,
+    pub rotations: Vec<(Rotation, Place)>,
     pub sources: Vec<(Source, Place)>,
 }
 
@@ -103,13 +105,13 @@ impl Reader<'_> {
             Err(message) if reference.value.as_deref().is_some_and(|v| v.starts_with("ref+")) => {
                 self.wrong(reference.place, message)
             }
-            Err(_) => self.wrong_with_help(
-                reference.place,
-                "a secret is never written here",
-                format!(
+            Err(_) => {
+                let problem = self.document.problem_unseen(reference.place, "a secret is never written here");
+                self.note(problem.help(format!(
                     "write a reference, such as ref+file:///run/secrets/name or ref+env://NAME, or use `{key}_file`"
-                ),
-            ),
+                )));
+                None
+            }
         }
     }
 
@@ -152,6 +154,7 @@ impl Reader<'_> {
             keep: raw.keep.as_ref().and_then(|keep| self.keep(keep)),
             labels,
             rehearsals: raw.rehearse.as_ref().and_then(|field| self.rehearsals(field, &sources, raw.labels.is_some())),
+            rotations: raw.rotate.as_ref().map(|field| self.rotations(field, &sources)).unwrap_or_default(),
             sources,
         })
     }

@@ -21,10 +21,26 @@ pub fn load(paths: &Paths) -> Result<Configuration, Problems> {
 
 /// The same with variables from elsewhere.
 pub fn load_with(paths: &Paths, variable: &dyn Fn(&str) -> Option<String>) -> Result<Configuration, Problems> {
+    load_with_files(paths, variable).map(|(configuration, _)| configuration)
+}
+
+/// A file, as it was when it was read.
+pub type FileRead = (PathBuf, Vec<u8>);
+
+/// The same with the files that it was made of: who reads them once more may find others.
+pub fn load_files(paths: &Paths) -> Result<(Configuration, Vec<FileRead>), Problems> {
+    load_with_files(paths, &|name| std::env::var(name).ok())
+}
+
+fn load_with_files(
+    paths: &Paths,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Configuration, Vec<FileRead>), Problems> {
     let mut loading = Loading {
         lookup: variable,
         configuration: Configuration::default(),
         has_vault: false,
+        files: Vec::new(),
         problems: Vec::new(),
         seen: Vec::new(),
     };
@@ -34,7 +50,7 @@ pub fn load_with(paths: &Paths, variable: &dyn Fn(&str) -> Option<String>) -> Re
     }
     match Problems::from_found(loading.problems) {
         Some(problems) => Err(problems),
-        None => Ok(loading.configuration),
+        None => Ok((loading.configuration, loading.files)),
     }
 }
 
@@ -62,6 +78,7 @@ struct Loading<'a> {
     configuration: Configuration,
     /// Perhaps with problems.
     has_vault: bool,
+    files: Vec<FileRead>,
     problems: Vec<Problem>,
     /// Names of policies and sources that are taken, and where.
     seen: Vec<(&'static str, String, Origin)>,
@@ -93,6 +110,8 @@ impl Loading<'_> {
             self.configuration.check = main.check.as_ref().and_then(|check| reader.check(check));
             self.configuration.rehearser =
                 main.rehearse.as_ref().and_then(|field| reader.rehearser(field)).unwrap_or_default();
+            self.configuration.rotator =
+                main.rotate.as_ref().and_then(|field| reader.rotator(field)).unwrap_or_default();
             self.configuration.evidence = main
                 .evidence
                 .as_ref()
@@ -130,6 +149,9 @@ impl Loading<'_> {
         for (source, place) in &parts.sources {
             self.take_name(&document, "source", &source.name, *place);
         }
+        for (rotation, place) in &parts.rotations {
+            self.take_name(&document, "rotation", &rotation.name, *place);
+        }
         self.configuration.policies.push(Policy {
             name: parts.name.map(|(name, _)| name).unwrap_or_default(),
             stack: parts.stack,
@@ -140,6 +162,7 @@ impl Loading<'_> {
             keep: parts.keep,
             labels: parts.labels,
             rehearsals: parts.rehearsals,
+            rotations: parts.rotations.into_iter().map(|(rotation, _)| rotation).collect(),
             sources: parts.sources.into_iter().map(|(source, _)| source).collect(),
         });
     }
@@ -158,9 +181,9 @@ impl Loading<'_> {
         match self.seen.iter().find(|(kind, taken, _)| *kind == what && taken == name) {
             Some((_, _, first)) => {
                 let problem = document.problem(place, format!("there are two {} `{name}`", plural(what)));
-                self.problems.push(
-                    problem.help(format!("the first one is in {first}; points are kept by this name, so change one")),
-                );
+                let kept = if what == "rotation" { "passwords are found" } else { "points are kept" };
+                self.problems
+                    .push(problem.help(format!("the first one is in {first}; {kept} by this name, so change one")));
             }
             None => self.seen.push((what, name.into(), document.origin(place))),
         }
@@ -211,6 +234,7 @@ impl Loading<'_> {
         match String::from_utf8(bytes) {
             Ok(text) => {
                 self.configuration.files.push(path.into());
+                self.files.push((path.into(), text.clone().into_bytes()));
                 // A byte order mark would move every column of the first line.
                 let text = text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text);
                 Some(Document { path: path.into(), text })
@@ -248,5 +272,9 @@ impl Loading<'_> {
 }
 
 fn plural(what: &str) -> &'static str {
-    if what == "policy" { "policies" } else { "sources" }
+    match what {
+        "policy" => "policies",
+        "rotation" => "rotations",
+        _ => "sources",
+    }
 }

@@ -28,6 +28,7 @@ mod problem;
 mod raw;
 mod reading;
 mod rehearsals;
+mod rotations;
 mod servers;
 mod show;
 mod sources;
@@ -43,13 +44,14 @@ mod when;
 pub use adhoc::adhoc;
 pub use anchors::{AnchorPlace, Authority, Evidence, Holder};
 pub use auditing::AuditSettings;
-pub use channels::{Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
+pub use channels::{Address, Carrier, Channel, Detail, Digest, Encryption, Language, Mail, Topic};
 pub use convert::docker_volume_path;
-pub use load::{load, load_with};
+pub use load::{load, load_files, load_with};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
 pub use raw::schema;
 pub use rehearsals::{Assertion, Expected, Rehearsals, Rehearser, one_line};
+pub use rotations::{Alphabet, Consumer, PasswordRule, Reload, Rotation, Rotator, Told};
 pub use show::{Shown, show};
 pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
@@ -70,6 +72,7 @@ pub struct Configuration {
     pub prune: Option<Routine>,
     pub check: Option<Routine>,
     pub rehearser: Rehearser,
+    pub rotator: Rotator,
     /// The journal as proof for others.
     pub evidence: Evidence,
     pub audit: AuditSettings,
@@ -150,6 +153,8 @@ pub struct Policy {
     pub labels: Option<Labels>,
     /// Absent: only by hand, to level `equal`.
     pub rehearsals: Option<Rehearsals>,
+    /// Passwords that are rotated.
+    pub rotations: Vec<Rotation>,
     /// At least one, unless labels bring them.
     pub sources: Vec<Source>,
 }
@@ -202,6 +207,7 @@ impl Default for Configuration {
             prune: None,
             check: None,
             rehearser: Rehearser::default(),
+            rotator: Rotator::default(),
             evidence: Evidence::default(),
             audit: AuditSettings::default(),
             http: HttpSettings::default(),
@@ -271,7 +277,12 @@ impl Configuration {
             }
             _ => None,
         });
-        let of_sources = of_sources.chain(of_labels);
+        let of_rotations = self.rotations().flat_map(|(_, rotation)| {
+            let admin = rotation.admin.iter().map(|(_, password)| password.clone());
+            let published = SecretRef::Vault(rotation.published.clone());
+            admin.chain([published]).map(|reference| (reference, format!("rotate {}", rotation.name)))
+        });
+        let of_sources = of_sources.chain(of_labels).chain(of_rotations);
         let mut all: Vec<(SecretRef, String)> = Vec::new();
         let of_channels = of_channels.chain(of_anchors);
         for (reference, user) in of_stores.chain(of_rehearser).chain(of_http).chain(of_sources).chain(of_channels) {
@@ -281,6 +292,25 @@ impl Configuration {
             }
         }
         all
+    }
+
+    /// All passwords that are rotated.
+    pub fn rotations(&self) -> impl Iterator<Item = (&Policy, &Rotation)> {
+        self.policies.iter().flat_map(|policy| policy.rotations.iter().map(move |rotation| (policy, rotation)))
+    }
+
+    /// The rotation of that name.
+    pub fn rotation(&self, name: &str) -> Result<(&Policy, &Rotation)> {
+        if let Some(found) = self.rotations().find(|(_, rotation)| rotation.name == name) {
+            return Ok(found);
+        }
+        let known: Vec<&str> = self.rotations().map(|(_, rotation)| rotation.name.as_str()).collect();
+        let near = did_you_mean(name, known.iter().copied());
+        let failure = Failure::usage(format!("there is no rotation `{name}`{near}"));
+        Err(match known.as_slice() {
+            [] => failure.hint("None is configured: write it into `rotate:` of a policy; see docs/ROTATION.md"),
+            known => failure.hint(format!("Configured are: {}", known.join(", "))),
+        })
     }
 
     /// The copy of that name.

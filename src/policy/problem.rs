@@ -1,7 +1,8 @@
 //! What is wrong with the configuration, and where: file, line, column, the line itself with a caret, and what to do.
 //!
 //! Problems are collected, never thrown one by one, so that one look shows all of them.
-//! Invariant: a shown line goes through [`super::mask`] first; a value that may be a secret is never repeated.
+//! Invariant: a shown line goes through [`super::mask`] first; a value that may be a secret is never repeated. What outlives
+//! the moment (journal, log, letters) gets no line at all, but [`Problems::brief`].
 
 use super::mask;
 use crate::error::Failure;
@@ -61,14 +62,33 @@ impl Document {
         if self.hides(place) { "(not shown: it may be a secret)".into() } else { format!("`{text}`") }
     }
 
+    /// A key in back quotes. What no colon follows is a part of a value that was mistyped.
+    pub fn quote_key(&self, place: Place, text: &str) -> String {
+        let after = self.text.get(place.end..).unwrap_or_default();
+        match after.trim_start_matches(['"', '\'', ' ']).starts_with(':') {
+            true => self.quote(place, text),
+            false => "(not shown: it may be a secret)".into(),
+        }
+    }
+
     /// Whether a message must not repeat what stands here, because it may be a secret.
     pub fn hides(&self, place: Place) -> bool {
         let (line, column) = self.position(place.start);
         let part = |line: &str| line.chars().skip(column - 1).take(place.end - place.start).collect::<String>();
-        part(self.text.lines().nth(line - 1).unwrap_or("")) != part(&mask::line(&self.text, line - 1))
+        part(self.text.lines().nth(line - 1).unwrap_or("")) != part(&mask::by_words(&self.text, line - 1))
     }
 
+    /// Shows the line with the one value that is meant.
     pub fn problem(&self, place: Place, message: impl Into<String>) -> Problem {
+        self.shown(place, true, message.into())
+    }
+
+    /// Shows the line without any value: what is meant may be a secret.
+    pub fn problem_unseen(&self, place: Place, message: impl Into<String>) -> Problem {
+        self.shown(place, false, message.into())
+    }
+
+    fn shown(&self, place: Place, is_seen: bool, message: String) -> Problem {
         let (line, column) = self.position(place.start);
         let source = self.text.lines().nth(line - 1).unwrap_or("").trim_end();
         let width = self
@@ -76,12 +96,13 @@ impl Document {
             .get(place.start..place.end)
             .map_or(0, |t| t.lines().next().unwrap_or("").trim_end().chars().count());
         let width = width.min((source.chars().count() + 1).saturating_sub(column)).max(1);
-        let (shown, caret) = window(&mask::line(&self.text, line - 1), column, width);
+        let seen = if is_seen { column - 1..column - 1 + width } else { 0..0 };
+        let (shown, caret) = window(&mask::line(&self.text, line - 1, seen), column, width);
         Problem {
             file: self.path.clone(),
             line: Some(line),
             column: Some(column),
-            message: message.into(),
+            message,
             help: None,
             source_line: Some(shown),
             caret,
@@ -147,6 +168,12 @@ impl Problem {
         self.help = Some(help.into());
         self
     }
+
+    /// `FILE:LINE:COLUMN: what is wrong`
+    fn brief(&self) -> String {
+        let at = self.line.zip(self.column).map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
+        format!("{}{at}: {}", self.file.display(), self.message)
+    }
 }
 
 impl fmt::Display for Problem {
@@ -179,14 +206,30 @@ impl Problems {
         found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         (!found.is_empty()).then_some(Problems(found))
     }
+
+    fn headline(&self) -> String {
+        match self.0.len() {
+            1 => "the configuration has a problem".into(),
+            n => format!("the configuration has {n} problems"),
+        }
+    }
+
+    /// In one line and without a line of any file, for what outlives the moment.
+    pub fn brief(&self) -> Failure {
+        const TOLD: usize = 5;
+        let mut parts: Vec<String> = self.0.iter().take(TOLD).map(Problem::brief).collect();
+        if self.0.len() > TOLD {
+            parts.push(format!("and {} more", self.0.len() - TOLD));
+        }
+        Failure::usage(format!("{}: {}", self.headline(), parts.join("; "))).hint(NEXT)
+    }
 }
+
+const NEXT: &str = "Correct the configuration, then try it with: bkp config check";
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.len() {
-            1 => write!(f, "the configuration has a problem")?,
-            n => write!(f, "the configuration has {n} problems")?,
-        }
+        f.write_str(&self.headline())?;
         self.0.iter().try_for_each(|problem| write!(f, "\n\n{problem}"))
     }
 }
@@ -195,7 +238,7 @@ impl std::error::Error for Problems {}
 
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
-        Failure::usage(problems.to_string()).hint("Correct the configuration, then try it with: bkp config check")
+        Failure::usage(problems.to_string()).hint(NEXT)
     }
 }
 

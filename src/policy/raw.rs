@@ -10,12 +10,14 @@ mod daemon;
 mod evidence;
 mod notify;
 mod rehearsals;
+mod rotations;
 mod watching;
 
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
 pub use evidence::{AnchorPlace, Evidence};
 pub use notify::{Detail, Hook, Language, Mail, Notify};
-pub use rehearsals::{Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
+pub use rehearsals::{Application, Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
+pub use rotations::{Admin, Alphabet, Compose, Consumer, Password, Rotation, Rotator};
 pub use watching::{Audit, Http, LogForm};
 
 /// One JSON schema for both kinds of files: what has the key `policy` is a policy.
@@ -56,6 +58,8 @@ pub struct Main {
     pub check: Option<Field<Check>>,
     /// What rehearsals of restores need on this host.
     pub rehearse: Option<Field<Rehearser>>,
+    /// What rotations of passwords have in common.
+    pub rotate: Option<Field<Rotator>>,
     /// How long the journal stays locked in the store, and who else holds its head.
     pub evidence: Option<Field<Evidence>>,
     /// What `bkp audit` measures by.
@@ -231,6 +235,8 @@ pub struct Policy {
     pub labels: Option<Field<Labels>>,
     /// How restores of these sources are rehearsed.
     pub rehearse: Option<Field<Rehearse>>,
+    /// Passwords that are changed everywhere they are used, by name. Names are unique over all policies.
+    pub rotate: Option<Field<Named<Rotation>>>,
     /// How dumps are stored, where a source does not say otherwise. Default: `stream`.
     pub layout: Option<Field<Layout>>,
     /// What is backed up, by name. Names are unique over all policies.

@@ -62,11 +62,19 @@ impl<'a> Reader<'a> {
 
     fn note_wrong(&self, wrong: Wrong, place: Place) {
         if let Wrong::New(message, help) = wrong {
-            let problem = self.document.problem(place, message);
+            // A single value where keys belong may be anything.
+            let is_misplaced = help == LINES || help == LIST;
+            let problem = match is_misplaced {
+                true => self.document.problem_unseen(place, message),
+                false => self.document.problem(place, message),
+            };
             self.note(if help.is_empty() { problem } else { problem.help(help) });
         }
     }
 }
+
+const LIST: &str = "write it as [one, two], or one below the other with `- ` in front";
+const LINES: &str = "write `key: value` lines below it, indented";
 
 /// Why a value could not be read.
 #[derive(Debug)]
@@ -113,8 +121,8 @@ impl<'a, 'd> NodeReader<'a, 'd> {
         };
         let help = match (&self.node.kind, what) {
             (Kind::Nothing, _) => "give a value, or remove the key",
-            (Kind::Scalar { .. }, "a list") => "write it as [one, two], or one below the other with `- ` in front",
-            (Kind::Scalar { .. }, "a mapping of keys") => "write `key: value` lines below it, indented",
+            (Kind::Scalar { .. }, "a list") => LIST,
+            (Kind::Scalar { .. }, "a mapping of keys") => LINES,
             _ => "",
         };
         Err(Wrong::New(format!("expected {what}, found {found}"), help))
@@ -275,9 +283,9 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
                 return seed.deserialize(key).map(Some);
             }
             self.reader.misspelled.borrow_mut().push(self.start);
-            let quoted = self.reader.document.quote(key.place, &key.text);
+            let quoted = self.reader.document.quote_key(key.place, &key.text);
             let message = format!("unknown key {quoted}{}", did_you_mean(&key.text, known.iter().copied()));
-            let problem = self.reader.document.problem(key.place, message);
+            let problem = self.reader.document.problem_unseen(key.place, message);
             self.reader.note(problem.help(format!("known here: {}", known.join(", "))));
         }
         Ok(None)

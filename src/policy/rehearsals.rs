@@ -7,13 +7,14 @@ use super::Source;
 use super::convert::{not_empty, text_of};
 use super::problem::{Place, did_you_mean};
 use super::raw;
-use super::reading::{Field, Reader};
+use super::reading::{Field, Named, Reader};
 use super::timing::{self, Timing, Written};
 use super::values;
-use crate::engine::{Question, Settings};
+use crate::engine::{Probe, Question, Settings};
 use crate::repo::proof::Level;
 use crate::secret::SecretRef;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What rehearsals on this host need.
@@ -61,6 +62,7 @@ pub struct Assertion {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expected {
     Equals(String),
+    Contains(String),
     /// A number, not less than the first and not more than the second.
     Between(Option<f64>, Option<f64>),
     /// That it could be asked: a command that ends well.
@@ -74,6 +76,9 @@ impl Expected {
         match self {
             Expected::Succeeds => (true, shown),
             Expected::Equals(wanted) => (answer.trim() == wanted, format!("{shown}, expected {}", one_line(wanted))),
+            Expected::Contains(part) => {
+                (answer.contains(part), format!("{shown}, expected to contain {}", one_line(part)))
+            }
             Expected::Between(least, most) => {
                 let number = answer.trim().parse::<f64>().ok().filter(|number| number.is_finite());
                 let holds = number.is_some_and(|n| least.is_none_or(|l| n >= l) && most.is_none_or(|m| n <= m));
@@ -186,25 +191,30 @@ impl Reader<'_> {
         let (source, settings) = self.asked_of(field.place, raw, sources, labelled)?;
         if let Some(settings) = settings.filter(|settings| !can_be_asked(settings, &question)) {
             let text = format!("a {} cannot be asked this", settings.kind());
-            let help =
-                "`sql` is for mysql, postgres and sqlite, `mongo` and `redis` are for themselves, and `run` is for all";
+            let help = "`sql` is for mysql, postgres and sqlite, `mongo` and `redis` are for themselves, `http` is for servers, and `run` is for all";
             return self.wrong_with_help(place, text, help);
         }
         let number = |field: &Option<Field<String>>| self.text(field, number);
         let (least, most) = (number(&raw.min), number(&raw.max));
-        let expected =
-            match (self.text(&raw.equals, |text| Ok(text.trim().to_owned())), least.is_some() || most.is_some()) {
-                (Some(_), true) => {
-                    return self.wrong(field.place, "`equals` and `min` or `max` are both here; keep one of them");
-                }
-                (Some(wanted), false) => Expected::Equals(wanted),
-                (None, true) => Expected::Between(least, most),
-                (None, false) if matches!(question, Question::Run(_)) => Expected::Succeeds,
-                (None, false) => {
-                    self.note_missing(field.place, "which answer is expected?", "add `equals`, `min` or `max`");
-                    return None;
-                }
-            };
+        let equals = self.text(&raw.equals, |text| Ok(text.trim().to_owned()));
+        let contains = self.text(&raw.contains, |text| not_empty(text, "a text"));
+        let expected = match (equals, contains, least.is_some() || most.is_some()) {
+            (Some(_), _, true) => {
+                return self.wrong(field.place, "`equals` and `min` or `max` are both here; keep one of them");
+            }
+            (Some(_), Some(_), _) | (_, Some(_), true) => {
+                return self
+                    .wrong(field.place, "`contains` goes with none of `equals`, `min` and `max`; keep one of them");
+            }
+            (Some(wanted), None, false) => Expected::Equals(wanted),
+            (None, Some(part), false) => Expected::Contains(part),
+            (None, None, true) => Expected::Between(least, most),
+            (None, None, false) if matches!(question, Question::Run(_) | Question::Http(_)) => Expected::Succeeds,
+            (None, None, false) => {
+                self.note_missing(field.place, "which answer is expected?", "add `equals`, `contains`, `min` or `max`");
+                return None;
+            }
+        };
         let name = self.text(&raw.name, |text| not_empty(text, "a name")).unwrap_or_else(|| one_line(&told));
         Some((source, Assertion { name, question, expected }))
     }
@@ -246,15 +256,81 @@ impl Reader<'_> {
             let told = command.join(" ");
             found.push((Question::Run(command), field.place, told));
         }
+        if let Some(field) = &raw.http {
+            let probe = self.probe(field)?;
+            let told = format!("GET {} of {}", probe.path, probe.image);
+            found.push((Question::Http(probe), field.place, told));
+        }
         if found.len() != 1 {
             self.note_missing(
                 at,
-                "expected one of `sql`, `mongo`, `redis` and `run`",
+                "expected one of `sql`, `mongo`, `redis`, `run` and `http`",
                 "as in: sql: \"select count(*) from users\"",
             );
             return None;
         }
         found.pop()
+    }
+
+    fn probe(&self, field: &Field<raw::Application>) -> Option<Probe> {
+        let raw = field.value.as_ref()?;
+        let image = self.text(&raw.image, |text| not_empty(text, "an image"));
+        let port = raw.port.as_ref().and_then(|field| match u16::try_from(field.value?) {
+            Ok(port @ 1..) => Some(port),
+            _ => self.wrong(field.place, "expected a port, such as 8080"),
+        });
+        for (name, missing, help) in [
+            ("image", raw.image.is_none(), "image: registry.example/shop@sha256:…"),
+            ("port", raw.port.is_none(), "port: 8080"),
+        ] {
+            if missing {
+                self.note_missing(
+                    field.place,
+                    format!("`{name}` of the application is missing"),
+                    format!("add `{help}`"),
+                );
+            }
+        }
+        let status = raw.status.as_ref().map_or(Some(200), |field| match u16::try_from(field.value?) {
+            Ok(status @ 100..=599) => Some(status),
+            _ => self.wrong(field.place, "expected a status of HTTP, such as 200"),
+        });
+        let path = match &raw.path {
+            None => Some("/".to_owned()),
+            Some(field) => text_of(self, field, |text| match text.starts_with('/') {
+                true => Ok(text.to_owned()),
+                false => Err("expected a path that begins with `/`".into()),
+            }),
+        };
+        let command = raw.command.as_ref().and_then(|field| field.value.as_ref());
+        let command: Vec<String> = command.into_iter().flatten().filter_map(|word| self.shown_word(word)).collect();
+        let environment = pairs(&raw.environment).filter_map(|(name, value)| Some((name, self.shown_word(value)?)));
+        let environment = environment.collect();
+        let file = |(path, content): (String, &Field<String>)| Some((PathBuf::from(path), content.value.clone()?));
+        Some(Probe {
+            image: image?,
+            command,
+            environment,
+            files: pairs(&raw.files).filter_map(file).collect(),
+            port: port?,
+            path: path?,
+            status: status?,
+            patience: self.text(&raw.patience, values::duration).unwrap_or(Duration::from_secs(2 * 60)),
+        })
+    }
+
+    /// What `docker inspect` shows holds no password.
+    fn shown_word(&self, field: &Field<String>) -> Option<String> {
+        let word = field.value.clone()?;
+        if word.contains("{password}") {
+            let help = "give the application `{password_file}`, or write its configuration with `files`";
+            return self.wrong_with_help(
+                field.place,
+                "a password here is seen by whoever may inspect containers",
+                help,
+            );
+        }
+        Some(word)
     }
 
     fn asked_of<'s>(
@@ -312,9 +388,15 @@ fn can_be_asked(settings: &Settings, question: &Question) -> bool {
             Settings::Sqlite(_) => database.is_none(),
             _ => false,
         },
+        Question::Http(_) => settings.server().is_some(),
         Question::Mongo { .. } => matches!(settings, Settings::Mongo(_)),
         Question::Redis { .. } => matches!(settings, Settings::Redis(_)),
     }
+}
+
+fn pairs(named: &Option<Field<Named<String>>>) -> impl Iterator<Item = (String, &Field<String>)> {
+    let all = named.as_ref().and_then(|field| field.value.as_ref()).into_iter().flat_map(|named| &named.0);
+    all.filter_map(|(name, value)| Some((name.value.clone()?, value)))
 }
 
 fn level_of(level: raw::RehearsalLevel) -> Level {

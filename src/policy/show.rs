@@ -6,6 +6,7 @@
 use super::auditing;
 use super::mask;
 use super::rehearsals;
+use super::rotations;
 use super::timing;
 use super::values::{duration_text, size_text};
 use super::watching;
@@ -52,6 +53,9 @@ pub fn show(configuration: &Configuration) -> Shown {
     showing.put(&["timezone"], &[], zone_text(&configuration.timezone));
     showing.put(&["memory"], &[], size_text(configuration.memory));
     showing.rehearser();
+    if configuration.rotator != rotations::Rotator::default() {
+        showing.put(&["rotate", "vault_path"], &[], configuration.rotator.vault_path.as_str());
+    }
     showing.routines();
     showing.audit();
     configuration.notify.iter().for_each(|channel| showing.channel(channel));
@@ -265,8 +269,8 @@ impl Showing<'_> {
                 self.put(&key("to"), &[], json!(mail.to));
                 (mail.login.as_ref().map(|(_, password)| password), Some(format!("{}:{}", mail.host, mail.port)))
             }
-            Carrier::Webhook { url, secret } => (secret.as_ref(), Some(url.clone())),
-            Carrier::Ntfy { url, token } => (token.as_ref(), Some(url.clone())),
+            Carrier::Webhook { url, secret } => (secret.as_ref(), Some(url.text())),
+            Carrier::Ntfy { url, token } => (token.as_ref(), Some(url.text())),
             Carrier::Ping { url } | Carrier::Slack { url } | Carrier::Discord { url } => (Some(url), None),
             Carrier::Telegram { token, chat, .. } => (Some(token), Some(chat.clone())),
         };
@@ -301,6 +305,11 @@ impl Showing<'_> {
         }
         for (keys, value) in policy.rehearsals.iter().flat_map(rehearsals::shown) {
             self.put(&[&["policies", name, "rehearse"][..], &keys].concat(), &[], value);
+        }
+        for rotation in &policy.rotations {
+            for (keys, value) in rotations::shown(rotation) {
+                self.put(&[&["policies", name, "rotate", &rotation.name][..], &keys].concat(), &[], value);
+            }
         }
         policy.sources.iter().for_each(|source| self.source(name, source));
     }
@@ -371,7 +380,7 @@ impl Showing<'_> {
                 self.put_some(&key("volume", "exclude"), &[], list(&volume.exclude));
             }
             Settings::Command(settings) => {
-                let arguments = |run: &Vec<String>| run.iter().map(|text| mask::line(text, 0)).collect::<Vec<_>>();
+                let arguments = |run: &Vec<String>| run.iter().map(|text| mask::by_words(text, 0)).collect::<Vec<_>>();
                 self.put(&key("command", "run"), &[], arguments(&settings.run));
                 self.put(&key("command", "stream"), &[], settings.stream.as_str());
                 self.put_some(&key("command", "terminator"), &[], settings.terminator.as_deref());

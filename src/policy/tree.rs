@@ -75,10 +75,9 @@ fn syntax_problem(document: &Document, error: &Error) -> Problem {
     };
     let line_start = document.text[..start].rfind('\n').map_or(0, |n| n + 1);
     let line = document.text[line_start..].lines().next().unwrap_or("");
-    // The parser repeats what it read; what may be a secret is cut off.
-    let whole_line = Place { start: line_start, end: line_start + line.len() };
+    // The parser repeats what it read, which may be a secret; signs are none.
     let message = match message.split_once('`') {
-        Some((message, _)) if document.hides(whole_line) => message.trim_end().to_string(),
+        Some((before, said)) if said.contains(char::is_alphanumeric) => before.trim_end().to_string(),
         _ => message,
     };
     let help = match error {
@@ -92,9 +91,9 @@ fn syntax_problem(document: &Document, error: &Error) -> Problem {
             "put quotes around a text that holds `: `, or correct the indentation"
         }
         _ if message.contains("unexpected character") => "put quotes around a text that begins with a sign",
-        _ => return document.problem(Place { start, end: start }, message),
+        _ => return document.problem_unseen(Place { start, end: start }, message),
     };
-    document.problem(Place { start, end: start }, message).help(help)
+    document.problem_unseen(Place { start, end: start }, message).help(help)
 }
 
 /// [`Document::problem`] says where; the parser's own words for it are dropped.
@@ -239,11 +238,14 @@ impl Building<'_> {
                     let start = place.start + n;
                     Place { start, end: start + variable.len() }
                 });
-                self.problems.push(if self.document.hides(at) {
-                    let help = "a dollar sign is written twice: $$; a secret is not written here at all";
-                    self.document.problem(at, "this is not a variable").help(help)
-                } else {
-                    self.document.problem(at, wrong.message).help(wrong.help)
+                // Nobody knows yet what this value is for. Only a name in braces is no secret for sure.
+                self.problems.push(match (wrong.is_named, self.document.hides(at)) {
+                    (true, false) => self.document.problem(at, wrong.message).help(wrong.help),
+                    (false, false) => self.document.problem_unseen(at, wrong.message).help(wrong.help),
+                    (_, true) => {
+                        let help = "a variable is ${NAME}, a dollar sign is $$; a secret is not written here at all";
+                        self.document.problem_unseen(at, "this is not a variable").help(help)
+                    }
                 });
                 Kind::Broken
             }
@@ -265,8 +267,8 @@ impl Building<'_> {
             match map.iter().find(|(known, _)| known.text == text) {
                 Some((first, _)) => {
                     let line = self.document.origin(first.place).line;
-                    let quoted = self.document.quote(place, &text);
-                    let problem = self.document.problem(place, format!("the key {quoted} is here twice"));
+                    let quoted = self.document.quote_key(place, &text);
+                    let problem = self.document.problem_unseen(place, format!("the key {quoted} is here twice"));
                     self.problems.push(problem.help(format!("the first one is in line {line}; keep one of them")));
                 }
                 None => {

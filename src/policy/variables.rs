@@ -11,6 +11,8 @@ use std::ops::Range;
 #[derive(Debug, PartialEq)]
 pub struct Wrong {
     pub at: Range<usize>,
+    /// A variable that is not set: its name is in the message.
+    pub is_named: bool,
     pub message: String,
     pub help: String,
 }
@@ -30,6 +32,7 @@ pub fn expand(text: &str, lookup: Lookup) -> Result<String, Wrong> {
         } else if rest.starts_with('{') {
             let end = closing_brace(text, dollar).ok_or_else(|| Wrong {
                 at: dollar..text.len(),
+                is_named: false,
                 message: "`${` is never closed".into(),
                 help: "write ${NAME}, or $$ for a dollar sign".into(),
             })?;
@@ -37,11 +40,11 @@ pub fn expand(text: &str, lookup: Lookup) -> Result<String, Wrong> {
             at = end;
         } else if rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-            let name = &rest[..length];
             return Err(Wrong {
                 at: dollar..dollar + 1 + length,
-                message: format!("`${name}` can mean two things"),
-                help: format!("write ${{{name}}} for the variable as it is now, or $${name} to keep the dollar sign"),
+                is_named: false,
+                message: "a `$` without braces can mean two things".into(),
+                help: "write ${NAME} for the variable as it is now, or $$NAME to keep the dollar sign".into(),
             });
         } else {
             expanded.push('$');
@@ -77,9 +80,10 @@ fn one(text: &str, at: Range<usize>, lookup: Lookup) -> Result<String, Wrong> {
     let inner = &text[at.start + 2..at.end - 1];
     let length = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
     let (name, rest) = inner.split_at(length);
-    let wrong = |message: String, help: String| Wrong { at: at.clone(), message, help };
+    let wrong = |message: String, help: String| Wrong { at: at.clone(), is_named: true, message, help };
+    let unnamed = |message: String, help: String| Wrong { is_named: false, ..wrong(message, help) };
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(wrong(
+        return Err(unnamed(
             "this is not the name of a variable".into(),
             "write ${NAME}, or $$ for a dollar sign".into(),
         ));
@@ -104,9 +108,9 @@ fn one(text: &str, at: Range<usize>, lookup: Lookup) -> Result<String, Wrong> {
             format!("the variable {name} is not set"),
             format!("set it in the environment of bkp, or give a default: ${{{name}:-value}}"),
         )),
-        _ => Err(wrong(
-            format!("`{inner}` is not a variable"),
-            format!("known forms: ${{{name}}}, ${{{name}:-default}}, ${{{name}:?message}}, ${{{name}:+value}}"),
+        _ => Err(unnamed(
+            "this is not a variable".into(),
+            "known forms: ${NAME}, ${NAME:-default}, ${NAME:?message}, ${NAME:+value}".into(),
         )),
     }
 }
@@ -155,14 +159,14 @@ mod tests {
             ("x ${NONE}", 2..9, "the variable NONE is not set"),
             ("${NONE:?set it to the host}", 0..27, "the variable NONE is not set: set it to the host"),
             ("${EMPTY:?}", 0..10, "the variable EMPTY is not set"),
-            ("é$HOME/x", 2..7, "`$HOME` can mean two things"),
+            ("é$HOME/x", 2..7, "a `$` without braces can mean two things"),
             ("a${HOST", 1..7, "`${` is never closed"),
             ("${}", 0..3, "this is not the name of a variable"),
             ("${1A}", 0..5, "this is not the name of a variable"),
-            ("${HOST!x}", 0..9, "`HOST!x` is not a variable"),
-            ("${HOST:}", 0..8, "`HOST:` is not a variable"),
-            ("${HOSTé}", 0..9, "`HOSTé` is not a variable"),
-            ("${HOST:é}", 0..10, "`HOST:é` is not a variable"),
+            ("${HOST!x}", 0..9, "this is not a variable"),
+            ("${HOST:}", 0..8, "this is not a variable"),
+            ("${HOSTé}", 0..9, "this is not a variable"),
+            ("${HOST:é}", 0..10, "this is not a variable"),
             ("${A:-${NONE}}", 5..12, "the variable NONE is not set"),
         ];
         for (given, at, message) in table {

@@ -3,6 +3,7 @@
 use crate::error::{Failure, Kind, Result};
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
+use crate::repo::side_by_side::side_by_side;
 use crate::repo::sign::{self, Trust, Trusted};
 use crate::repo::writer::WriterInfo;
 use crate::repo::{Repository, names};
@@ -113,10 +114,18 @@ pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, wanted: Want
         listed.retain(|e| {
             wanted.id.is_none_or(|id| has_id(e.key.last(), id)) && wanted.among.is_none_or(|keys| keys.contains(&e.key))
         });
-        for entries in by_series(listed).into_values() {
-            catalog.stored.extend(entries.iter().map(|entry| (entry.key.clone(), entry.modified)));
-            let names_of_series = entries.into_iter().map(|entry| entry.key).collect();
-            read_series(repository, keys, &signer, names_of_series, &wanted, &mut catalog)?;
+        catalog.stored.extend(listed.iter().map(|entry| (entry.key.clone(), entry.modified)));
+        let series = by_series(listed).into_values();
+        let series = series.map(|entries| entries.into_iter().map(|entry| entry.key).collect::<Vec<_>>());
+        // Where the newest are wanted, which ones are opened depends on what was found before in the series.
+        let parts: Vec<Vec<Key>> = match wanted.newest_until {
+            Some(_) => series.collect(),
+            None => series.flatten().map(|key| vec![key]).collect(),
+        };
+        for part in side_by_side(&parts, |part| read_series(repository, keys, &signer, part, &wanted))? {
+            catalog.points.extend(part.points);
+            catalog.hashes.extend(part.hashes);
+            catalog.broken.extend(part.broken);
         }
     }
     Ok(catalog)
@@ -144,31 +153,31 @@ fn read_series(
     repository: &Repository,
     keys: &Keyring,
     signer: &Trusted,
-    names_of_series: Vec<Key>,
+    names_of_series: &[Key],
     wanted: &Wanted<'_>,
-    catalog: &mut Catalog,
-) -> Result<()> {
+) -> Result<Catalog> {
+    let mut catalog = Catalog::default();
     let Some(until) = wanted.newest_until else {
         for key in names_of_series {
-            read_one(repository, keys, signer, key, catalog)?;
+            read_one(repository, keys, signer, key.clone(), &mut catalog)?;
         }
-        return Ok(());
+        return Ok(catalog);
     };
     let in_time = |key: &Key| wanted.and_later || names::instant_of(key.last()).is_some_and(|at| at <= until);
     let mut found = None;
-    for key in names_of_series.into_iter().rev().filter(in_time) {
+    for key in names_of_series.iter().rev().filter(|key| in_time(key)) {
         // Names have whole seconds: several points may share one.
         let second = names::instant_of(key.last());
         if found.is_some() && found != second {
             break;
         }
-        let opened = read_one(repository, keys, signer, key, catalog)?;
+        let opened = read_one(repository, keys, signer, key.clone(), &mut catalog)?;
         // The point itself is exact.
         if opened && catalog.points.last().is_some_and(|p| p.consistent_at <= until && !p.is_safety()) {
             found = second;
         }
     }
-    Ok(())
+    Ok(catalog)
 }
 
 /// Whether it could be opened.

@@ -26,9 +26,10 @@ pub struct Request<'a> {
     pub points: &'a [Point],
     /// [`Level::Stored`] or [`Level::Readable`]; `None`: presence and sizes only.
     pub level: Option<Level>,
-    /// Only about this part of the objects, chosen by `seed`; 1.0 is all.
+    /// Only this part of the objects; 1.0 is all.
     pub sample: f64,
-    pub seed: u64,
+    /// Which of the parts.
+    pub turn: u64,
     pub keys: &'a Keyring,
     pub context: Context<'a>,
 }
@@ -99,7 +100,7 @@ pub fn run(request: &Request<'_>) -> Result<Report> {
     report.bytes = objects.values().map(|object| object.pin.size).sum();
     let mut rest = present(request, objects, &mut report)?;
     if request.level.is_some() {
-        rest.retain(|object| chosen(request, &object.pin.key));
+        rest.retain(|object| is_in_turn(object.pin.key.as_str(), request.sample, request.turn));
         request.context.meter.total_bytes.fetch_add(rest.iter().map(|o| o.pin.size).sum(), Ordering::Relaxed);
         read_objects(request, &rest, &mut report)?;
     }
@@ -246,11 +247,19 @@ fn present(request: &Request<'_>, objects: BTreeMap<Key, Object>, report: &mut R
     Ok(there)
 }
 
-/// A part of all objects that is the same for the same seed and even over many seeds.
-fn chosen(request: &Request<'_>, key: &Key) -> bool {
-    let hash = blake3::Hasher::new().update(&request.seed.to_le_bytes()).update(key.as_str().as_bytes()).finalize();
+/// Into how many parts all objects fall, each as large as the sample at least: `5%` gives 20.
+pub fn parts(sample: f64) -> u64 {
+    // Of 10 % there are ten, whatever a tenth is in binary.
+    ((1.0 / sample) + 1e-9).floor().max(1.0) as u64
+}
+
+/// Whether an object belongs to the part whose turn it is. Each is in exactly one, which never changes: after as many turns as
+/// there are parts, every object was read.
+fn is_in_turn(key: &str, sample: f64, turn: u64) -> bool {
+    let hash = blake3::hash(key.as_bytes());
     let number = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes"));
-    request.sample >= 1.0 || (number as f64) < request.sample * u64::MAX as f64
+    let parts = parts(sample);
+    number % parts == turn % parts
 }
 
 fn read_objects(request: &Request<'_>, objects: &[Object], report: &mut Report) -> Result<()> {
@@ -354,4 +363,22 @@ fn hash_only(request: &Request<'_>, pin: &Pin) -> Result<()> {
         return Err(damaged("its bytes are not those that were written"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_as_many_samples_as_there_are_parts_everything_was_read_once() {
+        assert_eq!([0.05, 0.1, 0.15, 0.3, 0.6, 1.0].map(parts), [20, 10, 6, 3, 1, 1]);
+        for sample in [0.05, 0.3, 0.6] {
+            for key in (0..200).map(|number| format!("w/a/packs/{number}")) {
+                let turns = (7..7 + parts(sample)).filter(|turn| is_in_turn(&key, sample, *turn)).count();
+                assert_eq!(turns, 1, "{key}");
+            }
+        }
+        let first = (0..2000).filter(|number| is_in_turn(&number.to_string(), 0.05, 0)).count();
+        assert!((60..140).contains(&first), "{first} of 2000");
+    }
 }

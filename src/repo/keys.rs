@@ -177,6 +177,11 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Public keys, as far as they can be had without a person or a program.
+    pub fn recipients(&self) -> Vec<String> {
+        self.plain.iter().map(|identity| identity.to_public().to_string()).collect()
+    }
+
     /// Reads age identity files, ssh keys and plug-in identities. A passphrase is asked for on the terminal.
     pub fn read(files: &[std::path::PathBuf]) -> Result<Self> {
         let mut identities = Vec::new();

@@ -9,6 +9,7 @@ use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
 use crate::repo::proof::{self, Level};
 use crate::repo::remembered::Remembered;
+use crate::repo::side_by_side::side_by_side;
 use crate::repo::sign::{Trust, Trusted};
 use crate::repo::{Repository, names};
 use crate::store::{self, Entry, StoreError};
@@ -16,8 +17,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// What is shown of a point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,9 +82,6 @@ pub struct Listing {
     pub unpinned: BTreeMap<String, String>,
 }
 
-/// Objects are small, and stores answer slowly.
-const READERS: usize = 8;
-
 pub fn list(repository: &Repository, keys: &Keyring, trust: &Trust, asked: Asked<'_>) -> Result<Listing> {
     let believed = catalog::believed(repository, trust, asked.writer)?;
     let mut listing = Listing { broken: believed.broken, unpinned: believed.unpinned, ..Listing::default() };
@@ -127,8 +123,8 @@ fn read_series(
         }
     };
     let new: Vec<&Entry> = entries.iter().filter(|entry| known.get(entry).is_none()).collect();
-    for (entry, opened) in new.iter().zip(side_by_side(&new, open)) {
-        match opened? {
+    for (entry, opened) in new.iter().zip(side_by_side(&new, open)?) {
+        match opened {
             Some(Ok(summary)) => known.put(entry, summary),
             Some(Err(failure)) => listing.broken.push((entry.key.clone(), failure)),
             None => {}
@@ -136,24 +132,4 @@ fn read_series(
     }
     listing.points.extend(entries.iter().filter_map(|entry| known.get(entry).cloned()));
     Ok(())
-}
-
-/// What becomes of each, in the same order.
-fn side_by_side<T: Send, I: Sync>(of: &[I], make: impl Fn(&I) -> T + Sync) -> Vec<T> {
-    let (next, made) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(of.len())));
-    std::thread::scope(|scope| {
-        for _ in 0..READERS.min(of.len()) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(one) = of.get(number) else { break };
-                    let value = make(one);
-                    made.lock().unwrap_or_else(PoisonError::into_inner).push((number, value));
-                }
-            });
-        }
-    });
-    let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
-    made.sort_unstable_by_key(|(number, _)| *number);
-    made.into_iter().map(|(_, value)| value).collect()
 }

@@ -116,6 +116,20 @@ pub fn pinned_point(writer: &str, source: &str, point: &str, at: Timestamp) -> K
     key(format!("w/{writer}/pins/{source}/{point}.{}", utc(at)))
 }
 
+/// Records that sources are held, or no longer: all of a writer's.
+pub fn holds(writer: &str) -> String {
+    format!("w/{writer}/holds/")
+}
+
+/// Those about the sources of another one, or of itself.
+pub fn holds_of(writer: &str, whose: &str) -> String {
+    format!("w/{writer}/holds/{whose}/")
+}
+
+pub fn new_hold(writer: &str, (whose, source): (&str, &str), at: Timestamp) -> Key {
+    key(format!("w/{writer}/holds/{whose}/{source}/{}", stamped(at)))
+}
+
 /// What a collector writes about the objects of a writer.
 pub fn collector(writer: &str, kind: &str) -> String {
     format!("w/{writer}/gc/{kind}/")

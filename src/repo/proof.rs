@@ -5,6 +5,7 @@ use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
 use crate::repo::record::{self, Record};
 use crate::repo::remembered::Remembered;
+use crate::repo::side_by_side::side_by_side;
 use crate::repo::sign::Trust;
 use crate::repo::writer::{Audience, Writer};
 use crate::repo::{Repository, catalog, names};
@@ -42,7 +43,7 @@ impl Level {
         }
     }
 
-    fn parse(name: &str) -> Option<Self> {
+    pub fn parse(name: &str) -> Option<Self> {
         [Level::Stored, Level::Readable, Level::Loaded, Level::Equal, Level::Checked]
             .into_iter()
             .find(|l| l.name() == name)
@@ -126,14 +127,25 @@ pub fn highest_of(
         for (source, entries) in catalog::by_series(repository.store.list(&names::proofs(&info.writer, of.source))?) {
             let remember = of.remember.map(|to| to.join(&info.writer).join("proofs").join(source));
             let mut known: Remembered<Proven> = Remembered::open(remember, signer.key());
-            for (point, mut records) in candidates(&entries, of.points) {
-                records.sort_by_key(|(level, entry)| (*level, &entry.key));
+            let mut candidates = candidates(&entries, of.points);
+            candidates.values_mut().for_each(|records| records.sort_by_key(|(level, entry)| (*level, &entry.key)));
+            // Mostly the highest one is believed, and no other has to be opened.
+            let highest = candidates.iter().filter_map(|(point, records)| Some((*point, *records.last()?)));
+            let new: Vec<_> = highest.filter(|(_, (_, entry))| known.get(entry).is_none()).collect();
+            let open = |point: &str, level: Level, entry: &Entry| {
+                let proof = open(repository, keys, signer.key(), &entry.key).ok()?;
+                (proof.point == point && proof.level == level).then_some((level, proof.at))
+            };
+            let opened = side_by_side(&new, |(point, (level, entry))| Ok(open(point, *level, entry)))?;
+            for ((_, (_, entry)), proven) in new.iter().zip(opened) {
+                proven.into_iter().for_each(|proven| known.put(entry, proven));
+            }
+            for (point, records) in candidates {
                 let believed = records.into_iter().rev().find_map(|(level, entry)| {
                     if let Some(proven) = known.get(entry) {
                         return Some(*proven);
                     }
-                    let proof = open(repository, keys, signer.key(), &entry.key).ok()?;
-                    let proven = (proof.point == point && proof.level == level).then_some((level, proof.at))?;
+                    let proven = open(point, level, entry)?;
                     known.put(entry, proven);
                     Some(proven)
                 });

@@ -6,11 +6,14 @@
 use super::facts::Facts;
 use super::period::Period;
 use super::repository::RepositoryFacts;
+use crate::error::Kind;
 use crate::evidence::Verification;
 use crate::job::copy::state::CopyState;
 use crate::job::discover::Found;
+use crate::journal::Job;
 use crate::policy::{Configuration, LockKeep, Policy, StoreSettings, duration_text};
 use crate::schedule::Schedule;
+use crate::secret::{SecretRef, Secrets};
 use crate::store::LockMode;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -65,6 +68,8 @@ pub struct Basis {
     pub copies: Seen<Vec<CopyState>>,
     pub surroundings: Seen<Vec<Found>>,
     pub credentials: Vec<Credential>,
+    /// The key for rehearsals that this host holds: it can read backups.
+    pub reads_with: Option<String>,
     pub unrecorded: Unrecorded,
 }
 
@@ -112,6 +117,8 @@ pub struct Credential {
     pub used_by: String,
     pub changed: Option<Timestamp>,
     pub known_from: KnownFrom,
+    /// Why it could not be found out, where somebody knows it.
+    pub why_unknown: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -119,6 +126,8 @@ pub struct Credential {
 pub enum KnownFrom {
     /// The file was written then.
     File,
+    /// The version of the secret was.
+    Vault,
     NotRecorded,
 }
 
@@ -135,7 +144,7 @@ pub struct Unrecorded {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MissingSlot {
-    pub job: crate::journal::Job,
+    pub job: Job,
     pub policy: String,
     pub slot: Timestamp,
 }
@@ -159,11 +168,38 @@ impl Basis {
         self.policies.iter().flat_map(|policy| policy.sources.iter().map(move |source| (policy, source)))
     }
 
-    /// Sources that something was done for in the period, and that no policy names any more.
+    /// Sources that were backed up or restored here in the period, and that no policy names any more.
     pub fn retired(&self) -> Vec<&str> {
+        self.not_configured(|job| job != Job::Rehearse)
+    }
+
+    /// Sources of other hosts, whose restores are tested on this one.
+    pub fn tested_for_others(&self) -> Vec<&str> {
+        let retired = self.retired();
+        self.not_configured(|job| job == Job::Rehearse).into_iter().filter(|s| !retired.contains(s)).collect()
+    }
+
+    fn not_configured(&self, which: impl Fn(Job) -> bool) -> Vec<&str> {
         let configured: BTreeSet<&str> = self.sources().map(|(_, source)| source.source.as_str()).collect();
         let own = crate::repo::names::CONFIGURATION;
-        self.facts.sources().into_iter().filter(|source| !configured.contains(source) && *source != own).collect()
+        let runs = self.facts.runs.iter().filter(|run| which(run.job)).filter_map(|run| run.source.as_deref());
+        let known: BTreeSet<&str> = runs.collect();
+        known.into_iter().filter(|source| !configured.contains(source) && *source != own).collect()
+    }
+
+    /// All sources that are to be tested: those of this host, and those that were tested here for others.
+    pub fn to_be_tested(&self) -> BTreeSet<&str> {
+        let own = self.sources().map(|(_, source)| source.source.as_str());
+        own.chain(self.tested_for_others()).collect()
+    }
+
+    /// Of those that have one, how many sources kept their objective for lost data all the time; and how many have one.
+    pub fn rpo_kept(&self) -> (usize, usize) {
+        let judged = self.sources().filter_map(|(policy, source)| {
+            let worst = self.facts.recovery.get(source.source.as_str()).and_then(|recovery| recovery.worst);
+            policy.rpo_seconds.map(|objective| worst.is_some_and(|worst| worst.seconds <= objective))
+        });
+        judged.fold((0, 0), |(met, all), kept| (met + usize::from(kept), all + 1))
     }
 
     pub fn policy_of(&self, source: &str) -> Option<&PolicyInForce> {
@@ -217,16 +253,29 @@ pub fn stores(configuration: &Configuration) -> Vec<StoreInForce> {
     primary.chain(copies.map(|copy| of(&copy.name, &copy.store, copy.keep.map(|keep| keep.to_string())))).collect()
 }
 
-/// How old the secrets are that the configuration refers to, as far as anything says so.
-pub fn credentials(configuration: &Configuration) -> Vec<Credential> {
-    let of = |(reference, used_by): (crate::secret::SecretRef, String)| {
-        let changed = match &reference {
-            crate::secret::SecretRef::File(path) => std::fs::metadata(path).and_then(|file| file.modified()).ok(),
-            _ => None,
+/// How old the secrets are that the configuration refers to, as far as anything says so. `offline`: Vault is not asked.
+pub fn credentials(configuration: &Configuration, secrets: &Secrets, offline: bool) -> Vec<Credential> {
+    // One that is away is not asked for each secret.
+    let mut away: Option<String> = offline.then(|| "it was not asked (--offline)".to_owned());
+    let of = |(reference, used_by): (SecretRef, String)| {
+        let is_of_vault = matches!(reference, SecretRef::Vault(_));
+        let written = match away.as_ref().filter(|_| is_of_vault) {
+            Some(why) => Err(why.clone()),
+            None => secrets.written(&reference).map_err(|failure| {
+                if is_of_vault && failure.kind() == Kind::TryLater {
+                    away = Some(failure.full());
+                }
+                failure.full()
+            }),
         };
-        let changed = changed.and_then(|at| Timestamp::try_from(at).ok());
-        let known_from = if changed.is_some() { KnownFrom::File } else { KnownFrom::NotRecorded };
-        Credential { reference: reference.to_string(), used_by, changed, known_from }
+        let known_from = match (&written, is_of_vault) {
+            (Ok(Some(_)), true) => KnownFrom::Vault,
+            (Ok(Some(_)), false) => KnownFrom::File,
+            _ => KnownFrom::NotRecorded,
+        };
+        let why_unknown = written.as_ref().err().cloned();
+        let changed = written.ok().flatten();
+        Credential { reference: reference.to_string(), used_by, changed, known_from, why_unknown }
     };
     configuration.secrets().into_iter().map(of).collect()
 }

@@ -268,13 +268,22 @@ impl Audited<'_> {
         let title = "Every source was restored in a test that passed";
         let mut judging = Judging::of("rehearsed", title, format!("within {}", duration_text(wanted)));
         for (_, source) in self.sources() {
-            let mut tests = self.basis.facts.rehearsals.iter().filter(|test| test.rehearsed.source == source);
-            let within = |at: Timestamp| self.now().duration_since(at).as_secs() <= wanted.as_secs() as i64;
-            let passed = tests.clone().any(|test| test.passed() && within(test.mark.at));
-            let why = match tests.next_back() {
-                _ if passed => None,
-                Some(test) => Some(format!("the last test, of {}, did not pass or is too old", test.mark.at)),
+            let facts = &self.basis.facts;
+            let tests = facts.tests().filter(|test| test.rehearsed.source == source);
+            let tests = tests.map(|test| (test.mark.at, test.is_restored(), String::new()));
+            let fruitless = facts.fruitless().filter(|(run, _)| run.source.as_deref() == Some(source));
+            let fruitless = fruitless.map(|(_, end)| {
+                let why = end.message.as_deref().map_or(String::new(), |why| format!(": {why}"));
+                (end.mark.at, false, why)
+            });
+            // What passed before a test that did not says nothing of the newest points.
+            let why = match tests.chain(fruitless).max_by_key(|(at, ..)| *at) {
                 None => Some("no restore test is recorded".to_owned()),
+                Some((at, false, why)) => Some(format!("the last test, of {at}, did not pass{why}")),
+                Some((at, true, _)) if self.now().duration_since(at).as_secs() > wanted.as_secs() as i64 => {
+                    Some(format!("the last test is of {at}"))
+                }
+                Some(_) => None,
             };
             judging.judge(source, why.map(|why| (why, format!("bkp rehearse {source}"))));
         }
@@ -282,12 +291,11 @@ impl Audited<'_> {
     }
 
     fn rto(&self) -> Control {
-        let mut judging = Judging::of("rto_met", "The last restore test kept the RTO", "RTO of the policy");
+        let mut judging = Judging::of("rto_met", "The last restore test that passed kept the RTO", "RTO of the policy");
         for (policy, source) in self.sources() {
             let Some(objective) = policy.rto_seconds else { continue };
-            let mut tests =
-                self.basis.facts.rehearsals.iter().filter(|test| test.rehearsed.source == source && test.passed());
-            match tests.next_back() {
+            let tests = self.basis.facts.tests();
+            match tests.filter(|test| test.rehearsed.source == source && test.is_restored()).last() {
                 None => judging.unknown(
                     source,
                     "no restore test that passed is recorded",
@@ -311,7 +319,10 @@ impl Audited<'_> {
         let mut judging = Judging::of("credential_age", title, format!("at most {}", duration_text(wanted)));
         for credential in &self.basis.credentials {
             match credential.changed {
-                None => judging.unknown(&credential.reference, "its age is not recorded", "look where it is kept"),
+                None => {
+                    let why = credential.why_unknown.as_deref().unwrap_or("nothing records its age");
+                    judging.unknown(&credential.reference, why, "look where it is kept");
+                }
                 Some(at) => {
                     let age = self.now().duration_since(at).as_secs();
                     let why = format!("it is {} old (used by {})", crate::watch::span(age), credential.used_by);

@@ -165,8 +165,8 @@ fn tests(facts: &Facts, put: Put<'_>) -> io::Result<()> {
             at: Some(test.mark.at),
             job: "rehearse",
             source: rehearsed.source.clone(),
-            outcome: if test.passed() { "passed" } else { "not_passed" }.into(),
-            seconds: Some(rehearsed.rto_seconds),
+            outcome: word(&test.verdict()),
+            seconds: test.is_of_restore().then_some(rehearsed.rto_seconds),
             bytes: Some(rehearsed.bytes),
             point: rehearsed.point.clone(),
             consistent_at: Some(rehearsed.consistent_at),
@@ -175,6 +175,9 @@ fn tests(facts: &Facts, put: Put<'_>) -> io::Result<()> {
             record: Some(test.mark.record),
             ..Line::default()
         })?;
+    }
+    for (run, _) in facts.fruitless() {
+        put(Line { what: "restore_test", outcome: "no_result".into(), ..of_run(run) })?;
     }
     Ok(())
 }

@@ -3,8 +3,10 @@
 //! Nothing found is nothing said: then the report prints "no evidence". What went badly is evidence as well, and is counted with
 //! the rest.
 
+mod restores;
+
 use super::basis::Basis;
-use super::facts::{Rehearsal, Run};
+use super::facts::Run;
 use super::frameworks::Evidence;
 use super::say::{Said, Say, said};
 use super::text::Text;
@@ -79,9 +81,9 @@ pub fn find(basis: &Basis, evidence: Evidence, say: Say<'_>) -> Option<Backing> 
         Evidence::Changes => finder.changes(),
         Evidence::Runs => finder.slots(),
         Evidence::AttainedRpo => finder.rpo(),
-        Evidence::IntegrityChecks => finder.runs(Job::Check),
-        Evidence::RestoreTests => finder.tests(|_| true),
-        Evidence::IsolatedTests => finder.tests(|test| test.rehearsed.target.is_some()),
+        Evidence::IntegrityChecks => finder.checks(),
+        Evidence::RestoreTests => finder.tests(),
+        Evidence::IsolatedTests => finder.isolated(),
         Evidence::Reconciliation => finder.reconciliation(),
         Evidence::MeasuredRto => finder.rto(),
         Evidence::RealRestores => finder.runs(Job::Restore),
@@ -205,18 +207,13 @@ impl Finder<'_> {
         let judged: Vec<_> =
             self.basis.facts.recovery.iter().filter_map(|(source, recovery)| Some((source, recovery.worst?))).collect();
         let worst = judged.iter().max_by_key(|(_, worst)| worst.seconds)?;
-        let met = judged.iter().filter(|(source, worst)| {
-            let objective = self.basis.policy_of(source).and_then(|policy| policy.rpo_seconds);
-            objective.is_some_and(|objective| worst.seconds <= objective)
-        });
+        let (met, all) = self.basis.rpo_kept();
         let what = format!(
-            "{} {} ({}); {}: {}/{}",
+            "{} {} ({}); {}",
             say.t("at worst", "en el peor caso"),
             say.span(worst.1.seconds),
             worst.0,
-            say.t("within their objective", "dentro de su objetivo"),
-            met.count(),
-            judged.len()
+            within(say, met, all)
         );
         self.some(what, Records::of(judged.iter().filter_map(|(_, worst)| worst.record)))
     }
@@ -229,54 +226,6 @@ impl Finder<'_> {
         let done = say.t("done", "correctas");
         let what = format!("{}, {done}: {good}", say.count(runs.len() as u64, RUN, RUNS));
         (!runs.is_empty()).then_some(Backing { what: what.into(), records })
-    }
-
-    fn tests(&self, which: impl Fn(&&Rehearsal) -> bool) -> Option<Backing> {
-        let say = self.say;
-        let tests: Vec<&Rehearsal> = self.basis.facts.rehearsals.iter().filter(which).collect();
-        if tests.is_empty() {
-            return None;
-        }
-        let passed = tests.iter().filter(|test| test.passed()).count();
-        let what =
-            format!("{}, {}: {passed}", say.count(tests.len() as u64, TEST, TESTS), say.t("passed", "superadas"));
-        self.some(what, Records::of(tests.iter().map(|test| test.mark.record)))
-    }
-
-    fn reconciliation(&self) -> Option<Backing> {
-        let say = self.say;
-        let compared = self.basis.facts.rehearsals.iter().filter(|test| test.rehearsed.compared > 0);
-        let compared: Vec<&Rehearsal> = compared.collect();
-        if compared.is_empty() {
-            return None;
-        }
-        let parts: u64 = compared.iter().map(|test| test.rehearsed.compared).sum();
-        let differing: u64 = compared.iter().map(|test| test.rehearsed.differing).sum();
-        let what = format!(
-            "{}: {}; {}: {}",
-            say.t("parts compared", "partes cotejadas"),
-            say.number(parts),
-            say.t("differences", "diferencias"),
-            say.number(differing)
-        );
-        self.some(what, Records::of(compared.iter().map(|test| test.mark.record)))
-    }
-
-    fn rto(&self) -> Option<Backing> {
-        let say = self.say;
-        let measured = self.basis.facts.rehearsals.iter().filter(|test| test.passed());
-        let measured: Vec<&Rehearsal> = measured.collect();
-        let slowest = measured.iter().map(|test| test.rehearsed.rto_seconds).fold(0.0, f64::max);
-        let met = measured.iter().filter(|test| test.meets_rto() == Some(true)).count();
-        let judged = measured.iter().filter(|test| test.meets_rto().is_some()).count();
-        let what = format!(
-            "{} {}; {}: {met}/{judged}",
-            say.t("slowest", "la más lenta"),
-            say.took(slowest),
-            say.t("within their objective", "dentro de su objetivo"),
-        );
-        let records = Records::of(measured.iter().map(|test| test.mark.record));
-        (!measured.is_empty()).then_some(Backing { what: what.into(), records })
     }
 
     fn copies(&self) -> Option<Backing> {
@@ -378,7 +327,7 @@ impl Finder<'_> {
         let (first, last) = (chain.first_in_period?, chain.last_in_period?);
         let state = match self.basis.integrity.seen() {
             None => say.t("chain not verified", "cadena sin verificar").to_owned(),
-            Some(seen) if !seen.ok => say.t("CHAIN BROKEN", "CADENA ROTA").to_owned(),
+            Some(seen) if !seen.findings.is_empty() => say.t("CHAIN BROKEN", "CADENA ROTA").to_owned(),
             Some(seen) if seen.covered_to == 0 => say
                 .t(
                     "chain intact; nothing sealed or anchored was seen",
@@ -422,6 +371,14 @@ impl Finder<'_> {
             say.number(failed)
         );
         (sent + failed > 0).then_some(Backing { what: what.into(), records: Records::default() })
+    }
+}
+
+/// Of those that have an objective.
+fn within(say: Say<'_>, met: usize, judged: usize) -> String {
+    match judged {
+        0 => say.t("no objective", "sin objetivo").to_owned(),
+        _ => format!("{}: {met}/{judged}", say.t("within their objective", "dentro de su objetivo")),
     }
 }
 

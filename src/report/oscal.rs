@@ -22,8 +22,7 @@ const NAMESPACE: &str = "https://bkp.invalid/ns/oscal";
 pub fn write(basis: &Basis, framework: Option<&Framework>, language: Language, to: &mut dyn Write) -> io::Result<()> {
     let say = Say { language, zone: &basis.period.zone };
     let writing = Writing { basis, say };
-    serde_json::to_writer_pretty(&mut *to, &writing.document(framework))?;
-    to.write_all(b"\n")
+    super::json::pretty(to, &writing.document(framework))
 }
 
 struct Writing<'a> {
@@ -158,11 +157,7 @@ impl Writing<'_> {
 
     /// What a machine can decide.
     fn findings(&self) -> Vec<Value> {
-        let facts = &self.basis.facts;
-        let checks: Vec<bool> =
-            facts.runs_of(Job::Check).filter_map(|run| run.ended.as_ref()).map(|e| e.outcome.is_good()).collect();
-        let tests: Vec<bool> = facts.rehearsals.iter().map(|test| test.passed()).collect();
-        let tested = checks.iter().chain(&tests).all(|good| *good) && !(checks.is_empty() && tests.is_empty());
+        let tested = self.every_source_tested();
         let mut findings =
             vec![self.finding("cp-9.1_obj", "CP-9(1)", tested, &[Evidence::IntegrityChecks, Evidence::RestoreTests])];
         if let Some(repository) = self.basis.repository.seen() {
@@ -170,6 +165,17 @@ impl Writing<'_> {
             findings.push(self.finding("cp-9.8_obj", "CP-9(8)", sealed, &[Evidence::Encryption]));
         }
         findings
+    }
+
+    /// Every source has a restore test, none failed nor came to no result, no check failed, and the journal is whole.
+    fn every_source_tested(&self) -> bool {
+        let facts = &self.basis.facts;
+        let checked = facts.runs_of(Job::Check).filter_map(|run| run.ended.as_ref()).all(|end| end.outcome.is_good());
+        let passed = facts.tests().all(|test| test.is_restored()) && facts.fruitless().next().is_none();
+        let tested = |source: &&str| facts.tests().any(|test| test.rehearsed.source == **source && test.is_restored());
+        let wanted = self.basis.to_be_tested();
+        let whole = self.basis.integrity.seen().is_some_and(|seen| seen.findings.is_empty());
+        checked && passed && whole && !wanted.is_empty() && wanted.iter().all(|source| tested(source))
     }
 
     fn finding(&self, objective: &str, title: &str, satisfied: bool, sorts: &[Evidence]) -> Value {

@@ -58,6 +58,7 @@ const PHRASES: &[(&str, &str)] = &[
         "hubo que almacenar el {} % de sus bytes; del punto anterior, el {} %. Si nadie cambió tanto, puede que alguien lo haya cifrado",
     ),
     // Where a test restored to, and what kept it apart.
+    ("a server on this host, for {}", "un servidor en este equipo, para {}"),
     ("a new file on this host", "un archivo nuevo en este equipo"),
     ("a new directory on this host", "un directorio nuevo en este equipo"),
     ("private to this user, removed afterwards", "privado de este usuario, eliminado al terminar"),

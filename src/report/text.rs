@@ -34,7 +34,7 @@ impl Text {
 }
 
 /// Neither a control character, nor one that turns the direction of text, nor one that is not seen at all.
-fn is_harmless(c: char) -> bool {
+pub fn is_harmless(c: char) -> bool {
     !(c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

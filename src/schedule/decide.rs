@@ -3,11 +3,12 @@
 //! The journal has the next slot of each schedule before it comes, and every slot that came until it ends. From these two, the
 //! calendar and `now` everything follows, after a start as after a nap or a jump of the clock:
 //! - a slot that came while nothing ran is late; of several the newest one is made up for, the others are missed;
+//! - a slot whose run goes on, whoever began it, is at work, and the others go by `overlap`;
 //! - a slot up to the latest one that ended is never expected again;
 //! - what was expected and will not come any more (another schedule, another clock) is taken back.
 
 use super::{Due, Schedule, end_of_blackout};
-use crate::journal::{PolicyState, Reason};
+use crate::journal::{OpenSlot, PolicyState, Reason};
 use crate::policy::{Missed, Overlap};
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,6 +24,15 @@ pub struct Busy {
     pub running: Option<Timestamp>,
     /// The slot that waits for it.
     pub queued: Option<Timestamp>,
+}
+
+impl Busy {
+    /// What others have in hand: the first slot of which a run goes on. `lives` says whether the process of a run is there.
+    pub fn of_others(known: &PolicyState, lives: impl Fn(&str) -> bool) -> Self {
+        let goes_on = |open: &OpenSlot| open.runs.values().any(|(run, ended)| ended.is_none() && lives(run));
+        let running = known.open.iter().find(|(_, open)| goes_on(open)).map(|(slot, _)| *slot);
+        Busy { running, queued: None }
+    }
 }
 
 /// One step, in the order in which they are taken.
@@ -76,9 +86,17 @@ impl Schedule {
         decision
     }
 
+    /// Until when a slot may be at work that was begun before. Who comes late has as long as who was in time.
+    pub fn deadline_of(&self, open: &OpenSlot) -> Timestamp {
+        match open.begun {
+            Some(begun) if begun.duration_since(open.due) > LATE => super::later(begun, self.timing.deadline),
+            _ => open.deadline,
+        }
+    }
+
     /// The same where nobody waits for slots to come: with nothing known, the latest slot counts as having just come.
-    pub fn decide_once(&self, known: &PolicyState, now: Timestamp) -> Decision {
-        let mut decision = self.decide(known, Busy::default(), now);
+    pub fn decide_once(&self, known: &PolicyState, busy: Busy, now: Timestamp) -> Decision {
+        let mut decision = self.decide(known, busy, now);
         let is_new = known.open.is_empty() && known.reached.is_none();
         if let Some(slot) = self.calendar.latest(now).filter(|_| is_new)
             && end_of_blackout(&self.timing.blackout, self.zone(), now).is_none()
@@ -140,6 +158,11 @@ impl Schedule {
     fn free(&self, mut free: Vec<Come>, busy: Busy, now: Timestamp, decision: &mut Decision) {
         let Some(newest) = free.pop() else { return };
         for older in free {
+            if let Some(running) = busy.running.filter(|running| *running < older.at.slot && !older.begun) {
+                let why = format!("slot {running} was still at work");
+                decision.steps.push(Step::Skip { slot: older.at.slot, why });
+                continue;
+            }
             let made_up = format!("slot {} makes up for it", newest.at.slot);
             if older.at.due > newest.at.slot && !older.begun {
                 let why = format!("it was put off until after slot {}", newest.at.slot);

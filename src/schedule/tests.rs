@@ -1,7 +1,7 @@
 //! Schedules against the calendar of three zones, jumps of the clock, starts and stops at any moment.
 
 use super::*;
-use crate::journal::{Fact, PolicyState, Reason, Record, RunStarted, SlotEnd, SlotId, State};
+use crate::journal::{Fact, OpenSlot, PolicyState, Reason, Record, RunStarted, SlotEnd, SlotId, State};
 use crate::policy::{Blackout, Missed, Overlap};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -130,6 +130,8 @@ struct World {
     state: State,
     now: Timestamp,
     busy: Busy,
+    /// The run that goes on.
+    lives: Option<String>,
     /// When each slot was expected, how often it ran, and how often it ended.
     slots: BTreeMap<Timestamp, (Timestamp, u32, Vec<SlotEnd>)>,
     seq: u64,
@@ -137,7 +139,15 @@ struct World {
 
 impl World {
     fn new(schedule: Schedule, now: Timestamp) -> Self {
-        World { schedule, state: State::default(), now, busy: Busy::default(), slots: BTreeMap::new(), seq: 0 }
+        World {
+            schedule,
+            state: State::default(),
+            now,
+            busy: Busy::default(),
+            lives: None,
+            slots: BTreeMap::new(),
+            seq: 0,
+        }
     }
 
     fn note(&mut self, fact: Fact) {
@@ -183,6 +193,7 @@ impl World {
 
     fn begin(&mut self, slot: Timestamp, reason: Reason) {
         let run = format!("r{}", self.seq);
+        self.lives = Some(run.clone());
         let (job, policy) = (Job::Backup, Some("p".into()));
         self.note(Fact::RunStarted(RunStarted { run, job, source: None, policy, slot: Some(slot), reason, pid: 1 }));
         self.busy.running = Some(slot);
@@ -191,11 +202,18 @@ impl World {
     /// The run at work ends well.
     fn finish(&mut self) {
         let Some(slot) = self.busy.running.take() else { return };
+        self.lives = None;
         self.slots.get_mut(&slot).unwrap().1 += 1;
         self.end(slot, SlotEnd::Done);
         if let Some(queued) = self.busy.queued.take() {
             self.begin(queued, Reason::Schedule);
         }
+    }
+
+    /// The daemon is gone, and its run with it unless that `outlives` it.
+    fn killed(&mut self, outlives: bool) {
+        self.lives = self.lives.take().filter(|_| outlives);
+        self.busy = Busy::of_others(&self.known(), |run| self.lives.as_deref() == Some(run));
     }
 
     fn settle(&mut self) {
@@ -264,6 +282,47 @@ fn a_slot_that_comes_while_another_is_at_work_is_skipped_or_waits() {
             [("2026-11-30T03:00:00Z".into(), vec![SlotEnd::Done]), ("2026-11-30T04:00:00Z".into(), vec![second])]
         );
     }
+}
+
+#[test]
+fn a_run_that_outlives_its_daemon_and_the_next_slot_is_at_work_still() {
+    for (overlap, second) in [(Overlap::Skip, vec![SlotEnd::Skipped]), (Overlap::Queue, vec![SlotEnd::Done])] {
+        let timing = Timing { overlap, ..Timing::default() };
+        let mut world = World::new(schedule("@hourly", "UTC", timing), at("2026-11-30T02:59:00Z"));
+        world.look(usize::MAX);
+        world.now = at("2026-11-30T03:00:00Z");
+        world.look(usize::MAX);
+        world.now = at("2026-11-30T05:10:00Z");
+        world.killed(true);
+        world.look(usize::MAX);
+        assert_eq!(world.busy.running, Some(at("2026-11-30T03:00:00Z")));
+        world.finish();
+        world.finish();
+        assert_eq!(
+            world.ends()[..3],
+            [
+                ("2026-11-30T03:00:00Z".into(), vec![SlotEnd::Done]),
+                ("2026-11-30T04:00:00Z".into(), vec![SlotEnd::Skipped]),
+                ("2026-11-30T05:00:00Z".into(), second),
+            ]
+        );
+    }
+}
+
+#[test]
+fn who_was_begun_late_has_as_long_as_who_was_in_time() {
+    let hour = Duration::from_secs(3600);
+    let schedule = schedule("@daily", "UTC", Timing { deadline: hour, ..Timing::default() });
+    let due = at("2026-11-30T00:00:00Z");
+    let open = |begun: &str| OpenSlot {
+        seq: 1,
+        due,
+        deadline: at("2026-11-30T01:00:00Z"),
+        begun: Some(at(begun)),
+        runs: BTreeMap::new(),
+    };
+    assert_eq!(schedule.deadline_of(&open("2026-11-30T00:00:10Z")), at("2026-11-30T01:00:00Z"));
+    assert_eq!(schedule.deadline_of(&open("2026-11-30T12:00:00Z")), at("2026-11-30T13:00:00Z"));
 }
 
 #[test]
@@ -337,6 +396,8 @@ enum Happens {
     Killed {
         survives: usize,
         minutes: i64,
+        /// Its run goes on.
+        outlives: bool,
     },
     Finish,
 }
@@ -344,7 +405,8 @@ enum Happens {
 fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
         4 => (1..600i64).prop_map(|minutes| Happens::Pass { minutes }),
-        1 => (0..4usize, 0..3000i64).prop_map(|(survives, minutes)| Happens::Killed { survives, minutes }),
+        1 => (0..4usize, 0..3000i64, any::<bool>())
+            .prop_map(|(survives, minutes, outlives)| Happens::Killed { survives, minutes, outlives }),
         3 => Just(Happens::Finish),
     ]
 }
@@ -394,9 +456,9 @@ proptest! {
                     }
                     world.now = until;
                 }
-                Happens::Killed { survives, minutes } => {
+                Happens::Killed { survives, minutes, outlives } => {
                     world.look(survives);
-                    world.busy = Busy::default();
+                    world.killed(outlives);
                     world.now += SignedDuration::from_mins(minutes);
                     up_since = world.now;
                     wake = world.look(usize::MAX).wake;
@@ -419,6 +481,7 @@ proptest! {
             prop_assert!(told.is_some(), "slot {slot} is lost");
             let (_, ran, ends) = told.unwrap();
             prop_assert!(*ran <= 1, "slot {slot} ran {ran} times");
+            prop_assert!(*ran == 0 || ends == &[SlotEnd::Done], "slot {slot} ran, and ended as {ends:?}");
             let waits = world.known().open.contains_key(slot);
             prop_assert!(ends.len() == 1 || waits && ends.is_empty(), "slot {slot} ended as {ends:?}");
         }

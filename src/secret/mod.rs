@@ -1,7 +1,7 @@
 //! Secrets, references to them, and those who keep them. A [`Secret`] cannot be printed and leaves no trace in memory.
 //!
 //! Configuration holds references ([`SecretRef`]), never values; [`Secrets`] reads them, as late as possible. What Vault
-//! gave is kept in memory for the time that Vault cannot be asked.
+//! gave is kept in memory for the time that Vault cannot be asked, by the daemon also for the runs to come ([`Memory`]).
 //! Failures name the reference and what was said, never a value.
 
 use std::fmt;
@@ -9,10 +9,12 @@ use zeroize::Zeroizing;
 
 mod local;
 mod reference;
+mod remembered;
 mod secrets;
 pub mod vault;
 
 pub use reference::{SecretRef, VaultPath};
+pub use remembered::{Memory, Remembered};
 pub use secrets::{Degraded, Secrets};
 
 /// A value that must not be seen. There is no `Display`, and `Debug` shows nothing of it.

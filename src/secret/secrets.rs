@@ -5,9 +5,11 @@
 //! the last try took, so that a run of many sources does not wait for each.
 
 use super::local::{self, no_vault};
+use super::remembered::Remembered;
 use super::vault::{self, Vault};
 use super::{Secret, SecretRef, VaultPath};
-use crate::error::{Failure, Kind, Result};
+use crate::error::{Context, Failure, Kind, Result};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -25,12 +27,16 @@ struct Keeper {
     vault: Vault,
     given: Mutex<BTreeMap<VaultPath, Given>>,
     away: Mutex<Option<Away>>,
+    /// What was given to processes before this one.
+    remembered: Option<Arc<Remembered>>,
 }
 
 /// What Vault gave.
 struct Given {
     secret: Secret,
     at: Instant,
+    /// How old it was then.
+    older: Duration,
     /// Why it is not known to be what Vault would give now.
     stale: Option<String>,
 }
@@ -89,14 +95,39 @@ impl Secrets {
         state: &Path,
         stopped: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
+        Secrets::remembering(settings, state, stopped, None)
+    }
+
+    /// The same with what processes before this one were given.
+    pub fn remembering(
+        settings: vault::Settings,
+        state: &Path,
+        stopped: impl Fn() -> bool + Send + Sync + 'static,
+        remembered: Option<Arc<Remembered>>,
+    ) -> Self {
         let vault = Vault::new(settings, state.to_owned(), Box::new(stopped));
-        Secrets(Some(Arc::new(Keeper { vault, given: Mutex::default(), away: Mutex::default() })))
+        Secrets(Some(Arc::new(Keeper { vault, given: Mutex::default(), away: Mutex::default(), remembered })))
     }
 
     /// Reads the secret now. It does not matter on which thread.
     pub fn read(&self, reference: &SecretRef) -> Result<Secret> {
         let SecretRef::Vault(path) = reference else { return local::read(reference) };
         self.0.as_ref().ok_or_else(|| no_vault(reference))?.read(path)
+    }
+
+    /// When what a reference leads to was written last; nothing where nobody notes it.
+    pub fn written(&self, reference: &SecretRef) -> Result<Option<Timestamp>> {
+        match (reference, self.vault()) {
+            (SecretRef::Vault(_), None) => Err(no_vault(reference)),
+            (SecretRef::Vault(path), Some(vault)) => vault.written(path),
+            (SecretRef::File(path), _) => {
+                let modified = std::fs::metadata(path).and_then(|file| file.modified());
+                let modified = modified.context(|| format!("cannot look at {}", path.display()))?;
+                Ok(Timestamp::try_from(modified).ok())
+            }
+            // What the system hands over is written when a service or a container starts.
+            (SecretRef::Env(_) | SecretRef::Credential(_) | SecretRef::DockerSecret(_), _) => Ok(None),
+        }
     }
 
     pub fn vault(&self) -> Option<&Vault> {
@@ -108,7 +139,7 @@ impl Secrets {
         let Some(keeper) = &self.0 else { return Vec::new() };
         let degraded = |(path, given): (&VaultPath, &Given)| {
             let reference = SecretRef::Vault(path.clone());
-            given.stale.clone().map(|why| Degraded { reference, age: given.at.elapsed(), why })
+            given.stale.clone().map(|why| Degraded { reference, age: given.older + given.at.elapsed(), why })
         };
         lock(&keeper.given).iter().filter_map(degraded).collect()
     }
@@ -123,6 +154,7 @@ impl Secrets {
 
 impl Keeper {
     fn read(&self, path: &VaultPath) -> Result<Secret> {
+        self.recall(path);
         if let Some(known) = self.while_away(path) {
             return known;
         }
@@ -133,7 +165,10 @@ impl Keeper {
         match self.vault.read(path, &patience) {
             Ok(secret) => {
                 *lock(&self.away) = None;
-                let given = Given { secret: secret.clone(), at: Instant::now(), stale: None };
+                if let Some(remembered) = &self.remembered {
+                    remembered.keep(&self.name(path), &secret);
+                }
+                let given = Given { secret: secret.clone(), at: Instant::now(), older: Duration::ZERO, stale: None };
                 lock(&self.given).insert(path.clone(), given);
                 Ok(secret)
             }
@@ -145,10 +180,31 @@ impl Keeper {
                 self.copy(path, &why).ok_or(refusal.failure)
             }
             Err(refusal) => {
+                if let Some(remembered) = &self.remembered {
+                    remembered.forget(&self.name(path));
+                }
                 lock(&self.given).remove(path);
                 Err(refusal.failure)
             }
         }
+    }
+
+    /// Takes over what was given to a process before this one, and not yet to this one.
+    fn recall(&self, path: &VaultPath) {
+        if lock(&self.given).contains_key(path) {
+            return;
+        }
+        let before = self.remembered.as_ref().and_then(|remembered| remembered.given(&self.name(path)));
+        if let Some((secret, older)) = before {
+            let given = Given { secret, at: Instant::now(), older, stale: None };
+            lock(&self.given).entry(path.clone()).or_insert(given);
+        }
+    }
+
+    /// The same path of another Vault is another secret.
+    fn name(&self, path: &VaultPath) -> String {
+        let settings = self.vault.settings();
+        format!("{} {} {path}", settings.address, settings.namespace.as_deref().unwrap_or_default())
     }
 
     /// What is there of a Vault that is known to be away, or why there is nothing.

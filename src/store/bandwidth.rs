@@ -5,13 +5,11 @@
 //! nobody waits longer than what was taken before needs. What is counted are bodies, not headers and listings.
 //! The mean is kept, not the shape: what is sent in one request (a pack, a part of a stream) goes as fast as the line.
 
-use super::{Entry, Head, Key, Purged, Retain, Retention, Store, StoreResult, Upload};
+use super::Store;
+use super::observed::{Observed, Observer};
 use crate::backoff::pause;
 use crate::event::Cancel;
-use bytes::Bytes;
 use std::collections::HashMap;
-use std::io::{self, Read};
-use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -82,110 +80,37 @@ impl Rate {
 }
 
 /// A store of which no more than its rate is asked.
-#[derive(Clone)]
-pub struct Limited {
-    store: Arc<dyn Store>,
-    pace: Pace,
-}
+pub type Limited = Observed<Pace>;
 
 #[derive(Clone)]
-struct Pace {
+pub struct Pace {
     rate: Arc<Rate>,
     cancel: Arc<Cancel>,
-}
-
-impl Pace {
-    fn take(&self, bytes: usize) {
-        self.rate.take(bytes as u64, &self.cancel);
-    }
-}
-
-impl Limited {
-    pub fn new(store: Arc<dyn Store>, rate: Arc<Rate>, cancel: Arc<Cancel>) -> Self {
-        Limited { store, pace: Pace { rate, cancel } }
-    }
-}
-
-impl Store for Limited {
-    fn describe(&self) -> String {
-        self.store.describe()
-    }
-
-    fn put(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
-        self.pace.take(bytes.len());
-        self.store.put(key, bytes, retain)
-    }
-
-    fn put_new(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
-        self.pace.take(bytes.len());
-        self.store.put_new(key, bytes, retain)
-    }
-
-    fn upload(&self, key: &Key, retain: Option<&Retain>) -> StoreResult<Box<dyn Upload>> {
-        let upload = self.store.upload(key, retain)?;
-        Ok(Box::new(LimitedUpload { upload, pace: self.pace.clone() }))
-    }
-
-    fn get(&self, key: &Key, range: Option<Range<u64>>) -> StoreResult<Box<dyn Read + Send>> {
-        let body = self.store.get(key, range)?;
-        Ok(Box::new(LimitedBody { body, pace: self.pace.clone() }))
-    }
-
-    fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
-        self.store.list(prefix)
-    }
-
-    fn head(&self, key: &Key) -> StoreResult<Head> {
-        self.store.head(key)
-    }
-
-    fn delete(&self, key: &Key) -> StoreResult<()> {
-        self.store.delete(key)
-    }
-
-    fn purge(&self, key: &Key) -> StoreResult<Purged> {
-        self.store.purge(key)
-    }
-
-    fn purge_all(&self, keys: &[Key]) -> StoreResult<Vec<Purged>> {
-        self.store.purge_all(keys)
-    }
-
-    fn retention(&self) -> Option<&dyn Retention> {
-        self.store.retention()
-    }
-}
-
-struct LimitedUpload {
-    upload: Box<dyn Upload>,
-    pace: Pace,
-}
-
-impl Upload for LimitedUpload {
-    fn part(&self, number: u32, offset: u64, bytes: Bytes) -> StoreResult<()> {
-        self.pace.take(bytes.len());
-        self.upload.part(number, offset, bytes)
-    }
-
-    fn finish(&self) -> StoreResult<()> {
-        self.upload.finish()
-    }
-}
-
-struct LimitedBody {
-    body: Box<dyn Read + Send>,
-    pace: Pace,
 }
 
 /// What is read here at once: a large buffer would make for a long wait.
 const GULP: usize = 64 << 10;
 
-impl Read for LimitedBody {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer.len().min(GULP);
-        let n = self.body.read(&mut buffer[..most])?;
-        self.pace.take(n);
-        Ok(n)
+impl Observer for Pace {
+    fn writes(&self, bytes: usize) {
+        self.rate.take(bytes as u64, &self.cancel);
+    }
+
+    fn has_read(&self, bytes: usize, _: Duration) {
+        if bytes > 0 {
+            self.rate.take(bytes as u64, &self.cancel);
+        }
+    }
+
+    fn gulp(&self) -> usize {
+        GULP
+    }
+}
+
+impl Limited {
+    /// Holds everything back that goes through it.
+    pub fn to_rate(store: Arc<dyn Store>, rate: Arc<Rate>, cancel: Arc<Cancel>) -> Self {
+        Observed::new(store, Pace { rate, cancel })
     }
 }
 
@@ -193,7 +118,9 @@ impl Read for LimitedBody {
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::store::Key;
     use crate::store::memory::Memory;
+    use bytes::Bytes;
 
     /// Time passes only while somebody waits.
     #[derive(Clone, Default)]
@@ -212,7 +139,7 @@ mod tests {
     fn limited(per_second: u64) -> (Limited, Waited) {
         let waited = Waited::default();
         let rate = Arc::new(Rate::new(per_second, Box::new(waited.clone())));
-        (Limited::new(Arc::new(Memory::new()), rate, Arc::default()), waited)
+        (Limited::to_rate(Arc::new(Memory::new()), rate, Arc::default()), waited)
     }
 
     fn key(name: &str) -> Key {

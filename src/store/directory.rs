@@ -8,7 +8,7 @@
 use super::body::{Exact, clip};
 use super::{Entry, Head, Key, Purged, Retain, Store, StoreError, StoreResult, Upload};
 use crate::clock;
-use crate::durable::{self, TEMPORARY_PREFIX, TempFile};
+use crate::durable::{self, TempFile};
 use bytes::Bytes;
 use jiff::Timestamp;
 use rustix::fs::OFlags;
@@ -20,12 +20,8 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 const TEMPORARY_DIRECTORY: &str = ".tmp";
-
-/// Temporary files older than this belong to nobody any more.
-const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Clone)]
 pub struct Directory {
@@ -51,7 +47,7 @@ impl Directory {
             Err(e) => return Err(system(&e, &root)),
         }
         let tree = Tree { root, durable: Mutex::default() };
-        tree.remove_stale();
+        durable::remove_stale(&tree.root.join(TEMPORARY_DIRECTORY));
         Ok(Directory { tree: Arc::new(tree) })
     }
 
@@ -184,18 +180,6 @@ impl Tree {
             }
         }
         Ok(())
-    }
-
-    /// Best effort: what cannot be removed today is in nobody's way.
-    fn remove_stale(&self) {
-        let Ok(entries) = std::fs::read_dir(self.root.join(TEMPORARY_DIRECTORY)) else { return };
-        for entry in entries.flatten() {
-            let ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
-            let age = entry.metadata().and_then(|m| m.modified()).map(|at| SystemTime::now().duration_since(at));
-            if ours && matches!(age, Ok(Ok(age)) if age > STALE) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
     }
 }
 

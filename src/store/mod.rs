@@ -14,6 +14,7 @@ pub mod bandwidth;
 mod body;
 pub mod directory;
 pub mod memory;
+pub mod observed;
 mod outage;
 pub mod probe;
 pub mod retry;

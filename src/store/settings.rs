@@ -142,7 +142,7 @@ pub fn open_watched(settings: &Settings, watch: Watch) -> Result<Arc<dyn Store>>
     let mut bare = open_bare(settings)?;
     if let Some(per_second) = settings.bandwidth {
         let place = format!("{} {}", settings.location, settings.endpoint.as_deref().unwrap_or_default());
-        bare = Arc::new(Limited::new(bare, Rate::shared(place, per_second), watch.cancel.clone()));
+        bare = Arc::new(Limited::to_rate(bare, Rate::shared(place, per_second), watch.cancel.clone()));
     }
     Ok(Arc::new(Retrying::watched(bare, settings.budget, settings.parallel, watch)))
 }

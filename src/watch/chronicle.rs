@@ -96,7 +96,7 @@ impl Chronicle {
             {
                 self.configured = Some((digest.clone(), at));
             }
-            Fact::SlotEnded { id, end, .. } if id.job == Job::Backup => {
+            Fact::SlotEnded { id, end, .. } if id.job == Job::Backup && at >= id.slot => {
                 let warned = self.warned.remove(&(id.policy.clone(), id.slot)).unwrap_or(false);
                 self.tally(&id.policy, id.slot).count(|tally| match end {
                     SlotEnd::Done if warned => &mut tally.warnings,
@@ -122,6 +122,9 @@ impl Chronicle {
     }
 
     fn ended(&mut self, started: &RunStarted, ended: &RunEnded, at: Timestamp) {
+        if ended.stood_back() {
+            return;
+        }
         let durations = self.durations.entry(started.job).or_default();
         durations.seconds += ended.seconds;
         durations.count += 1;

@@ -61,6 +61,10 @@ pub enum Concern {
     ConfigurationRefused {
         error: String,
     },
+    /// The newest point of bkp's own configuration is of an older one.
+    ConfigurationNotKept {
+        message: String,
+    },
     /// Configured, and there is no point.
     Missing {
         source: String,
@@ -158,6 +162,9 @@ impl Concern {
             Concern::ConfigurationRefused { error } => {
                 format!("The configuration was refused; the one before stays in force: {error}")
             }
+            Concern::ConfigurationNotKept { message } => {
+                format!("The repository does not have the configuration of bkp as it is now: {message}")
+            }
             Concern::Missing { source } => format!("{source} has no backup"),
             Concern::Damaged { source } => format!("The newest point of {source} is damaged"),
             Concern::Late { source, age_seconds, rpo_seconds } => {
@@ -198,6 +205,9 @@ impl Concern {
             Concern::Degraded { why } => format!("El demonio trabaja con limitaciones: {why}"),
             Concern::ConfigurationRefused { error } => {
                 format!("La configuración fue rechazada; sigue vigente la anterior: {error}")
+            }
+            Concern::ConfigurationNotKept { message } => {
+                format!("El repositorio no tiene la configuración actual de bkp: {message}")
             }
             Concern::Missing { source } => format!("{source} no tiene copia de seguridad"),
             Concern::Damaged { source } => format!("El punto más reciente de {source} está dañado"),
@@ -258,6 +268,7 @@ impl Concern {
             Concern::JournalDamaged { .. } => "bkp journal verify".into(),
             Concern::ConfigurationRefused { .. } => "bkp config check".into(),
             Concern::Degraded { .. } => "bkp doctor".into(),
+            Concern::ConfigurationNotKept { .. } => "bkp backup; bkp doctor".into(),
             Concern::Missing { source } | Concern::Late { source, .. } | Concern::Overdue { source, .. } => {
                 format!("bkp backup {source}")
             }

@@ -23,6 +23,8 @@ pub fn all(status: &Status) -> Vec<Concern> {
         let error = status.config.error.clone().unwrap_or_default();
         concerns.push(Concern::ConfigurationRefused { error: first_line(&error) });
     }
+    let not_kept = status.config.not_kept.as_deref().map(first_line);
+    concerns.extend(not_kept.map(|message| Concern::ConfigurationNotKept { message }));
     concerns.extend(status.policies.iter().filter_map(missed));
     concerns.extend(of_routines(status));
     concerns.extend(of_copies(status));

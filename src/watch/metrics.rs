@@ -189,8 +189,10 @@ fn about_rehearsals(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
     to.gauge("bkp_rehearsal_due_timestamp_seconds", help, each(|r| r.due.map(seconds)))?;
     let help = "1 when the last rehearsal passed, 0 when it failed";
     to.gauge("bkp_rehearsal_last_status", help, each(|r| r.last_at.map(|_| bit(r.failures_in_a_row == 0))))?;
-    let help = "How long a restore took in the last rehearsal that passed";
+    let help = "How long a restore took in the last rehearsal that restored";
     to.gauge("bkp_rehearsal_measured_rto_seconds", help, each(|r| r.rto_measured_seconds))?;
+    let help = "How long a restore of the newest point would take, by the last rehearsals";
+    to.gauge("bkp_rto_estimated_seconds", help, each(|r| r.rto_estimated.as_ref().map(|e| e.seconds)))?;
     let reached = status.sources.iter().flat_map(|source| {
         let levels = source.rehearsal.iter().flat_map(|rehearsal| &rehearsal.reached);
         levels.map(|(level, at)| {

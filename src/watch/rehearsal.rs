@@ -2,7 +2,7 @@
 
 use super::due::{self, Since};
 use super::status::Known;
-use crate::journal::Job;
+use crate::journal::{Estimate, Job, RestoreTime};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
 use jiff::Timestamp;
@@ -16,8 +16,10 @@ pub struct RehearsalStatus {
     pub passed_at: Option<Timestamp>,
     /// The level that the last one that passed reached.
     pub level: Option<String>,
-    /// How long a restore took then.
+    /// How long the last restore took; rehearsals that only read restored nothing.
     pub rto_measured_seconds: Option<f64>,
+    /// How long one of the newest point would take.
+    pub rto_estimated: Option<Estimate>,
     pub failures_in_a_row: u64,
     /// By when the next one must have passed.
     pub due: Option<Timestamp>,
@@ -28,7 +30,14 @@ pub struct RehearsalStatus {
     pub message: Option<String>,
 }
 
-pub fn of(known: &Known<'_>, name: &str, policy: &Policy, now: Timestamp) -> Option<RehearsalStatus> {
+/// `bytes`: of the newest point, where they are known.
+pub fn of(
+    known: &Known<'_>,
+    name: &str,
+    policy: &Policy,
+    bytes: Option<u64>,
+    now: Timestamp,
+) -> Option<RehearsalStatus> {
     let state = known.state.rehearsals.get(name);
     let history = known.state.histories.get(&(Job::Rehearse, name.to_owned()));
     // Where each run takes only a part of the sources, none of them is due by itself.
@@ -47,7 +56,8 @@ pub fn of(known: &Known<'_>, name: &str, policy: &Policy, now: Timestamp) -> Opt
         last_at: history.and_then(|history| history.last.as_ref()).map(|last| last.at),
         passed_at: passed.map(|(at, _)| *at),
         level: passed.and_then(|(_, passed)| passed.reached.clone()),
-        rto_measured_seconds: passed.map(|(_, passed)| passed.rto_seconds).filter(|seconds| *seconds > 0.0),
+        rto_measured_seconds: state.and_then(|state| state.times.last()).map(RestoreTime::seconds),
+        rto_estimated: state.zip(bytes).and_then(|(state, bytes)| Estimate::of(&state.times, bytes)),
         failures_in_a_row: history.map_or(0, |history| history.failures_in_a_row),
         overdue: due.is_some_and(|due| due < now),
         due,

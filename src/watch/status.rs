@@ -12,7 +12,7 @@ use crate::job::damage::Found;
 use crate::job::status::Verdict;
 use crate::journal::{Channel, Copied, History, Job, Last, Outcome, PolicyState, Reason, Seen, State};
 use crate::policy::{Configuration, Policy};
-use crate::repo::names;
+use crate::repo::names::{self, CONFIGURATION};
 use crate::schedule::Schedule;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -187,6 +187,8 @@ pub struct ConfigStatus {
     pub ok: bool,
     pub at: Option<Timestamp>,
     pub error: Option<String>,
+    /// Why the last run that should have kept it in the repository failed.
+    pub not_kept: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -234,6 +236,7 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
             ok: config.is_none_or(|config| config.ok),
             at: config.map(|config| config.at),
             error: config.and_then(|config| config.error.clone()),
+            not_kept: not_kept(state),
         },
         journal: JournalStatus { records: state.seq, problems: state.problems, clock_jumps: state.clock_jumps },
         runs: runs(state),
@@ -280,6 +283,12 @@ fn names_of(policy: &Policy, configuration: &Configuration, state: &State) -> Ve
     names
 }
 
+fn not_kept(state: &State) -> Option<String> {
+    let history = state.backups(CONFIGURATION).filter(|history| history.failures_in_a_row > 0)?;
+    let message = history.last.as_ref().and_then(|last| last.run.message.clone());
+    Some(message.unwrap_or_else(|| "the run was ended".to_owned()))
+}
+
 fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Schedule>, now: Timestamp) -> SourceStatus {
     let history = known.state.backups(name);
     let success = history.and_then(|history| history.last_success.as_ref());
@@ -301,6 +310,7 @@ fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Sche
         Some(newest) if rpo.is_some_and(|rpo| newest.age_seconds > rpo.as_secs()) => Verdict::Late,
         Some(_) => Verdict::Protected,
     };
+    let bytes = newest.as_ref().filter(|newest| newest.point.is_some()).map(|newest| newest.bytes);
     SourceStatus {
         source: name.to_owned(),
         policy: policy.name.clone(),
@@ -308,6 +318,7 @@ fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Sche
         rpo_seconds: rpo.map(|rpo| rpo.as_secs()),
         rpo_attained_seconds: known.chronicle.attained(name, now),
         rto_seconds: policy.objectives.rto.and_then(|rto| i64::try_from(rto.as_secs()).ok()),
+        rehearsal: rehearsal::of(known, name, policy, bytes, now),
         newest,
         oldest: known.state.oldest.get(name).copied(),
         locked_until: known.state.locked.get(name).copied(),
@@ -318,7 +329,6 @@ fn source(known: &Known<'_>, name: &str, policy: &Policy, schedule: Option<&Sche
         due,
         running: known.state.running_on(name).is_some(),
         held: known.state.holds.get(name).map(|hold| hold.why.clone()),
-        rehearsal: rehearsal::of(known, name, policy, now),
         added_total: history.map_or(0, |history| history.added),
     }
 }

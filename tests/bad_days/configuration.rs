@@ -24,25 +24,25 @@ fn refuses(policy: &str, message: &str, mark: &str) {
 #[test]
 fn an_unknown_key() {
     let policy = "policy: all\nsources:\n  docs: { volume: { path: /srv/docs, exlude: [a] } }\n";
-    refuses(policy, "exlude", "exlude: [a]");
+    refuses(policy, "exlude", "exlude: [*]");
 }
 
 #[test]
 fn a_key_that_is_there_twice() {
     let policy = "policy: all\nsources:\n  docs: { volume: { path: /srv/a } }\n  docs: { volume: { path: /srv/b } }\n";
-    refuses(policy, "docs", "docs: { volume: { path: /srv/b } }");
+    refuses(policy, "docs", "docs: { volume: { path: ****** } }");
 }
 
 #[test]
 fn a_wrong_type() {
     let policy = "policy: all\nsources:\n  docs: { volume: { path: [1, 2] } }\n";
-    refuses(policy, "path", "path: [1, 2]");
+    refuses(policy, "path", "path: [*, *]");
 }
 
 #[test]
 fn several_problems_are_told_at_once() {
     let policy = "policy: all\nschedul: \"@daily\"\nsources:\n  docs: { volume: { pth: /srv/docs } }\n";
-    refuses(policy, "schedul", "pth: /srv/docs");
+    refuses(policy, "schedul", "pth: *********");
 }
 
 #[test]

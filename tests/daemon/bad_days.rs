@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Write;
 
 /// A policy whose dump never ends, with a child of its own.
-fn hanging(world: &World, more: &str) -> String {
+pub fn hanging(world: &World, more: &str) -> String {
     let mark = world.host.text("data/hangs");
     let script = format!("sh -c 'exec tail -f /dev/null --pid=1 {mark}' & tail -f /dev/null {mark}");
     fs::write(&mark, "").unwrap();
@@ -142,6 +142,43 @@ fn a_disk_without_room_for_the_journal_stops_no_backup_and_runs_none_twice() {
 }
 
 #[test]
+fn a_state_directory_without_room_keeps_nobody_from_a_first_backup_and_no_daemon_from_its_start() {
+    let world = World::new();
+    let page = crate::support::free_port();
+    world.host.configure(&format!(
+        "repository: {{ url: \"{}\" }}\nhttp: {{ listen: \"127.0.0.1:{page}\" }}\n",
+        world.host.url
+    ));
+    let (state, before) = (world.host.path("state"), world.host.path("before"));
+    fs::rename(&state, &before).unwrap();
+    fs::create_dir(&state).unwrap();
+    let Some(_mounted) = Mounted::tmpfs(&state) else {
+        return crate::support::not_run("a state directory on a full disk", "mounting a tmpfs takes root");
+    };
+    crate::support::run("cp", &["-a", &format!("{}/.", before.display()), state.to_str().unwrap()], world.host.root());
+    world.daily("");
+    let mut daemon = world.daemon();
+    daemon.child.kill().unwrap();
+    world.host.finish(daemon).was_killed();
+    // Not even a note of who holds a lock has room.
+    fs::write(state.join("daemon.lock"), "").unwrap();
+    let mut filler = fs::File::create(state.join("filler")).unwrap();
+    while filler.write_all(&[0; 4096]).is_ok() {}
+
+    let daemon = world.daemon();
+    let pid = format!("process {}", daemon.child.id());
+    world.run(&["daemon"]).fails(11, &pid, "bkp reload");
+    world.run(&["healthcheck"]).ends(0);
+    world.set_clock("2026-11-30T10:00:00Z");
+    wait_for("the first backup is there", 60, || (!world.host.points("app").is_empty()).then_some(()));
+    fs::remove_file(state.join("filler")).unwrap();
+    assert_eq!(world.ended("app", "2026-11-30T10:00:00Z"), "done");
+    world.stop(daemon);
+    assert_eq!(world.host.points("app").len(), 1);
+    world.journal_is_whole();
+}
+
+#[test]
 fn a_source_that_somebody_else_has_is_skipped_or_waited_for_by_the_rule() {
     for (rule, first) in [("skip", "skipped"), ("queue", "done")] {
         let world = World::new();
@@ -165,9 +202,37 @@ fn a_source_that_somebody_else_has_is_skipped_or_waited_for_by_the_rule() {
         } else {
             assert_eq!(world.ended("slow", "2026-11-30T10:00:00Z"), first);
             assert!(world.why("2026-11-30T10:00:00Z").contains("is locked by another run"));
+            // Nothing has failed.
+            world.run(&["status"]).says_not("FAILED");
+            let status = world.run(&["metrics"]);
+            status.says("bkp_runs_total{").says_not("result=\"failed\"} 1");
             fs::write(&fifo, "for the first").unwrap();
             world.host.finish(by_hand).ends(0);
         }
         world.stop(daemon);
     }
+}
+
+#[test]
+fn a_prune_that_cannot_look_at_the_store_is_a_run_that_failed() {
+    let world = World::new();
+    let repository = format!("repository: {{ url: \"{}\" }}\n", world.host.url);
+    world.host.configure(&format!("{repository}http: {{ listen: off }}\nprune: {{ schedule: \"0 10 * * *\" }}\n"));
+    let daemon = world.daemon();
+    fs::rename(world.host.store(), world.host.path("away")).unwrap();
+    world.set_clock("2026-11-30T10:00:00Z");
+    let ended = wait_for("the slot has ended", 60, || {
+        world.of_kind("slot_ended").into_iter().find(|slot| slot["job"] == "prune")
+    });
+    assert_eq!(ended["as"], "failed", "{ended}");
+    let of_run = |record: &&serde_json::Value| record["run"] == ended["runs"][0];
+    let records = world.records();
+    let [begun, over] = records.iter().filter(of_run).collect::<Vec<_>>()[..] else { panic!("{ended}") };
+    assert_eq!(
+        (&begun["kind"], &begun["job"], &begun["reason"]),
+        (&"run_started".into(), &"prune".into(), &"schedule".into())
+    );
+    assert_eq!((&over["kind"], &over["outcome"]), (&"run_ended".into(), &"failed".into()));
+    assert_eq!(over["message"], ended["why"], "{over}");
+    world.stop(daemon);
 }

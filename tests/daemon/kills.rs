@@ -69,19 +69,29 @@ fn at_any_write_after_it() {
     dies_everywhere("journal:written");
 }
 
-#[test]
-fn a_run_that_goes_on_is_waited_for_by_the_next_daemon() {
-    let world = World::new();
+/// A policy whose dump ends when something is written into the file that is returned.
+pub fn slow(world: &World, schedule: &str) -> std::path::PathBuf {
     let fifo = world.host.path("data/fifo");
     crate::support::run("mkfifo", &[fifo.to_str().unwrap()], world.host.root());
     let slow = format!("slow: {{ command: {{ run: [cat, \"{}\"] }} }}", fifo.display());
-    world.policy("slow", &format!("policy: slow\nschedule: \"0 10 * * *\"\nsources:\n  {slow}\n"));
+    world.policy("slow", &format!("policy: slow\n{schedule}\nsources:\n  {slow}\n"));
+    fifo
+}
+
+/// The daemon dies, and the run that it has begun goes on.
+fn dies_while_its_run_goes_on(world: &World) {
     let mut daemon = world.daemon();
     world.set_clock("2026-11-30T10:00:00Z");
     daemon.until("the run has begun", || world.count("run_started") == 1);
     daemon.child.kill().unwrap();
     world.host.finish(daemon).was_killed();
+}
 
+#[test]
+fn a_run_that_goes_on_is_waited_for_by_the_next_daemon() {
+    let world = World::new();
+    let fifo = slow(&world, "schedule: \"0 10 * * *\"");
+    dies_while_its_run_goes_on(&world);
     let daemon = world.daemon();
     assert_eq!(world.slots("slow")["2026-11-30T10:00:00Z"], Vec::<String>::new());
     std::fs::write(&fifo, "at last").unwrap();
@@ -89,4 +99,44 @@ fn a_run_that_goes_on_is_waited_for_by_the_next_daemon() {
     world.stop(daemon);
     assert_eq!(world.count("run_started"), 1);
     assert_eq!(world.good_runs().values().collect::<Vec<_>>(), [&1]);
+}
+
+#[test]
+fn a_run_that_goes_on_is_waited_for_also_when_the_next_slot_has_come() {
+    for (overlap, second, runs) in [("skip", "skipped", 1), ("queue", "done", 2)] {
+        let world = World::new();
+        let fifo = slow(&world, &format!("schedule: \"0 10,11 * * *\"\noverlap: {overlap}"));
+        dies_while_its_run_goes_on(&world);
+        world.set_clock("2026-11-30T11:05:00Z");
+        let daemon = world.daemon();
+        if overlap == "skip" {
+            assert_eq!(world.ended("slow", "2026-11-30T11:00:00Z"), second);
+            assert!(world.why("2026-11-30T11:00:00Z").contains("slot 2026-11-30T10:00:00Z is still at work"));
+        }
+        assert_eq!(world.slots("slow")["2026-11-30T10:00:00Z"], Vec::<String>::new());
+        std::fs::write(&fifo, "at last").unwrap();
+        assert_eq!(world.ended("slow", "2026-11-30T10:00:00Z"), "done");
+        if overlap == "queue" {
+            std::fs::write(&fifo, "for the second").unwrap();
+        }
+        assert_eq!(world.ended("slow", "2026-11-30T11:00:00Z"), second);
+        world.stop(daemon);
+        assert_eq!(world.count("run_started"), runs, "{overlap}");
+        assert!(world.of_kind("run_ended").iter().all(|run| run["outcome"] == "done"), "{overlap}");
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_is_ended_at_its_deadline_once_and_that_is_said() {
+    let world = World::new();
+    slow(&world, "schedule: \"0 10 * * *\"\ndeadline: 30m");
+    dies_while_its_run_goes_on(&world);
+    world.set_clock("2026-11-30T10:31:00Z");
+    let daemon = world.daemon();
+    assert_eq!(world.ended("slow", "2026-11-30T10:00:00Z"), "failed");
+    assert!(world.why("2026-11-30T10:00:00Z").contains("slow: it was still at work at its deadline, and was ended"));
+    world.stop(daemon);
+    let ended = &world.of_kind("run_ended")[0];
+    // Told once, it could put things in order.
+    assert_eq!((ended["outcome"].as_str(), ended["code"].as_u64()), (Some("aborted"), Some(143)));
 }

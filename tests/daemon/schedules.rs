@@ -89,6 +89,53 @@ fn a_slot_in_a_blackout_waits_for_its_end() {
 }
 
 #[test]
+fn in_a_blackout_nothing_begins_that_waited_for_its_turn_either() {
+    let world = World::new();
+    world.host.configure(&format!("repository: {{ url: \"{}\" }}\ndaemon: {{ runs: 1 }}\n", world.host.url));
+    let fifo = world.host.path("data/fifo");
+    crate::support::run("mkfifo", &[fifo.to_str().unwrap()], world.host.root());
+    let slow = format!("slow: {{ command: {{ run: [cat, \"{}\"] }} }}", fifo.display());
+    let rules = "schedule: \"0 10 * * *\"\nblackout: [\"10:30-12:00\"]";
+    world.policy("app", &format!("policy: app\n{rules}\nsources:\n  {slow}\n  {}\n", world.app("second")));
+    let mut daemon = world.daemon();
+    world.set_clock("2026-11-30T10:00:00Z");
+    daemon.until("the first has begun", || world.count("run_started") == 1);
+    world.set_clock("2026-11-30T10:45:00Z");
+    std::fs::write(&fifo, "at last").unwrap();
+    daemon.until("the first has ended", || world.count("run_ended") == 1);
+    world.set_clock("2026-11-30T11:30:00Z");
+    wait_for("the clock was looked at", 30, || (world.count("clock_jumped") >= 3).then_some(()));
+    assert_eq!(world.count("run_started"), 1);
+    assert_eq!(world.slots("app")["2026-11-30T10:00:00Z"], Vec::<String>::new());
+    world.set_clock("2026-11-30T12:00:00Z");
+    assert_eq!(world.ended("app", "2026-11-30T10:00:00Z"), "done");
+    world.stop(daemon);
+    assert_eq!(world.good_runs().len(), 2);
+}
+
+#[test]
+fn a_configuration_that_is_broken_does_not_hide_how_things_are() {
+    let world = World::new();
+    world.daily("");
+    let daemon = world.daemon();
+    world.set_clock("2026-11-30T10:00:00Z");
+    assert_eq!(world.ended("app", "2026-11-30T10:00:00Z"), "done");
+    world.policy("other", "policy: other\nschedle: nonsense\n");
+    for command in [&["status"][..], &["points"], &["plan"], &["journal"], &["healthcheck", "--objective"]] {
+        let answer = world.run(command).ends(0).says("goes by the one before").says_not("schedle");
+        assert!(!answer.out.is_empty(), "{answer:?}");
+    }
+    assert_eq!(world.run(&["status", "--json"]).ends(0).json()["sources"][0]["source"], "app");
+    // What acts does not guess, and is told of it once.
+    let answer = world.run(&["backup"]).ends(2);
+    assert_eq!(answer.err.matches("schedle: nonsense").count(), 1, "{answer:?}");
+    world.stop(daemon);
+    std::fs::remove_dir_all(world.host.path("state/daemon/configurations")).unwrap();
+    let answer = world.run(&["status"]).ends(2).says_not("labels");
+    assert_eq!(answer.err.matches("schedle: nonsense").count(), 1, "{answer:?}");
+}
+
+#[test]
 fn what_is_reloaded_holds_and_what_is_broken_does_not() {
     let world = World::new();
     world.daily("");
@@ -116,8 +163,11 @@ fn what_is_reloaded_holds_and_what_is_broken_does_not() {
     std::fs::remove_file(world.host.path("etc/policies.d/other.yaml")).unwrap();
     world.run(&["reload"]).ends(0);
     assert_eq!(world.ended("other", "2026-12-01T10:30:00Z"), "skipped");
+    std::fs::remove_file(world.host.path("etc/policies.d/app.yaml")).unwrap();
+    world.run(&["reload"]).ends(0);
     let answer = world.stop(daemon);
     assert!(answer.err.contains("the one before stays in force"), "{answer:?}");
+    assert!(answer.err.contains("nothing is backed up by itself"), "{answer:?}");
 }
 
 #[test]
@@ -205,34 +255,6 @@ fn the_repository_is_checked_on_its_own_schedule() {
 }
 
 #[test]
-fn a_timer_follows_the_same_rules() {
-    let world = World::new();
-    world.daily("");
-    let due = ["backup", "app", "--if-due"];
-    // Nothing is known yet: the slot of yesterday counts as having just come.
-    world.run(&due).ends(0);
-    assert_eq!(world.slots("app")["2026-11-29T10:00:00Z"], ["done"]);
-    world.run(&due).ends(0).says("app is not due: next 2026-11-30 10:00:00 +00:00");
-    world.set_clock("2026-11-30T10:00:00Z");
-    // A failure that may pass leaves the slot open, and the next call goes on.
-    let store = world.host.store();
-    std::fs::rename(&store, world.host.path("away")).unwrap();
-    world.run(&due).ends(10);
-    std::fs::rename(world.host.path("away"), &store).unwrap();
-    assert_eq!(world.slots("app")["2026-11-30T10:00:00Z"], ["failed"]);
-    world.set_clock("2026-12-02T10:05:00Z");
-    world.run(&due).ends(0);
-    assert_eq!(world.slots("app")["2026-12-01T10:00:00Z"], ["missed"]);
-    assert_eq!(world.slots("app")["2026-12-02T10:00:00Z"], ["done"]);
-    assert_eq!(world.run(&["backup", "app", "--if-due", "--json"]).ends(0).json()["status"], "not_due");
-    assert_eq!(world.host.points("app").len(), 2);
-    let daemon = world.daemon();
-    world.run(&due).fails(11, "looked after already", "either the daemon or timers");
-    world.stop(daemon);
-    world.run(&["backup", "--if-due"]).ends(2);
-}
-
-#[test]
 fn the_status_tells_the_last_failure_beside_the_newest_point() {
     let world = World::new();
     world.daily("");
@@ -241,7 +263,8 @@ fn the_status_tells_the_last_failure_beside_the_newest_point() {
     std::fs::rename(&data, world.host.path("data/away.db")).unwrap();
     world.run(&["backup"]).ends(1);
     world.run(&["backup"]).ends(1);
-    world.run(&["status"]).ends(0).says("FAILED  app (").says("2 times in a row").says(data.to_str().unwrap());
+    let status = world.run(&["status"]).ends(3).says("FAILED").says("The last 2 runs of app failed");
+    status.says(data.to_str().unwrap()).says("-> ");
     let status = world.run(&["status", "--json"]).ends(0).json();
     assert_eq!(status["sources"][0]["last_failure"]["failures_in_a_row"], 2);
     std::fs::rename(world.host.path("data/away.db"), &data).unwrap();
@@ -301,4 +324,25 @@ fn a_service_manager_hears_how_it_is_and_one_that_does_not_listen_holds_up_nothi
     assert_eq!(world.ended("app", "2026-12-03T10:00:00Z"), "done");
     // One of the words that wait must not keep it from ending.
     world.stop(daemon);
+}
+
+#[test]
+fn every_run_of_a_slot_brings_the_copies_up_to_date() {
+    let world = World::new();
+    let copy = format!("copies:\n  - {{ name: second, url: \"file://{}\" }}\n", world.host.text("second"));
+    let main = std::fs::read_to_string(world.host.path("etc/bkp.yaml")).unwrap();
+    world.host.configure(&format!("{main}daemon: {{ runs: 1 }}\n{copy}"));
+    let sources = ["app", "log", "web"].map(|name| format!("  {}\n", world.app(name))).concat();
+    world.policy("app", &format!("policy: app\nschedule: \"0 10 * * *\"\nsources:\n{sources}"));
+    world.run(&["copy", "--create", "second"]).ends(0);
+    let daemon = world.daemon();
+    world.set_clock("2026-11-30T10:00:00Z");
+    assert_eq!(world.ended("app", "2026-11-30T10:00:00Z"), "done");
+    let said = world.stop(daemon);
+    let outcomes: Vec<_> = world.of_kind("run_ended").iter().map(|run| run["outcome"].clone()).collect();
+    assert!(outcomes.iter().all(|outcome| outcome == "done"), "{outcomes:?} {said:?}");
+    assert!(world.of_kind("copy_ended").iter().all(|copied| copied["ok"] == true), "{said:?}");
+    let there = world.run(&["points", "--from", "second", "--all", "--json"]).ends(0).json();
+    assert_eq!(there["points"].as_array().unwrap().len(), 4, "with the configuration of bkp itself: {there}");
+    world.run(&["copies"]).ends(0).says("2 of 2 copies good");
 }

@@ -81,8 +81,13 @@ impl World {
         all
     }
 
+    /// Without the runs that keep bkp's own configuration beside those of the sources.
     pub fn of_kind(&self, kind: &str) -> Vec<Value> {
-        self.records().into_iter().filter(|record| record["kind"] == kind).collect()
+        let records = self.records();
+        let own: Vec<Value> =
+            records.iter().filter(|run| run["source"] == "bkp-configuration").map(|run| run["run"].clone()).collect();
+        let beside = |record: &Value| !record["run"].is_null() && own.contains(&record["run"]);
+        records.into_iter().filter(|record| record["kind"] == kind && !beside(record)).collect()
     }
 
     pub fn count(&self, kind: &str) -> usize {

@@ -85,6 +85,33 @@ fn it_is_kept_again_only_when_it_changed() {
     assert_eq!(kept(&host), 2);
 }
 
+/// What came of the runs that kept it.
+fn outcomes(host: &Bkp) -> Vec<String> {
+    let journal = host.json(&["journal", "--source", "bkp-configuration"]);
+    let ends = journal["records"].as_array().unwrap().iter().filter(|record| record["kind"] == "run_ended");
+    ends.map(|record| record["outcome"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn that_it_could_not_be_kept_is_told_until_it_is() {
+    let host = host();
+    let more = host.state().parent().unwrap().join("etc/policies.d/more.yaml");
+    // Somebody takes the file away while the backup goes on.
+    let text =
+        format!("policy: more\nsources: {{ taker: {{ command: {{ run: [rm, -fv, \"{}\"] }} }} }}\n", more.display());
+    host.add_policy("more.yaml", &text);
+    host.run(&["backup", "taker"]).expect_code(3).says(&["bkp's own configuration could not be kept", "more.yaml"]);
+    assert_eq!(outcomes(&host), ["failed"]);
+    let told = "The repository does not have the configuration of bkp as it is now: cannot read";
+    assert!(host.run(&["healthcheck", "--objective"]).expect_code(5).stdout.contains(told));
+    host.ok(&["backup", "letters"]);
+    assert_eq!(outcomes(&host), ["failed", "done"]);
+    assert!(!host.run(&["healthcheck", "--objective"]).expect_code(5).stdout.contains(told));
+    // There is no record of having looked, and found that nothing had changed.
+    host.ok(&["backup", "letters"]);
+    assert_eq!((outcomes(&host).len(), kept(&host)), (2, 1));
+}
+
 #[test]
 fn it_is_no_source_of_anybody_else() {
     let host = Bkp::with_repository();

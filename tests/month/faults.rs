@@ -120,10 +120,8 @@ fn outage(world: &mut World, weather: Weather) {
     world.bucket.weather(weather);
     let before = (world.diary.ended_with(75), world.bucket.refused());
     let mut due = world.advance();
-    // A prune that cannot look at the store has not begun: its slot says what came of it, and no run.
-    let is_run = due.iter().any(|slot| slot.job != "prune");
     world.until("a try in vain", |world| {
-        let is_vain = world.bucket.refused() > before.1 && (!is_run || world.diary.ended_with(75) > before.0);
+        let is_vain = world.bucket.refused() > before.1 && world.diary.ended_with(75) > before.0;
         is_vain.then_some(())
     });
     due.extend(world.advance());
@@ -414,9 +412,11 @@ fn signal_in_mid_upload(world: &mut World) {
 fn without_vault(world: &mut World, goes: impl Fn(&World), comes: impl Fn(&World)) {
     world.step_until("books");
     goes(world);
-    let before = world.diary.ended_with(75);
+    // The daemon may have the password in memory, or may have begun after it was read last.
+    let tried = |world: &World| world.diary.ended_with(75) + world.diary.ended_with(3);
+    let before = tried(world);
     let due = world.advance();
-    world.until("a try in vain", |world| (world.diary.ended_with(75) > before).then_some(()));
+    world.until("a try in vain, or a degraded run", |world| (tried(world) > before).then_some(()));
     world.clock.pass(minutes(50));
     comes(world);
     world.end(&due, DONE);
@@ -440,6 +440,7 @@ fn vault_answers_503(world: &mut World) {
 fn nobody_takes_mail(world: &mut World) {
     world.step_until("hooks");
     world.all_are_told();
+    world.all_mails_arrive();
     world.mail.stop();
     world.sources.break_hook(true);
     let due = world.advance();

@@ -331,4 +331,19 @@ notify:
         let expected: usize = self.news.values().sum();
         self.until("everybody is told", |world| (world.events().len() >= expected).then_some(()));
     }
+
+    /// What has not come by mail of what came by webhook; that the mail itself is down or back, it does not tell.
+    pub fn not_mailed(&self) -> Vec<Value> {
+        let mailed = self.diary.of_kind("notified").filter(|record| record["channel"] == "mail");
+        let mailed: BTreeSet<&str> = mailed.filter_map(|record| record["event"].as_str()).collect();
+        let is_missing = |event: &Value| event["name"] != "mail" && !mailed.contains(event["id"].as_str().unwrap());
+        self.events().into_iter().filter(is_missing).collect()
+    }
+
+    /// As [`World::all_are_told`], for the slower channel: a mail that failed is tried again a minute later.
+    pub fn all_mails_arrive(&mut self) {
+        self.clock.pass(SignedDuration::from_mins(2));
+        let what = format!("the arrival of {:?} by mail", self.not_mailed());
+        self.until(&what, |world| world.not_mailed().is_empty().then_some(()));
+    }
 }

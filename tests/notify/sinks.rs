@@ -119,7 +119,11 @@ pub struct WebSink {
 
 impl WebSink {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        WebSink::at(0)
+    }
+
+    pub fn at(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
         let bodies: Arc<Mutex<Vec<String>>> = Arc::default();

@@ -4,6 +4,7 @@ use crate::past::{Past, STREAM, ago};
 use crate::stores::Bent;
 use crate::support::host::Host;
 use crate::support::minio::Minio;
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use bkp::store::{Location, LockMode, Retain, Settings};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
@@ -76,6 +77,22 @@ fn in_a_bucket_with_versions_nothing_is_left_of_what_was_deleted() {
     assert_eq!((bucket.versions("s/").len(), bucket.versions("b/").len()), (1, 1));
     past.holds(&points[3]);
     past.host.read(&["check", "--level", "readable"]).ends(0).says("no problem found");
+}
+
+#[test]
+fn versions_that_were_switched_on_later_are_deleted_too() {
+    let Some(minio) = Minio::shared("pruning a bucket whose versions came later") else { return };
+    let settings = minio.probed(false);
+    let Location::Bucket { bucket: name, .. } = settings.location.clone() else { panic!("no bucket") };
+    let bucket = Bucket { minio, name, past: Past::in_bucket(&settings, "{ last: 1 }") };
+    minio.ask(async |client| {
+        let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        client.put_bucket_versioning().bucket(&bucket.name).versioning_configuration(on).send().await.unwrap();
+    });
+    let points = bucket.past.daily(STREAM, 4);
+    bucket.past.host.run(&["prune"]).ends(0).says("3 points forgotten");
+    let left = bucket.versions("points/");
+    assert!(left.len() == 1 && left[0].ends_with(&points[3].point), "{left:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::past::{CHUNKS, Kind, Past, STREAM, ago};
 use bkp::repo::point::Point;
 use bkp::repo::proof::Level;
+use jiff::SignedDuration;
 
 fn names(points: &[Point]) -> Vec<String> {
     points.iter().map(|p| p.point.clone()).collect()
@@ -98,9 +99,23 @@ fn a_shorter_keep_is_shown_and_waits_for_a_word() {
 fn nobody_looks_on_and_most_of_a_series_would_go() {
     let past = Past::new("{ last: 1 }");
     let points = past.daily(STREAM, 8);
-    past.host.run(&["prune", "--unattended"]).ends(0).says("too many to delete unattended");
+    past.host
+        .run(&["prune", "--unattended"])
+        .ends(13)
+        .says("too many to delete unattended")
+        .says("bkp prune --dry-run");
+    // Nobody looked on, so that it is told elsewhere.
+    let main = format!("repository: {{ url: \"{}\" }}\nprune: {{ schedule: \"0 4 * * *\" }}\n", past.host.url);
+    past.host.configure(&main);
+    let told = "The last prune failed: nothing of app is deleted: 7 of 8 points at once are too many";
+    past.host.run(&["healthcheck", "--objective"]).ends(5).says(told);
     assert_eq!(past.points(STREAM), names(&points));
+    past.host.run(&["prune", "--unattended"]).ends(13);
     past.host.run(&["prune"]).ends(0).says("7 points forgotten");
+    // From now on that is known: where proofs come seldom, much goes at once.
+    let later = [40, 35, 30, 25, 20, 15].map(|m| past.back_up(STREAM, ago(0) - SignedDuration::from_mins(m)));
+    past.prove(&later[5], Level::Readable);
+    past.host.run(&["prune", "--unattended"]).ends(0).says("6 points forgotten");
 }
 
 #[test]

@@ -94,6 +94,11 @@ impl Store for Bent {
 impl Past {
     /// What `bkp prune` does, on a store that is bent.
     pub fn prune_in(&self, store: Arc<dyn Store>) -> Result<Outcome> {
+        self.prune_while(store, || ())
+    }
+
+    /// The same, and something that happens after it has looked.
+    pub fn prune_while(&self, store: Arc<dyn Store>, something: impl FnOnce()) -> Result<Outcome> {
         let repository = Repository::new(store, self.repository.info.clone());
         let paths = Paths::of_this_process(Some(&self.host.path("etc/bkp.yaml"))).unwrap();
         let configuration = load(&paths).unwrap();
@@ -123,6 +128,7 @@ impl Past {
         let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
         let looked = prune.look(context)?;
         let plan = prune.plan(&looked, jiff::Timestamp::now())?;
+        something();
         prune.apply(&looked, &plan, context)
     }
 }

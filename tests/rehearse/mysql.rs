@@ -2,9 +2,13 @@
 
 use super::files::recorded;
 use super::seeded;
-use super::support::docker::{Container, Wanted};
-use super::support::host::Host;
+use super::support::docker::engine::docker;
+use super::support::docker::{Container, Wanted, image};
+use super::support::host::{Host, mode};
 use super::support::host_server::HostServer;
+use super::trees::{Mounted, mounts_are_forbidden};
+use super::{journal_is_whole, nothing_is_left};
+use bkp::durable::CRASH_POINTS;
 use bkp::engine::{Server, Settings, mysql};
 use bkp::exec::Place;
 use bkp::exec::docker::{Image, Selector};
@@ -64,6 +68,19 @@ fn host(container: &Container) -> Host {
     host
 }
 
+/// The same, of a server that is a process.
+fn of_host(server: &HostServer) -> Host {
+    let host = Host::new();
+    fs::write(host.path("password"), server.password()).unwrap();
+    host.sources(&[format!(
+        "db: {{ mysql: {{ host: 127.0.0.1, port: {}, user: root, password_file: \"{}\" }} }}",
+        server.port(),
+        host.text("password")
+    )]);
+    host.run(&["backup"]).ends(0);
+    host
+}
+
 fn settings(host: &Host, container: &Container) -> Settings {
     let server = Server {
         place: Place::Container(Selector::Name(container.name().to_owned())),
@@ -115,27 +132,32 @@ fn mariadb_comes_back_as_it_was() {
 
 #[test]
 fn what_a_dump_lost_is_named() {
-    let Some(container) = mariadb_server() else { return };
-    let host = host(container);
-    seeded::point(&host, "db", &settings(&host, container), |dumped| {
-        let fingerprint = &mut dumped.fingerprint;
-        let users = fingerprint.parts["`shop`.`users`"].clone();
-        fingerprint.parts.insert("`shop`.`gone`".into(), users);
-        fingerprint.parts.get_mut("`shop`.`orders`").unwrap().count += 1;
-        fingerprint.parts.get_mut("`shop`.`log`").unwrap().digest.push('1');
-        for object in ["trigger shop.stamp", "grant GRANT DELETE ON `shop`.* TO `app`@`%`"] {
-            fingerprint.objects.insert(object.into(), "x".into());
-        }
+    // Of its own: it is changed, and others look at the shared one.
+    let Some(container) = Container::mariadb().start("a dump that lost something") else { return };
+    container.query("", SCHEMA);
+    container.query("", "CREATE TABLE shop.gone (id INT PRIMARY KEY); INSERT INTO shop.log VALUES (5, 'a value')");
+    let host = host(&container);
+    seeded::lossy(&host, "db", &settings(&host, &container), || {
+        container.query(
+            "shop",
+            "DROP TABLE gone; DELETE FROM orders WHERE id = 2; UPDATE log SET what = 'a valuf' WHERE at = 5; DROP TRIGGER noted;
+             DROP INDEX by_name ON users; DROP PROCEDURE reset; REVOKE INSERT ON shop.* FROM 'app'@'%'; ALTER TABLE users MODIFY name VARCHAR(81) NOT NULL",
+        );
     });
     let found = rehearse(&host, 4);
-    let expected = [
+    let differences: Vec<&str> = found["differences"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for expected in [
         "`shop`.`gone`: missing",
         "`shop`.`log`: other content",
-        "`shop`.`orders`: 2 rows instead of 3",
-        "grant GRANT DELETE ON `shop`.* TO `app`@`%`: missing",
-        "trigger shop.stamp: missing",
-    ];
-    assert_eq!(found["differences"], serde_json::json!(expected));
+        "`shop`.`orders`: 1 rows instead of 2",
+        "columns shop.users: another definition",
+        "grant GRANT SELECT, INSERT ON `shop`.* TO `app`@`%`: missing",
+        "index shop.users.by_name: missing",
+        "routine shop.PROCEDURE.reset: missing",
+        "trigger shop.noted: missing",
+    ] {
+        assert!(differences.contains(&expected), "{expected}: {differences:#?}");
+    }
     assert_eq!(found["reached"], "loaded");
     assert_eq!(left(&host), 0);
 }
@@ -163,16 +185,88 @@ fn a_server_that_is_never_ready_ends_in_time() {
     assert_eq!(left(&host), 0);
 }
 
+/// Before the server, while it starts, before, in and after the load, in the comparison, and around the end.
 #[test]
-fn what_a_killed_rehearsal_left_in_the_container_engine_goes() {
+fn what_a_rehearsal_that_was_killed_in_any_phase_left_in_the_container_engine_goes() {
+    let Some(container) = mariadb_server() else { return };
+    let of_servers = |point: &&str| point.starts_with("rehearse:") || point.starts_with("rehearse-server:");
+    let phases = CRASH_POINTS.iter().copied().filter(of_servers);
+    let phases: Vec<&str> = phases.chain(["rehearse:loading#2", "restore:data-written"]).collect();
+    std::thread::scope(|scope| {
+        for phases in [phases.iter().step_by(2), phases[1..].iter().step_by(2)] {
+            scope.spawn(|| {
+                let host = host(container);
+                for phase in phases {
+                    let mut command = host.command(&["rehearse", "db"]);
+                    command.env("BKP_CRASH_AT", phase).env("BKP_IDENTITY", host.identity());
+                    host.finish(host.start(command)).was_killed();
+                    let is_gone = *phase == "rehearse-server:removed";
+                    assert_eq!(left(&host) == 0, is_gone, "{phase}: {}", left(&host));
+                    host.run(&["doctor", "--reap"]);
+                    nothing_is_left(&host);
+                }
+                assert_eq!(rehearse(&host, 0)["reached"], "equal");
+                nothing_is_left(&host);
+                journal_is_whole(&host);
+            });
+        }
+    });
+}
+
+#[test]
+fn two_servers_at_once_do_not_disturb_each_other() {
     let Some(container) = mariadb_server() else { return };
     let host = host(container);
-    let mut command = host.command(&["rehearse", "db"]);
-    command.env("BKP_CRASH_AT", "rehearse:loaded").env("BKP_IDENTITY", host.identity());
-    host.finish(host.start(command)).was_killed();
-    assert!(left(&host) > 1, "a container and a directory");
-    host.run(&["doctor", "--reap"]);
-    assert_eq!(left(&host), 0);
+    let start = || {
+        let mut command = host.command(&["rehearse", "db", "--json"]);
+        command.env("BKP_IDENTITY", host.identity());
+        host.start(command)
+    };
+    for running in [start(), start()] {
+        let document = host.finish(running).ends(0).json();
+        assert_eq!(document["rehearsals"][0]["reached"], "equal", "{document}");
+    }
+    nothing_is_left(&host);
+}
+
+#[test]
+fn too_little_memory_is_told_with_the_limit_and_what_passed_before_stays() {
+    let Some(container) = mariadb_server() else { return };
+    let host = host(container);
+    rehearse(&host, 0);
+    let memory = "rehearse: { memory: 40MiB }\n";
+    host.configure(&format!("repository: {{ url: \"{}\" }}\n{memory}", host.url));
+    let found = rehearse(&host, 4);
+    let (message, hint) = (found["message"].as_str().unwrap(), found["hint"].as_str().unwrap());
+    assert!(message.contains("needs more memory than the 40 MiB"), "{message}");
+    assert!(hint.contains("rehearse: { memory:"), "{hint}");
+    nothing_is_left(&host);
+    let policy = fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
+    fs::write(host.path("etc/policies.d/all.yaml"), policy.replace("sources:", "keep: { last: 1 }\nsources:")).unwrap();
+    host.next_second();
+    host.run(&["backup"]).ends(0);
+    host.run(&["prune", "--dry-run"]).says("the last one that passed a rehearsal");
+}
+
+#[test]
+fn a_disk_that_is_too_small_for_a_server_of_the_host_is_told() {
+    let Some(server) = HostServer::mariadb().start("rehearsals on a small disk") else { return };
+    server.query("", SCHEMA);
+    let host = of_host(&server);
+    let small = tempfile::Builder::new().prefix("bkp-small-").tempdir_in("/tmp").unwrap();
+    let Some(_mounted) = Mounted::tmpfs(small.path()) else {
+        assert!(mounts_are_forbidden());
+        return;
+    };
+    mode(small.path(), 0o1777);
+    let mut command = host.command(&["rehearse", "db", "--json"]);
+    command.env("TMPDIR", small.path()).env("BKP_IDENTITY", host.identity());
+    let found = host.finish(host.start(command)).ends(4).json()["rehearsals"][0].clone();
+    let (message, hint) = (found["message"].as_str().unwrap(), found["hint"].as_str().unwrap());
+    assert!(message.contains(&format!("no room left in {}", small.path().display())), "{message}");
+    assert!(message.contains("of 16 MiB free") && hint.contains("TMPDIR"), "{message} {hint}");
+    assert_eq!(fs::read_dir(small.path()).unwrap().count(), 0);
+    nothing_is_left(&host);
 }
 
 #[test]
@@ -192,15 +286,70 @@ fn assertions_are_asked_of_the_scratch_server() {
 fn a_server_of_the_host_is_rehearsed_as_a_process() {
     let Some(server) = HostServer::mariadb().start("rehearsals of MariaDB on the host") else { return };
     server.query("", SCHEMA);
-    let host = Host::new();
-    fs::write(host.path("password"), server.password()).unwrap();
-    host.sources(&[format!(
-        "db: {{ mysql: {{ host: 127.0.0.1, port: {}, user: root, password_file: \"{}\" }} }}",
-        server.port(),
-        host.text("password")
-    )]);
-    host.run(&["backup"]).ends(0);
+    let host = of_host(&server);
     let found = rehearse(&host, 0);
     assert_eq!((&found["reached"], &found["target"]["kind"]), (&"equal".into(), &"process".into()), "{found}");
     assert_eq!(left(&host), 0);
+    // A command of the user would be one of this host, and not of a container.
+    let policy = fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
+    let asked = policy.replace("sources:", "rehearse: { assert: [{ run: [id] }] }\nsources:");
+    fs::write(host.path("etc/policies.d/all.yaml"), asked).unwrap();
+    let found = rehearse(&host, 4);
+    assert!(
+        found["message"].as_str().unwrap().contains("`run` is refused: this server is a process of the host"),
+        "{found}"
+    );
+}
+
+/// What a stack would run: it reads the password from its file, and shows a page from the database. Made of the server's own image,
+/// for its client.
+const APPLICATION: &str = r#"use IO::Socket::INET;
+my $listening = IO::Socket::INET->new(LocalPort => 8080, Listen => 5, ReuseAddr => 1) or die "cannot listen: $!";
+print STDERR "the shop is open\n";
+while (my $client = $listening->accept) {
+  my $asked = <$client>; while (my $line = <$client>) { last if $line =~ /^\r?$/ }
+  my $users = `mariadb --defaults-extra-file=/etc/shop.cnf --batch --skip-column-names shop -e 'select count(*) from users' 2>&1`;
+  my $status = $? ? "500 Internal" : $asked =~ m{^GET /users } ? "200 OK" : "404 Not Found";
+  my $out = `timeout 2 bash -c 'exec 3<>/dev/tcp/172.17.0.1/$ENV{LISTENING}' 2>/dev/null && echo reachable || echo alone`;
+  print $client "HTTP/1.1 $status\r\nConnection: close\r\n\r\nusers: $users$out"; close $client;
+}
+"#;
+
+#[test]
+fn an_application_beside_the_scratch_server_is_asked_by_http() {
+    let Some(container) = mariadb_server() else { return };
+    let host = host(container);
+    // Whatever listens on this host, such as the ports that live containers publish.
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let listening = listener.local_addr().unwrap().port();
+    let policy = fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
+    let asked = |path: &str, expected: &str, code: i32| {
+        let indented =
+            APPLICATION.replace('$', "$$").lines().map(|line| format!("            {line}\n")).collect::<String>();
+        let key = format!(
+            "rehearse:\n  assert:\n    - name: the shop\n      http:\n        image: {}\n        command: [perl, /shop.pl]\n        port: 8080\n        \
+             path: {path}\n        patience: 20s\n        environment: {{ DB_HOST: \"{{host}}\", LISTENING: \"{listening}\" }}\n        files:\n          /shop.pl: |\n{indented}          \
+             /etc/shop.cnf: \"[client]\\nhost={{host}}\\nport={{port}}\\nuser={{user}}\\npassword={{password}}\\n\"\n{expected}",
+            image(container.kind())
+        );
+        fs::write(host.path("etc/policies.d/all.yaml"), policy.replace("sources:", &format!("{key}sources:"))).unwrap();
+        rehearse(&host, code)
+    };
+    let found = asked("/users", "      contains: \"users: 3\"\n", 0);
+    assert_eq!(found["reached"], "checked", "{found}");
+    assert!(found["target"]["isolation"].as_str().unwrap().contains("one of its own that leads nowhere"), "{found}");
+    nothing_is_left(&host);
+    assert_eq!(asked("/users", "      contains: alone\n", 0)["reached"], "checked", "there is a way out");
+    let found = asked("/users", "      contains: \"users: 4\"\n", 4);
+    assert!(found["message"].as_str().unwrap().contains("expected to contain users: 4"), "{found}");
+    let found = asked("/nothing", "", 4);
+    assert!(found["message"].as_str().unwrap().contains("status 404"), "{found}");
+    nothing_is_left(&host);
+    let mut command = host.command(&["rehearse", "db"]);
+    command.env("BKP_CRASH_AT", "rehearse-application:started").env("BKP_IDENTITY", host.identity());
+    host.finish(host.start(command)).was_killed();
+    let shown = docker(&["ps", "--filter", "label=bkp.scratch.source=db", "--format", "{{.Names}}"]);
+    assert!(shown.lines().any(|name| name.ends_with("-application")), "{shown}");
+    host.run(&["doctor", "--reap"]);
+    nothing_is_left(&host);
 }

@@ -144,3 +144,39 @@ fn a_server_that_never_answers_is_told_with_the_end_of_its_log() {
     answer.says("did not answer within").says("thinking about it");
     nothing_is_left(&host);
 }
+
+/// A source that no policy names: its label brought it in, and a rehearsal takes it like any other.
+#[test]
+fn a_source_that_came_by_its_label_is_rehearsed() {
+    let policy = format!("labelled-{}", bkp::durable::random_hex(4));
+    let source = format!("{policy}-cache");
+    let wanted = Container::redis().label("bkp.policy", &policy).label("bkp.source", &source);
+    let Some(server) = wanted.start(PART) else { return };
+    server.query("", DATA);
+    let host = Host::new();
+    fs::write(host.path("data/password"), server.password()).unwrap();
+    let taking = format!(
+        "policy: {policy}\nlabels:\n  redis: {{ password_file: \"{}\" }}\nrehearse:\n  assert: [{{ source: {source}, redis: [GET, other], database: \"3\", equals: \"42\" }}]\n",
+        host.text("data/password")
+    );
+    fs::write(host.path("etc/policies.d/all.yaml"), taking).unwrap();
+    // Other tests have containers with labels for policies that are not here, and a word on those is a warning.
+    assert!(matches!(host.run(&["backup"]).status.code(), Some(0 | 3)));
+    for what in [None, Some(policy.as_str()), Some(source.as_str())] {
+        let arguments: Vec<&str> = ["rehearse", "--json"].into_iter().chain(what).collect();
+        let document = host.read(&arguments).ends(0).json();
+        let found = only(&document);
+        assert_eq!((&found["source"], &found["reached"]), (&source.as_str().into(), &"checked".into()), "{found}");
+        nothing_is_left(&host);
+    }
+    host.run(&["status"]).ends(0).says(&source).says("into a container");
+    // What is bkp's own is nothing that anybody has to protect.
+    let document = host.read(&["rehearse", &source, "--keep", "--json"]).ends(0).json();
+    let kept = only(&document)["kept"].as_str().unwrap().split_whitespace();
+    let kept =
+        kept.map(|word| word.trim_matches(';')).find(|word| word.starts_with("bkp-scratch-")).unwrap().to_owned();
+    let found = host.run(&["discover"]);
+    super::support::docker::engine::docker(&["rm", "-fv", &kept]);
+    super::support::docker::engine::docker(&["volume", "rm", "-f", &kept]);
+    found.says(server.name()).says_not(&kept).says_not("bkp.scratch");
+}

@@ -51,6 +51,7 @@ fn the_daemon_rehearses_what_is_due_and_goes_deeper_from_time_to_time() {
         "bkp_rehearsal_last_success_timestamp_seconds",
         "bkp_rehearsal_due_timestamp_seconds",
         "bkp_rehearsal_measured_rto_seconds",
+        "bkp_rto_estimated_seconds",
         "bkp_rehearsal_last_status",
     ] {
         assert!(metrics.contains(&format!("{name}{{source=\"app\",policy=\"app\"}}")), "{name}: {metrics}");

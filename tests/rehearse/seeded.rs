@@ -80,3 +80,13 @@ fn made(host: &Host, source: &str, settings: &Settings, change: &(dyn Fn(&mut Du
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
     backup.run(context, jiff::Timestamp::now()).unwrap();
 }
+
+/// A dump that lost what `lose` takes away from the source, or that changed it: the point holds what is there afterwards, and
+/// says of its source what was there before.
+pub fn lossy(host: &Host, source: &str, settings: &Settings, lose: impl FnOnce()) {
+    let before = std::sync::Mutex::new(None);
+    point(host, source, settings, |dumped| *before.lock().unwrap() = Some(dumped.fingerprint.clone()));
+    lose();
+    let before = before.into_inner().unwrap().unwrap();
+    point(host, source, settings, |dumped| dumped.fingerprint = before.clone());
+}

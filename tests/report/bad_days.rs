@@ -73,8 +73,8 @@ fn a_removed_record_is_told_with_its_place_and_the_report_is_made() {
     let finding = &report["integrity"]["seen"]["findings"][0];
     assert_eq!((&finding["tampering"], &finding["from"], &finding["to"]), (&"removed".into(), &21.into(), &21.into()));
     for (language, damaged, removed) in [
-        ("en", "the journal is damaged", "record 21: removed (written between 2026-11-04"),
-        ("es", "el diario está dañado", "registro 21: eliminado (escrito entre el 2026-11-04"),
+        ("en", "the journal is damaged", "record 21: removed (written between 2026-11-03"),
+        ("es", "el diario está dañado", "registro 21: eliminado (escrito entre el 2026-11-03"),
     ] {
         let text = past.report("2026-11", "md", &["--lang", language, "--framework", "nist"]);
         assert!(text.contains(damaged) && text.contains(removed), "{text}");

@@ -24,7 +24,17 @@ fn wanted(kind: Kind, data: Data) -> Wanted {
         _ => vec![(format!("{}_FILE", kind.password_variable()), Secret::new(PASSWORD.into()))],
     };
     let (image, limits) = (id_of(kind), LIMITS);
-    Wanted { image, entrypoint: None, arguments: vec![], environment: vec![], secrets, files: vec![], data, limits }
+    Wanted {
+        image,
+        entrypoint: None,
+        arguments: vec![],
+        environment: vec![],
+        secrets,
+        files: vec![],
+        data,
+        limits,
+        known_as: None,
+    }
 }
 
 fn made(lease: &Lease<'_>, wanted: &Wanted) -> Result<Prepared, Failure> {
@@ -75,7 +85,7 @@ fn mysql_starts_without_network_and_privileges() {
     let client =
         ["mysql", "--defaults-extra-file=/dev/stdin", "--batch", "--skip-column-names", "--execute=select 40 + 2"];
     let input = format!("[client]\nuser=root\npassword={PASSWORD}\n");
-    starts(Kind::Mysql, Data::Memory("/var/lib/mysql".into()), &client, &input, "42");
+    starts(Kind::Mysql, Data::Memory("/var/lib/mysql".into(), 512 << 20), &client, &input, "42");
 }
 
 #[test]
@@ -83,13 +93,13 @@ fn mariadb_starts_without_network_and_privileges() {
     let client =
         ["mariadb", "--defaults-extra-file=/dev/stdin", "--batch", "--skip-column-names", "--execute=select 40 + 2"];
     let input = format!("[client]\nuser=root\npassword={PASSWORD}\n");
-    starts(Kind::Mariadb, Data::Memory("/var/lib/mysql".into()), &client, &input, "42");
+    starts(Kind::Mariadb, Data::Memory("/var/lib/mysql".into(), 512 << 20), &client, &input, "42");
 }
 
 #[test]
 fn postgres_starts_without_network_and_privileges() {
     let client = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--username=postgres"];
-    starts(Kind::Postgres, Data::Memory("/var/lib/postgresql/data".into()), &client, "select 40 + 2;", "42");
+    starts(Kind::Postgres, Data::Memory("/var/lib/postgresql/data".into(), 512 << 20), &client, "select 40 + 2;", "42");
 }
 
 #[test]
@@ -102,7 +112,7 @@ fn redis_and_valkey_start_on_a_volume() {
 #[test]
 fn ferretdb_starts_without_network_and_privileges() {
     let open = "exec 3<>/dev/tcp/127.0.0.1/27017 && echo open";
-    starts(Kind::Ferretdb, Data::Memory("/data/db".into()), &["bash", "-c", open], "", "open");
+    starts(Kind::Ferretdb, Data::Memory("/data/db".into(), 512 << 20), &["bash", "-c", open], "", "open");
 }
 
 #[test]
@@ -124,7 +134,7 @@ fn files_are_put_into_the_volume_before_the_server_starts() {
 fn a_server_that_ends_says_why() {
     let Some(()) = require("scratch servers in containers", Kind::Redis) else { return };
     let (state, run) = (tempfile::tempdir().unwrap(), run());
-    let mut wanted = wanted(Kind::Redis, Data::Memory("/data".into()));
+    let mut wanted = wanted(Kind::Redis, Data::Memory("/data".into(), 512 << 20));
     wanted.arguments = vec!["--no-such-option".into(), "yes".into()];
     let mut server = made(&lease(state.path(), &run), &wanted).unwrap().start().unwrap();
     let failure = wait_for_every(100, "its end", 60, || server.check().err());
@@ -141,7 +151,7 @@ fn a_server_that_ends_says_why() {
 fn a_server_that_needs_more_memory_than_it_has_says_so() {
     let Some(()) = require("scratch servers in containers", Kind::Mysql) else { return };
     let (state, run) = (tempfile::tempdir().unwrap(), run());
-    let mut wanted = wanted(Kind::Mysql, Data::Memory("/var/lib/mysql".into()));
+    let mut wanted = wanted(Kind::Mysql, Data::Memory("/var/lib/mysql".into(), 512 << 20));
     wanted.limits.memory = 64 << 20;
     let mut server = made(&lease(state.path(), &run), &wanted).unwrap().start().unwrap();
     let failure = wait_for_every(100, "its end", 120, || server.check().err());
@@ -154,7 +164,7 @@ fn an_image_that_is_gone_is_named_with_the_way_to_get_it() {
     let Some(()) = require("scratch servers in containers", Kind::Redis) else { return };
     let (state, run) = (tempfile::tempdir().unwrap(), run());
     let digest = "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592";
-    let mut wanted = wanted(Kind::Redis, Data::Memory("/data".into()));
+    let mut wanted = wanted(Kind::Redis, Data::Memory("/data".into(), 512 << 20));
     wanted.image = format!("sha256:{digest}");
     let failure = made(&lease(state.path(), &run), &wanted).unwrap_err();
     assert_eq!(failure.to_string(), format!("the image sha256:{digest} is not on this host any more"));

@@ -142,8 +142,11 @@ fn doctor_reaps_by_label_and_deadline_and_touches_nothing_else() {
     assert!(done.out.contains(&format!("removed network {network}")), "{}", done.out);
     assert_eq!(labelled(&run), vec![living.clone()]);
     // Ours, and in no record: whatever made it was killed and its record is gone.
-    let own = fs::read_to_string(host.path("state/scratch/name")).unwrap();
-    foreign(&run, &in_an_hour, Some(&format!("{own}/3")));
+    let records = host.path("state/scratch");
+    assert!(!records.exists(), "who only looked left {}", records.display());
+    fs::create_dir_all(&records).unwrap();
+    fs::write(records.join("name"), "ours").unwrap();
+    foreign(&run, &in_an_hour, Some("ours/3"));
     host.run(&["doctor", "--reap"]);
     assert_eq!(labelled(&run), vec![living.clone()]);
     docker(&["volume", "rm", &living, &innocent]);

@@ -389,7 +389,7 @@ pub fn image(kind: Kind) -> String {
     image_named(kind.name())
 }
 
-fn image_named(name: &str) -> String {
+pub fn image_named(name: &str) -> String {
     let tag = std::env::var("BKP_TEST_IMAGES").unwrap_or_else(|_| "latest".into());
     format!("bkp-test/{name}:{tag}")
 }

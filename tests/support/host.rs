@@ -209,7 +209,9 @@ impl Host {
             [".bkp-tmp-", ".bkp-restore-", ".bkp-old-"].iter().any(|prefix| name.starts_with(prefix))
         };
         let mut left: Vec<PathBuf> = all.iter().filter(|path| temporary(path)).cloned().collect();
-        left.extend(all.into_iter().filter(|p| p.parent().is_some_and(|parent| parent.ends_with("scratch"))));
+        // What this installation calls its scratch targets stays.
+        let is_scratch = |path: &PathBuf| path.parent().is_some_and(|parent| parent.ends_with("scratch"));
+        left.extend(all.into_iter().filter(|path| is_scratch(path) && !path.ends_with("scratch/name")));
         left
     }
 }

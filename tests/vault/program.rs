@@ -1,15 +1,9 @@
 //! The program: backups of a real database whose password is in Vault, the doctor, and what is said of mistakes.
 
-use super::repository::Fixture;
 use super::support::host::Host;
 use super::support::host_server::HostServer;
 use super::support::vault::{Act, Proxy, Vault};
-use super::{Client, reference};
-use bkp::engine::mysql::Settings;
-use bkp::engine::{self, Server};
-use bkp::job::Places;
-use bkp::job::backup::Backup;
-use bkp::repo::write::Options;
+use super::support::wait_for;
 use serde_json::json;
 use std::fs;
 use std::sync::OnceLock;
@@ -100,43 +94,74 @@ fn a_vault_that_goes_away_during_a_run_leaves_a_warning_behind() {
     assert_eq!(host.points("shop").len(), 1);
 }
 
+/// Ends of runs in the journal of a host, from this one on: exit code and message.
+fn ends_from(host: &Host, first: usize) -> Vec<(u64, String)> {
+    let mut ends = Vec::new();
+    for file in fs::read_dir(host.path("state/journal")).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(file.path()).unwrap_or_default();
+        let records = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let runs = records.filter(|record| record["kind"] == "run_ended");
+        ends.extend(
+            runs.map(|run| (run["code"].as_u64().unwrap(), run["message"].as_str().unwrap_or_default().into())),
+        );
+    }
+    ends.split_off(first.min(ends.len()))
+}
+
+/// Waits for a run that begins from now on and ends so.
+#[track_caller]
+fn comes(host: &Host, what: &str, is: impl Fn(u64, &str) -> bool) {
+    let before = ends_from(host, 0).len();
+    wait_for(what, 90, || ends_from(host, before).iter().any(|(code, message)| is(*code, message)).then_some(()));
+}
+
 #[test]
-fn a_daemon_goes_on_through_an_outage() {
+fn a_daemon_goes_on_with_what_its_runs_have_read_and_no_longer_than_it_lives() {
     let part = "a daemon through an outage";
-    let (Some(server), Some(vault)) = (database(part), Vault::alone(part)) else { return };
-    let client = Client::of_role(&vault, &vault.address(), "daemon");
-    vault.write("daemon", json!({ "password": server.password() }));
-    let server = Server {
-        host: Some("127.0.0.1".into()),
-        port: Some(server.port()),
-        user: Some("root".into()),
-        password: Some(reference("kv/daemon#/password")),
-        secrets: client.begin(),
-        ..Server::default()
+    let (Some(vault), Some(server)) = (Vault::shared(part), database(part)) else { return };
+    let proxy = Proxy::new(vault.port());
+    let host = host(vault, &proxy.address(), "nights", server);
+    let main = fs::read_to_string(host.path("etc/bkp.yaml")).unwrap();
+    host.configure(&format!("{main}daemon: {{ retry: 1s }}\nhttp: {{ listen: off }}\n"));
+    let policy = fs::read_to_string(host.path("etc/policies.d/all.yaml")).unwrap();
+    let often = policy.replace("policy: all\n", "policy: all\nschedule: \"* * * * * *\"\n");
+    fs::write(host.path("etc/policies.d/all.yaml"), often).unwrap();
+    let daemon = || {
+        let mut command = host.command(&["daemon"]);
+        command.env("BKP_PATIENCE", "1s");
+        host.start(command)
     };
-    let settings = Settings { server, databases: vec!["shop".into()], exclude: vec![], lock_tables: false };
-    let engine = engine::build(&engine::Settings::Mysql(settings));
-    let fixture = Fixture::new();
-    let places = Places::new(client.state(), &client.state().join("cache"), &fixture.repository);
-    let back_up = |at: &str| {
-        let backup = Backup {
-            repository: &fixture.repository,
-            writer: &fixture.writer,
-            places: &places,
-            source: "shop",
-            engine: &*engine,
-            options: Options::default(),
-            reread: false,
-            purpose: None,
-            together: None,
-        };
-        backup.run(fixture.context(), at.parse().unwrap()).unwrap()
-    };
-    assert_eq!(back_up("2026-01-02T00:00:00Z").warnings, Vec::<String>::new());
-    vault.stop();
-    let done = back_up("2026-01-03T00:00:00Z");
-    assert!(done.warnings.len() == 1 && done.warnings[0].starts_with("degraded: Vault at"), "{:?}", done.warnings);
-    assert!(done.point.bytes > 0);
+    let sealed = Act::Answer(503, "{\"errors\":[\"Vault is sealed\"]}");
+    let degraded = |code: u64, message: &str| code == 3 && message.starts_with("degraded: Vault at");
+
+    let running = daemon();
+    comes(&host, "a backup", |code, _| code == 0);
+    proxy.always(sealed.clone());
+    comes(&host, "a backup with what is in memory", degraded);
+    let listed = fs::read_to_string(format!("/proc/{}/environ", running.child.id())).unwrap_or_default();
+    proxy.always(Act::Pass);
+    comes(&host, "a backup that asked Vault", |code, _| code == 0);
+    // What Vault denies is denied, also when it cannot be asked afterwards.
+    vault.policy("nights", "path \"kv/data/other\" { capabilities = [\"read\"] }");
+    comes(&host, "a refusal", |code, _| code == 12);
+    proxy.always(sealed.clone());
+    comes(&host, "a try in vain", |code, _| code == 75);
+    proxy.always(Act::Pass);
+    vault.policy("nights", "path \"kv/data/nights\" { capabilities = [\"read\"] }");
+    comes(&host, "a backup", |code, _| code == 0);
+    running.signal(rustix::process::Signal::TERM);
+    let said = host.finish(running).ends(0);
+
+    // The next daemon has nothing in memory.
+    proxy.always(sealed);
+    let running = daemon();
+    comes(&host, "a try in vain", |code, message| code == 75 && message.contains("is sealed"));
+    proxy.always(Act::Pass);
+    comes(&host, "a backup", |code, _| code == 0);
+    running.signal(rustix::process::Signal::TERM);
+    shut(&host, &format!("{listed} {said:?} {:?}", host.finish(running).ends(0)));
+    let found = std::process::Command::new("grep").args(["-rlF", server.password()]).arg(host.path("state")).output();
+    assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "", "the password is on disk");
 }
 
 #[test]

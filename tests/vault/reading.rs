@@ -40,6 +40,22 @@ fn both_versions_of_the_engine_and_both_forms_of_a_path() {
 }
 
 #[test]
+fn the_age_is_that_of_the_version_and_of_an_engine_without_versions_nothing() {
+    let Some(vault) = Vault::shared("ages") else { return };
+    let before = bkp::clock::now() - jiff::SignedDuration::from_secs(60);
+    vault.write("ages", json!({ "password": "hunter2 one" }));
+    vault.write("ages", json!({ "password": "hunter2 two" }));
+    vault.put("old/ages", json!({ "password": "hunter2" }));
+    let client = administrator(vault);
+    let secrets = client.begin();
+    let written = |text: &str| secrets.written(&reference(text)).unwrap();
+    let (first, newest) = (written("kv/ages?version=1#/password").unwrap(), written("kv/ages#/password").unwrap());
+    assert!(before < first && first <= newest && newest < bkp::clock::now() + jiff::SignedDuration::from_secs(60));
+    assert_eq!(written("old/ages#/password"), None);
+    assert!(secrets.written(&reference("kv/no/such#/password")).is_err());
+}
+
+#[test]
 fn a_version_can_be_pinned_until_it_is_deleted() {
     let Some(vault) = Vault::shared("versions") else { return };
     vault.write("versions", json!({ "password": "hunter2 one" }));

@@ -7,12 +7,13 @@ use super::archive::{self, Namespace, TERMINATOR};
 use super::catalog::{self, Collection, Kind};
 use super::feed::{self, Feed, Proven};
 use super::oplog::{self, Seen, Touched, Window};
+use super::quiet::{self, Written};
 use super::session::Session;
 use super::walk::{Tally, Walked};
 use super::{Settings, accounts, extended_json, leftovers};
 use crate::engine::{Dumped, Fingerprint, FingerprintPart};
 use crate::error::{Failure, Kind as FailureKind, Result};
-use crate::event::Context;
+use crate::event::{Context, Meter};
 use bson::{Document, Timestamp, doc};
 use jiff::Timestamp as Instant;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +22,11 @@ use std::io::Read;
 /// Named in every fingerprint; changes with what is counted.
 const METHOD: &str = "documents and the sum of their BLAKE3 hashes; definitions by BLAKE3";
 
-pub(super) const UNBOUND: &str = "this server has no oplog: collections were read one after the other and may be of different \
-    instants, and so is the fingerprint; a replica set, even of one member, gives one instant for all";
+pub(super) const UNBOUND: &str = "this server has no oplog, and was written to meanwhile or does not count what is: collections \
+    were read one after the other and may be of different instants, and so is the fingerprint; a replica set, even of one member, gives one instant for all";
+
+const STILL: &str = "this server has no oplog; it carried out nothing that writes from the start of the dump to the end of a second \
+    reading, which found the same: all collections are of one instant";
 
 /// Takes the stream to its end.
 pub(super) type Store<'a> = &'a mut dyn FnMut(&mut dyn Read) -> Result<()>;
@@ -30,6 +34,28 @@ pub(super) type Store<'a> = &'a mut dyn FnMut(&mut dyn Read) -> Result<()>;
 pub(super) fn dump(settings: &Settings, context: Context<'_>, store: Store<'_>) -> Result<Dumped> {
     let session = Session::open(settings, context.cancel)?;
     catalog::must_be_no_router(&session)?;
+    let before = quiet::written(&session)?;
+    let (evidence, warnings) = read(&session, settings, context, store)?;
+    let evidence = evidence.bound(&session, settings, before.as_ref(), context)?;
+    Ok(Dumped { warnings, ..evidence.dumped(settings) })
+}
+
+/// What the server holds now, in the form that a dump keeps. Reads everything.
+pub(super) fn fingerprint_of(session: &Session<'_>, settings: &Settings, context: Context<'_>) -> Result<Fingerprint> {
+    let (evidence, _) = read(session, settings, context, &mut |archive| {
+        let read = std::io::copy(archive, &mut std::io::sink());
+        read.map(|_| ()).map_err(|e| Failure::from_io(e, || format!("cannot read {}", settings.server.location())))
+    })?;
+    Ok(evidence.fingerprint())
+}
+
+fn read(
+    session: &Session<'_>,
+    settings: &Settings,
+    context: Context<'_>,
+    store: Store<'_>,
+) -> Result<(Evidence, Vec<String>)> {
+    let session = session.under(context.cancel);
     let begun = Instant::now();
     let start = oplog::start(&session)?;
     let version = catalog::version(&session)?;
@@ -55,8 +81,7 @@ pub(super) fn dump(settings: &Settings, context: Context<'_>, store: Store<'_>) 
         let window = work.start.zip(end).map(|(start, (end, read_at))| Window { start, end, read_at, seen });
         Ok::<_, Failure>((walked, window))
     })?;
-    let evidence = Evidence { version: work.version, begun, walked, window, accounts };
-    Ok(Dumped { warnings, ..evidence.dumped(settings) })
+    Ok((Evidence { version: work.version, begun, walked, window, accounts, still: false }, warnings))
 }
 
 struct Work<'a> {
@@ -169,23 +194,49 @@ pub(super) struct Evidence {
     pub walked: Walked,
     pub window: Option<Window>,
     pub accounts: accounts::Accounts,
+    /// Nothing was written meanwhile, as [`quiet`] tells.
+    pub still: bool,
 }
 
 impl Evidence {
+    /// Without an oplog: finds out whether the server stood still. Where it did not, nothing is read a second time.
+    pub fn bound(
+        self,
+        session: &Session<'_>,
+        settings: &Settings,
+        before: Option<&Written>,
+        context: Context<'_>,
+    ) -> Result<Self> {
+        if self.window.is_some() || before.is_none() || quiet::written(session)?.as_ref() != before {
+            return Ok(self);
+        }
+        let meter = Meter::default();
+        let again = fingerprint_of(session, settings, Context { meter: &meter, ..context });
+        context.cancel.check()?;
+        // What kept it from being read again is a change too.
+        let Ok(again) = again else { return Ok(self) };
+        let still = quiet::is_still(before, quiet::written(session)?.as_ref(), &self.fingerprint(), &again);
+        Ok(Evidence { still, ..self })
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let nothing = Touched::default();
+        fingerprint(&self.walked, self.window.as_ref().map_or(&nothing, |window| &window.seen.touched))
+    }
+
     pub fn dumped(self, settings: &Settings) -> Dumped {
         let mut notes = self.accounts.notes.clone();
         match &self.window {
+            None if self.still => notes.push(STILL.to_owned()),
             None => notes.push(UNBOUND.to_owned()),
             Some(window) => notes.extend(window.seen.touched.note()),
         }
-        let nothing = Touched::default();
-        let touched = self.window.as_ref().map_or(&nothing, |window| &window.seen.touched);
         let place = settings.server.location();
         Dumped {
             version: self.version.clone(),
             consistent_at: self.window.as_ref().map_or(self.begun, |window| window.read_at),
             inventory: self.inventory(),
-            fingerprint: fingerprint(&self.walked, touched),
+            fingerprint: self.fingerprint(),
             warnings: Vec::new(),
             notes,
             restore_hint: format!(
@@ -195,7 +246,7 @@ impl Evidence {
             position: self.window.as_ref().map(Window::position),
             details: serde_json::json!({
                 "server_version": self.walked.server_version,
-                "bound": self.window.is_some(),
+                "bound": self.window.is_some() || self.still,
                 "accounts": self.accounts.details,
             }),
         }

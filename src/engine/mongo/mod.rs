@@ -3,7 +3,7 @@
 //! One stream, `archive`, which `mongorestore --archive` reads. Whatever wrote it, it is read along to its end before it
 //! counts (`walk.rs`). Where there is an oplog, the entries of the dump's time are in the archive, and a restore replays
 //! them: the result stands for the end of that window. Without one, collections may be of different instants, and every
-//! point says so. Not done: sharded clusters as a whole, and logs between dumps.
+//! point says so, unless the server can be shown to have stood still (`quiet.rs`). Not done: sharded clusters as a whole, and logs between dumps.
 
 mod accounts;
 mod archive;
@@ -14,6 +14,7 @@ mod feed;
 mod leftovers;
 mod load;
 mod oplog;
+mod quiet;
 mod rehearsal;
 mod replay;
 mod session;
@@ -21,7 +22,7 @@ mod tool;
 mod walk;
 
 use super::{DumpRun, Dumped, Engine, Fingerprint, Leftover, LoadRun, Loaded, Origin, Server, Sink, Target};
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::event::{Cancel, Context};
 use crate::exec::docker::Image;
 use session::Session;
@@ -116,10 +117,7 @@ impl Engine for Mongo {
 
 /// What a server holds now, in the form that a dump keeps: for comparing after a restore. Reads everything.
 pub fn fingerprint(settings: &Settings, context: Context<'_>) -> Result<Fingerprint> {
-    let dumped = dump::dump(settings, context, &mut |archive| {
-        std::io::copy(archive, &mut std::io::sink())
-            .map(|_| ())
-            .map_err(|e| Failure::from_io(e, || format!("cannot read {}", settings.server.location())))
-    })?;
-    Ok(dumped.fingerprint)
+    let session = Session::open(settings, context.cancel)?;
+    catalog::must_be_no_router(&session)?;
+    dump::fingerprint_of(&session, settings, context)
 }

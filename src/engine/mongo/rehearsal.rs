@@ -2,14 +2,15 @@
 //! and the user's own questions.
 //!
 //! The driver reaches a container without network through a port of loopback that is carried into it. A server without an oplog gave
-//! its collections one after the other: then nothing is called equal, however equal it looks. As a process a server has no
+//! its collections one after the other: unless it stood still then, nothing is called equal, however equal it looks. As a process a server has no
 //! users of its own and listens on loopback; users are not compared there when it does not know them.
 
 use super::session::Session;
 use super::{Settings, accounts, catalog, dump};
 use crate::engine::Settings as AnySettings;
 use crate::engine::rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    Comparison, ContainerRecipe, Entrance, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    counted, must_be_fresh,
 };
 use crate::engine::{FingerprintPart, Server};
 use crate::error::{Failure, Kind, Result};
@@ -95,23 +96,17 @@ impl Rehearsable for Rehearsal {
     fn must_be_empty(&self, settings: &AnySettings, cancel: &Cancel) -> Result<()> {
         let settings = of(settings)?;
         let there = catalog::read(&Session::open(settings, cancel)?, settings)?;
-        match there.iter().find(|collection| !catalog::is_account(&collection.name)) {
-            None => Ok(()),
-            Some(collection) => Err(Failure::new(
-                Kind::Refused,
-                format!("the scratch server has a collection {} already; nothing was restored", collection.name),
-            )),
-        }
+        let found = there.iter().find(|collection| !catalog::is_account(&collection.name));
+        must_be_fresh(found.map(|collection| format!("a collection {}", collection.name)))
     }
 
     fn compare(&self, subject: &Subject<'_>, scratch: &Scratch, context: Context<'_>) -> Result<Comparison> {
         let settings = of(scratch.settings())?;
         let (was, is) = (subject.origin.fingerprint(), super::fingerprint(settings, context)?);
-        let mut comparison = Comparison::default();
-        if was.method != is.method {
-            comparison.unbound.push("the point was made by a version of bkp that compared otherwise".into());
-            return Ok(comparison);
-        }
+        let mut comparison = match Comparison::of(was, &is) {
+            Ok(comparison) => comparison,
+            Err(unbound) => return Ok(unbound),
+        };
         if subject.origin.details()["bound"] != true {
             comparison.unbound.push(dump::UNBOUND.into());
         }
@@ -130,6 +125,10 @@ impl Rehearsable for Rehearsal {
             }
         }
         Ok(comparison)
+    }
+
+    fn entrance(&self) -> Option<Entrance> {
+        Some(Entrance { port: PORT, user: Some(USER) })
     }
 
     fn ask(&self, scratch: &Scratch, question: &Question, cancel: &Cancel) -> Result<String> {
@@ -162,9 +161,5 @@ fn of(settings: &AnySettings) -> Result<&Settings> {
 }
 
 fn told(name: &str, was: &FingerprintPart, is: &FingerprintPart) -> String {
-    let what = if name.starts_with("definition of ") { "indexes" } else { "documents" };
-    match was.count == is.count {
-        true => "other content".to_owned(),
-        false => format!("{} {what} instead of {}", is.count, was.count),
-    }
+    counted(was, is, if name.starts_with("definition of ") { "indexes" } else { "documents" })
 }

@@ -7,7 +7,7 @@ use super::feed::Proven;
 use super::oplog::{Seen, Window};
 use super::session::Session;
 use super::walk::Walked;
-use super::{STREAM, Settings, accounts, catalog, oplog};
+use super::{STREAM, Settings, accounts, catalog, oplog, quiet};
 use crate::engine::{Dumped, Sink};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
@@ -43,6 +43,7 @@ pub(super) fn dump(settings: &Settings, sink: &mut dyn Sink, context: Context<'_
     can_run(settings)?;
     let session = Session::open(settings, context.cancel)?;
     catalog::must_be_no_router(&session)?;
+    let written = quiet::written(&session)?;
     let before = catalog::read(&session, settings)?;
     let version = catalog::version(&session)?;
     let begun = Instant::now();
@@ -55,7 +56,8 @@ pub(super) fn dump(settings: &Settings, sink: &mut dyn Sink, context: Context<'_
     let (walked, seen) = archive.walked()?;
     must_have_all(&session, settings, &before, &walked)?;
     let window = seen.start.zip(seen.last).map(|(start, end)| Window { start, end, read_at, seen });
-    Ok(Evidence { version, begun, walked, window, accounts: accounts::Accounts::default() }.dumped(settings))
+    let evidence = Evidence { version, begun, walked, window, accounts: accounts::Accounts::default(), still: false };
+    Ok(evidence.bound(&session, settings, written.as_ref(), context)?.dumped(settings))
 }
 
 /// What was there before the dump, and still is, must be in it.

@@ -16,7 +16,7 @@ use super::views::{self, Broken};
 use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, accounts, leftovers, programs};
 use crate::clock;
 use crate::engine::leftovers::UNFINISHED;
-use crate::engine::{DumpRun, Dumped, Sink};
+use crate::engine::{DumpRun, Dumped, Fingerprint, Sink};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::exec::Remarks;
@@ -143,12 +143,7 @@ pub fn dump(settings: &Settings, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Resu
     keep_definitions_still(&mut guard, &ready)?;
     let catalog = ready.catalog(&mut guard)?;
     let programs = programs::write(&mut guard, &catalog.programs)?;
-    let accounts = match ready.with_accounts {
-        true => Some(accounts::of_databases(&mut guard, &ready.client, &|database, name| {
-            catalog.has(database, name) && !ready.broken_views.iter().any(|v| v.database == database && v.name == name)
-        })?),
-        false => None,
-    };
+    let accounts = ready.accounts(&mut guard, &catalog)?;
     let parts = rows(settings, &ready, &catalog, sink, run)?;
     compare(&ready, &catalog, &parts.seen, &mut guard)?;
     parts.must_have_rows(&catalog)?;
@@ -158,11 +153,7 @@ pub fn dump(settings: &Settings, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Resu
     if let Some(accounts) = &accounts {
         sink.stream(ACCOUNTS, &mut accounts.sql().as_bytes())?;
     }
-    let mut objects = observed_objects::read(&mut guard, &catalog.databases)?;
-    objects.retain(|object, _| {
-        !ready.broken_views.iter().any(|view| *object == format!("view {}.{}", view.database, view.name))
-    });
-    objects.extend(accounts.iter().flat_map(observed_objects::told));
+    let objects = observed_objects::of_source(&mut guard, &catalog.databases, &ready.broken_views, accounts.as_ref())?;
     let details = Details::read(&mut guard, &ready.client, &catalog, parts.seen.longest_statement)?;
     guard.close()?;
     let mut dumped = parts.into_dumped(&ready, &catalog, settings, details)?;
@@ -183,6 +174,28 @@ impl Ready<'_> {
         let catalog = Catalog::read(session, &self.client, self.databases.clone())?;
         Ok(catalog.without_views(self.broken_views.len()))
     }
+
+    /// Where the user may read them.
+    fn accounts(&self, session: &mut Session<'_>, catalog: &Catalog) -> Result<Option<accounts::Accounts>> {
+        let is_broken =
+            |database: &str, name: &str| self.broken_views.iter().any(|v| v.database == database && v.name == name);
+        let has = |database: &str, name: &str| catalog.has(database, name) && !is_broken(database, name);
+        self.with_accounts.then(|| accounts::of_databases(session, &self.client, &has)).transpose()
+    }
+}
+
+/// The fingerprint that a dump of this very moment would have, had nobody written meanwhile.
+pub fn fingerprint(settings: &Settings, cancel: &Cancel) -> Result<Fingerprint> {
+    let ready = prepare(settings, cancel)?;
+    let mut session = ready.client.session(cancel)?;
+    let catalog = ready.catalog(&mut session)?;
+    session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
+    let measured = fingerprint::measure(&mut session, &ready.client.version, &catalog.tables)?;
+    let accounts = ready.accounts(&mut session, &catalog)?;
+    let objects =
+        observed_objects::of_source(&mut session, &catalog.databases, &ready.broken_views, accounts.as_ref())?;
+    session.close()?;
+    Ok(Fingerprint { objects, ..measured.fingerprint })
 }
 
 /// MySQL can keep changes of definitions out while rows come and go. MariaDB's dump fails when one happens.

@@ -16,6 +16,7 @@ mod observed_objects;
 mod privileges;
 mod programs;
 mod rehearsal;
+mod rotation;
 mod script;
 mod session;
 mod snapshot;
@@ -29,6 +30,7 @@ use crate::exec::docker::Image;
 use catalog::Catalog;
 use client::{Client, Flavour};
 pub use rehearsal::Rehearsal;
+pub use rotation::Rotation;
 use serde::{Deserialize, Serialize};
 use session::Session;
 
@@ -141,15 +143,8 @@ impl Engine for Mysql {
     }
 }
 
-/// Contents of the server as they are now, for comparing after a load. Writers must be quiet, or the parts are of one
-/// instant that nobody else saw.
+/// What a dump would say of the server as it is now, for comparing after a load. Writers must be quiet, or the parts are of
+/// one instant that nobody else saw.
 pub fn fingerprint(settings: &Settings, context: Context<'_>) -> Result<Fingerprint> {
-    let client = Client::open(&settings.server, context.cancel)?;
-    let mut session = client.session(context.cancel)?;
-    let databases = catalog::choose(catalog::databases(&mut session)?, &settings.databases, &settings.exclude)?;
-    let catalog = Catalog::read(&mut session, &client, databases)?;
-    session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
-    let measured = fingerprint::measure(&mut session, &client.version, &catalog.tables)?;
-    session.close()?;
-    Ok(measured.fingerprint)
+    dump::fingerprint(settings, context.cancel)
 }

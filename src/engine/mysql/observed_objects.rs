@@ -5,6 +5,7 @@
 use super::accounts;
 use super::client::Client;
 use super::session::{Session, texts};
+use super::views::Broken;
 use crate::error::Result;
 use std::collections::BTreeMap;
 
@@ -79,6 +80,20 @@ const QUESTIONS: &[Question] = &[
     },
 ];
 
+/// What there is besides rows, as a fingerprint has it: what belongs to these databases, but for views that no dump can hold, and
+/// the accounts where they belong to the source.
+pub fn of_source(
+    session: &mut Session<'_>,
+    databases: &[String],
+    broken: &[Broken],
+    accounts: Option<&accounts::Accounts>,
+) -> Result<Objects> {
+    let mut objects = read(session, databases)?;
+    objects.retain(|object, _| !broken.iter().any(|view| *object == format!("view {}.{}", view.database, view.name)));
+    objects.extend(accounts.iter().flat_map(|accounts| told(accounts)));
+    Ok(objects)
+}
+
 /// What belongs to these databases.
 pub fn read(session: &mut Session<'_>, databases: &[String]) -> Result<Objects> {
     let mut hashers: BTreeMap<String, blake3::Hasher> = BTreeMap::new();
@@ -119,7 +134,7 @@ pub fn of_accounts(
     Ok(told(&accounts::of_databases(session, client, has)?))
 }
 
-pub fn told(accounts: &accounts::Accounts) -> Objects {
+fn told(accounts: &accounts::Accounts) -> Objects {
     let digest = |text: &str| blake3::hash(text.as_bytes()).to_hex().to_string();
     let created = accounts.created.iter().map(|(account, create)| (format!("account {account}"), digest(create)));
     let grants = accounts.grants.iter().map(|(_, grant)| (format!("grant {grant}"), digest(grant)));

@@ -8,7 +8,8 @@ use super::observed_objects::{self, is_of_installation};
 use super::session::name;
 use super::{Details, Settings, catalog, fingerprint};
 use crate::engine::rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    Comparison, ContainerRecipe, Entrance, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    counted, must_be_fresh,
 };
 use crate::engine::{Server, Settings as AnySettings};
 use crate::error::{Failure, Kind, Result};
@@ -45,9 +46,10 @@ impl Rehearsable for Rehearsal {
     }
 
     fn container(&self, subject: &Subject<'_>, password: &Secret) -> Result<ContainerRecipe> {
+        let host = if subject.with_application { "%" } else { "localhost" };
         Ok(ContainerRecipe {
             arguments: arguments(subject)?,
-            environment: vec![("MYSQL_ROOT_HOST".to_owned(), "localhost".to_owned())],
+            environment: vec![("MYSQL_ROOT_HOST".to_owned(), host.to_owned())],
             secrets: vec![("MYSQL_ROOT_PASSWORD".to_owned(), password.clone())],
             data: "/var/lib/mysql".into(),
             room: subject.bytes.saturating_mul(3).saturating_add(EMPTY),
@@ -125,15 +127,7 @@ impl Rehearsable for Rehearsal {
     fn must_be_empty(&self, settings: &AnySettings, cancel: &Cancel) -> Result<()> {
         let client = Client::open(&of(settings)?.server, cancel)?;
         let found = catalog::databases(&mut client.session(cancel)?)?;
-        match found.first() {
-            None => Ok(()),
-            Some(database) => {
-                let text = format!(
-                    "the scratch server has a database {database} already, so it is no fresh one; nothing was restored"
-                );
-                Err(Failure::new(Kind::Refused, text).hint("An image that comes with data cannot be rehearsed into"))
-            }
-        }
+        must_be_fresh(found.first().map(|database| format!("a database {database}")))
     }
 
     fn compare(&self, subject: &Subject<'_>, scratch: &Scratch, context: Context<'_>) -> Result<Comparison> {
@@ -159,13 +153,7 @@ impl Rehearsable for Rehearsal {
                         .push(format!("{part} has FLOAT columns, whose values every dump by the client rounds"));
                     continue;
                 }
-                comparison.part(part, then, now, |then, now| {
-                    if then.count == now.count {
-                        "other content".to_owned()
-                    } else {
-                        format!("{} rows instead of {}", now.count, then.count)
-                    }
-                });
+                comparison.part(part, then, now, |then, now| counted(then, now, "rows"));
             }
         } else {
             comparison
@@ -194,6 +182,10 @@ impl Rehearsable for Rehearsal {
         }
         session.close()?;
         Ok(comparison)
+    }
+
+    fn entrance(&self) -> Option<Entrance> {
+        Some(Entrance { port: 3306, user: Some("root") })
     }
 
     fn ask(&self, scratch: &Scratch, question: &Question, cancel: &Cancel) -> Result<String> {

@@ -7,11 +7,12 @@ use super::catalogue::{self, Details, Role};
 use super::client::Clients;
 use super::session::Session;
 use super::{Postgres, Settings, dump};
+use crate::engine::Server;
 use crate::engine::Settings as AnySettings;
 use crate::engine::rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    Comparison, ContainerRecipe, Entrance, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    counted, must_be_fresh,
 };
-use crate::engine::{FingerprintPart, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context};
 use crate::exec::{Command, Place};
@@ -103,26 +104,17 @@ impl Rehearsable for Rehearsal {
         let settings = of(settings)?;
         let clients = Clients::find(&settings.server, cancel)?;
         let there = dump::chosen(&Postgres::new(settings.clone()), &clients, cancel)?.details.databases;
-        match there.first() {
-            None => Ok(()),
-            Some(database) => Err(Failure::new(
-                Kind::Refused,
-                format!("the scratch server has a database {} already; nothing was restored", database.name),
-            )),
-        }
+        must_be_fresh(there.first().map(|database| format!("a database {}", database.name)))
     }
 
     fn compare(&self, subject: &Subject<'_>, scratch: &Scratch, context: Context<'_>) -> Result<Comparison> {
         let settings = of(scratch.settings())?;
         let (was, is) = (subject.origin.fingerprint(), super::fingerprint(settings, context)?);
-        let mut comparison = Comparison::default();
-        if was.method != is.method {
-            comparison.unbound.push("the point was made by a version of bkp that compared otherwise".into());
-            return Ok(comparison);
-        }
-        for name in was.parts.keys().chain(is.parts.keys().filter(|name| !was.parts.contains_key(*name))) {
-            comparison.part(name, was.parts.get(name), is.parts.get(name), told);
-        }
+        let mut comparison = match Comparison::of(was, &is) {
+            Ok(comparison) => comparison,
+            Err(unbound) => return Ok(unbound),
+        };
+        comparison.all(&was.parts, &is.parts, |was, is| counted(was, is, "rows"));
         let there: Details = details(subject)?;
         let clients = Clients::find(&settings.server, context.cancel)?;
         let mut session = Session::open(&clients, &clients.maintenance, context.cancel)?;
@@ -146,6 +138,10 @@ impl Rehearsable for Rehearsal {
             comparison.part(&format!("role {}", role.name), Some(role), now, role_told);
         }
         Ok(comparison)
+    }
+
+    fn entrance(&self) -> Option<Entrance> {
+        Some(Entrance { port: 5432, user: Some(USER) })
     }
 
     fn ask(&self, scratch: &Scratch, question: &Question, cancel: &Cancel) -> Result<String> {
@@ -199,13 +195,6 @@ fn only(details: Details) -> Result<String> {
         [one] => Ok(one.name.clone()),
         all => Err(Failure::usage(format!("the point has {} databases, and the question names none", all.len()))
             .hint("Say which: `database:` beside `sql:` in `assert`")),
-    }
-}
-
-fn told(was: &FingerprintPart, is: &FingerprintPart) -> String {
-    match was.count == is.count {
-        true => "other content".to_owned(),
-        false => format!("{} rows instead of {}", is.count, was.count),
     }
 }
 

@@ -9,9 +9,10 @@ use super::load::plain_name;
 use super::{Method, Settings, dump, facts, load};
 use crate::engine::Settings as AnySettings;
 use crate::engine::rehearsal::{
-    Comparison, ContainerRecipe, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    Comparison, ContainerRecipe, Entrance, Ground, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site, Subject,
+    counted,
 };
-use crate::engine::{FingerprintPart, Origin, Server};
+use crate::engine::{Origin, Server};
 use crate::error::{Failure, Result};
 use crate::event::{Cancel, Context};
 use crate::secret::Secret;
@@ -71,15 +72,12 @@ impl Rehearsable for Rehearsal {
     fn compare(&self, subject: &Subject<'_>, scratch: &Scratch, context: Context<'_>) -> Result<Comparison> {
         let settings = of(scratch.settings())?;
         let was = subject.origin.fingerprint();
-        let mut comparison = Comparison::default();
         let is = super::fingerprint(settings, context)?;
-        if was.method != is.method {
-            comparison.unbound.push("the point was made by a version of bkp that compared otherwise".into());
-            return Ok(comparison);
-        }
-        for name in was.parts.keys().chain(is.parts.keys().filter(|name| !was.parts.contains_key(*name))) {
-            comparison.part(name, was.parts.get(name), is.parts.get(name), told);
-        }
+        let mut comparison = match Comparison::of(was, &is) {
+            Ok(comparison) => comparison,
+            Err(unbound) => return Ok(unbound),
+        };
+        comparison.all(&was.parts, &is.parts, |was, is| counted(was, is, "keys"));
         // They are no part of the fingerprint: most restores leave users as they are.
         let told_users = subject.origin.details()["users"].clone();
         let Ok(told_users) = serde_json::from_value::<BTreeMap<String, String>>(told_users) else {
@@ -89,12 +87,14 @@ impl Rehearsable for Rehearsal {
             let users = load::stored(subject.origin)?.users;
             let back = bring_back(client, &users, &mut comparison)?;
             let now = facts::user_objects(&back);
-            for name in told_users.keys().chain(now.keys().filter(|name| !told_users.contains_key(*name))) {
-                comparison.part(name, told_users.get(name), now.get(name), |_, _| "other rules".to_owned());
-            }
+            comparison.all(&told_users, &now, |_, _| "other rules".to_owned());
             Ok(())
         })?;
         Ok(comparison)
+    }
+
+    fn entrance(&self) -> Option<Entrance> {
+        Some(Entrance { port: 6379, user: None })
     }
 
     fn ask(&self, scratch: &Scratch, question: &Question, cancel: &Cancel) -> Result<String> {
@@ -172,13 +172,6 @@ fn of(settings: &AnySettings) -> Result<&Settings> {
     match settings {
         AnySettings::Redis(settings) => Ok(settings),
         _ => Err(Failure::failed("these settings are not of Redis")),
-    }
-}
-
-fn told(was: &FingerprintPart, is: &FingerprintPart) -> String {
-    match was.count == is.count {
-        true => "other content".to_owned(),
-        false => format!("{} keys instead of {}", is.count, was.count),
     }
 }
 

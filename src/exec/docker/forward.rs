@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// Carries both ways until one side ends, and takes its other half with it.
-const BASH: &str = "exec 3<>/dev/tcp/127.0.0.1/$0 4<&0 || exit 1
+const BASH: &str = "exec 3<>/dev/tcp/$1/$0 4<&0 || exit 1
 cat <&3 & read=$!; cat <&4 >&3 & write=$!
 wait -n; kill $read $write";
 
@@ -35,13 +35,14 @@ impl Drop for Forward {
 }
 
 impl Container {
-    /// Makes `port`, where a server of the container listens on its loopback, a port of loopback here.
-    pub fn forward(&self, port: u16) -> Result<Forward> {
+    /// Makes `port` of `host`, as the container knows it, a port of loopback here. What listens on the container's own loopback
+    /// is at `127.0.0.1`.
+    pub fn forward(&self, host: &str, port: u16) -> Result<Forward> {
         let port = port.to_string();
         let words = match self.find(&["bash", "socat", "nc"])?.as_deref() {
-            Some("bash") => vec!["bash", "-c", BASH, &port].into_iter().map(str::to_owned).collect(),
-            Some("socat") => vec!["socat".into(), "-".into(), format!("TCP4:127.0.0.1:{port}")],
-            Some(_) => vec!["nc".to_owned(), "127.0.0.1".into(), port],
+            Some("bash") => vec!["bash", "-c", BASH, &port, host].into_iter().map(str::to_owned).collect(),
+            Some("socat") => vec!["socat".into(), "-".into(), format!("TCP4:{host}:{port}")],
+            Some(_) => vec!["nc".to_owned(), host.to_owned(), port],
             None => {
                 return Err(Failure::failed(format!("{} has no program that can carry a connection", self.title()))
                     .hint(

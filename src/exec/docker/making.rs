@@ -9,7 +9,8 @@ use crate::error::{Failure, Kind, Result};
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as NewMountPoint, MountTmpfsOptions, MountType,
+    ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount as NewMountPoint, MountTmpfsOptions,
+    MountType, NetworkCreateRequest, NetworkingConfig,
 };
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, ListNetworksOptions, LogsOptions, RemoveContainerOptions,
@@ -43,6 +44,15 @@ pub struct NewContainer {
     /// The only ones that it has, also where it runs as root.
     pub capabilities: &'static [&'static str],
     pub mounts: Vec<NewMount>,
+    /// Absent: none at all.
+    pub network: Option<NewNetwork>,
+}
+
+/// A network of the engine that was made with [`Docker::create_network`], and a name in it.
+#[derive(Clone, Debug)]
+pub struct NewNetwork {
+    pub name: String,
+    pub alias: String,
 }
 
 #[derive(Debug)]
@@ -137,6 +147,19 @@ impl Docker {
         }
     }
 
+    /// A network that leads nowhere, not even to the host: only its containers reach each other.
+    pub fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            internal: Some(true),
+            // Else the host itself is in it, with all that listens there and the ports that live containers publish.
+            options: Some(HashMap::from([("com.docker.network.bridge.inhibit_ipv4".into(), "true".into())])),
+            labels: Some(labels.clone().into_iter().collect()),
+            ..NetworkCreateRequest::default()
+        };
+        ask(|| format!("cannot make the network {name}"), self.client.create_network(request)).map(drop)
+    }
+
     pub fn remove_network(&self, name: &str) -> Result<()> {
         match wait(self.client.remove_network(name))? {
             Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
@@ -201,7 +224,7 @@ impl NewContainer {
     fn body(&self) -> ContainerCreateBody {
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let host = HostConfig {
-            network_mode: Some("none".into()),
+            network_mode: Some(self.network.as_ref().map_or("none", |network| &network.name).to_owned()),
             memory: Some(bytes(self.memory)),
             // Together with swap: none of it.
             memory_swap: Some(bytes(self.memory)),
@@ -224,6 +247,12 @@ impl NewContainer {
             env: Some(self.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
             labels: Some(self.labels.clone().into_iter().collect()),
             host_config: Some(host),
+            networking_config: self.network.as_ref().map(|network| NetworkingConfig {
+                endpoints_config: Some(HashMap::from([(
+                    network.name.clone(),
+                    EndpointSettings { aliases: Some(vec![network.alias.clone()]), ..EndpointSettings::default() },
+                )])),
+            }),
             ..ContainerCreateBody::default()
         }
     }

@@ -37,7 +37,7 @@ pub use files::{File, Owner};
 pub use forward::Forward;
 pub use inspect::{Description, Mount, MountKind, Port, State};
 pub(super) use making::over;
-pub use making::{Ended, Labelled, NewContainer, NewMount, Thing};
+pub use making::{Ended, Labelled, NewContainer, NewMount, NewNetwork, Thing};
 pub use told::Told;
 pub use volumes::{Volume, find_volume};
 pub use writers::{Quiet, WritingContainer};

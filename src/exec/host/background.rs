@@ -77,7 +77,10 @@ impl Background {
         let failure = Failure::failed(format!("{} {what}", self.name));
         let log = self.log();
         let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let last = lines[lines.len().saturating_sub(5)..].join(" | ");
+        // Some programs end with much kind advice; what went wrong first is why.
+        let is_error = |line: &&&str| ["error", "fatal"].iter().any(|word| line.to_lowercase().contains(word));
+        let errors: Vec<&str> = lines.iter().filter(is_error).take(5).copied().collect();
+        let last = if errors.is_empty() { &lines[lines.len().saturating_sub(5)..] } else { &errors[..] }.join(" | ");
         let last: String = last.chars().filter(|c| !c.is_control()).take(1000).collect();
         if last.is_empty() { failure } else { failure.because(last) }
     }

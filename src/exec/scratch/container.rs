@@ -1,6 +1,6 @@
 //! A scratch server in a container of the image that its source had.
 //!
-//! No network at all, no published port, bounded memory and processors, no privilege beyond what an entry point needs that
+//! No network at all (or, where an application is asked beside it, one that leads nowhere), no published port, bounded memory and processors, no privilege beyond what an entry point needs that
 //! begins as root, owns its data directory and becomes another user. Data is in memory or in a volume of its own. Passwords
 //! come in as files, which official images read through their `…_FILE` variables: `docker inspect` shows none.
 
@@ -10,7 +10,9 @@ use crate::durable::random_hex;
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
 use crate::exec::Place;
-use crate::exec::docker::{Container, Docker, File, Forward, NewContainer, NewMount, Owner, Selector, over};
+use crate::exec::docker::{
+    Container, Docker, File, Forward, NewContainer, NewMount, NewNetwork, Owner, Selector, over,
+};
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -39,7 +41,32 @@ pub struct Wanted {
     pub files: Vec<(PathBuf, Secret, u32)>,
     pub data: Data,
     pub limits: Limits,
+    /// In a network of its own that leads nowhere, where it has this name; absent: in none.
+    pub known_as: Option<&'static str>,
 }
+
+/// A program that is asked beside a server. It has the server's limits, and nothing that lasts.
+#[derive(Debug)]
+pub struct Application {
+    pub image: String,
+    pub arguments: Vec<String>,
+    /// Never secrets.
+    pub environment: Vec<(String, String)>,
+    /// Put in before it starts: path and content. Everybody in there can read them.
+    pub files: Vec<(PathBuf, Secret)>,
+    pub port: u16,
+}
+
+/// An application that runs, until it is dropped.
+#[derive(Debug)]
+pub struct Beside {
+    docker: Docker,
+    container: Container,
+    forward: Forward,
+}
+
+/// What an application is called in the network.
+const APPLICATION: &str = "application";
 
 /// What a server may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,8 +80,8 @@ pub struct Limits {
 /// Where its data is while it is there.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
-    /// In memory, at this path.
-    Memory(String),
+    /// In memory, at this path, of at most so many bytes.
+    Memory(String, u64),
     /// In a volume of its own, at this path.
     Volume(String),
 }
@@ -71,6 +98,8 @@ pub struct Body {
     docker: Docker,
     container: Container,
     isolation: String,
+    labels: BTreeMap<String, String>,
+    limits: Limits,
     /// To its port, where that is wanted.
     forward: Option<Forward>,
 }
@@ -89,9 +118,10 @@ pub fn prepare(lease: &Lease<'_>, wanted: &Wanted, cancel: &Cancel) -> Result<Pr
         (RECORD.to_owned(), record),
     ]);
     let mut held = Held::begin(lease, &number, What::Container(name.clone()))?;
-    match make(&docker, &name, wanted, labels, cancel) {
+    match make(&docker, &name, wanted, labels.clone(), cancel) {
         Ok(container) => {
-            Ok(Prepared { body: Body { held, docker, container, isolation: isolation(wanted), forward: None } })
+            let (isolation, limits) = (isolation(wanted), wanted.limits);
+            Ok(Prepared { body: Body { held, docker, container, isolation, labels, limits, forward: None } })
         }
         Err(failure) => {
             if remove(&docker, &name).is_ok() {
@@ -110,12 +140,16 @@ fn make(
     cancel: &Cancel,
 ) -> Result<Container> {
     let mount = match &wanted.data {
-        Data::Memory(path) => NewMount::Memory { path: path.clone(), bytes: wanted.limits.memory },
+        Data::Memory(path, bytes) => NewMount::Memory { path: path.clone(), bytes: *bytes },
         Data::Volume(path) => {
             docker.create_volume(name, "local", &labels, &BTreeMap::new())?;
             NewMount::Volume { path: path.clone(), name: name.to_owned() }
         }
     };
+    let network = wanted.known_as.map(|alias| NewNetwork { name: name.to_owned(), alias: alias.to_owned() });
+    if network.is_some() {
+        docker.create_network(name, &labels)?;
+    }
     let mut environment = wanted.environment.clone();
     let mut files = wanted.files.clone();
     for (variable, secret) in &wanted.secrets {
@@ -135,21 +169,28 @@ fn make(
         processors: wanted.limits.processors,
         capabilities: CAPABILITIES,
         mounts: vec![mount],
+        network,
     })?;
+    put_in(&container, files, cancel)?;
+    Ok(container)
+}
+
+fn put_in(container: &Container, files: Vec<(PathBuf, Secret, u32)>, cancel: &Cancel) -> Result<()> {
     for (path, content, mode) in files {
         let mut bytes = content.expose().as_bytes();
         let (parent, name) = split(&path)?;
         let file = File { name, mode, owner: ROOT, length: bytes.len() as u64 };
         container.write_file(parent, &file, &mut bytes, cancel)?;
     }
-    Ok(container)
+    Ok(())
 }
 
 fn isolation(wanted: &Wanted) -> String {
     let Limits { memory, processors } = wanted.limits;
-    let data = if matches!(wanted.data, Data::Memory(_)) { "data in memory" } else { "a volume of its own" };
+    let data = if matches!(wanted.data, Data::Memory(..)) { "data in memory" } else { "a volume of its own" };
     format!(
-        "container without network, ports or privileges; {} MiB, {processors} % of a processor, {data}",
+        "container without {}, ports or privileges; {} MiB, {processors} % of a processor, {data}",
+        if wanted.known_as.is_some() { "any network but one of its own that leads nowhere" } else { "network" },
         memory >> 20
     )
 }
@@ -159,9 +200,16 @@ fn split(path: &Path) -> Result<(&str, &str)> {
     parts.ok_or_else(|| Failure::failed(format!("{} is no path of a file in a container", path.display())))
 }
 
-/// The container of that name, and the volume that has the same.
+/// Of an application beside the server of that name.
+fn beside(name: &str) -> String {
+    format!("{name}-{APPLICATION}")
+}
+
+/// The container of that name with what runs beside it, and the volume and the network that have the same.
 fn remove(docker: &Docker, name: &str) -> Result<()> {
+    docker.remove(&beside(name))?;
     docker.remove(name)?;
+    docker.remove_network(name)?;
     if docker.volumes()?.iter().any(|volume| volume.name == name) {
         docker.remove_volume(name)?;
     }
@@ -199,8 +247,43 @@ impl Body {
     }
 
     pub fn forward(&mut self, port: u16) -> Result<()> {
-        self.forward = Some(self.container.forward(port)?);
+        self.forward = Some(self.container.forward("127.0.0.1", port)?);
         Ok(())
+    }
+
+    /// Starts an application in the network of the server; it is reached through a program of either.
+    pub fn beside(&self, wanted: Application, cancel: &Cancel) -> Result<Beside> {
+        self.docker.have_image(&wanted.image)?;
+        let name = beside(&self.container.name);
+        self.docker.remove(&name)?;
+        let container = self.docker.make(&NewContainer {
+            name,
+            image: wanted.image,
+            entrypoint: None,
+            arguments: wanted.arguments,
+            environment: wanted.environment,
+            labels: self.labels.clone(),
+            memory: self.limits.memory,
+            processors: self.limits.processors,
+            capabilities: CAPABILITIES,
+            mounts: Vec::new(),
+            network: Some(NewNetwork { name: self.container.name.clone(), alias: APPLICATION.to_owned() }),
+        })?;
+        let started = || {
+            let files = wanted.files.into_iter().map(|(path, content)| (path, content, 0o444)).collect();
+            put_in(&container, files, cancel)?;
+            self.docker.start(&container.id)?;
+            let through_server = self.container.forward(APPLICATION, wanted.port);
+            through_server.or_else(|_| container.forward("127.0.0.1", wanted.port))
+        };
+        match started() {
+            Ok(forward) => Ok(Beside { docker: self.docker.clone(), container, forward }),
+            Err(failure) => {
+                // What stays goes with the server.
+                let _ = self.docker.remove(&container.id);
+                Err(failure)
+            }
+        }
     }
 
     pub fn reach(&self) -> Reach {
@@ -227,12 +310,8 @@ impl Body {
         self.docker.logs(&self.container.id, LINES).unwrap_or_default()
     }
 
-    /// Its last lines as one.
     fn last_words(&self) -> String {
-        let logs = self.logs();
-        let lines: Vec<&str> = logs.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let last = lines[lines.len().saturating_sub(5)..].join(" | ");
-        last.chars().filter(|c| !c.is_control()).take(1000).collect()
+        last_words(&self.logs())
     }
 
     pub fn keep(&mut self) -> Result<String> {
@@ -249,6 +328,39 @@ impl Body {
         }
         remove(&self.docker, &self.container.name)?;
         self.held.let_go()
+    }
+}
+
+/// The last lines of a log as one.
+fn last_words(logs: &str) -> String {
+    let lines: Vec<&str> = logs.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(5)..].join(" | ");
+    last.chars().filter(|c| !c.is_control()).take(1000).collect()
+}
+
+impl Beside {
+    /// Of loopback here, where it answers.
+    pub fn port(&self) -> u16 {
+        self.forward.port
+    }
+
+    /// Fails when it does not run any more, with the end of what it said.
+    pub fn check(&self) -> Result<()> {
+        match self.docker.ended(&self.container.id)? {
+            None => Ok(()),
+            Some(ended) => Err(over("the application", ended, &self.last_words())),
+        }
+    }
+
+    pub fn last_words(&self) -> String {
+        last_words(&self.docker.logs(&self.container.id, LINES).unwrap_or_default())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // What stays goes with the server.
+        let _ = self.docker.remove(&self.container.id);
     }
 }
 

@@ -6,10 +6,12 @@
 //! Nothing here knows what a server is asked, or what is put into it.
 
 use super::Place;
-use crate::error::Result;
+use crate::error::{Failure, Result};
+use crate::event::Cancel;
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 
+pub mod confined;
 pub mod container;
 mod directory;
 pub mod process;
@@ -77,6 +79,17 @@ impl Running {
         match &mut self.0 {
             Body::Container(container) => container.forward(port),
             Body::Process(_) => Ok(()),
+        }
+    }
+
+    /// Starts an application that reaches it, and nothing else.
+    pub fn beside(&self, application: container::Application, cancel: &Cancel) -> Result<container::Beside> {
+        match &self.0 {
+            Body::Container(container) => container.beside(application, cancel),
+            Body::Process(_) => {
+                Err(Failure::usage("`http` is refused: this server is a process of the host and in no container")
+                    .hint("Rehearse it where there is Docker"))
+            }
         }
     }
 

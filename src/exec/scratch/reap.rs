@@ -91,8 +91,8 @@ fn in_engine(records: &Records) -> Result<Vec<Orphan>> {
     if labelled.is_empty() {
         return Ok(Vec::new());
     }
-    let own = records.name()?;
-    let orphans = labelled.into_iter().filter(|thing| is_orphan(thing, records, &own));
+    let own = records.known_name()?;
+    let orphans = labelled.into_iter().filter(|thing| is_orphan(thing, records, own.as_deref()));
     Ok(orphans
         .map(|thing| {
             let kind = match thing.what {
@@ -109,10 +109,10 @@ fn in_engine(records: &Records) -> Result<Vec<Orphan>> {
 
 /// A record is looked for after the thing was seen: it is there before it, and as long as it. Others may share the engine and
 /// not our idea of the time, so their deadlines are compared with the kernel's clock.
-fn is_orphan(thing: &Labelled, records: &Records, own: &str) -> bool {
+fn is_orphan(thing: &Labelled, records: &Records, own: Option<&str>) -> bool {
     let record = thing.labels.get(RECORD).and_then(|record| record.split_once('/'));
     match record {
-        Some((name, number)) if name == own => !records.has(number),
+        Some((name, number)) if own == Some(name) => !records.has(number),
         _ => {
             let deadline = thing.labels.get(DEADLINE).and_then(|deadline| deadline.parse::<Timestamp>().ok());
             deadline.is_some_and(|deadline| deadline < clock::of_files())

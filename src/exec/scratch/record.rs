@@ -43,7 +43,10 @@ impl Records {
 
     /// Which records these are: a word that stands in labels, made at the first need.
     pub fn name(&self) -> Result<String> {
-        let path = self.directory.join("name");
+        if let Some(name) = self.known_name()? {
+            return Ok(name);
+        }
+        let path = self.name_file();
         let made = || {
             durable::create_private_directory(&self.directory)?;
             match durable::write_new(&path, durable::random_hex(8).as_bytes(), 0o600) {
@@ -51,11 +54,20 @@ impl Records {
                 _ => std::fs::read_to_string(&path),
             }
         };
-        let name = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => made(),
-            other => other,
-        };
-        name.context(|| format!("cannot write into {}", self.directory.display()))
+        made().context(|| format!("cannot write into {}", self.directory.display()))
+    }
+
+    /// `None` where nothing was ever recorded: looking for leftovers leaves nothing behind itself.
+    pub fn known_name(&self) -> Result<Option<String>> {
+        let path = self.name_file();
+        match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            name => name.map(Some).context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    fn name_file(&self) -> PathBuf {
+        self.directory.join("name")
     }
 
     /// Numbers of those that are there.

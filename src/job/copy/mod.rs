@@ -16,6 +16,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context, Event};
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::check::title;
+use crate::repo::collect::forgotten::{self, Removed};
 use crate::repo::copy::{self, Carried, Carrying, Shelf};
 use crate::repo::keys::Keyring;
 use crate::repo::objects::Objects;
@@ -45,6 +46,8 @@ pub struct Copy<'a> {
     pub lock: &'a dyn Fn(&Point) -> Option<Retain>,
     /// Look into every point and object that is there, and put right what is not what it should be.
     pub repair: bool,
+    /// What was forgotten there on purpose is not brought back.
+    pub leave_forgotten: bool,
     /// How long to wait while another run of this host brings something there: it may have begun before the newest point.
     pub patience: Duration,
 }
@@ -59,6 +62,8 @@ pub struct Copied {
     pub carried: Carried,
     /// Points that could not be carried because of what they are in the repository.
     pub failed: Vec<(String, Failure)>,
+    /// How many points stay away because they were forgotten there on purpose.
+    pub forgotten: u64,
     /// What stands beside the points and was left out, with the reason.
     pub left_out: Vec<String>,
     /// Why no more was tried.
@@ -132,9 +137,15 @@ impl Copy<'_> {
         let wanted = Wanted { source, writer, among: Some(&missing), ..Wanted::default() };
         let found = catalog::list(self.from, self.keys, self.trust, wanted)?;
         copied.failed.extend(found.broken.into_iter().map(|(key, failure)| (key.to_string(), failure)));
+        let removed = self.removed(shelves)?;
         let mut points = Vec::new();
         for point in found.points {
             let key = point.key();
+            let is_there = shelves.get(&point.writer).is_some_and(|shelf| shelf.contains_key(&key));
+            if !is_there && removed.get(&point.writer).is_some_and(|removed| removed.includes(&point)) {
+                copied.forgotten += 1;
+                continue;
+            }
             let sealed = store::read(&*self.from.store, &key)?;
             // Between two looks it could have been exchanged.
             if found.hashes.get(&key) == Some(&names::sha256(&sealed)) {
@@ -143,6 +154,13 @@ impl Copy<'_> {
         }
         points.sort_by_key(|(point, _)| std::cmp::Reverse(point.consistent_at));
         Ok(points)
+    }
+
+    /// By writer, what was forgotten in the other store.
+    fn removed(&self, shelves: &BTreeMap<String, Shelf>) -> Result<BTreeMap<String, Removed>> {
+        let writers = shelves.keys().filter(|_| self.leave_forgotten);
+        let of = |writer: &String| Ok((writer.clone(), forgotten::removed(self.to, self.keys, self.trust, writer)?));
+        writers.map(of).collect()
     }
 
     /// What the rules of the copy keep, of all that is in either store.

@@ -45,10 +45,11 @@ pub fn is_ignored(labels: &Pairs) -> bool {
 /// The sources that labels bring, none of which the configuration names already.
 pub fn take_in(host: &Host<'_>, configuration: &Configuration) -> Taken {
     let mut taking = Taking { host, configuration, candidates: Vec::new(), remarks: Vec::new() };
-    for container in host.containers.iter().filter(|c| c.state != State::Gone) {
+    let is_own = |labels: &Pairs| super::is_of_rehearsal(labels);
+    for container in host.containers.iter().filter(|c| c.state != State::Gone && !is_own(&c.labels)) {
         taking.container(container);
     }
-    for volume in host.volumes {
+    for volume in host.volumes.iter().filter(|volume| !is_own(&volume.labels)) {
         taking.volume(volume);
     }
     taking.finish()

@@ -13,9 +13,11 @@ mod suggest;
 use crate::engine::Settings;
 use crate::exec::Place;
 use crate::exec::docker::{Description, Mount, MountKind, Selector, State, Volume};
+use crate::exec::scratch;
 use crate::policy::{Configuration, Source};
 use look::Contents;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use suggest::{SECRETS, Suggestion, plain as source_name, quoted};
@@ -80,10 +82,10 @@ pub struct Host<'a> {
 /// Everything that was found, things of one project together; `project`: only that one.
 pub fn fold(host: &Host<'_>, configuration: &Configuration, project: Option<&str>) -> Vec<Found> {
     let mut found = Vec::new();
-    for container in host.containers.iter().filter(|c| c.state != State::Gone) {
+    for container in host.containers.iter().filter(|c| c.state != State::Gone && !is_of_rehearsal(&c.labels)) {
         found.push(of_container(host, configuration, container));
     }
-    for volume in host.volumes {
+    for volume in host.volumes.iter().filter(|volume| !is_of_rehearsal(&volume.labels)) {
         found.push(of_volume(host, configuration, volume));
     }
     for directory in bound_directories(host) {
@@ -93,6 +95,11 @@ pub fn fold(host: &Host<'_>, configuration: &Configuration, project: Option<&str
     let order = |one: &Found| (one.project.clone(), one.thing as u8, one.name.clone());
     found.sort_by_key(order);
     found
+}
+
+/// bkp's own scratch server, or its volume: what is in there is a restored backup, and goes away by itself.
+pub fn is_of_rehearsal(labels: &BTreeMap<String, String>) -> bool {
+    labels.contains_key(scratch::LABEL)
 }
 
 fn project_of(container: &Description) -> Option<String> {

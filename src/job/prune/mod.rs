@@ -18,7 +18,9 @@ use crate::repo::collect::protocol::PROTOCOL;
 use crate::repo::collect::records::SeriesMemory;
 use crate::repo::collect::survey::{self, Amount, Asked};
 use crate::repo::collect::{Collector, Doomed, Fate, Previous, Survey, Swept};
+use crate::repo::held::{self, Held};
 use crate::repo::keys::Keyring;
+use crate::repo::names::CONFIGURATION;
 use crate::repo::pinned::{self, Pinned};
 use crate::repo::point::Point;
 use crate::repo::retention::Rules;
@@ -54,9 +56,15 @@ pub struct Prune<'a> {
 pub struct Looked {
     catalog: Catalog,
     proofs: Proofs,
-    pinned: Pinned,
+    words: Words,
     memory: BTreeMap<String, SeriesMemory>,
     damaged: BTreeSet<String>,
+}
+
+/// What people and hosts have said in the repository that is to stay.
+struct Words {
+    pinned: Pinned,
+    held: Held,
 }
 
 /// What a prune did.
@@ -100,23 +108,36 @@ impl Prune<'_> {
         Ok(Looked {
             catalog: catalog::list(self.repository, self.keys, self.trust, wanted)?,
             proofs: proof::highest(self.repository, self.keys, self.trust, None)?,
-            pinned: pinned::all(self.repository, self.keys, self.trust)?,
+            words: self.words()?,
             memory: collector.previous()?.map(|previous| previous.mark.series).unwrap_or_default(),
             damaged,
         })
     }
 
+    fn words(&self) -> Result<Words> {
+        Ok(Words {
+            pinned: pinned::all(self.repository, self.keys, self.trust)?,
+            held: held::of(self.repository, self.keys, self.trust, &self.whose.writer)?,
+        })
+    }
+
     pub fn plan(&self, looked: &Looked, now: Timestamp) -> Result<Plan> {
+        self.plan_with(looked, &looked.words, now)
+    }
+
+    fn plan_with(&self, looked: &Looked, words: &Words, now: Timestamp) -> Result<Plan> {
         let known = Known {
             writer: &self.whose.writer,
             catalog: &looked.catalog,
             proofs: &looked.proofs,
-            pinned: &looked.pinned,
+            pinned: &words.pinned,
             memory: &looked.memory,
             passed: self.passed,
             damaged: &looked.damaged,
         };
-        plan::plan(&known, self.policies, self.holds, &self.wishes, now)
+        let mut holds = words.held.all();
+        holds.extend(self.holds.clone());
+        plan::plan(&known, self.policies, &holds, &self.wishes, now)
     }
 
     pub fn apply(&self, looked: &Looked, plan: &Plan, context: Context<'_>) -> Result<Outcome> {
@@ -182,7 +203,8 @@ impl Prune<'_> {
         previous: Option<&Previous>,
         outcome: &mut Outcome,
     ) -> Result<Vec<Doomed>> {
-        let by_store = self.plan(looked, survey.now)?;
+        // A survey may take long: what was pinned or held meanwhile counts.
+        let by_store = self.plan_with(looked, &self.words()?, survey.now)?;
         let agreed: BTreeSet<&str> = by_store.deleted().map(|(_, point)| point.point.as_str()).collect();
         let by_hand =
             |point: &str| self.wishes.forget.iter().any(|id| point == id || point.ends_with(&format!("-{id}")));
@@ -260,7 +282,9 @@ pub fn facts(looked: &Looked, plan: &Plan, outcome: &Outcome) -> Vec<Fact> {
         }
         let before = looked.memory.get(&series.source).and_then(|memory| memory.rules);
         let now = in_force.get(&series.source).copied();
-        if let Some(policy) = series.policy.as_ref().filter(|_| outcome.problems.is_empty() && before != now)
+        let is_silent = series.source == CONFIGURATION || series.too_much;
+        if let Some(policy) =
+            series.policy.as_ref().filter(|_| outcome.problems.is_empty() && before != now && !is_silent)
             && changed.insert(policy)
         {
             let json = |rules: Option<Rules>| rules.and_then(|rules| serde_json::to_value(rules).ok());

@@ -10,6 +10,7 @@ use crate::repo::collect::records::SeriesMemory;
 use crate::repo::names;
 use crate::repo::pinned::Pinned;
 use crate::repo::point::Point;
+use crate::repo::proof::Level;
 use crate::repo::retention::{self, Candidate, Decision, Rules};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -71,6 +72,8 @@ pub struct SeriesPlan {
     pub keep: Option<Rules>,
     /// Why nothing of it is deleted now, whatever the rules say.
     pub held: Option<String>,
+    /// That is because too much of it would go, and stays so until somebody looks on.
+    pub too_much: bool,
     pub shrink: Option<Shrink>,
     pub points: Vec<PointPlan>,
 }
@@ -106,11 +109,11 @@ impl Plan {
         self.series.iter().filter(waits).filter_map(|series| series.policy.as_deref()).collect()
     }
 
-    /// The rules that hold from now on, by source.
+    /// The rules that hold from now on, by source. Those that were not acted upon are not among them.
     pub fn in_force(&self) -> BTreeMap<String, Rules> {
         let rules = |series: &SeriesPlan| match &series.shrink {
             Some(shrink) if !shrink.confirmed => Some(shrink.before),
-            _ => series.keep,
+            _ => series.keep.filter(|_| !series.too_much),
         };
         self.series.iter().filter_map(|series| Some((series.source.clone(), rules(series)?))).collect()
     }
@@ -174,10 +177,14 @@ impl Planning<'_> {
             stay(points.iter_mut().filter(|p| newly.contains(&p.point)), "the shorter `keep` is not confirmed yet");
         }
         let chosen = self.wishes.sources.is_empty() || self.wishes.sources.contains(source);
+        let free = chosen && !holds.contains_key(source);
+        // A rule that was acted upon before may let go of much: where proofs come seldom, all that waited for one goes together.
+        let is_new = keep != before;
+        let too_much = self.too_much(&points).filter(|_| free && is_new);
         let held = match holds.get(source) {
-            Some(why) => Some(format!("held: {why}")),
+            Some(why) => Some(format!("held: {why} (then: bkp ack {source})")),
             None if !chosen => Some("not asked for".to_owned()),
-            None => self.too_much(&points),
+            None => too_much.clone(),
         };
         if let Some(why) = &held {
             stay(points.iter_mut(), why);
@@ -187,6 +194,7 @@ impl Planning<'_> {
             policy: self.policy.map(|p| p.policy.clone()),
             keep,
             held,
+            too_much: too_much.is_some(),
             shrink,
             points,
         }
@@ -240,7 +248,8 @@ impl Planning<'_> {
         Shrink { before, confirmed, newly }
     }
 
-    /// With somebody looking on the plan is shown before; a daemon must not delete most of a series because of one word.
+    /// With somebody looking on the plan is shown before; a daemon must not delete most of a series because of one word that is
+    /// new to it.
     fn too_much(&self, points: &[PointPlan]) -> Option<String> {
         let deleted = points.iter().filter(|p| !p.keep).count();
         (self.wishes.unattended && deleted > FEW && deleted * 2 > points.len())
@@ -249,7 +258,7 @@ impl Planning<'_> {
 
     /// Points that somebody names are forgotten, except those that only another step may give up.
     fn by_hand(&self, series: &mut SeriesPlan, unknown: &mut BTreeSet<String>) -> Result<()> {
-        let left = series.points.iter().filter(|p| p.keep).count();
+        let mut left: BTreeSet<String> = series.points.iter().filter(|p| p.keep).map(|p| p.point.clone()).collect();
         for planned in &mut series.points {
             let (id, name) = (planned.id.clone(), planned.point.clone());
             if !unknown.remove(&id) && !unknown.remove(&name) {
@@ -265,11 +274,16 @@ impl Planning<'_> {
             if let Some(why) = self.must_stay(point) {
                 return refuse(why, format!("bkp rehearse {}", series.source));
             }
-            if left <= 1 {
+            // One after the other: what was named before it is gone already.
+            left.remove(&name);
+            if left.is_empty() {
                 return refuse("it is the last one of its source", format!("bkp backup {}", series.source));
             }
-            let proven = self.proven().any(|p| p.point == name);
-            if proven && self.proven().count() == 1 && !self.is_damaged(point) {
+            let min = self.policy.and_then(|policy| policy.rules).map_or(1, |rules| rules.min as usize);
+            if left.len() < min && !self.is_damaged(point) {
+                return refuse(&format!("`keep: {{ min: {min} }}` wants it"), format!("bkp backup {}", series.source));
+            }
+            if self.is_proven(point) && !self.points.iter().any(|p| left.contains(&p.point) && self.is_proven(p)) {
                 return refuse(
                     "it is the only one that is proven readable",
                     format!("bkp check {} --level readable", series.source),
@@ -280,11 +294,10 @@ impl Planning<'_> {
         Ok(())
     }
 
-    fn proven(&self) -> impl Iterator<Item = &&Point> {
-        let readable = |p: &&&Point| {
-            self.known.proofs.get(&p.point).is_some_and(|(level, _)| *level >= crate::repo::proof::Level::Readable)
-        };
-        self.points.iter().filter(readable)
+    /// To be readable, and nothing is known to the contrary.
+    fn is_proven(&self, point: &Point) -> bool {
+        let level = self.known.proofs.get(&point.point).map(|(level, _)| *level);
+        level.is_some_and(|level| level >= Level::Readable) && !self.is_damaged(point)
     }
 }
 

@@ -6,7 +6,7 @@ use super::measure::{Phases, Reading, Timed};
 use super::site::{Grounds, Site};
 use crate::clock;
 use crate::durable;
-use crate::engine::{self, LoadRun, OnDifference, Origin, Part, Question, Rehearsable, Scratch, Subject};
+use crate::engine::{self, LoadRun, OnDifference, Origin, Part, Question, Rehearsable, Subject};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::{Context, Event, Outcome};
 use crate::exec::scratch::container::Limits;
@@ -90,7 +90,10 @@ impl Rehearse<'_> {
             findings.reach(Level::Readable);
             return Ok(());
         };
-        let subject = Subject { origin: &origin, version: &point.engine.version, bytes: point.bytes };
+        let with_application =
+            plan.level == Level::Checked && self.assertions.iter().any(|a| matches!(a.question, Question::Http(_)));
+        let version = point.engine.version.as_str();
+        let subject = Subject { origin: &origin, version, bytes: point.bytes, with_application };
         let run = durable::random_hex(8);
         let grounds = Grounds {
             state: &self.places.state,
@@ -110,22 +113,14 @@ impl Rehearse<'_> {
         }
         self.phase(context, point, "take down");
         let down = if self.keep { site.keep().map(Some) } else { site.remove().map(|()| None) };
-        match (worked, down) {
-            (Ok(()), Ok(kept)) => findings.record.kept = kept,
-            (Err(failure), Ok(kept)) => {
-                findings.record.kept = kept;
-                return Err(failure);
-            }
-            (worked, Err(left)) => {
-                let text = format!(
-                    "the scratch target could not be removed; `bkp doctor --reap` tries again: {}",
-                    left.full()
-                );
-                findings.warnings.push(text);
-                return worked;
-            }
+        match down {
+            Ok(kept) => findings.record.kept = kept,
+            Err(left) => findings.warnings.push(format!(
+                "the scratch target could not be removed; `bkp doctor --reap` tries again: {}",
+                left.full()
+            )),
         }
-        Ok(())
+        worked
     }
 
     fn work(
@@ -149,7 +144,7 @@ impl Rehearse<'_> {
         let loading = (wall - reading).max(0.0);
         phases.index = loaded.as_ref().map_or(0.0, |loaded| loaded.index_seconds).min(loading);
         phases.load = loading - phases.index;
-        let loaded = loaded?;
+        let loaded = loaded.map_err(|failure| site.explained(failure, grounds.limits))?;
         durable::crash_point("rehearse:loaded");
         let begun = Instant::now();
         site.loaded(grounds, (ability, subject), findings, context.cancel)?;
@@ -162,20 +157,21 @@ impl Rehearse<'_> {
             return Ok(());
         }
         let begun = Instant::now();
-        let verified = self.verify(plan, &site.scratch, (ability, subject), findings, context);
+        let verified = self.verify(plan, site, (ability, subject), findings, context);
         phases.verify = begun.elapsed().as_secs_f64();
-        verified
+        verified.map_err(|failure| site.explained(failure, grounds.limits))
     }
 
     fn verify(
         &self,
         plan: &Plan,
-        scratch: &Scratch,
+        site: &Site,
         (ability, subject): (&dyn Rehearsable, &Subject<'_>),
         findings: &mut Findings,
         context: Context<'_>,
     ) -> Result<()> {
         let phase = |phase| context.events.emit(&Event::Phase { source: plan.source.clone(), phase });
+        let scratch = &site.scratch;
         phase("compare");
         let compared = findings.compared(ability.compare(subject, scratch, context)?);
         durable::crash_point("rehearse:compared");
@@ -187,6 +183,7 @@ impl Rehearse<'_> {
         for assertion in self.assertions {
             let answer = match &assertion.question {
                 Question::Run(command) => scratch.run(command, context.cancel),
+                Question::Http(probe) => site.probe(probe, ability.entrance(), context.cancel),
                 question => ability.ask(scratch, question, context.cancel),
             };
             context.cancel.check()?;

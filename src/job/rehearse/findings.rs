@@ -82,7 +82,7 @@ impl Findings {
         let broken: Vec<&Asserted> = assertions.iter().filter(|a| !a.holds).collect();
         let failure = broken.first().map(|first| {
             let more = if broken.len() > 1 { format!(" (and {} more)", broken.len() - 1) } else { String::new() };
-            let text = format!("{} does not hold: {}{more}", first.name, first.found);
+            let text = format!("{} does not hold: {}{more}", plain(&first.name), plain(&first.found));
             Failure::new(Kind::Verification, text).hint("Look at what the point holds: bkp rehearse --keep")
         });
         self.record.assertions = assertions;

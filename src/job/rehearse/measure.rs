@@ -3,11 +3,11 @@
 //! What is read is fetched from the store and decoded. Where several threads read at once, each second of theirs counts for its
 //! part of a second.
 
+use crate::durable;
 use crate::engine::{Fingerprint, Origin, TreeOrigin};
 use crate::error::Result;
 use crate::repo::Repository;
-use crate::store::{Entry, Head, Key, Purged, Retain, Retention, Store, StoreResult, Upload};
-use bytes::Bytes;
+use crate::store::observed::{Observed, Observer};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
@@ -33,7 +33,7 @@ impl Reading {
     /// The same repository, where what is fetched is measured.
     pub fn of(repository: &Repository) -> (Self, Repository) {
         let reading = Reading::default();
-        let store = Arc::new(TimedStore { inner: repository.store.clone(), in_store: reading.in_store.clone() });
+        let store = Arc::new(Observed::new(repository.store.clone(), InStore(reading.in_store.clone())));
         (reading, repository.with_store(store))
     }
 
@@ -109,6 +109,7 @@ impl Origin for Timed<'_> {
 
     fn stream(&self, name: &str) -> Result<Box<dyn Read + Send>> {
         let inner = self.reading.timed(|| self.origin.stream(name))?;
+        durable::crash_point("rehearse:loading");
         Ok(Box::new(TimedRead { inner, reading: self.reading.clone() }))
     }
 
@@ -134,6 +135,7 @@ impl TreeOrigin for Timed<'_> {
 
     fn chunks(&self, ranges: Option<&[Range<u64>]>, take: &(dyn Fn(u64, &[u8]) -> Result<()> + Sync)) -> Result<()> {
         let tree = self.origin.tree().expect("only a tree is asked for its chunks");
+        durable::crash_point("rehearse:loading");
         let taking = AtomicU64::new(0);
         let (before, begun) = (self.reading.in_store(), Instant::now());
         let result = tree.chunks(ranges, &|offset, bytes| {
@@ -165,68 +167,13 @@ impl<R: Read> Read for TimedRead<R> {
     }
 }
 
-/// A store that tells how long reading from it took.
-struct TimedStore {
-    inner: Arc<dyn Store>,
-    in_store: Arc<AtomicU64>,
-}
+/// How long reading from a store took.
+#[derive(Clone)]
+struct InStore(Arc<AtomicU64>);
 
-struct Body {
-    inner: Box<dyn Read + Send>,
-    in_store: Arc<AtomicU64>,
-}
-
-impl Read for Body {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let begun = Instant::now();
-        let read = self.inner.read(buffer);
-        self.in_store.fetch_add(nanoseconds(begun), Relaxed);
-        read
-    }
-}
-
-impl Store for TimedStore {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-
-    fn put(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
-        self.inner.put(key, bytes, retain)
-    }
-
-    fn put_new(&self, key: &Key, bytes: Bytes, retain: Option<&Retain>) -> StoreResult<()> {
-        self.inner.put_new(key, bytes, retain)
-    }
-
-    fn upload(&self, key: &Key, retain: Option<&Retain>) -> StoreResult<Box<dyn Upload>> {
-        self.inner.upload(key, retain)
-    }
-
-    fn get(&self, key: &Key, range: Option<Range<u64>>) -> StoreResult<Box<dyn Read + Send>> {
-        let begun = Instant::now();
-        let inner = self.inner.get(key, range);
-        self.in_store.fetch_add(nanoseconds(begun), Relaxed);
-        Ok(Box::new(Body { inner: inner?, in_store: self.in_store.clone() }))
-    }
-
-    fn list(&self, prefix: &str) -> StoreResult<Vec<Entry>> {
-        self.inner.list(prefix)
-    }
-
-    fn head(&self, key: &Key) -> StoreResult<Head> {
-        self.inner.head(key)
-    }
-
-    fn delete(&self, key: &Key) -> StoreResult<()> {
-        self.inner.delete(key)
-    }
-
-    fn purge(&self, key: &Key) -> StoreResult<Purged> {
-        self.inner.purge(key)
-    }
-
-    fn retention(&self) -> Option<&dyn Retention> {
-        self.inner.retention()
+impl Observer for InStore {
+    fn has_read(&self, _: usize, took: Duration) {
+        self.0.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 }
 

@@ -8,7 +8,10 @@
 mod act;
 mod findings;
 mod measure;
+mod probe;
+mod shortage;
 mod site;
+mod starting;
 pub mod turn;
 
 pub use act::Rehearse;

@@ -101,6 +101,34 @@ fn who_interrupts_a_run_by_hand_knows_of_it() {
 }
 
 #[test]
+fn a_copy_works_again_when_all_that_failed_has_been_copied() {
+    let mut told = Told::default();
+    let mut copy = |when: &str, source: &str, ok| {
+        let (copy, source, point) = ("usb".to_owned(), source.to_owned(), "p".to_owned());
+        told.fact(when, Fact::CopyEnded { copy, source, point, ok, message: Some("torn".into()) })
+    };
+    assert_eq!(copy("09T01:00", "b", false), ["usb failed: b: torn"]);
+    for hour in 2..8 {
+        assert_eq!(copy(&format!("09T0{hour}:00"), "a", true), [""; 0], "the other one is not copied yet");
+        assert_eq!(copy(&format!("09T0{hour}:01"), "b", false), [""; 0], "this is known");
+    }
+    assert_eq!(copy("09T09:00", "c", false), [""; 0], "a store that is down is told of once");
+    assert_eq!(copy("10T09:00", "b", false), ["usb failed: b: torn (and: c)"]);
+    assert_eq!(copy("10T10:00", "b", true), [""; 0]);
+    assert_eq!(copy("10T11:00", "c", true), ["usb recovered"]);
+}
+
+#[test]
+fn what_was_told_while_the_clock_was_ahead_is_told_again() {
+    let mut told = Told::default();
+    let mut run = |when: &str, ended| told.run(when, "db", None, Reason::CatchUp, ended);
+    assert_eq!(run("25T02:30", failed("a")), ["db failed: no answer"]);
+    assert_eq!(run("02T02:30", failed("b")), ["db failed: no answer"], "the clock is right again");
+    assert_eq!(run("02T03:30", failed("c")), [""; 0]);
+    assert_eq!(run("03T02:30", failed("d")), ["db failed: no answer"]);
+}
+
+#[test]
 fn copies_configuration_holds_and_channels_are_watched_too() {
     let mut told = Told::default();
     let copy = |ok| Fact::CopyEnded {
@@ -124,4 +152,16 @@ fn copies_configuration_holds_and_channels_are_watched_too() {
     let arrived = Fact::Notified { channel: "mail".into(), event: "x".into() };
     assert_eq!(told.fact("09T06:00", arrived.clone()), ["ChannelBack"]);
     assert_eq!(told.fact("09T06:01", arrived), [""; 0]);
+}
+
+#[test]
+fn who_stands_back_for_somebody_else_has_not_failed() {
+    let mut told = Told::default();
+    let locked = |run| RunEnded { code: 11, message: Some("app is locked by another run".into()), ..failed(run) };
+    assert!(told.run("29 10:00", "app", None, Reason::Manual, locked("r1")).is_empty());
+    assert!(told.run("29 10:05", "app", Some("29 10:05"), Reason::Schedule, locked("r2")).is_empty());
+    assert!(told.slot("29 10:06", "29 10:05", SlotEnd::Skipped, &["r2"]).is_empty());
+    // Who waited for his turn until the deadline, in vain, has.
+    assert!(told.run("29 11:00", "app", Some("29 11:00"), Reason::Schedule, locked("r3")).is_empty());
+    assert_eq!(told.slot("29 12:00", "29 11:00", SlotEnd::Failed, &["r3"]).len(), 1);
 }

@@ -65,7 +65,10 @@ pub struct Mail {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
+    /// The address, or a reference to it where it is a secret.
     pub url: Option<Field<String>>,
+    /// File that holds the address.
+    pub url_file: Option<Field<String>>,
     /// Reference to what the signature is made with (HMAC-SHA256).
     pub secret: Option<Field<String>>,
     /// File that holds it.
@@ -85,8 +88,10 @@ pub struct Ping {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ntfy {
-    /// The address of the topic, such as `https://ntfy.sh/TOPIC`.
+    /// The address of the topic, such as `https://ntfy.sh/TOPIC`, or a reference to it.
     pub url: Option<Field<String>>,
+    /// File that holds the address.
+    pub url_file: Option<Field<String>>,
     /// Reference to an access token.
     pub token: Option<Field<String>>,
     /// File that holds an access token.

@@ -1,7 +1,7 @@
 //! The keys that say how restores are rehearsed: shapes only, as in the module above.
 
 use super::{Missed, Overlap};
-use crate::policy::reading::Field;
+use crate::policy::reading::{Field, Named};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -99,12 +99,39 @@ pub struct Assert {
     /// A command that runs inside the scratch container, or in the directory that was restored: its output is the answer, and it
     /// must end well.
     pub run: Option<Field<Vec<Field<String>>>>,
+    /// An application that is started beside the scratch server, in a network that leads nowhere, and what it answers.
+    pub http: Option<Field<Application>>,
     /// The database that is asked; of Redis its number.
     pub database: Option<Field<String>>,
     /// The answer is exactly this.
     pub equals: Option<Field<String>>,
+    /// The answer has this in it.
+    pub contains: Option<Field<String>>,
     /// The answer is a number, not less than this.
     pub min: Option<Field<String>>,
     /// The answer is a number, not more than this.
     pub max: Option<Field<String>>,
+}
+
+/// An application and what it is asked. In `command`, `environment` and `files` these stand for what it needs: `{host}`, `{port}`,
+/// `{user}` and `{password_file}` of the scratch server; in `files` also `{password}`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    /// Its image, as it is called on the host, or by its digest.
+    pub image: Option<Field<String>>,
+    /// Arguments of its entry point. Default: those of the image.
+    pub command: Option<Field<Vec<Field<String>>>>,
+    /// Variables. Never secrets: whoever may inspect containers sees them.
+    pub environment: Option<Field<Named<String>>>,
+    /// Files that are put in before it starts: path and content.
+    pub files: Option<Field<Named<String>>>,
+    /// Where it listens.
+    pub port: Option<Field<u64>>,
+    /// What is asked of it. Default: `/`.
+    pub path: Option<Field<String>>,
+    /// The status of a good answer. Default: `200`.
+    pub status: Option<Field<u64>>,
+    /// How long it may take until it gives one. Default: `2m`.
+    pub patience: Option<Field<String>>,
 }

@@ -2,7 +2,7 @@
 //! series a finding; collectors, what a removed point referred to.
 
 use super::Collector;
-use super::records::{self, Mark, Tombstone};
+use super::records::{self, Mark, SeriesMemory, Tombstone};
 use crate::error::{Kind, Result};
 use crate::repo::keys::Keyring;
 use crate::repo::point::Point;
@@ -48,13 +48,15 @@ pub(super) fn point_of(collector: &Collector<'_>, tombstone: &Tombstone) -> Opti
     Point::open(&sealed, &name, collector.keys, &signer, collector.repository.id()).ok()
 }
 
-/// Numbers of each series of a writer that were forgotten, according to those whose keys are known here.
-pub fn numbers(
-    repository: &Repository,
-    keys: &Keyring,
-    trust: &Trust,
-    writer: &str,
-) -> Result<BTreeMap<String, Vec<(u64, u64)>>> {
+/// What was removed on purpose of the points of a writer.
+pub struct Removed {
+    /// As the newest mark remembers them.
+    series: BTreeMap<String, SeriesMemory>,
+    tombstones: BTreeMap<(String, String), Tombstone>,
+}
+
+/// According to those whose keys are known here.
+pub fn removed(repository: &Repository, keys: &Keyring, trust: &Trust, writer: &str) -> Result<Removed> {
     let mut signers = Vec::new();
     for info in catalog::writers(repository)?.0 {
         match trust.decide(&info.writer, &info.verify_key)? {
@@ -62,16 +64,35 @@ pub fn numbers(
             signer => signers.push(signer),
         }
     }
-    let mut all: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
-    if let Some(mark) = newest_mark(repository, keys, &signers, writer)? {
-        all.extend(mark.series.into_iter().map(|(source, memory)| (source, memory.forgotten)));
-    }
-    for ((source, _), tombstone) in tombstones(repository, keys, &signers, writer)? {
-        if let Some(number) = tombstone.sequence {
-            records::add_number(all.entry(source).or_default(), number);
+    Ok(Removed {
+        series: newest_mark(repository, keys, &signers, writer)?.map(|mark| mark.series).unwrap_or_default(),
+        tombstones: tombstones(repository, keys, &signers, writer)?,
+    })
+}
+
+impl Removed {
+    /// Numbers by series, without those below the oldest point that the mark saw.
+    pub fn numbers(self) -> BTreeMap<String, Vec<(u64, u64)>> {
+        let of_series = |(source, memory): (String, SeriesMemory)| (source, memory.forgotten);
+        let mut all: BTreeMap<String, Vec<(u64, u64)>> = self.series.into_iter().map(of_series).collect();
+        for ((source, _), tombstone) in self.tombstones {
+            if let Some(number) = tombstone.sequence {
+                records::add_number(all.entry(source).or_default(), number);
+            }
         }
+        all
     }
-    Ok(all)
+
+    /// Whether this point was. One that the mark saw, or that came after it, and is gone without a tombstone, was lost.
+    pub fn includes(&self, point: &Point) -> bool {
+        if self.tombstones.contains_key(&(point.source.clone(), point.point.clone())) {
+            return true;
+        }
+        let Some(memory) = self.series.get(&point.source) else { return false };
+        let before_the_oldest = memory.points.values().min().is_some_and(|oldest| point.sequence < *oldest);
+        !memory.points.contains_key(&point.point)
+            && (before_the_oldest || records::has_number(&memory.forgotten, point.sequence))
+    }
 }
 
 fn newest_mark(repository: &Repository, keys: &Keyring, signers: &[Trusted], writer: &str) -> Result<Option<Mark>> {

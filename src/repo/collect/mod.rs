@@ -257,7 +257,7 @@ impl Collector<'_> {
         let sealed = record::seal(&mark, self.by, &self.recipients())?;
         self.store().put(&name, Bytes::from(sealed), None)?;
         durable::crash_point("prune:marked");
-        self.is_alone(&name, previous)?;
+        self.is_alone(&name, previous, survey.now)?;
         let head = self.store().head(&name)?;
         let stored = previous.map(|p| p.stored.clone()).unwrap_or_default();
         let stored = stored.into_iter().chain([(number, head.modified)]).collect();
@@ -265,12 +265,13 @@ impl Collector<'_> {
     }
 
     /// A courtesy and no lock: with two collectors at work each is right by itself, and both would do everything twice.
-    fn is_alone(&self, mine: &Key, previous: Option<&Previous>) -> Result<()> {
+    fn is_alone(&self, mine: &Key, previous: Option<&Previous>, since: Timestamp) -> Result<()> {
         let known = previous.and_then(|p| names::mark_number(&p.name)).unwrap_or(0);
         let listed = self.store().list(&names::collector(self.writer(), "marks"))?;
-        let other = listed
-            .iter()
-            .find(|entry| entry.key != *mine && names::mark_number(&entry.key).is_some_and(|number| number > known));
+        let is_new = |entry: &&Entry| {
+            entry.modified >= since && names::mark_number(&entry.key).is_some_and(|number| number > known)
+        };
+        let other = listed.iter().filter(is_new).find(|entry| entry.key != *mine);
         match other {
             None => Ok(()),
             Some(other) => Err(Failure::new(

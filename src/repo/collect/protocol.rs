@@ -171,8 +171,8 @@ impl DeadList {
     }
 }
 
-/// How much of what may be deleted is deleted in one run: the longest dead first, as long as `limit` bytes last.
-/// `candidates` are sizes in that order; gives how many of them.
+/// How much of what may be deleted is deleted in one run: the longest dead first, as long as `limit` bytes last, and one in any
+/// case: a single dump may be larger than its part of the whole. `candidates` are sizes in that order; gives how many of them.
 pub fn within_limit(candidates: &[u64], limit: u64) -> usize {
     let mut left = limit;
     let fits = |size: &&u64| {
@@ -180,7 +180,7 @@ pub fn within_limit(candidates: &[u64], limit: u64) -> usize {
         left = left.saturating_sub(**size);
         fits
     };
-    candidates.iter().take_while(fits).count()
+    candidates.iter().take_while(fits).count().max(candidates.len().min(1))
 }
 
 #[cfg(test)]
@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn a_run_stops_at_its_limit() {
         assert_eq!(within_limit(&[10, 10, 10], 25), 2);
-        assert_eq!(within_limit(&[30, 1], 25), 0, "and does not pass over what is too large");
+        assert_eq!(within_limit(&[10, 30, 1], 25), 1, "and does not pass over what is too large");
+        assert_eq!(within_limit(&[30, 1], 25), 1, "which goes by itself");
         assert_eq!(within_limit(&[], 0), 0);
     }
 }

@@ -64,6 +64,7 @@ pub fn bring(from: &Repository, to: &Repository, trust: &Trust) -> Result<Vec<St
         let of_the_bytes = format!(".{}.", Level::Stored.name());
         bring_records(from, to, &names::proofs(&info.writer, None), |name| !name.contains(&of_the_bytes))?;
         bring_records(from, to, &names::pinned_points(&info.writer), |_| true)?;
+        bring_records(from, to, &names::holds(&info.writer), |_| true)?;
         let evidence = [names::journals, names::rehearsals, names::heads].map(|prefix| prefix(&info.writer));
         evidence.iter().try_for_each(|prefix| bring_records(from, to, prefix, |_| true))?;
     }

@@ -3,6 +3,7 @@
 //! Each carries a description that says what it shows, for those who do not see it. Coordinates run from the upper left corner.
 
 use super::{Text, Tone};
+use jiff::civil::Date;
 
 #[derive(Clone, Debug)]
 pub struct Chart {
@@ -142,6 +143,17 @@ impl Trend {
         }
         Chart { title, description, width: WIDTH, height: TOP + HEIGHT + 20.0, marks }
     }
+}
+
+/// Which of these days are named below a chart, and how.
+pub fn named_days(days: &[Date]) -> Vec<(usize, Text)> {
+    let by_month = days.len() > 45;
+    let named = days.iter().enumerate().filter(|(number, day)| match by_month {
+        true => day.day() == 1,
+        false => number % days.len().div_ceil(6).max(1) == 0,
+    });
+    let text = |day: &Date| if days.len() > 120 { day.strftime("%Y-%m").to_string() } else { day.to_string() };
+    named.map(|(number, day)| (number, Text::from(text(day)))).collect()
 }
 
 fn label(x: f32, y: f32, text: Text, anchor: Anchor) -> Mark {

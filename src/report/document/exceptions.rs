@@ -5,7 +5,7 @@
 use super::restores::level;
 use super::runs::policy_name;
 use super::{Cell, Section, Table, Writing, integrity};
-use crate::journal::{Job, SlotEnd};
+use crate::journal::{Job, SlotEnd, Verdict};
 use crate::report::facts::{Ending, Mark};
 use crate::report::recorded;
 use jiff::Timestamp;
@@ -25,6 +25,7 @@ pub fn of(writing: &Writing<'_>) -> Vec<Exception> {
     unrecorded(writing, &mut found);
     runs(writing, &mut found);
     tests(writing, &mut found);
+    fruitless(writing, &mut found);
     objectives(writing, &mut found);
     unattended(writing, &mut found);
     changes(writing, &mut found);
@@ -74,7 +75,7 @@ fn reason(writing: &Writing<'_>, recorded: Option<&str>) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    const MOST: usize = 300;
+    const MOST: usize = 600;
     match text.char_indices().nth(MOST) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
@@ -158,6 +159,7 @@ fn runs(writing: &Writing<'_>, found: &mut Vec<Exception>) {
             }
             continue;
         };
+        // What a restore test found is told as such.
         if end.outcome.is_good() || run.job == Job::Rehearse {
             continue;
         }
@@ -173,11 +175,17 @@ fn runs(writing: &Writing<'_>, found: &mut Vec<Exception>) {
         found.push(Exception {
             at: mark.at,
             what: format!(
-                "{} → {}: {} {}",
+                "{} → {}: {}",
                 copy.source,
                 copy.copy,
-                say.number(copy.failed),
-                say.t("points not copied (the last one)", "puntos no copiados (el último)")
+                match copy.failed {
+                    1 => say.t("1 point not copied", "1 punto no copiado").to_owned(),
+                    many => format!(
+                        "{} {}",
+                        say.number(many),
+                        say.t("points not copied (the last one)", "puntos no copiados (el último)")
+                    ),
+                }
             ),
             why: reason(writing, why.as_deref()),
             record: Some(mark.record),
@@ -189,7 +197,7 @@ fn tests(writing: &Writing<'_>, found: &mut Vec<Exception>) {
     let say = writing.say;
     for test in &writing.basis.facts.rehearsals {
         let rehearsed = &test.rehearsed;
-        if !test.passed() {
+        if test.verdict() == Verdict::Failed {
             let assertions = rehearsed.assertions.iter().filter(|a| !a.holds);
             let assertions = assertions.map(|a| format!("{}: {}", a.name, recorded::found(&a.found, say)));
             let unbound = rehearsed.unbound.iter().map(|why| recorded::quoted(why, say));
@@ -232,8 +240,42 @@ fn tests(writing: &Writing<'_>, found: &mut Vec<Exception>) {
     }
 }
 
+/// Tests that came to no result, for whatever reason.
+fn fruitless(writing: &Writing<'_>, found: &mut Vec<Exception>) {
+    let say = writing.say;
+    for (run, end) in writing.basis.facts.fruitless() {
+        let source = run.source.as_deref().unwrap_or(say.t("repository", "repositorio"));
+        found.push(Exception {
+            at: end.mark.at,
+            what: format!(
+                "{source}: {}, {}",
+                say.t("restore test without a result", "prueba de restauración sin resultado"),
+                say.outcome(end.outcome)
+            ),
+            why: reason(writing, end.message.as_deref()),
+            record: Some(end.mark.record),
+        });
+    }
+}
+
 fn objectives(writing: &Writing<'_>, found: &mut Vec<Exception>) {
     let (say, basis) = (writing.say, writing.basis);
+    let never = basis.sources().filter(|(_, source)| !basis.facts.recovery.contains_key(source.source.as_str()));
+    for (policy, source) in never {
+        found.push(Exception {
+            at: basis.until(),
+            what: format!("{}: {}", source.source, say.t("never backed up", "nunca copiado")),
+            why: match policy.rpo_seconds {
+                Some(objective) => {
+                    let none =
+                        say.t("no point is recorded; the objective is", "no consta ningún punto; el objetivo es de");
+                    format!("{none} {}", say.span(objective))
+                }
+                None => say.t("no point is recorded", "no consta ningún punto").to_owned(),
+            },
+            record: None,
+        });
+    }
     for (source, recovery) in &basis.facts.recovery {
         let objective = basis.policy_of(source).and_then(|policy| policy.rpo_seconds);
         let (Some(worst), Some(objective)) = (recovery.worst, objective) else { continue };

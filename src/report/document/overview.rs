@@ -6,6 +6,7 @@ use crate::journal::{Job, SlotEnd};
 use crate::report::basis::Basis;
 use crate::report::frameworks::Framework;
 use crate::report::recorded;
+use crate::report::say::Say;
 
 pub fn front(writing: &Writing<'_>, framework: Option<&Framework>) -> Vec<(Text, Text)> {
     let (say, basis) = (writing.say, writing.basis);
@@ -67,30 +68,36 @@ fn figures(writing: &Writing<'_>, exceptions: usize) -> Table {
         &[(say.t("What", "Concepto"), 5), (say.t("Found", "Resultado"), 7)],
     );
     let mut row = |name: &str, value: String, tone| table.row(vec![Cell::of(name), Cell::toned(value, tone)]);
-    let retired = basis.retired().len();
-    let sources = match retired {
-        0 => basis.sources().count().to_string(),
-        _ => format!("{} + {retired} {}", basis.sources().count(), say.t("no longer configured", "ya no configurados")),
-    };
+    let mut sources = basis.sources().count().to_string();
+    for (number, what) in [
+        (basis.retired().len(), say.t("no longer configured", "ya no configurados")),
+        (basis.tested_for_others().len(), say.t("of other hosts, tested here", "de otros equipos, probados aquí")),
+    ] {
+        if number > 0 {
+            sources += &format!(" + {number} {what}");
+        }
+    }
     row(say.t("Sources", "Orígenes"), sources, Tone::Plain);
     let backups = || basis.facts.slots().filter(|(series, _)| series.job == Job::Backup).map(|(_, slot)| slot);
     let ended = |end| backups().filter(|slot| slot.end() == Some(end)).count() as u64;
     let (expected, done) = (backups().count() as u64, ended(SlotEnd::Done));
     let text = match expected {
         0 => say.t("none: no schedule was recorded", "ninguna: no consta ninguna programación").to_owned(),
-        _ => format!(
-            "{} {} {} ({}); {}: {}; {}: {}; {}: {}",
-            say.number(done),
-            say.t("of", "de"),
-            say.number(expected),
-            say.share(done, expected),
-            say.t("failed", "fallidas"),
-            say.number(ended(SlotEnd::Failed)),
-            say.t("not run", "no ejecutadas"),
-            say.number(ended(SlotEnd::Missed)),
-            say.t("left out by rule", "omitidas por regla"),
-            say.number(ended(SlotEnd::Skipped)),
-        ),
+        _ => {
+            format!(
+                "{} {} {} ({}); {}: {}; {}: {}; {}: {}",
+                say.number(done),
+                say.t("of", "de"),
+                say.number(expected),
+                say.share(done, expected),
+                say.t("failed", "fallidas"),
+                say.number(ended(SlotEnd::Failed)),
+                say.t("not run", "no ejecutadas"),
+                say.number(ended(SlotEnd::Missed)),
+                say.t("left out by rule", "omitidas por regla"),
+                say.number(ended(SlotEnd::Skipped)),
+            ) + &open(say, backups().filter(|slot| slot.ended.is_none()).count() as u64)
+        }
     };
     let tone = if done == expected && expected > 0 { Tone::Well } else { Tone::Warn };
     row(say.t("Expected backups that were done", "Copias previstas y realizadas"), text, tone);
@@ -120,38 +127,36 @@ fn of_judged(writing: &Writing<'_>, met: usize, judged: usize, none: (&str, &str
     }
 }
 
-fn rpo(writing: &Writing<'_>) -> (String, Tone) {
-    let (mut met, mut judged) = (0, 0);
-    for (policy, source) in writing.basis.sources() {
-        let Some(objective) = policy.rpo_seconds else { continue };
-        judged += 1;
-        let worst = writing.basis.facts.recovery.get(source.source.as_str()).and_then(|recovery| recovery.worst);
-        met += usize::from(worst.is_some_and(|worst| worst.seconds <= objective));
+/// Those that have not ended, where there are any: with them, it adds up.
+fn open(say: Say<'_>, number: u64) -> String {
+    match number {
+        0 => String::new(),
+        _ => format!("; {}: {}", say.t("open", "abiertas"), say.number(number)),
     }
+}
+
+fn rpo(writing: &Writing<'_>) -> (String, Tone) {
+    let (met, judged) = writing.basis.rpo_kept();
     of_judged(writing, met, judged, ("no policy has an objective", "ninguna política fija un objetivo"))
 }
 
 fn tests(writing: &Writing<'_>) -> (String, Tone) {
-    let say = writing.say;
-    let tests = &writing.basis.facts.rehearsals;
-    let passed = tests.iter().filter(|test| test.passed()).count();
-    match tests.len() {
-        0 => (say.t("no evidence: none was made", "sin evidencia: no se hizo ninguna").to_owned(), Tone::Bad),
-        all => {
-            let sources: std::collections::BTreeSet<&str> =
-                tests.iter().filter(|test| test.passed()).map(|test| test.rehearsed.source.as_str()).collect();
-            let tone = if passed == all { Tone::Well } else { Tone::Bad };
-            let text = format!(
-                "{passed} {} {all}; {} {} {} {}",
-                say.t("of", "de"),
-                sources.len(),
-                say.t("of", "de"),
-                writing.basis.sources().count(),
-                say.t("sources with one at least", "orígenes con al menos una")
-            );
-            (text, tone)
-        }
+    let (say, basis) = (writing.say, writing.basis);
+    let restored: Vec<&str> =
+        basis.facts.tests().filter(|test| test.is_restored()).map(|test| test.rehearsed.source.as_str()).collect();
+    let (passed, all) = (restored.len(), basis.facts.tests().count() + basis.facts.fruitless().count());
+    if all == 0 {
+        return (say.t("no evidence: none was made", "sin evidencia: no se hizo ninguna").to_owned(), Tone::Bad);
     }
+    let wanted = basis.to_be_tested();
+    let tested = wanted.iter().filter(|source| restored.contains(source)).count();
+    let text = format!(
+        "{passed} {of} {all}; {tested} {of} {} {}",
+        wanted.len(),
+        say.t("sources with one at least", "orígenes con al menos una"),
+        of = say.t("of", "de")
+    );
+    (text, if passed == all && tested == wanted.len() { Tone::Well } else { Tone::Bad })
 }
 
 fn rto(writing: &Writing<'_>) -> (String, Tone) {

@@ -1,10 +1,12 @@
 //! Restore tests and real restores: what was restored, where, what was compared, and how long it took.
 
-use super::chart::Trend;
+use super::chart::{Trend, named_days};
 use super::{Block, Cell, Section, Table, Text, Tone, Writing};
-use crate::journal::{Chosen, Job};
+use crate::journal::{Chosen, Job, Verdict};
 use crate::report::facts::Rehearsal;
+use crate::report::period::Day;
 use crate::report::recorded;
+use jiff::civil::Date;
 
 /// So many tests are told in detail.
 const DETAILED: usize = 200;
@@ -19,11 +21,15 @@ pub fn section(writing: &Writing<'_>) -> Section {
     section.paragraph(say.t(
         "A restore test takes a point, restores it with the code of a real restore into a target of its own that is thrown away \
          afterwards, and compares it with what the source held at that instant. Levels: loaded, a server accepted it; equal, \
-         the contents are those of the source; checked, assertions of the organisation hold besides. RTO is the time that a real \
+         the contents are those of the source; checked, assertions of the organisation hold besides. Compared are parts: tables, \
+         collections, keyspaces or files, with their contents, and definitions and permissions. A point that was only read to its end \
+         shows nothing of restoring, and is counted with the integrity checks. RTO is the time that a real \
          restore of the point would have taken; RPO is the age of the data at the time of the test.",
         "Una prueba de restauración toma un punto, lo restaura con el mismo código que una restauración real en un destino propio que \
          después se elimina, y lo coteja con lo que el origen contenía en ese instante. Niveles: cargado, un servidor lo aceptó; \
-         igual, el contenido es el del origen; verificado, se cumplen además las aserciones de la entidad. El RTO es el tiempo que \
+         igual, el contenido es el del origen; verificado, se cumplen además las aserciones de la entidad. Se cotejan partes: tablas, \
+         colecciones, espacios de claves o archivos, con su contenido, y definiciones y permisos. Un punto que solo se leyó hasta el final \
+         no demuestra nada sobre su restauración y se cuenta con las comprobaciones de integridad. El RTO es el tiempo que \
          habría tardado una restauración real de ese punto; el RPO, la antigüedad de los datos en el momento de la prueba.",
     ));
     section.table(tests(writing));
@@ -57,9 +63,12 @@ pub fn level(writing: &Writing<'_>, level: Option<&str>) -> String {
 }
 
 fn result(writing: &Writing<'_>, test: &Rehearsal) -> Cell {
-    match test.passed() {
-        true => Cell::toned(writing.say.t("passed", "superada"), Tone::Well),
-        false => Cell::toned(writing.say.t("not passed", "no superada"), Tone::Bad),
+    let say = writing.say;
+    match test.verdict() {
+        Verdict::Passed => Cell::toned(say.t("passed", "superada"), Tone::Well),
+        Verdict::NotCompared => Cell::toned(say.t("restored; not compared", "restaurada; sin cotejar"), Tone::Warn),
+        Verdict::NotRestored => Cell::toned(say.t("read only, not restored", "solo leída, no restaurada"), Tone::Soft),
+        Verdict::Failed => Cell::toned(say.t("not passed", "no superada"), Tone::Bad),
     }
 }
 
@@ -90,6 +99,10 @@ fn tests(writing: &Writing<'_>) -> Table {
         let rehearsed = &test.rehearsed;
         let rto_objective = rehearsed.rto_objective_seconds.map_or("–".to_owned(), |seconds| say.took(seconds));
         let rto_tone = if test.meets_rto() == Some(false) { Tone::Bad } else { Tone::Plain };
+        let rto = match test.is_of_restore() {
+            true => format!("{} ({rto_objective})", say.took(rehearsed.rto_seconds)),
+            false => "–".to_owned(),
+        };
         let rpo = writing.basis.policy_of(&rehearsed.source).and_then(|policy| policy.rpo_seconds);
         let rpo = rpo.map_or("–".to_owned(), |seconds| say.span(seconds));
         table.row(vec![
@@ -98,9 +111,21 @@ fn tests(writing: &Writing<'_>) -> Table {
             result(writing, test),
             Cell::of(level(writing, rehearsed.reached.as_deref())),
             Cell::of(say.number(rehearsed.differing)),
-            Cell::toned(format!("{} ({rto_objective})", say.took(rehearsed.rto_seconds)), rto_tone),
+            Cell::toned(rto, rto_tone),
             Cell::of(format!("{} ({rpo})", age(writing, test))),
             Cell::soft(test.mark.record.to_string()),
+        ]);
+    }
+    for (run, end) in facts.fruitless() {
+        table.row(vec![
+            Cell::of(say.when(end.mark.at)),
+            Cell::of(run.source.as_deref().unwrap_or("–")),
+            Cell::toned(say.t("no result", "sin resultado"), Tone::Bad),
+            Cell::of("–"),
+            Cell::of("–"),
+            Cell::of("–"),
+            Cell::of("–"),
+            Cell::soft(end.mark.record.to_string()),
         ]);
     }
     table
@@ -109,7 +134,7 @@ fn tests(writing: &Writing<'_>) -> Table {
 fn charts(writing: &Writing<'_>) -> Vec<Block> {
     let (say, period) = (writing.say, &writing.basis.period);
     let mut sources: Vec<&str> = Vec::new();
-    for test in &writing.basis.facts.rehearsals {
+    for test in writing.basis.facts.tests() {
         let source = test.rehearsed.source.as_str();
         if !sources.contains(&source) {
             sources.push(source);
@@ -117,17 +142,15 @@ fn charts(writing: &Writing<'_>) -> Vec<Block> {
     }
     let length = period.to.duration_since(period.from).as_secs_f32().max(1.0);
     let place = |at: jiff::Timestamp| at.duration_since(period.from).as_secs_f32() / length;
-    let ticks: Vec<(f32, Text)> = period
-        .days()
-        .enumerate()
-        .filter(|(number, day)| *number == 0 || day.date.day() == 1)
-        .map(|(_, day)| (place(day.from), Text::from(day.date.to_string())))
-        .collect();
+    let days: Vec<Day> = period.days().collect();
+    let dates: Vec<Date> = days.iter().map(|day| day.date).collect();
+    let ticks: Vec<(f32, Text)> =
+        named_days(&dates).into_iter().map(|(number, text)| (place(days[number].from), text)).collect();
     let chart = |source: &str| {
-        let tests = || writing.basis.facts.rehearsals.iter().filter(|test| test.rehearsed.source == source);
-        let objective = tests().filter_map(|test| test.rehearsed.rto_objective_seconds).next_back();
+        let tests = || writing.basis.facts.tests().filter(|test| test.rehearsed.source == source);
+        let objective = tests().filter_map(|test| test.rehearsed.rto_objective_seconds).last();
         let values = tests().map(|test| {
-            let met = test.passed() && test.meets_rto() != Some(false);
+            let met = test.is_restored() && test.meets_rto() != Some(false);
             let tone = if met { Tone::Well } else { Tone::Bad };
             let title = format!("{}: {}", say.minute(test.mark.at), say.took(test.rehearsed.rto_seconds));
             (place(test.mark.at), test.rehearsed.rto_seconds, tone, Text::from(title))
@@ -175,7 +198,10 @@ fn details(writing: &Writing<'_>, test: &Rehearsal, section: &mut Section) {
     section.pairs(pairs);
     let assertions = rehearsed.assertions.iter().map(|assertion| {
         let holds = if assertion.holds { say.t("holds", "se cumple") } else { say.t("DOES NOT HOLD", "NO SE CUMPLE") };
-        Text::from(format!("{}: {holds} ({})", assertion.name, recorded::found(&assertion.found, say)))
+        match assertion.found.is_empty() {
+            true => Text::from(format!("{}: {holds}", assertion.name)),
+            false => Text::from(format!("{}: {holds} ({})", assertion.name, recorded::found(&assertion.found, say))),
+        }
     });
     let differences = rehearsed.differences.iter().map(Text::from);
     let lines: Vec<Text> = assertions.chain(differences).collect();
@@ -230,9 +256,8 @@ fn phase<'n>(writing: &Writing<'n>, name: &'n str) -> &'n str {
 /// Sources without a test that passed.
 fn untested(writing: &Writing<'_>, section: &mut Section) {
     let (say, basis) = (writing.say, writing.basis);
-    let tested =
-        |source: &str| basis.facts.rehearsals.iter().any(|test| test.rehearsed.source == source && test.passed());
-    let missing: Vec<&str> = basis.sources().map(|(_, source)| source.source.as_str()).filter(|s| !tested(s)).collect();
+    let tested = |source: &str| basis.facts.tests().any(|test| test.rehearsed.source == source && test.is_restored());
+    let missing: Vec<&str> = basis.to_be_tested().into_iter().filter(|source| !tested(source)).collect();
     if !missing.is_empty() {
         section.notice(format!(
             "{}: {}",

@@ -1,6 +1,6 @@
 //! Every expected run with its outcome, and how old the newest points were at worst.
 
-use super::chart::{HeatMap, Trend};
+use super::chart::{HeatMap, Trend, named_days};
 use super::{Block, Cell, Section, Table, Text, Tone, Writing};
 use crate::journal::{EVERY_POLICY, Job, SlotEnd};
 use crate::report::facts::{Recovery, Series, Slot};
@@ -180,7 +180,7 @@ fn heat_map(writing: &Writing<'_>) -> super::Chart {
         });
         let name = match series.job {
             Job::Backup => policy_name(writing, &series.policy).to_owned(),
-            job => format!("{} ({})", policy_name(writing, &series.policy), crate::watch::job(job)),
+            job => format!("{} ({})", policy_name(writing, &series.policy), say.job(job)),
         };
         (Text::from(name), cells.collect())
     };
@@ -192,8 +192,8 @@ fn heat_map(writing: &Writing<'_>) -> super::Chart {
         if width == 1 { say.t("day", "día") } else { say.t("week", "semana") },
         say.t("Runs that failed or did not take place", "Ejecuciones fallidas o no realizadas")
     );
-    let ticks = days.iter().enumerate().filter(|(number, day)| day.date.day() == 1 || *number == 0);
-    let ticks = ticks.map(|(number, day)| (number / width, Text::from(day.date.to_string()))).collect();
+    let dates: Vec<Date> = days.iter().map(|day| day.date).collect();
+    let ticks = named_days(&dates).into_iter().map(|(number, text)| (number / width, text)).collect();
     let legend = vec![
         (Tone::Well, say.text("all done", "todas correctas")),
         (Tone::Warn, say.text("with warnings", "con avisos")),
@@ -297,8 +297,7 @@ fn trend(writing: &Writing<'_>, source: &str, recovery: &Recovery, objective: Op
         let tone = if objective.is_some_and(|objective| seconds > objective) { Tone::Bad } else { Tone::Well };
         Some((place(date), seconds as f64, tone, Text::from(format!("{date}: {}", say.span(seconds)))))
     });
-    let ticks = days.iter().enumerate().filter(|(number, date)| *number == 0 || date.day() == 1);
-    let ticks = ticks.map(|(_, date)| (place(date), Text::from(date.to_string()))).collect();
+    let ticks = named_days(&days).into_iter().map(|(number, text)| (place(&days[number]), text)).collect();
     let worst = recovery.worst.map_or(String::new(), |worst| say.span(worst.seconds));
     let description = format!(
         "{source}: {} {worst}{}",

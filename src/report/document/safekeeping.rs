@@ -25,13 +25,26 @@ pub fn copies(writing: &Writing<'_>) -> Section {
     section.heading(say.t("Encryption", "Cifrado"));
     section.paragraph(say.t(
         "By its format the repository holds no point in clear: all data is sealed on this host, before it goes to the store, \
-         with age (X25519, ChaCha20-Poly1305), to the public keys listed below, and every point is signed (Ed25519). The host that \
-         makes backups does not hold the private keys that read them, unless a recovery key was left there.",
+         with age (X25519, ChaCha20-Poly1305), to the public keys listed below, and every point is signed (Ed25519).",
         "Por su formato, el repositorio no guarda ningún punto en claro: todos los datos se cifran en este equipo, antes de \
          salir hacia el almacén, con age (X25519, ChaCha20-Poly1305) para las claves públicas que se relacionan más abajo, y cada \
-         punto va firmado (Ed25519). El equipo que hace las copias no tiene las claves privadas con las que se leen, salvo que \
-         se haya dejado en él una clave de recuperación.",
+         punto va firmado (Ed25519).",
     ));
+    match &basis.reads_with {
+        Some(key) => section.notice(format!(
+            "{} ({key}).",
+            say.t(
+                "This host can read all backups: its configuration names a private key for restore tests",
+                "Este equipo puede leer todas las copias: su configuración nombra una clave privada para las pruebas de restauración"
+            )
+        )),
+        None => section.paragraph(say.t(
+            "The configuration of this host names no private key that reads backups. Whether somebody left a recovery key on it \
+             cannot be seen from here.",
+            "La configuración de este equipo no nombra ninguna clave privada con la que se lean las copias. Si alguien dejó en él una \
+             clave de recuperación no puede saberse desde aquí.",
+        )),
+    }
     section.heading(say.t("Immutability", "Inmutabilidad"));
     match &basis.repository {
         Seen::Seen(repository) => locks(writing, repository, &mut section),
@@ -189,9 +202,9 @@ pub fn keys(writing: &Writing<'_>) -> Section {
     }
     section.paragraph(say.t(
         "Credentials stand in the configuration as references only. An age is told where something records it: the last recorded \
-         rotation, or when the file that holds the credential was written.",
+         rotation, when the file that holds the credential was written, or when the version of the secret in Vault was.",
         "Las credenciales figuran en la configuración solo como referencias. Se indica su antigüedad cuando consta: la última \
-         renovación registrada o la fecha en que se escribió el archivo que la contiene.",
+         renovación registrada, la fecha en que se escribió el archivo que la contiene o la de la versión del secreto en Vault.",
     ));
     let mut table = Table::new(
         say.t("Credentials that the configuration refers to", "Credenciales a las que remite la configuración"),
@@ -200,7 +213,7 @@ pub fn keys(writing: &Writing<'_>) -> Section {
             (say.t("Reference", "Referencia"), 8),
             (say.t("Used by", "Uso"), 4),
             (say.t("Changed", "Último cambio"), 5),
-            (say.t("Age>", "Antigüedad>"), 2),
+            (say.t("Age>", "Antigüedad>"), 3),
             (say.t("Known from", "Fuente"), 4),
         ],
     );
@@ -209,11 +222,17 @@ pub fn keys(writing: &Writing<'_>) -> Section {
         table.row(vec![
             Cell::of(credential.reference.as_str()),
             Cell::of(credential.used_by.as_str()),
-            credential.changed.map_or(Cell::soft(writing.not_recorded()), |at| Cell::of(say.when(at))),
+            credential
+                .changed
+                .map_or(Cell::toned(say.t("unknown", "desconocido"), Tone::Warn), |at| Cell::of(say.when(at))),
             age.map_or(Cell::soft("–"), |seconds| Cell::of(say.span(seconds))),
             Cell::soft(match credential.known_from {
-                KnownFrom::File => say.t("time of the file", "fecha del archivo"),
-                KnownFrom::NotRecorded => "–",
+                KnownFrom::File => say.t("time of the file", "fecha del archivo").to_owned(),
+                KnownFrom::Vault => say.t("version in Vault", "versión en Vault").to_owned(),
+                KnownFrom::NotRecorded => match &credential.why_unknown {
+                    Some(why) => recorded::quoted(why, say),
+                    None => say.t("nothing records it", "nada lo registra").to_owned(),
+                },
             }),
         ]);
     }

@@ -80,6 +80,12 @@ fn sources(writing: &Writing<'_>) -> Table {
         let kind = basis.repository.seen().and_then(|repository| repository.newest(source));
         row(&mut table, source, kind.map_or(Cell::soft("–"), |point| Cell::of(point.engine.as_str())), gone);
     }
+    for source in basis.tested_for_others() {
+        let kind = basis.repository.seen().and_then(|repository| repository.newest(source));
+        let kind = kind.map_or(Cell::soft("–"), |point| Cell::of(point.engine.as_str()));
+        let elsewhere = say.t("of another host, tested here", "de otro equipo, probado aquí");
+        row(&mut table, source, kind, Cell::soft(elsewhere));
+    }
     table
 }
 

@@ -7,6 +7,7 @@ use super::{
     Release, RetentionChange, Run, Series, Slot, is_unknown,
 };
 use crate::journal::{Fact, Job, Outcome, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+use crate::repo::names::CONFIGURATION;
 use crate::report::period::Period;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
@@ -205,6 +206,7 @@ impl<'a> Fold<'a> {
         let good = ended.outcome.is_good();
         if let (Some(source), Some(consistent_at), true, Job::Backup) =
             (&run.source, ended.consistent_at, good, run.job)
+            && **source != *CONFIGURATION
         {
             let recovery = self.facts.recovery.entry(source.clone()).or_default();
             recovery.committed(mark, consistent_at, self.period);
@@ -285,12 +287,12 @@ impl<'a> Fold<'a> {
         facts.runs.sort_by_key(|run| run.started);
         facts.configurations.splice(0..0, self.configuration);
         facts.copies = self.copies.into_values().collect();
-        let series = |((job, policy), slots): ((Job, Name), BTreeMap<Timestamp, Slot>)| Series {
-            job,
-            policy,
-            slots: slots.into_values().collect(),
+        // The next slot is noted before it comes: nothing can be said of it yet.
+        let series = |((job, policy), slots): ((Job, Name), BTreeMap<Timestamp, Slot>)| {
+            let slots: Vec<Slot> = slots.into_values().filter(|slot| slot.slot <= now).collect();
+            (!slots.is_empty()).then_some(Series { job, policy, slots })
         };
-        facts.schedules = self.slots.into_iter().map(series).collect();
+        facts.schedules = self.slots.into_iter().filter_map(series).collect();
         facts.attendance.finish(self.period, until);
         facts.recovery.values_mut().for_each(|recovery| recovery.finish(self.period, until));
         facts

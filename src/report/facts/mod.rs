@@ -17,7 +17,7 @@ pub use recovery::{DayOfPoints, Recovery, Worst};
 
 use super::period::Period;
 use crate::error::Result;
-use crate::journal::{Fact, Hash, Job, Journal, Outcome, Reason, Rehearsed, SlotEnd};
+use crate::journal::{Fact, Hash, Job, Journal, Outcome, Reason, Rehearsed, SlotEnd, Verdict};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -244,10 +244,17 @@ impl Facts {
         self.runs.iter().filter(move |run| run.job == job)
     }
 
-    /// All sources that something was done for in the period.
-    pub fn sources(&self) -> std::collections::BTreeSet<&str> {
-        let of_runs = self.runs.iter().filter_map(|run| run.source.as_deref());
-        of_runs.chain(self.rehearsals.iter().map(|rehearsal| rehearsal.rehearsed.source.as_str())).collect()
+    /// Tests of a restore that came to a result.
+    pub fn tests(&self) -> impl Iterator<Item = &Rehearsal> {
+        self.rehearsals.iter().filter(|test| test.is_of_restore())
+    }
+
+    /// Tests that came to none: there was no point, they were killed, or something else kept them from it. One that goes on
+    /// is not among them.
+    pub fn fruitless(&self) -> impl Iterator<Item = (&Run, &EndOfRun)> {
+        let known: std::collections::HashSet<&str> = self.rehearsals.iter().map(|r| r.rehearsed.run.as_str()).collect();
+        let ended = self.runs_of(Job::Rehearse).filter_map(|run| Some((run, run.ended.as_ref()?)));
+        ended.filter(move |(run, end)| !end.outcome.is_good() && !known.contains(&*run.run))
     }
 }
 
@@ -258,15 +265,24 @@ impl Slot {
 }
 
 impl Rehearsal {
-    /// It reached the level that was asked for, without a difference, and every assertion held.
-    pub fn passed(&self) -> bool {
-        self.rehearsed.passed()
+    pub fn verdict(&self) -> Verdict {
+        self.rehearsed.verdict()
+    }
+
+    /// It restored, as far as was wanted.
+    pub fn is_restored(&self) -> bool {
+        self.verdict().is_restored()
+    }
+
+    /// It was to restore, whatever came of it. To read a point to its end is a check, and no test of a restore.
+    pub fn is_of_restore(&self) -> bool {
+        self.verdict() != Verdict::NotRestored
     }
 
     /// Nothing where there is no objective, or nothing was restored.
     pub fn meets_rto(&self) -> Option<bool> {
         let objective = self.rehearsed.rto_objective_seconds?;
-        self.passed().then_some(self.rehearsed.rto_seconds <= objective)
+        self.is_restored().then_some(self.rehearsed.rto_seconds <= objective)
     }
 }
 

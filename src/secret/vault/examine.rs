@@ -5,9 +5,13 @@ use super::token::Session;
 use super::told::{self, policy_line};
 use super::{Vault, VaultPath};
 use crate::error::{Failure, Kind, Result};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
 use vaultrs::api;
+
+/// An age is worth no long wait.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What Vault says of itself, to anybody.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +72,18 @@ impl Vault {
     pub fn may_read(&self, path: &VaultPath) -> Result<()> {
         self.capabilities(path)?;
         self.read(path, &self.settings.budget).map(drop).map_err(|refusal| refusal.failure)
+    }
+
+    /// When the secret, or the version of it that is named, was written last; nothing where Vault does not note it.
+    pub fn written(&self, path: &VaultPath) -> Result<Option<Timestamp>> {
+        let patience = self.settings.budget.lasting(self.settings.budget.total.min(PATIENCE));
+        let (answer, _) =
+            self.in_session(&patience, |connection, session| self.read_time(connection, session, path))?;
+        match answer {
+            Ok(time) => Ok(time.and_then(|time| time.parse().ok())),
+            Err(trouble) if trouble.is_outage() => Err(told::outage(&self.settings, &trouble)),
+            Err(trouble) => Err(unexpected(&trouble)),
+        }
     }
 
     fn capabilities(&self, path: &VaultPath) -> Result<()> {

@@ -112,6 +112,29 @@ impl Vault {
     }
 }
 
+impl Vault {
+    /// When the version that a reference means was written. Nothing: the engine does not note it.
+    pub(super) fn read_time(
+        &self,
+        connection: &Connection,
+        session: &Session,
+        path: &VaultPath,
+    ) -> std::result::Result<Option<String>, Trouble> {
+        let known = self.mount(connection, session, &path.path)?;
+        let Reading::Versioned { mount, path: inner } = reading(&path.path, known.as_ref()) else { return Ok(None) };
+        let (speaker, version) = (session.speaker.clone(), path.version);
+        connection.ask(async move {
+            let mut request = ReadSecretRequest::builder();
+            let request = request.mount(mount).path(inner).version(version).build();
+            let request = request.map_err(|_| ClientError::ResponseEmptyError)?;
+            let answer = api::exec_with_result(speaker.client(), request).await?;
+            // What came along is wiped.
+            drop(Fields(Answer::Values(answer.data)));
+            Ok(Some(answer.metadata.created_time))
+        })
+    }
+}
+
 /// What was read. Wiped when dropped.
 pub(super) struct Fields(pub Answer);
 

@@ -1,4 +1,4 @@
-//! HashiCorp Vault: logs in, keeps the token alive, reads fields of secrets.
+//! HashiCorp Vault: logs in, keeps the token alive, reads fields of secrets, and writes what is rotated.
 //!
 //! Every call has a time-out; what may pass is tried again within a budget. A token that bkp made is renewed while it is
 //! used and revoked when the [`Vault`] is dropped. Nothing is taken from the `VAULT_*` variables.
@@ -21,8 +21,10 @@ mod login;
 mod token;
 mod told;
 mod wrapped;
+mod write;
 
 pub use examine::{Health, TokenFacts};
+pub use write::{Document, Written};
 
 /// Where Vault is, and as whom to speak to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

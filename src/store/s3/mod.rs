@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use upload::S3Upload;
 
 mod client;
@@ -43,6 +43,8 @@ pub struct S3 {
     /// Empty, or with a `/` at its end.
     prefix: String,
     capabilities: Option<Capabilities>,
+    /// Whether there may be several versions of an object now, once that was asked.
+    has_versions: Arc<OnceLock<bool>>,
 }
 
 /// Where an object is, in S3's words.
@@ -77,7 +79,8 @@ impl S3 {
         };
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let connection = Arc::new(Connection::open(settings)?);
-        Ok(S3 { connection, bucket: bucket.clone(), prefix, capabilities: settings.capabilities })
+        let (capabilities, has_versions) = (settings.capabilities, Arc::default());
+        Ok(S3 { connection, bucket: bucket.clone(), prefix, capabilities, has_versions })
     }
 
     fn location(&self, key: &Key) -> Location {

@@ -12,8 +12,27 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier, ObjectLockLegalHoldStatus};
 use std::collections::HashSet;
 
 impl S3 {
+    /// Asked anew, once: versions may have been switched on since the repository was made. Then a plain delete would leave
+    /// everything where it is, and hide it.
+    fn has_versions(&self) -> StoreResult<bool> {
+        if let Some(known) = self.has_versions.get() {
+            return Ok(*known);
+        }
+        let request = self.connection.client.get_bucket_versioning().bucket(&self.bucket);
+        let found = match self.connection.request("asking for versioning", 0, request.send()) {
+            // Switched off again, the old ones are still there.
+            Ok(found) => found.status.is_some(),
+            Err(refused) if refused.error.transient() => return Err(refused.error),
+            Err(refused) => {
+                let off = self.capabilities.is_some_and(|found| found.versioning == Versioning::Off);
+                !off || matches!(refused.error, StoreError::Denied(_))
+            }
+        };
+        Ok(*self.has_versions.get_or_init(|| found))
+    }
+
     pub(super) fn purge_versions(&self, key: &Key) -> StoreResult<Purged> {
-        if self.capabilities.is_some_and(|found| found.versioning == Versioning::Off) {
+        if !self.has_versions()? {
             return self.delete(key).map(|()| Purged::Gone);
         }
         let versions = match self.versions(key) {
@@ -37,9 +56,8 @@ impl S3 {
     /// With one request where there are no versions. Not every endpoint can, and what it does not delete is tried by itself,
     /// which also tells why.
     pub(super) fn purge_together(&self, keys: &[Key]) -> StoreResult<Vec<Purged>> {
-        let has_versions = self.capabilities.is_none_or(|found| found.versioning != Versioning::Off);
         let left: HashSet<String> = match keys {
-            [_, _, ..] if !has_versions => match self.delete_together(keys) {
+            [_, _, ..] if !self.has_versions()? => match self.delete_together(keys) {
                 Err(error) if error.transient() => return Err(error),
                 Err(_) => keys.iter().map(|key| self.location(key).key).collect(),
                 Ok(left) => left,

@@ -1,0 +1,368 @@
+//! `bkp rotate`: changes a password everywhere it is used; tells of what is under way, goes on with it, takes it back.
+
+use super::Ran;
+use super::environment::Environment;
+use super::format::age;
+use super::output::{pairs, plain, table};
+use crate::engine::{self, Accounts, Login};
+use crate::error::{Failure, Kind, Result};
+use crate::host;
+use crate::job::recorder::{Recorder, What};
+use crate::job::rotate::delivery::Consumer;
+use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
+use crate::job::rotate::plan::Plan;
+use crate::job::rotate::record::{self, Glance};
+use crate::job::rotate::state::End;
+use crate::job::rotate::{Ended, Rotate, Wish, rules};
+use crate::journal::{Fact, Job, Reason, RunEnded};
+use crate::policy::{Policy, Rotation};
+use crate::repo::keys::{Recipients, Role};
+use crate::secret::SecretRef;
+use crate::secret::vault::Vault;
+use std::cell::RefCell;
+
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = "\
+The server accepts the new password before anybody can read it, and loses the old one only after every consumer was moved and
+no session with the old one is left. What fails before that is taken back by itself. A run that was killed is gone on with by
+`bkp rotate resume`, which looks at what is there.
+
+Examples:
+  bkp rotate shop-db --dry-run           what would be done, and what would be in the way
+  bkp rotate shop-db --because INC-42
+  bkp rotate shop-db --emergency         also soon after the last one; ends sessions that still use the old one
+  bkp rotate status
+  bkp rotate resume shop-db
+  bkp rotate rollback shop-db            until the old one is retired")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Name of the rotation in the configuration
+    #[arg(value_name = "ROTATION", required = true)]
+    name: Option<String>,
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    why: Why,
+}
+
+#[derive(clap::Args, Clone, Debug, Default)]
+struct Why {
+    /// The reason, for the journal: a ticket, an incident
+    #[arg(long, value_name = "TEXT")]
+    because: Option<String>,
+    /// The password may be known to others: no waiting, and nobody keeps it
+    #[arg(long)]
+    emergency: bool,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// What is under way, and what became of the last rotations
+    #[command(after_help = "Examples:\n  bkp rotate status\n  bkp rotate status shop-db --json")]
+    Status {
+        /// Name of the rotation [default: all]
+        #[arg(value_name = "ROTATION")]
+        name: Option<String>,
+    },
+    /// Go on with what was begun
+    #[command(after_help = "Examples:\n  bkp rotate resume shop-db")]
+    Resume {
+        #[arg(value_name = "ROTATION")]
+        name: String,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Take back what was begun, as long as the old password is not retired
+    #[command(after_help = "Examples:\n  bkp rotate rollback shop-db --because 'the shop does not start'")]
+    Rollback {
+        #[arg(value_name = "ROTATION")]
+        name: String,
+        #[command(flatten)]
+        why: Why,
+    },
+}
+
+impl Arguments {
+    pub fn run(self, env: &Environment) -> Ran {
+        match self.command {
+            Some(Command::Status { name }) => status(env, name.as_deref()),
+            Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
+            Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
+            None if self.dry_run => plan(env, &self.name.unwrap_or_default(), &self.why),
+            None => act(env, &self.name.unwrap_or_default(), &self.why, Wish::Rotate),
+        }
+    }
+}
+
+/// What a rotation of this host stands on.
+struct Ground<'e> {
+    policy: &'e Policy,
+    rotation: &'e Rotation,
+    accounts: Box<dyn Accounts>,
+    vault: &'e Vault,
+    keepsake: Keepsake,
+    fingerprints: Fingerprints,
+    /// bkp itself uses the account, to make its backups.
+    is_own: bool,
+}
+
+impl<'e> Ground<'e> {
+    fn of(env: &'e Environment, name: &str) -> Result<Self> {
+        let (policy, rotation) = env.configuration()?.rotation(name)?;
+        let source = policy.sources.iter().find(|source| source.name == rotation.source);
+        let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.source)))?;
+        let mut settings = source.settings.clone();
+        settings.read_secrets_with(env.secrets()?);
+        let is_own = settings.server().and_then(|server| server.user.as_ref()) == Some(&rotation.account);
+        if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
+            (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
+        }
+        let accounts = engine::accounts(&settings, &rotation.account, &rotation.nodes).ok_or_else(|| {
+            let kind = settings.kind();
+            Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
+        })?;
+        let repository = env.repository()?;
+        let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);
+        let state = &env.paths()?.state;
+        Ok(Ground {
+            policy,
+            rotation,
+            accounts,
+            vault: vault(env)?,
+            keepsake: Keepsake::of(state, Recipients::new(operators.map(|operator| operator.recipient)))?,
+            fingerprints: Fingerprints::of(state)?,
+            is_own,
+        })
+    }
+
+    fn rotate<'g>(
+        &'g self,
+        env: &Environment,
+        why: &Why,
+        run: &str,
+        prove: &'g dyn Fn() -> Result<String>,
+        note: &'g dyn Fn(crate::journal::Rotated),
+    ) -> Result<Rotate<'g>> {
+        let name = &self.rotation.name;
+        let journal = env.journal()?.id()?.unwrap_or_default();
+        Ok(Rotate {
+            rotation: self.rotation,
+            run: run.to_owned(),
+            accounts: &*self.accounts,
+            vault: self.vault,
+            record: record::path(&env.configuration()?.rotator.vault_path, name)?,
+            keepsake: &self.keepsake,
+            fingerprints: &self.fingerprints,
+            consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
+            holder: (journal, host::name()),
+            because: why.because.clone(),
+            emergency: why.emergency,
+            prove,
+            note,
+        })
+    }
+
+    /// What is published lets in, everywhere.
+    fn published_works(&self, env: &Environment) -> Result<String> {
+        let published = env.secrets()?.read(&SecretRef::Vault(self.rotation.published.clone()))?;
+        let nodes = self.accounts.nodes()?;
+        let login = Login::of_all(nodes.iter().map(|node| self.accounts.probe(&published, node)));
+        match login {
+            Login::Accepted => Ok("a login with what is published".to_owned()),
+            Login::Refused => Err(Failure::new(Kind::Key, "what is published is refused")
+                .hint(format!("bkp rotate resume {}", self.rotation.name))),
+            Login::Unknown(why) => {
+                Err(Failure::new(Kind::TryLater, why).hint(format!("bkp rotate resume {}", self.rotation.name)))
+            }
+        }
+    }
+}
+
+fn vault(env: &Environment) -> Result<&Vault> {
+    env.secrets()?.vault().ok_or_else(|| {
+        Failure::usage("nothing says where Vault is").hint("Write `vault: { address: … }` into the main file")
+    })
+}
+
+fn plan(env: &Environment, name: &str, why: &Why) -> Ran {
+    let ground = Ground::of(env, name)?;
+    let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
+    let plan = rotate.plan(&env.cancel)?;
+    let may = rules::may_begin(ground.rotation, &env.journal()?.state().unwrap_or_default(), env.now, why.emergency);
+    let refused = may.err().filter(|_| plan.open.is_none());
+    let mut document = serde_json::to_value(&plan).unwrap_or_default();
+    document["refused"] = refused.as_ref().map(Failure::full).into();
+    env.output.answer(&document, || described(&plan))?;
+    if let Some(refused) = refused {
+        return Err(refused);
+    }
+    env.output.note("\nNothing was done. To do it: the same command without --dry-run");
+    Ok(None)
+}
+
+fn described(plan: &Plan) -> String {
+    let mut rows = vec![
+        ("rotation", plan.rotation.clone()),
+        ("account", plain(&plan.account)),
+        ("published", plan.published.clone()),
+        ("logs in at", plan.nodes.join(", ")),
+        ("gap", "none".to_owned()),
+    ];
+    if let Some(open) = &plan.open {
+        let way = if open.back { "is being taken back" } else { "is under way" };
+        rows.push(("open", format!("one {way}; it is brought to its end first")));
+    }
+    for (number, step) in plan.steps.iter().enumerate() {
+        rows.push((if number == 0 { "steps" } else { "" }, format!("{}. {}", number + 1, plain(step))));
+    }
+    for (number, warning) in plan.warnings.iter().enumerate() {
+        rows.push((if number == 0 { "note" } else { "" }, plain(warning)));
+    }
+    pairs(&rows)
+}
+
+fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
+    let ground = Ground::of(env, name)?;
+    let _lock = ground.keepsake.lock(name)?;
+    let below = &env.configuration()?.rotator.vault_path;
+    if wish == Wish::Rotate && !record::glance(ground.vault, &record::path(below, name)?)?.is_open {
+        rules::may_begin(ground.rotation, &env.journal()?.state()?, env.now, why.emergency)?;
+    }
+    let recorder = env.recorder()?;
+    let what = What::source(Job::Rotate, &ground.rotation.source, Some(&ground.policy.name));
+    let reason = env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason);
+    let ended = recorder.run_named(what, reason, |run| run_it(env, &ground, (why, wish), &recorder, run), note_end)?;
+    report(env, name, &ended)
+}
+
+fn run_it(
+    env: &Environment,
+    ground: &Ground<'_>,
+    (why, wish): (&Why, Wish),
+    recorder: &Recorder,
+    run: &str,
+) -> Result<Ended> {
+    let source = &ground.rotation.source;
+    // No dump logs in while its account is between two passwords.
+    let held = match ground.is_own {
+        true => Some(env.places(&env.repository()?)?.lock(source)?),
+        false => None,
+    };
+    let held = RefCell::new(held);
+    let prove = || {
+        let works = ground.published_works(env)?;
+        drop(held.borrow_mut().take());
+        if ground.is_own {
+            backup(env, source).map(|()| format!("{works}, and a backup of {source}"))
+        } else {
+            Ok(works)
+        }
+    };
+    let note = |rotated| recorder.note(&[Fact::Rotation(Box::new(rotated))]);
+    ground.rotate(env, why, run, &prove, &note)?.run(wish, &env.cancel)
+}
+
+/// A canary: a backup with the new password, as a process of its own, as the daemon makes them.
+fn backup(env: &Environment, source: &str) -> Result<()> {
+    let program = std::env::current_exe().map_err(|e| Failure::failed("cannot find bkp itself").because(e))?;
+    let mut command = std::process::Command::new(program);
+    command.arg("--config").arg(&env.paths()?.config).args(["--quiet", "backup", source]);
+    let ended = command.output().map_err(|e| Failure::failed("cannot start a backup").because(e))?;
+    match ended.status.code() {
+        Some(0 | 3) => Ok(()),
+        _ => {
+            let said = String::from_utf8_lossy(&ended.stderr);
+            let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            Err(Failure::failed(format!("the backup of {source} with the new password failed: {first}"))
+                .hint("Mend it, then: bkp rotate resume; the old password is gone already"))
+        }
+    }
+}
+
+fn note_end(ended: &Ended, run: &str) -> RunEnded {
+    match &ended.failed {
+        Some(why) => RunEnded::failed(run, &rolled_back(why)),
+        None => RunEnded::well(run, false),
+    }
+}
+
+fn rolled_back(why: &str) -> Failure {
+    Failure::failed(format!("the rotation was taken back, and the old password is in force: {why}"))
+        .hint("Mend what failed, then rotate again")
+}
+
+fn report(env: &Environment, name: &str, ended: &Ended) -> Ran {
+    for warning in &ended.warnings {
+        env.output.warn(warning);
+    }
+    let word = match ended.end {
+        End::Rotated => "rotated",
+        End::RolledBack => "rolled_back",
+        End::Nothing => "nothing",
+    };
+    let document = serde_json::json!({
+        "ok": ended.failed.is_none(), "rotation": name, "end": word,
+        "from": ended.from, "to": ended.to, "failed": ended.failed,
+    });
+    env.output.answer(&document, || match (ended.end, &ended.from, &ended.to) {
+        (End::Rotated, Some(from), Some(to)) => format!("{name} is rotated: {from} → {to}"),
+        (End::RolledBack, ..) => format!("{name} is as it was before"),
+        _ => format!("{name}: nothing is under way"),
+    })?;
+    match &ended.failed {
+        Some(why) => Err(rolled_back(why)),
+        None => Ok(None),
+    }
+}
+
+fn status(env: &Environment, name: Option<&str>) -> Ran {
+    let configuration = env.configuration()?;
+    let chosen: Vec<&Rotation> = match name {
+        Some(name) => vec![configuration.rotation(name)?.1],
+        None => configuration.rotations().map(|(_, rotation)| rotation).collect(),
+    };
+    let state = env.journal()?.state().unwrap_or_default();
+    let mut documents = Vec::new();
+    let mut rows = Vec::new();
+    for rotation in chosen {
+        let path = record::path(&configuration.rotator.vault_path, &rotation.name)?;
+        let glance = record::glance(vault(env)?, &path);
+        let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
+        documents.push(serde_json::json!({
+            "rotation": rotation.name,
+            "open": glance.as_ref().ok(),
+            "unknown": glance.as_ref().err().map(Failure::full),
+            "last": last.map(|(at, rotated)| serde_json::json!({ "at": at, "fact": rotated })),
+        }));
+        rows.push(vec![
+            rotation.name.clone(),
+            word_of(&glance),
+            last.map_or_else(|| "-".to_owned(), |(_, rotated)| rotated.state.clone()),
+            last.map_or_else(|| "-".to_owned(), |(at, _)| age(env.now.as_second() - at.as_second())),
+            last.and_then(|(_, rotated)| rotated.note.clone()).map_or_else(|| "-".to_owned(), |note| plain(&note)),
+        ]);
+    }
+    env.output.answer(&serde_json::json!({ "rotations": documents }), || {
+        if rows.is_empty() {
+            "no rotation is configured".to_owned()
+        } else {
+            table(&["ROTATION", "NOW", "LAST STATE", "AGO", "NOTE"], rows)
+        }
+    })?;
+    Ok(None)
+}
+
+fn word_of(glance: &Result<Glance>) -> String {
+    match glance {
+        Err(failure) => format!("unknown: {}", plain(&failure.full())),
+        Ok(Glance { is_open: false, .. }) => "nothing under way".to_owned(),
+        Ok(Glance { holder: Some(holder), back, .. }) => {
+            format!("{} by {}", if *back { "taken back" } else { "under way" }, plain(&holder.host))
+        }
+        Ok(Glance { back: true, .. }) => "to be taken back: bkp rotate resume".to_owned(),
+        Ok(_) => "stopped midway: bkp rotate resume".to_owned(),
+    }
+}

@@ -1,0 +1,226 @@
+//! The act: one step after the other, each noted in the journal when it is done.
+//!
+//! Whatever ends it, the next run goes on from what it finds. On a gate that fails it goes back by itself, as long as there is
+//! a way back. Nothing here decides what comes next.
+
+use super::delivery::Consumer;
+use super::keepsake::{Fingerprints, Keepsake};
+use super::record::Keeper;
+use super::seen::Memory;
+use super::state::{Direction, End, Kept, Observed, Step, next};
+use crate::backoff::pause;
+use crate::clock;
+use crate::durable::crash_point;
+use crate::engine::{Accounts, Pair};
+use crate::error::Result;
+use crate::event::Cancel;
+use crate::journal::Rotated;
+use crate::policy::Rotation;
+use crate::secret::vault::Vault;
+use crate::secret::{Secret, VaultPath};
+use std::time::{Duration, Instant};
+
+/// How long is waited for what is not known, before somebody else is left to go on.
+const WAITS: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// A new secret; or the end of what was begun.
+    Rotate,
+    /// The end of what was begun, whichever it is.
+    Resume,
+    RollBack,
+}
+
+/// What a rotation needs.
+pub struct Rotate<'a> {
+    pub rotation: &'a Rotation,
+    pub run: String,
+    pub accounts: &'a dyn Accounts,
+    pub vault: &'a Vault,
+    /// Where its document is.
+    pub record: VaultPath,
+    pub keepsake: &'a Keepsake,
+    pub fingerprints: &'a Fingerprints,
+    pub consumers: Vec<Consumer>,
+    /// The id of this host's journal, and what people call the host.
+    pub holder: (String, String),
+    pub because: Option<String>,
+    /// Old sessions are ended, and an account that neither secret opens is set to the pending one.
+    pub emergency: bool,
+    /// Something that only the secret in force can do; what it was.
+    pub prove: &'a dyn Fn() -> Result<String>,
+    pub note: &'a dyn Fn(Rotated),
+}
+
+/// What it came to.
+#[derive(Debug)]
+pub struct Ended {
+    pub end: End,
+    /// Fingerprints.
+    pub from: Option<String>,
+    pub to: Option<String>,
+    /// Why it went back by itself.
+    pub failed: Option<String>,
+    pub warnings: Vec<String>,
+}
+
+/// While it goes.
+pub(super) struct At<'k> {
+    pub(super) keeper: Keeper<'k>,
+    pub(super) memory: Memory,
+    pub(super) current: Secret,
+    pub(super) pending: Option<Secret>,
+    pub(super) failed: Option<String>,
+    pub(super) warnings: Vec<String>,
+    pub(super) cancel: &'k Cancel,
+}
+
+impl At<'_> {
+    pub(super) fn pair(&self) -> Option<Pair<'_>> {
+        self.pending.as_ref().map(|pending| Pair { current: &self.current, pending })
+    }
+}
+
+impl Rotate<'_> {
+    pub fn run(&self, wish: Wish, cancel: &Cancel) -> Result<Ended> {
+        let (journal, host) = &self.holder;
+        let mut keeper = Keeper::take(self.vault, self.record.clone(), journal, host, clock::now())?;
+        let (pending, previous) = (keeper.pending(), keeper.previous());
+        let is_open = pending.is_some();
+        let current = previous.filter(|_| is_open).map_or_else(|| self.read_published(), Ok);
+        let current = current.inspect_err(|_| drop(keeper.release()))?;
+        let memory = Memory::new(self.consumers.len());
+        let mut at = At { keeper, memory, current, pending, failed: None, warnings: Vec::new(), cancel };
+        let worked = self.go(wish, is_open, &mut at);
+        match (worked, at.keeper.release()) {
+            (Ok(mut ended), Err(failure)) => {
+                let text = format!("Vault still says that this host is at it, for some minutes: {}", failure.full());
+                ended.warnings.push(text);
+                Ok(ended)
+            }
+            // Where Vault is away, the time does it.
+            (worked, _) => worked,
+        }
+    }
+
+    fn go(&self, wish: Wish, is_open: bool, at: &mut At<'_>) -> Result<Ended> {
+        if !is_open && wish != Wish::Rotate {
+            return Ok(self.ended(End::Nothing, at));
+        }
+        if wish == Wish::RollBack && at.keeper.direction() == Direction::Forward {
+            at.keeper.turn(Direction::Back, clock::now())?;
+        }
+        let (direction, published) = (at.keeper.direction(), at.keeper.mark().is_some());
+        at.memory.turn(direction, published, |_| true);
+        if !is_open {
+            at.warnings.extend(self.accounts.preflight(&at.current, at.cancel)?);
+        }
+        let mut waiting: Option<Instant> = None;
+        loop {
+            at.cancel.check()?;
+            let observed = self.look(at)?;
+            match next(&observed) {
+                Step::Wait(why) => {
+                    let since = *waiting.get_or_insert_with(Instant::now);
+                    if since.elapsed() > WAITS || !pause(PAUSE, &|| at.cancel.check().is_err()) {
+                        at.cancel.check()?;
+                        return Err(self.later(&why));
+                    }
+                    at.memory.try_again();
+                }
+                Step::Stop(halt) => return Err(self.stopped(&halt, at)),
+                Step::Close(end) => return self.close(end, at),
+                step => {
+                    waiting = None;
+                    self.take(step, at, &observed)?;
+                }
+            }
+        }
+    }
+
+    fn look(&self, at: &mut At<'_>) -> Result<Observed> {
+        let kept = Kept { recorded: at.pending.is_some(), escrowed: self.keepsake.is_escrowed(&self.rotation.name) };
+        let direction = at.keeper.direction();
+        let pair = at.pending.as_ref().map(|pending| Pair { current: &at.current, pending });
+        self.observe(&mut at.memory, direction, kept, pair, &at.current)
+    }
+
+    fn take(&self, step: Step, at: &mut At<'_>, observed: &Observed) -> Result<()> {
+        match step {
+            Step::Save => self.save(at),
+            Step::Record => self.make(at),
+            Step::Escrow => self.escrow(at),
+            Step::AcceptBoth => self.accept_both(at),
+            Step::Test => self.test(at),
+            Step::Publish => self.publish(at, Direction::Forward),
+            Step::Unpublish => self.publish(at, Direction::Back),
+            Step::Deliver(number) => self.deliver(at, number),
+            Step::Reload(number) => self.reload(at, number),
+            Step::Gate(number) => self.gate(at, number),
+            Step::SeeUnused => self.see_unused(at),
+            Step::Retire => self.retire(at),
+            Step::Undo => self.undo(at),
+            Step::Persist => {
+                self.accounts.persist(at.cancel)?;
+                crash_point("rotate:persisted");
+                at.memory.persisted = true;
+                self.noted(at, "persisted", None, None);
+                Ok(())
+            }
+            Step::Prove => {
+                let what = (self.prove)()?;
+                crash_point("rotate:proven");
+                at.memory.proven = true;
+                self.noted(at, "proven", None, Some(what));
+                Ok(())
+            }
+            Step::TurnBack => self.turn(at, Direction::Back, observed.failed.clone()),
+            Step::TurnForward => self.turn(at, Direction::Forward, None),
+            Step::Wait(_) | Step::Stop(_) | Step::Close(_) => Ok(()),
+        }
+    }
+
+    fn turn(&self, at: &mut At<'_>, direction: Direction, why: Option<String>) -> Result<()> {
+        at.keeper.turn(direction, clock::now())?;
+        crash_point("rotate:turned-back");
+        let published = at.keeper.mark().is_some();
+        let reads = |number: usize| self.rotation.consumers[number].told == crate::policy::Told::Published;
+        at.memory.turn(direction, published, reads);
+        if direction == Direction::Back {
+            at.failed.clone_from(&why);
+            self.noted(at, "turned_back", None, why);
+        }
+        Ok(())
+    }
+
+    fn close(&self, end: End, at: &mut At<'_>) -> Result<Ended> {
+        for consumer in &self.consumers {
+            consumer.delivery.settle()?;
+        }
+        self.keepsake.remove(&self.keepsake.escrow(&self.rotation.name))?;
+        crash_point("rotate:unescrowed");
+        let ended = self.ended(end, at);
+        at.keeper.close()?;
+        crash_point("rotate:closed");
+        match end {
+            End::Rotated => self.noted(at, "rotated", None, None),
+            End::RolledBack => self.noted(at, "rolled_back", None, at.failed.clone()),
+            End::Nothing => {}
+        }
+        Ok(ended)
+    }
+
+    fn ended(&self, end: End, at: &At<'_>) -> Ended {
+        let print = |secret: &Secret| self.fingerprints.fingerprint(secret);
+        Ended {
+            end,
+            from: at.pending.is_some().then(|| print(&at.current)),
+            to: at.pending.as_ref().map(print),
+            failed: at.failed.clone(),
+            warnings: at.warnings.clone(),
+        }
+    }
+}

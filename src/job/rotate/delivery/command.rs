@@ -1,0 +1,36 @@
+//! A command of the user that lets a consumer take up the secret: it finds it on standard input, and need not read it.
+
+use super::{Reload, run};
+use crate::error::Result;
+use crate::event::Cancel;
+use crate::secret::Secret;
+use std::time::Duration;
+
+pub struct Hook {
+    words: Vec<String>,
+    environment: [(&'static str, String); 2],
+    limit: Duration,
+}
+
+impl Hook {
+    pub fn new(rotation: &str, consumer: &str, words: &[String], limit: Duration) -> Self {
+        let environment = [("BKP_ROTATION", rotation.to_owned()), ("BKP_CONSUMER", consumer.to_owned())];
+        Hook { words: words.to_vec(), environment, limit }
+    }
+}
+
+impl Reload for Hook {
+    fn reload(&self, secret: &Secret, cancel: &Cancel) -> Result<()> {
+        let input = Secret::new(format!("{}\n", secret.expose()));
+        run(&self.words, Some(input), &self.environment, self.limit, cancel).map(drop)
+    }
+
+    /// That it ended well was all.
+    fn trouble(&self, _: &Cancel) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn describe(&self) -> String {
+        format!("run `{}`", self.words.join(" "))
+    }
+}

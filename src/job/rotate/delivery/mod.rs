@@ -1,0 +1,167 @@
+//! Consumers: how one is told a new secret, takes it up, and is seen to work with it.
+//!
+//! A kind of telling is a [`Delivery`], a kind of taking up a [`Reload`]; each is one file here and one line in [`Consumer::of`].
+//! Everything can be done twice: after a crash it is. What a consumer holds is told by looking, never by remembering.
+
+mod command;
+mod compose;
+mod env_file;
+
+use super::state::Holds;
+use crate::backoff::pause;
+use crate::engine::Pair;
+use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
+use crate::exec::host::Host;
+use crate::exec::{Command, Exec};
+use crate::policy::{self, Told};
+use crate::secret::Secret;
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+/// Between two looks at a consumer that does not work yet.
+const PAUSE: Duration = Duration::from_millis(500);
+/// One look.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Where a consumer finds the secret when it starts.
+pub trait Delivery: Send + Sync {
+    /// What it would find now.
+    fn holds(&self, pair: Pair<'_>) -> Result<Holds>;
+
+    /// From now on it finds the other one of the pair. What it finds now is kept aside until [`Delivery::settle`].
+    fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()>;
+
+    /// The rotation is over: nothing is kept aside any more.
+    fn settle(&self) -> Result<()>;
+
+    /// For people: what will be changed.
+    fn describe(&self) -> String;
+}
+
+/// How a consumer takes up what it finds.
+pub trait Reload: Send + Sync {
+    /// It begins anew, with the secret that it finds.
+    fn reload(&self, secret: &Secret, cancel: &Cancel) -> Result<()>;
+
+    /// Why it does not work, as far as that can be seen from outside; `None` when it does.
+    fn trouble(&self, cancel: &Cancel) -> Result<Option<String>>;
+
+    /// For people: what will be done.
+    fn describe(&self) -> String;
+}
+
+/// One that uses the secret.
+pub struct Consumer {
+    pub name: String,
+    pub delivery: Box<dyn Delivery>,
+    reload: Box<dyn Reload>,
+    check: Option<Vec<String>>,
+    pub patience: Duration,
+}
+
+impl Consumer {
+    /// The one place that knows all kinds.
+    pub fn of(rotation: &str, consumer: &policy::Consumer) -> Self {
+        let delivery: Box<dyn Delivery> = match &consumer.told {
+            Told::Published => Box::new(Reads),
+            Told::EnvFile { path, variable } => Box::new(env_file::EnvFile::new(path, variable)),
+        };
+        let reload: Box<dyn Reload> = match &consumer.reload {
+            policy::Reload::Compose { directory, project, file, service } => {
+                Box::new(compose::Compose::new(directory, project.as_deref(), file.as_deref(), service))
+            }
+            policy::Reload::Command(words) => {
+                Box::new(command::Hook::new(rotation, &consumer.name, words, consumer.patience))
+            }
+        };
+        let (name, check) = (consumer.name.clone(), consumer.check.clone());
+        Consumer { name, delivery, reload, check, patience: consumer.patience }
+    }
+
+    pub fn reload(&self, secret: &Secret, cancel: &Cancel) -> Result<()> {
+        self.reload.reload(secret, cancel)
+    }
+
+    /// Waits until it works.
+    pub fn gate(&self, cancel: &Cancel) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            cancel.check()?;
+            let Some(why) = self.trouble(cancel)? else { return Ok(()) };
+            if begun.elapsed() >= self.patience || !pause(PAUSE, &|| cancel.check().is_err()) {
+                cancel.check()?;
+                return Err(Failure::new(Kind::Failed, format!("{} does not work with it: {why}", self.name)));
+            }
+        }
+    }
+
+    fn trouble(&self, cancel: &Cancel) -> Result<Option<String>> {
+        if let Some(why) = self.reload.trouble(cancel)? {
+            return Ok(Some(why));
+        }
+        let Some(check) = &self.check else { return Ok(None) };
+        match run(check, None, &[], LOOK.min(self.patience), cancel) {
+            Ok(_) => Ok(None),
+            Err(failure) => cancel.check().map(|()| Some(failure.full())),
+        }
+    }
+
+    /// What will be done, in the order in which it is.
+    pub fn describe(&self) -> String {
+        let check =
+            self.check.as_ref().map_or_else(String::new, |words| format!(", until `{}` ends well", words.join(" ")));
+        format!("{}: {}; {}{check}", self.name, self.delivery.describe(), self.reload.describe())
+    }
+
+    /// What should be known of how it is seen to work.
+    pub fn warning(&self) -> Option<String> {
+        let weak = self.check.is_none();
+        weak.then(|| format!("{} has no `check`: that it starts is all that is seen of it", self.name))
+    }
+}
+
+/// Nobody need be told: it reads what is published.
+struct Reads;
+
+impl Delivery for Reads {
+    fn holds(&self, _: Pair<'_>) -> Result<Holds> {
+        Ok(Holds::Published)
+    }
+
+    fn deliver(&self, _: Pair<'_>, _: Holds) -> Result<()> {
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        "reads what is published".into()
+    }
+}
+
+/// Runs a command of the user to its end, and gives what it says.
+fn run(
+    words: &[String],
+    input: Option<Secret>,
+    environment: &[(&str, String)],
+    limit: Duration,
+    cancel: &Cancel,
+) -> Result<String> {
+    let (program, arguments) = words.split_first().expect("a command has a program");
+    let command = Command {
+        program: program.into(),
+        arguments: arguments.iter().map(Into::into).collect(),
+        environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        input,
+        limit: Some(limit),
+        ..Command::default()
+    };
+    let mut said = Vec::new();
+    Host.start(&command, cancel)?
+        .read_to_end(&mut said)
+        .map_err(|error| Failure::from_io(error, || format!("cannot run `{}`", words.join(" "))))?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}

@@ -1,0 +1,21 @@
+//! Rotation: a password is changed everywhere it is used, without a moment in which somebody is locked out.
+//!
+//! [`state::next`] decides without effects; [`Rotate::run`] observes, takes one step, and observes again. What a rotation is at
+//! is kept in Vault ([`record`]) and sealed to the operators ([`keepsake`]); the journal is told, and never believed. A new kind of
+//! account is an `engine::Accounts`, a new way to tell or move those who use it a file in [`delivery`].
+
+mod act;
+pub mod delivery;
+mod effects;
+pub mod keepsake;
+mod password;
+pub mod plan;
+pub mod record;
+pub mod rules;
+mod seen;
+pub mod state;
+#[cfg(test)]
+mod tests;
+mod told;
+
+pub use act::{Ended, Rotate, Wish};

@@ -1,0 +1,99 @@
+//! What a rotation would do, found by asking everybody and changing nothing.
+
+use super::act::Rotate;
+use super::record::{self, Glance};
+use super::state::{Holds, Login};
+use crate::engine::Pair;
+use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
+use crate::secret::Secret;
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    pub rotation: String,
+    pub account: String,
+    pub published: String,
+    /// What was begun before and is not at its end.
+    pub open: Option<Glance>,
+    /// Where the password in force was tried, and lets in.
+    pub nodes: Vec<String>,
+    pub steps: Vec<String>,
+    pub warnings: Vec<String>,
+    /// How long somebody cannot log in with the one or the other.
+    pub gap_seconds: f64,
+}
+
+impl Rotate<'_> {
+    /// A failure is what the rotation itself would fail with before it changes anything.
+    pub fn plan(&self, cancel: &Cancel) -> Result<Plan> {
+        self.vault.may_write(&self.record)?;
+        self.vault.may_write(&self.rotation.published)?;
+        let glance = record::glance(self.vault, &self.record)?;
+        let open = glance.is_open.then_some(glance);
+        let current = self.read_published()?;
+        let mut warnings = Vec::new();
+        let mut nodes = Vec::new();
+        for node in self.accounts.nodes()? {
+            match self.accounts.probe(&current, &node) {
+                Login::Accepted => nodes.push(node.to_string()),
+                Login::Refused => return Err(self.refused(&node.to_string())),
+                Login::Unknown(why) => return Err(Failure::new(Kind::TryLater, why).hint("Nothing was tried besides")),
+            }
+        }
+        // In the middle of a rotation, the account is not as it should be before one.
+        if open.is_none() {
+            warnings.extend(self.accounts.preflight(&current, cancel)?);
+            self.check_consumers(&current)?;
+        }
+        warnings.extend(self.consumers.iter().filter_map(super::delivery::Consumer::warning));
+        let published = format!("ref+vault://{}", self.rotation.published);
+        let account = self.accounts.describe();
+        let steps = self.steps(&account, &published);
+        Ok(Plan {
+            rotation: self.rotation.name.clone(),
+            account,
+            published,
+            open,
+            nodes,
+            steps,
+            warnings,
+            gap_seconds: 0.0,
+        })
+    }
+
+    fn check_consumers(&self, current: &Secret) -> Result<()> {
+        // Something that nobody has.
+        let other = Secret::new(crate::durable::random_hex(32));
+        let pair = Pair { current, pending: &other };
+        let holds = self.consumers.iter().map(|consumer| Ok((consumer, consumer.delivery.holds(pair)?)));
+        for held in holds.collect::<Result<Vec<_>>>()? {
+            if let (consumer, Holds::Other) = held {
+                let what = format!("{} does not hold the password that is published", consumer.name);
+                return Err(Failure::new(Kind::Refused, what)
+                    .hint(format!("Correct what is there, or what is published ({})", consumer.delivery.describe())));
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, node: &str) -> Failure {
+        let what = format!("{node} refuses the password that is published for {}", self.accounts.describe());
+        Failure::new(Kind::Key, what)
+            .hint("Correct the one or the other; see that the account may log in from this host")
+    }
+
+    fn steps(&self, account: &str, published: &str) -> Vec<String> {
+        let mut steps = vec![
+            format!("save {account} as it is, sealed to the operators"),
+            "make a new password; keep it in Vault and in escrow".to_owned(),
+            format!("let {account} accept both, and log in with both everywhere"),
+            format!("publish it at {published}"),
+        ];
+        steps.extend(self.consumers.iter().map(super::delivery::Consumer::describe));
+        steps.push("see that no session with the old one is left".to_owned());
+        steps.push(format!("take the old one from {account}, and see that it is refused"));
+        steps.push("use the new one once more, and close".to_owned());
+        steps
+    }
+}

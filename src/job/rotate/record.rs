@@ -1,0 +1,211 @@
+//! What a rotation keeps in Vault, at a path of its own: the pending secret, the one before, and who is at it.
+//!
+//! One document for each rotation, written only on the condition that nobody has written since: its version is the fencing
+//! number. Whoever holds it says so with each write; another host takes over only when that is too long ago, and the one before
+//! then finds its number outdated and stops. What consumers read is never written here.
+
+use super::state::Direction;
+use crate::error::{Failure, Kind, Result};
+use crate::secret::vault::{Document, Vault, Written};
+use crate::secret::{Secret, VaultPath};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+/// For so long nobody else takes over after the last write.
+const LEASE: SignedDuration = SignedDuration::from_mins(15);
+
+/// Who is at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The id of its journal: one for each installation.
+    pub journal: String,
+    /// For people.
+    pub host: String,
+    pub until: Timestamp,
+}
+
+/// The document. Wiped when dropped.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Content {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holder: Option<Holder>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<String>,
+    #[serde(default)]
+    back: bool,
+    /// What the engine counted when the pending secret was about to be published. With it, it may have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<String>,
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        self.pending.zeroize();
+        self.previous.zeroize();
+    }
+}
+
+/// The document as it is, held by this process from [`Keeper::take`] to [`Keeper::release`].
+pub struct Keeper<'a> {
+    vault: &'a Vault,
+    path: VaultPath,
+    version: u64,
+    content: Content,
+    journal: String,
+    host: String,
+}
+
+/// What anybody may know of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Glance {
+    pub holder: Option<Holder>,
+    pub begun: Option<Timestamp>,
+    pub is_open: bool,
+    pub back: bool,
+    pub may_be_published: bool,
+}
+
+/// Where the document of a rotation is.
+pub fn path(below: &str, rotation: &str) -> Result<VaultPath> {
+    format!("{below}/{rotation}#/pending")
+        .parse()
+        .map_err(|wrong: String| Failure::usage(format!("{below} is no path in Vault: {wrong}")))
+}
+
+fn read(vault: &Vault, path: &VaultPath) -> Result<(u64, Content)> {
+    let document = vault.document(path)?;
+    if document.version == 0 || document.value().is_null() {
+        return Ok((document.version, Content::default()));
+    }
+    let content = Content::deserialize(document.value()).map_err(|_| {
+        Failure::failed(format!("{} in Vault is not what bkp wrote", path.path)).hint(
+            "Another program uses this path: give bkp one of its own with `rotate: { vault_path: … }` in the main file",
+        )
+    })?;
+    Ok((document.version, content))
+}
+
+/// Looks without taking it.
+pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
+    let (_, content) = read(vault, path)?;
+    Ok(Glance {
+        holder: content.holder.clone(),
+        begun: content.begun,
+        is_open: content.pending.is_some(),
+        back: content.back,
+        may_be_published: content.mark.is_some(),
+    })
+}
+
+impl<'a> Keeper<'a> {
+    /// Takes it, unless another host has it. That no other process of this host does is known by a lock.
+    pub fn take(vault: &'a Vault, path: VaultPath, journal: &str, host: &str, now: Timestamp) -> Result<Self> {
+        let (version, content) = read(vault, &path)?;
+        let other = content.holder.as_ref().filter(|holder| holder.journal != journal && holder.until > now);
+        if let Some(holder) = other {
+            let text =
+                format!("{} is being rotated by {}, which has it until {}", path.path, holder.host, holder.until);
+            return Err(Failure::new(Kind::Locked, text)
+                .hint("Wait for it, or look there: bkp rotate status. It can be resumed here when that time is over"));
+        }
+        let (journal, host) = (journal.to_owned(), host.to_owned());
+        let mut keeper = Keeper { vault, path, version, content, journal, host };
+        keeper.write(now)?;
+        Ok(keeper)
+    }
+
+    /// Says that this process is still at it; a failure when somebody has taken over.
+    pub fn renew(&mut self, now: Timestamp) -> Result<()> {
+        self.write(now)
+    }
+
+    /// The pending secret and the one that is in force are durable when this returns.
+    pub fn record(&mut self, run: &str, pending: &Secret, previous: &Secret, now: Timestamp) -> Result<()> {
+        self.content.run = Some(run.to_owned());
+        self.content.begun = Some(now);
+        self.content.pending = Some(pending.expose().to_owned());
+        self.content.previous = Some(previous.expose().to_owned());
+        (self.content.back, self.content.mark) = (false, None);
+        self.write(now)?;
+        // What counts is what Vault will give, and not that it took it.
+        let (_, there) = read(self.vault, &self.path)?;
+        match there.pending == self.content.pending && there.previous == self.content.previous {
+            true => Ok(()),
+            false => Err(Failure::failed(format!("Vault does not give back what was written to {}", self.path.path))
+                .hint("Look who else writes there; nothing was changed yet")),
+        }
+    }
+
+    pub fn turn(&mut self, direction: Direction, now: Timestamp) -> Result<()> {
+        self.content.back = direction == Direction::Back;
+        self.write(now)
+    }
+
+    pub fn set_mark(&mut self, mark: String, now: Timestamp) -> Result<()> {
+        self.content.mark = Some(mark);
+        self.write(now)
+    }
+
+    /// Nothing is pending any more, and nobody is at it.
+    pub fn close(&mut self) -> Result<()> {
+        let holder = self.content.holder.take();
+        self.content = Content::default();
+        self.content.holder = holder;
+        self.release()
+    }
+
+    /// Nobody is at it; what is pending stays for whoever resumes.
+    pub fn release(&mut self) -> Result<()> {
+        match self.content.holder.take() {
+            Some(_) => self.put(),
+            None => Ok(()),
+        }
+    }
+
+    pub fn pending(&self) -> Option<Secret> {
+        self.content.pending.clone().map(Secret::new)
+    }
+
+    pub fn previous(&self) -> Option<Secret> {
+        self.content.previous.clone().map(Secret::new)
+    }
+
+    pub fn direction(&self) -> Direction {
+        if self.content.back { Direction::Back } else { Direction::Forward }
+    }
+
+    pub fn mark(&self) -> Option<&str> {
+        self.content.mark.as_deref()
+    }
+
+    pub fn fence(&self) -> u64 {
+        self.version
+    }
+
+    fn write(&mut self, now: Timestamp) -> Result<()> {
+        let until = now.checked_add(LEASE).unwrap_or(Timestamp::MAX);
+        self.content.holder = Some(Holder { journal: self.journal.clone(), host: self.host.clone(), until });
+        self.put()
+    }
+
+    fn put(&mut self) -> Result<()> {
+        let value = serde_json::to_value(&self.content).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
+        match self.vault.write(&self.path, &Document::new(self.version, value))? {
+            Written::Version(version) => {
+                self.version = version;
+                Ok(())
+            }
+            Written::Outdated => {
+                Err(Failure::new(Kind::Locked, format!("somebody else has taken over {}", self.path.path))
+                    .hint("Look who: bkp rotate status, there and here"))
+            }
+        }
+    }
+}

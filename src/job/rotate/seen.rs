@@ -1,0 +1,148 @@
+//! What a process has seen of a rotation so far, and how it looks again.
+
+use super::act::Rotate;
+use super::state::{Direction, Holds, Kept, Login, Observed, Progress, Published};
+use crate::backoff::pause;
+use crate::engine::Pair;
+use crate::error::{Kind, Result};
+use crate::event::Cancel;
+use crate::secret::Secret;
+use std::time::Duration;
+
+/// How long what was just changed may take to be seen on every node.
+const SETTLES: [u64; 5] = [0, 1, 2, 4, 8];
+
+/// Dies with the process.
+#[derive(Default)]
+pub struct Memory {
+    pub saved: bool,
+    pub pending: Option<Login>,
+    pub current: Option<Login>,
+    pub tested: bool,
+    pub moved: Vec<Moved>,
+    pub unused: bool,
+    pub persisted: bool,
+    pub undone: bool,
+    pub proven: bool,
+    pub failed: Option<String>,
+    /// Was told the engine already: doing it again could cost the old one.
+    pub accepted: bool,
+    /// This process recorded the pending secret, so nobody can have moved before it.
+    pub is_first: bool,
+}
+
+/// One consumer, as far as this process moved it in this direction.
+#[derive(Clone, Copy, Default)]
+pub struct Moved {
+    pub touched: bool,
+    pub reloaded: bool,
+    pub passed: bool,
+}
+
+impl Memory {
+    pub fn new(consumers: usize) -> Self {
+        Memory { moved: vec![Moved::default(); consumers], ..Memory::default() }
+    }
+
+    /// From now on in the other direction. Those that cannot have seen the pending secret need not be moved.
+    pub fn turn(&mut self, direction: Direction, may_be_published: bool, reads_published: impl Fn(usize) -> bool) {
+        for (at, moved) in self.moved.iter_mut().enumerate() {
+            let untouched = self.is_first && !moved.touched && !reads_published(at);
+            let stays = direction == Direction::Back && (!may_be_published || untouched);
+            *moved = Moved { touched: moved.touched, reloaded: stays, passed: stays };
+        }
+        (self.failed, self.unused, self.persisted, self.undone) = (None, false, false, false);
+    }
+
+    /// What is not known is tried again. What was refused is not: servers count that, and lock accounts.
+    pub fn try_again(&mut self) {
+        for login in [&mut self.pending, &mut self.current] {
+            if matches!(login, Some(Login::Unknown(_))) {
+                *login = None;
+            }
+        }
+    }
+}
+
+impl Rotate<'_> {
+    /// What is published now, as far as Vault can be asked.
+    pub(super) fn published(&self, pair: Option<Pair<'_>>) -> Result<Published> {
+        let document = match self.vault.document(&self.rotation.published) {
+            Ok(document) => document,
+            Err(failure) if failure.kind() == Kind::TryLater => return Ok(Published::Unknown(failure.full())),
+            Err(failure) => return Err(failure),
+        };
+        let Some(pair) = pair else { return Ok(Published::Current) };
+        let there = document.text(&self.rotation.published.field);
+        let is = |secret: &Secret| there.as_ref().is_some_and(|there| there.expose() == secret.expose());
+        Ok(match (is(pair.pending), is(pair.current)) {
+            (true, _) => Published::Pending,
+            (_, true) => Published::Current,
+            _ => Published::Other,
+        })
+    }
+
+    /// On all nodes.
+    pub(super) fn probe(&self, secret: &Secret) -> Result<Login> {
+        let nodes = self.accounts.nodes()?;
+        Ok(Login::of_all(nodes.iter().map(|node| self.accounts.probe(secret, node))))
+    }
+
+    /// The same again for a while, until it is what a change should have made of it: nodes may lag behind.
+    pub(super) fn probe_until(&self, secret: &Secret, expected: &Login, cancel: &Cancel) -> Result<Login> {
+        let mut login = Login::Unknown("it was not tried".into());
+        for seconds in SETTLES {
+            pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
+            cancel.check()?;
+            login = self.probe(secret)?;
+            if login == *expected {
+                break;
+            }
+        }
+        Ok(login)
+    }
+
+    pub(super) fn observe(
+        &self,
+        memory: &mut Memory,
+        direction: Direction,
+        kept: Kept,
+        pair: Option<Pair<'_>>,
+        current: &Secret,
+    ) -> Result<Observed> {
+        if memory.current.is_none() {
+            memory.current = Some(self.probe(current)?);
+        }
+        if let (None, Some(pair)) = (&memory.pending, pair) {
+            memory.pending = Some(self.probe(pair.pending)?);
+        }
+        let nothing = || Login::Refused;
+        Ok(Observed {
+            direction,
+            kept,
+            saved: memory.saved,
+            pending: memory.pending.clone().unwrap_or_else(nothing),
+            current: memory.current.clone().unwrap_or_else(nothing),
+            published: self.published(pair)?,
+            tested: memory.tested,
+            consumers: self.progress(memory, pair)?,
+            unused: memory.unused,
+            persisted: memory.persisted,
+            undone: memory.undone,
+            proven: memory.proven,
+            failed: memory.failed.clone(),
+            forced: self.emergency,
+        })
+    }
+
+    fn progress(&self, memory: &Memory, pair: Option<Pair<'_>>) -> Result<Vec<Progress>> {
+        let one = |(at, moved): (usize, &Moved)| {
+            let holds = match pair {
+                Some(pair) => self.consumers[at].delivery.holds(pair)?,
+                None => Holds::Published,
+            };
+            Ok(Progress { holds, reloaded: moved.reloaded, passed: moved.passed })
+        };
+        memory.moved.iter().enumerate().map(one).collect()
+    }
+}

@@ -1,0 +1,40 @@
+//! A state of a rotation, as it stands in the journal: who, what, why, when, and what was seen.
+//!
+//! Secrets are there as fingerprints, which are made with a key of this host and tell one from another, and nothing else.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rotated {
+    pub run: String,
+    /// Its name in the configuration.
+    pub rotation: String,
+    pub source: String,
+    pub account: String,
+    /// `planned`, `pending`, `accepted`, `tested`, `published`, `delivered`, `reloaded`, `moved`, `unused`, `retired`, `persisted`,
+    /// `proven`, `rotated`; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; and `stopped`.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// Fingerprint of the secret that was in force when the rotation began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Of the one that comes after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Where logins were tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
+    /// What was seen, or why it went no further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Rotated {
+    /// Nothing of this rotation is open any more.
+    pub fn is_end(&self) -> bool {
+        matches!(self.state.as_str(), "rotated" | "rolled_back")
+    }
+}

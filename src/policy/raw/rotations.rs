@@ -1,0 +1,96 @@
+//! The keys that say how passwords are rotated: shapes only, as in the module above.
+
+use crate::policy::reading::{Field, Named};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// What rotations of all policies have in common.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotator {
+    /// Below which path of Vault (key-value, version 2) bkp keeps what it is at. Default: `kv/bkp/rot`.
+    pub vault_path: Option<Field<String>>,
+}
+
+/// One password that is changed, everywhere it is used.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// The source whose server has the account: MySQL from 8.0.14, or MariaDB from 10.4.
+    pub source: Option<Field<String>>,
+    /// Name of the account.
+    pub account: Option<Field<String>>,
+    /// Another account, which may change that one. Default: the one that backups are made with.
+    pub admin: Option<Field<Admin>>,
+    /// Where the password is published, and read by those who use it: `ref+vault://PATH#/FIELD`.
+    pub published: Option<Field<String>>,
+    /// `HOST:PORT` of each server that the account must be able to log in at. Default: that of the source.
+    pub nodes: Option<Field<Vec<Field<String>>>>,
+    /// What new passwords are like.
+    pub password: Option<Field<Password>>,
+    /// How old the password may get, such as `90d`; `bkp secrets` tells when it is due.
+    pub every: Option<Field<String>>,
+    /// No rotation sooner after the last one. Default: `1h`.
+    pub distance: Option<Field<String>>,
+    /// Who uses the password, in the order in which they are moved.
+    pub consumers: Option<Field<Named<Consumer>>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    pub user: Option<Field<String>>,
+    /// Reference to its password.
+    pub password: Option<Field<String>>,
+    /// File that holds its password.
+    pub password_file: Option<Field<String>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Password {
+    /// How many characters, from 24 to 128. Default: 40.
+    pub length: Option<Field<u64>>,
+    /// Of which characters. Both are safe in addresses and in `.env` files. Default: `url_safe`.
+    pub alphabet: Option<Field<Alphabet>>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Alphabet {
+    /// Letters, digits, `_` and `-`.
+    UrlSafe,
+    /// Letters and digits.
+    Alphanumeric,
+}
+
+/// Something that uses the password: how it is told, how it takes it up, and how it is seen that it works.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consumer {
+    /// A file of variables, such as the `.env` of a Compose project: the password in it is replaced, and nothing else. Without
+    /// one, the consumer reads what is published.
+    pub env_file: Option<Field<String>>,
+    /// The variable in it that is the password, or holds it, as in an address.
+    pub variable: Option<Field<String>>,
+    /// Made again with `docker compose up -d --no-deps SERVICE`, and waited for until it is healthy.
+    pub compose: Option<Field<Compose>>,
+    /// Run to let it take up the password, which it finds on standard input; it must end well. No shell looks at it.
+    pub command: Option<Field<Vec<Field<String>>>>,
+    /// Run afterwards until it ends well: the consumer works with the new password.
+    pub check: Option<Field<Vec<Field<String>>>>,
+    /// How long it may take until it works. Default: `2m`.
+    pub patience: Option<Field<String>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Compose {
+    /// Directory of the project.
+    pub directory: Option<Field<String>>,
+    /// Name of the project, where it is not what Compose makes of the directory.
+    pub project: Option<Field<String>>,
+    /// The file of the project, where it is not one that Compose finds by itself.
+    pub file: Option<Field<String>>,
+    pub service: Option<Field<String>>,
+}

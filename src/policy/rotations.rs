@@ -1,0 +1,386 @@
+//! How passwords are rotated: the keys `rotate`, validated.
+//!
+//! An account that this version cannot rotate is refused here, and not in the night when it is due.
+
+use super::Source;
+use super::convert::{absolute, not_empty, text_of};
+use super::problem::{Place, did_you_mean};
+use super::raw;
+use super::reading::{Field, Named, Reader};
+use super::values::{self, duration_text};
+use crate::engine::{self, Node};
+use crate::secret::{SecretRef, VaultPath};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What rotations of all policies have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotator {
+    /// Below which path of Vault bkp keeps what it is at.
+    pub vault_path: String,
+}
+
+impl Default for Rotator {
+    fn default() -> Self {
+        Rotator { vault_path: "kv/bkp/rot".into() }
+    }
+}
+
+/// One password that is changed, everywhere it is used. Its name is unique in the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotation {
+    pub name: String,
+    pub source: String,
+    pub account: String,
+    /// Who changes it, and that one's password. Absent: the login of the source.
+    pub admin: Option<(String, SecretRef)>,
+    pub published: VaultPath,
+    pub nodes: Vec<Node>,
+    pub password: PasswordRule,
+    pub every: Option<Duration>,
+    pub distance: Duration,
+    pub consumers: Vec<Consumer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordRule {
+    pub length: usize,
+    pub alphabet: Alphabet,
+}
+
+/// Safe in addresses, in `.env` files and between quotes of every kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alphabet {
+    UrlSafe,
+    Alphanumeric,
+}
+
+impl Alphabet {
+    /// A password has characters of each of these.
+    pub fn classes(self) -> &'static [&'static str] {
+        const ALL: [&str; 4] = ["ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789", "_-"];
+        match self {
+            Alphabet::UrlSafe => &ALL,
+            Alphabet::Alphanumeric => &ALL[..3],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Alphabet::UrlSafe => "url_safe",
+            Alphabet::Alphanumeric => "alphanumeric",
+        }
+    }
+}
+
+impl Default for PasswordRule {
+    fn default() -> Self {
+        PasswordRule { length: 40, alphabet: Alphabet::UrlSafe }
+    }
+}
+
+/// Something that uses the password.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Consumer {
+    pub name: String,
+    pub told: Told,
+    pub reload: Reload,
+    /// A command that ends well when the consumer works.
+    pub check: Option<Vec<String>>,
+    pub patience: Duration,
+}
+
+/// How a consumer learns the password.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// It reads what is published, or is told by the command that reloads it.
+    Published,
+    EnvFile {
+        path: PathBuf,
+        variable: String,
+    },
+}
+
+/// How a consumer takes up what it was told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reload {
+    Compose { directory: PathBuf, project: Option<String>, file: Option<PathBuf>, service: String },
+    Command(Vec<String>),
+}
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const DISTANCE: Duration = Duration::from_secs(3600);
+/// Words of `bkp rotate`.
+const TAKEN: [&str; 3] = ["status", "resume", "rollback"];
+
+impl Reader<'_> {
+    pub(super) fn rotator(&self, field: &Field<raw::Rotator>) -> Option<Rotator> {
+        let raw = field.value.as_ref()?;
+        let path = self.text(&raw.vault_path, |text| {
+            let sound = format!("{text}/x#/x").parse::<VaultPath>().is_ok() && !text.contains('?');
+            if sound {
+                Ok(text.to_owned())
+            } else {
+                Err("expected a mount and a path below it, such as kv/bkp/rot".into())
+            }
+        });
+        Some(path.map_or_else(Rotator::default, |vault_path| Rotator { vault_path }))
+    }
+
+    pub(super) fn rotations(
+        &self,
+        field: &Field<Named<raw::Rotation>>,
+        sources: &[(Source, Place)],
+    ) -> Vec<(Rotation, Place)> {
+        let Some(Named(entries)) = &field.value else { return Vec::new() };
+        let mut all: Vec<(Rotation, Place)> = Vec::new();
+        for (key, value) in entries {
+            let Some(name) = key.value.as_deref() else { continue };
+            if let Err(message) = values::name(name) {
+                self.wrong::<()>(key.place, message);
+            }
+            if TAKEN.contains(&name) {
+                self.wrong::<()>(key.place, format!("`{name}` is a word of `bkp rotate`: give it another name"));
+            }
+            let Some(rotation) = self.rotation(name, value, sources) else { continue };
+            let same = |(other, _): &&(Rotation, Place)| {
+                other.published == rotation.published
+                    || (&other.source, &other.account) == (&rotation.source, &rotation.account)
+            };
+            if let Some((other, _)) = all.iter().find(same) {
+                let text = format!("`{}` rotates this already: a password has one owner", other.name);
+                self.wrong::<()>(key.place, text);
+            }
+            all.push((rotation, key.place));
+        }
+        all
+    }
+
+    fn rotation(&self, name: &str, field: &Field<raw::Rotation>, sources: &[(Source, Place)]) -> Option<Rotation> {
+        let raw = field.value.as_ref()?;
+        let missing = [
+            ("source", raw.source.is_none(), "source: NAME, the source whose server has the account"),
+            ("account", raw.account.is_none(), "account: NAME"),
+            ("published", raw.published.is_none(), "published: ref+vault://kv/shop/database#/password"),
+            ("consumers", raw.consumers.is_none(), "consumers: { web: { … } }, those who use the password"),
+        ];
+        for (key, _, help) in missing.iter().filter(|(_, missing, _)| *missing) {
+            self.note_missing(field.place, format!("this rotation has no `{key}`"), format!("add `{help}`"));
+        }
+        let source = raw.source.as_ref().and_then(|written| self.rotated_source(written, sources));
+        let account = self.text(&raw.account, |text| not_empty(text, "an account"));
+        let admin = raw.admin.as_ref().map(|admin| self.admin(admin, account.as_deref()));
+        let default_user = source.and_then(|source| source.settings.server()).and_then(|server| server.user.clone());
+        if let (None, Some(account), Some(written)) = (&admin, &account, &raw.account)
+            && default_user.as_ref() == Some(account)
+        {
+            let help = "write `admin: { user: NAME, password_file: … }`, an account that may change this one";
+            self.wrong_with_help::<()>(written.place, "an account does not change its own password here", help);
+        }
+        let consumers = raw.consumers.as_ref().map(|consumers| self.consumers(consumers));
+        let published = raw.published.as_ref().and_then(|written| self.published(written));
+        if let (Some(source), Some(path), Some(written)) = (source, &published, &raw.account)
+            && default_user.is_some()
+            && default_user == account
+            && source.settings.secrets().first() != Some(&&SecretRef::Vault(path.clone()))
+        {
+            let text = format!("backups of `{}` use this account, and read its password elsewhere", source.name);
+            let help = format!("write `password: ref+vault://{path}` into the source");
+            self.wrong_with_help::<()>(written.place, text, help);
+        }
+        Some(Rotation {
+            name: name.to_owned(),
+            source: source?.name.clone(),
+            account: account?,
+            admin: admin.flatten(),
+            published: published?,
+            nodes: raw.nodes.as_ref().map(|nodes| self.nodes(nodes)).unwrap_or_default(),
+            password: raw.password.as_ref().and_then(|rule| self.password_rule(rule)).unwrap_or_default(),
+            every: self.text(&raw.every, values::duration),
+            distance: self.text(&raw.distance, values::duration).unwrap_or(DISTANCE),
+            consumers: consumers?,
+        })
+    }
+
+    fn rotated_source<'s>(&self, field: &Field<String>, sources: &'s [(Source, Place)]) -> Option<&'s Source> {
+        let name = text_of(self, field, |text| not_empty(text, "a source"))?;
+        let Some((source, _)) = sources.iter().find(|(source, _)| source.name == name) else {
+            let near = did_you_mean(&name, sources.iter().map(|(source, _)| source.name.as_str()));
+            return self.wrong(field.place, format!("this policy has no source `{name}`{near}"));
+        };
+        if !engine::has_accounts(&source.settings) {
+            let text = format!("passwords of a {} source cannot be rotated by this version", source.settings.kind());
+            return self.wrong_with_help(field.place, text, "it can rotate those of mysql: MySQL and MariaDB");
+        }
+        Some(source)
+    }
+
+    fn admin(&self, field: &Field<raw::Admin>, account: Option<&str>) -> Option<(String, SecretRef)> {
+        let raw = field.value.as_ref()?;
+        let user = self.text(&raw.user, |text| not_empty(text, "a user"));
+        let password = self.secret("password", &raw.password, &raw.password_file);
+        if raw.user.is_none() || raw.password.is_none() && raw.password_file.is_none() {
+            self.note_missing(
+                field.place,
+                "`admin` needs a user and its password",
+                "admin: { user: NAME, password_file: … }",
+            );
+        }
+        if let (Some(user), Some(written)) = (&user, &raw.user)
+            && Some(user.as_str()) == account
+        {
+            return self.wrong(written.place, "an account does not change its own password here: name another one");
+        }
+        user.zip(password)
+    }
+
+    fn published(&self, field: &Field<String>) -> Option<VaultPath> {
+        let help = "write where those who use it read it, as in ref+vault://kv/shop/database#/password";
+        match field.value.as_deref()?.parse() {
+            Ok(SecretRef::Vault(VaultPath { version: Some(_), .. })) => {
+                self.wrong(field.place, "a password that is rotated has no fixed version: leave out ?version=")
+            }
+            Ok(SecretRef::Vault(path)) => {
+                self.wants_vault.borrow_mut().get_or_insert(field.place);
+                Some(path)
+            }
+            _ => self.wrong_with_help(field.place, "passwords are published in Vault", help),
+        }
+    }
+
+    fn nodes(&self, field: &Field<Vec<Field<String>>>) -> Vec<Node> {
+        let node = |text: &str| {
+            let wrong = || "expected HOST:PORT, such as db1.example:3306".to_owned();
+            let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let port = port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
+            if host.is_empty() { Err(wrong()) } else { Ok(Node { host: host.to_owned(), port }) }
+        };
+        field.value.iter().flatten().filter_map(|written| text_of(self, written, node)).collect()
+    }
+
+    fn password_rule(&self, field: &Field<raw::Password>) -> Option<PasswordRule> {
+        let raw = field.value.as_ref()?;
+        let length = raw.length.as_ref().and_then(|field| match field.value? {
+            length @ 24..=128 => usize::try_from(length).ok(),
+            _ => self.wrong(field.place, "expected 24 to 128 characters"),
+        });
+        let alphabet = match raw.alphabet.as_ref().and_then(|field| field.value) {
+            Some(raw::Alphabet::Alphanumeric) => Alphabet::Alphanumeric,
+            Some(raw::Alphabet::UrlSafe) | None => Alphabet::UrlSafe,
+        };
+        Some(PasswordRule { length: length.unwrap_or(PasswordRule::default().length), alphabet })
+    }
+
+    fn consumers(&self, field: &Field<Named<raw::Consumer>>) -> Vec<Consumer> {
+        let Some(Named(entries)) = &field.value else { return Vec::new() };
+        if entries.is_empty() {
+            self.wrong::<()>(field.place, "a password that nobody uses need not be rotated: name who uses it");
+        }
+        entries.iter().filter_map(|(key, value)| self.consumer(key, value)).collect()
+    }
+
+    fn consumer(&self, key: &Field<String>, field: &Field<raw::Consumer>) -> Option<Consumer> {
+        let (name, raw) = (key.value.as_deref()?, field.value.as_ref()?);
+        if let Err(message) = values::name(name) {
+            self.wrong::<()>(key.place, message);
+        }
+        if raw.env_file.is_some() != raw.variable.is_some() {
+            self.note_missing(field.place, "`env_file` and `variable` belong together", "give both, or neither");
+        }
+        let path = self.text(&raw.env_file, absolute);
+        let variable = self.text(&raw.variable, variable);
+        let told = match path.zip(variable) {
+            Some((path, variable)) => Told::EnvFile { path, variable },
+            None => Told::Published,
+        };
+        let command = |field: &Option<Field<Vec<Field<String>>>>| {
+            let field = field.as_ref()?;
+            let words: Option<Vec<String>> = field.value.as_ref()?.iter().map(|word| word.value.clone()).collect();
+            words
+                .filter(|words| !words.is_empty())
+                .or_else(|| self.wrong(field.place, "expected a command, as in [systemctl, restart, shop]"))
+        };
+        let reload = match (&raw.compose, &raw.command) {
+            (Some(_), Some(both)) => {
+                return self.wrong(both.place, "`compose` and `command` are both here; keep one of them");
+            }
+            (None, None) => {
+                let help =
+                    "add `compose: { directory: /srv/shop, service: web }`, or `command: [systemctl, restart, shop]`";
+                self.note_missing(field.place, "it is not said how this consumer takes up a new password", help);
+                None
+            }
+            (Some(compose), None) => self.compose(compose),
+            (None, command_field) => command(command_field).map(Reload::Command),
+        };
+        let patience = self.text(&raw.patience, values::duration).unwrap_or(PATIENCE);
+        Some(Consumer { name: name.to_owned(), told, reload: reload?, check: command(&raw.check), patience })
+    }
+
+    fn compose(&self, field: &Field<raw::Compose>) -> Option<Reload> {
+        let raw = field.value.as_ref()?;
+        if raw.directory.is_none() || raw.service.is_none() {
+            let help = "compose: { directory: /srv/shop, service: web }";
+            self.note_missing(field.place, "`compose` needs the directory of the project and a service", help);
+        }
+        let word = |text: &str| match text.starts_with('-') {
+            true => Err("expected a name, which does not begin with `-`".into()),
+            false => not_empty(text, "a name"),
+        };
+        Some(Reload::Compose {
+            directory: self.text(&raw.directory, absolute)?,
+            project: self.text(&raw.project, word),
+            file: self.text(&raw.file, absolute),
+            service: self.text(&raw.service, word)?,
+        })
+    }
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    let sound = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    match !text.is_empty() && text.bytes().all(sound) && !text.as_bytes()[0].is_ascii_digit() {
+        true => Ok(text.to_owned()),
+        false => Err("expected the name of a variable, such as DB_PASSWORD".into()),
+    }
+}
+
+/// For showing: what is not said counts too.
+pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
+    let mut all: Vec<(Vec<&str>, Value)> = vec![
+        (vec!["source"], json!(rotation.source)),
+        (vec!["account"], json!(rotation.account)),
+        (vec!["published"], json!(SecretRef::Vault(rotation.published.clone()).to_string())),
+        (vec!["password", "length"], json!(rotation.password.length)),
+        (vec!["password", "alphabet"], json!(rotation.password.alphabet.name())),
+        (vec!["distance"], json!(duration_text(rotation.distance))),
+    ];
+    all.extend(rotation.every.map(|every| (vec!["every"], json!(duration_text(every)))));
+    if let Some((user, password)) = &rotation.admin {
+        all.push((vec!["admin", "user"], json!(user)));
+        all.push((vec!["admin", "password"], json!(password.to_string())));
+    }
+    if !rotation.nodes.is_empty() {
+        let nodes: Vec<String> = rotation.nodes.iter().map(ToString::to_string).collect();
+        all.push((vec!["nodes"], json!(nodes)));
+    }
+    for consumer in &rotation.consumers {
+        let mut put = |key, value: Value| all.push((vec!["consumers", consumer.name.as_str(), key], value));
+        if let Told::EnvFile { path, variable } = &consumer.told {
+            put("env_file", json!(path));
+            put("variable", json!(variable));
+        }
+        match &consumer.reload {
+            Reload::Compose { directory, service, .. } => {
+                put("compose", json!(format!("{service} of {}", directory.display())))
+            }
+            Reload::Command(words) => put("command", json!(words)),
+        }
+        if let Some(check) = &consumer.check {
+            put("check", json!(check));
+        }
+        put("patience", json!(duration_text(consumer.patience)));
+    }
+    all
+}

@@ -1,0 +1,23 @@
+//! Passwords that are rotated, with the real program, real servers, a real Vault, and clients that log in all the time.
+//!
+//! The law in one line: no client is ever refused, and in the end exactly one password works, the one that is published. It is
+//! looked at after every way in which a rotation can be cut short.
+
+#![allow(clippy::unwrap_used)] // all of this is test
+
+mod support;
+
+#[path = "rotate/configuration.rs"]
+mod configuration;
+#[path = "rotate/documents.rs"]
+mod documents;
+#[path = "rotate/kills.rs"]
+mod kills;
+#[path = "rotate/secrecy.rs"]
+mod secrecy;
+#[path = "rotate/servers.rs"]
+mod servers;
+#[path = "rotate/trouble.rs"]
+mod trouble;
+#[path = "rotate/world.rs"]
+mod world;

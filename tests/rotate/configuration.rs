@@ -1,0 +1,59 @@
+//! What is said of rotations that make no sense. Nothing is asked for that: neither server nor Vault.
+
+use super::support::host::Host;
+use std::fs;
+
+const GOOD: &str = "    source: db
+    account: app
+    published: ref+vault://kv/shop/db#/password
+    consumers:
+      web: { env_file: /srv/shop/.env, variable: DB_PASSWORD, compose: { directory: /srv/shop, service: web } }
+";
+
+fn host(rotation: &str) -> Host {
+    let host = Host::bare();
+    host.configure("vault: { address: 'http://127.0.0.1:1', token_file: /run/secrets/token }\n");
+    let policy = format!(
+        "policy: shop\nsources:\n  db: {{ mysql: {{ host: db, user: backup, password: ref+env://X }} }}\n  docs: {{ volume: {{ path: /srv }} }}\nrotate:\n  shop-db:\n{rotation}"
+    );
+    fs::write(host.path("etc/policies.d/shop.yaml"), policy).unwrap();
+    host
+}
+
+#[test]
+fn a_good_one_is_shown_with_all_that_holds() {
+    let shown = host(GOOD).run(&["config", "show"]).ends(0);
+    for text in ["published", "ref+vault://kv/shop/db#/password", "url_safe", "web of /srv/shop", "distance"] {
+        assert!(shown.out.contains(text), "{text}: {}", shown.out);
+    }
+}
+
+#[test]
+fn what_cannot_be_is_told_where_it_stands() {
+    for (from, to, what) in [
+        ("source: db", "source: docs", "passwords of a volume source cannot be rotated"),
+        ("source: db", "source: dbb", "no source `dbb`; did you mean `db`?"),
+        ("account: app", "account: backup", "does not change its own password"),
+        ("account: app", "accounts: app", "unknown key"),
+        ("ref+vault://kv/shop/db#/password", "ref+file:///run/x", "published in Vault"),
+        ("ref+vault://kv/shop/db#/password", "ref+vault://kv/shop/db?version=3#/password", "no fixed version"),
+        ("variable: DB_PASSWORD, ", "", "belong together"),
+        ("variable: DB_PASSWORD", "variable: 'DB PASSWORD'", "name of a variable"),
+        (", service: web", "", "needs the directory of the project and a service"),
+        ("service: web }", "service: web }, command: [x]", "keep one of them"),
+        (", compose: { directory: /srv/shop, service: web }", "", "how this consumer takes up"),
+        ("account: app", "account: app\n    password: { length: 8 }", "24 to 128"),
+        ("account: app", "account: app\n    nodes: [db1]", "HOST:PORT"),
+        ("account: app", "account: app\n    admin: { user: app, password_file: /x }", "name another one"),
+        ("account: app", "account: app\n    schedule: '@monthly'", "unknown key `schedule`"),
+    ] {
+        assert!(GOOD.contains(from));
+        host(&GOOD.replace(from, to)).run(&["config", "check"]).ends(2).says(what);
+    }
+    let two = format!("{GOOD}  again:\n{GOOD}");
+    host(&two).run(&["config", "check"]).ends(2).says("a password has one owner");
+    let named = host(GOOD);
+    let path = named.path("etc/policies.d/shop.yaml");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("shop-db:", "resume:")).unwrap();
+    named.run(&["config", "check"]).ends(2).says("is a word of `bkp rotate`");
+}

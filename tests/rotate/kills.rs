@@ -1,0 +1,99 @@
+//! Killed after every single effect, forward and back. Whoever comes next goes on from what is there.
+
+use super::servers::{Mariadb, Mysql};
+use super::support::vault::Vault;
+use super::world::{Target, World};
+use bkp::durable::CRASH_POINTS;
+use std::sync::Arc;
+
+/// They are passed on the way back only.
+const BACK: [&str; 3] = ["rotate:turned-back", "rotate:unpublished", "rotate:undone"];
+/// There is nothing to go on with: nothing was recorded yet, or everything was done.
+const AT_THE_ENDS: [&str; 2] = ["rotate:saved", "rotate:closed"];
+
+pub fn forward() -> impl Iterator<Item = &'static str> {
+    CRASH_POINTS.iter().copied().filter(|point| point.starts_with("rotate:") && !BACK.contains(point))
+}
+
+fn wait_for_distance(world: &World) {
+    world.host.next_second();
+    world.host.next_second();
+}
+
+/// Dies at each of these, and is gone on with.
+pub fn converges(vault: &'static Vault, target: Arc<dyn Target>, points: impl Iterator<Item = &'static str>) {
+    let mut world = World::with(vault, target, "");
+    world.open_shop();
+    let mut current = world.old.clone();
+    for point in points {
+        wait_for_distance(&world);
+        world.dies_at(point, &["shop-db"]);
+        world.nobody_was_refused();
+        let resumed = world.rotate(&["resume", "shop-db"]).ends(0);
+        if AT_THE_ENDS.contains(&point) {
+            resumed.says("nothing is under way");
+        }
+        if point == "rotate:saved" {
+            assert_eq!(world.published(), current);
+            continue;
+        }
+        current = world.one_password_works(&current);
+    }
+}
+
+#[test]
+fn what_was_killed_is_brought_to_its_end() {
+    let part = "killed rotations of MariaDB";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    converges(vault, Arc::new(server), forward().chain(["rotate:delivered#2", "rotate:reloaded#2", "rotate:moved#2"]));
+}
+
+/// Where the statement that lets both in would throw the old one away if it were said twice.
+#[test]
+fn mysql_is_not_told_twice() {
+    let part = "killed rotations of MySQL";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mysql::start(part)) else { return };
+    let points = ["rotate:escrowed", "rotate:accepted", "rotate:tested", "rotate:published", "rotate:retired"];
+    converges(vault, Arc::new(server), points.into_iter());
+}
+
+/// From every state before the old one is retired; afterwards there is only forward.
+#[test]
+fn what_was_killed_is_taken_back_on_request() {
+    let part = "rotations of MariaDB that are taken back";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let mut world = World::new(vault, server);
+    world.open_shop();
+    let old = world.old.clone();
+    let retired = CRASH_POINTS.iter().position(|point| *point == "rotate:retired").unwrap();
+    let before = |point: &&str| CRASH_POINTS.iter().position(|other| other == point).unwrap() < retired;
+    for point in forward().filter(before).filter(|point| *point != "rotate:saved") {
+        world.dies_at(point, &["shop-db"]);
+        let pending = world.record()["pending"].as_str().unwrap().to_owned();
+        world.rotate(&["rollback", "shop-db"]).ends(0).says("as it was before");
+        assert_eq!(world.one_password_works(&pending), old, "{point}");
+    }
+    world.dies_at("rotate:retired", &["shop-db"]);
+    world.rotate(&["rollback", "shop-db"]).ends(0).says("is rotated");
+    world.one_password_works(&old);
+}
+
+/// A consumer that does not come up turns everything back by itself, and killing that changes nothing of it.
+#[test]
+fn what_is_taken_back_and_killed_is_still_taken_back() {
+    let part = "rotations of MariaDB that fail";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let target: Arc<dyn Target> = Arc::new(server);
+    let mut world = World::with(vault, target, "");
+    world.open_shop();
+    let old = world.old.clone();
+    for point in BACK.into_iter().chain(["rotate:unescrowed", "rotate:closed"]) {
+        world.works_only_with("worker", &old);
+        world.dies_at(point, &["shop-db"]);
+        world.nobody_was_refused();
+        let pending = world.record()["pending"].as_str().map(str::to_owned);
+        world.is_mended("worker");
+        world.rotate(&["resume", "shop-db"]).ends(0);
+        assert_eq!(world.one_password_works(&pending.unwrap_or_else(|| "nothing".into())), old, "{point}");
+    }
+}

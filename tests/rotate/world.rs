@@ -1,0 +1,258 @@
+//! A host with a rotation: a server with an account, a Vault that publishes its password, and clients that use it.
+
+use super::support::host::{Answer, Host, Running};
+use super::support::vault::Vault;
+use super::support::wait_for;
+use bkp::durable::random_hex;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// What a test knows of the server of a rotation. One for each engine.
+pub trait Target: Send + Sync + 'static {
+    /// The source in the policy, as YAML: who may change the account logs in there.
+    fn source(&self, password_file: &str) -> String;
+
+    fn admin_password(&self) -> String;
+
+    /// Makes the account `app`, or another password for it.
+    fn set_up(&self, password: &str);
+
+    /// A login of `app` and a question: `Err` is what the server says.
+    fn log_in(&self, password: &str) -> Result<(), String>;
+}
+
+pub struct World {
+    pub host: Host,
+    pub vault: &'static Vault,
+    pub target: Arc<dyn Target>,
+    /// Below `kv/`, and of nobody else.
+    pub name: String,
+    pub old: String,
+    clients: Vec<Client>,
+}
+
+pub const CONSUMERS: [&str; 2] = ["web", "worker"];
+
+impl World {
+    pub fn new(vault: &'static Vault, target: impl Target) -> World {
+        World::with(vault, Arc::new(target), "")
+    }
+
+    /// `extra`: further lines of the rotation.
+    pub fn with(vault: &'static Vault, target: Arc<dyn Target>, extra: &str) -> World {
+        let host = Host::new();
+        let (name, old) = (format!("shop-{}", random_hex(4)), format!("old-{}", random_hex(8)));
+        target.set_up(&old);
+        let world = World { host, vault, target, name, old, clients: Vec::new() };
+        vault.write(&world.name, json!({ "user": "app", "password": world.old }));
+        fs::write(world.host.path("admin"), world.target.admin_password()).unwrap();
+        fs::write(world.host.path("token"), vault.root_token()).unwrap();
+        for name in CONSUMERS {
+            fs::write(world.env_file(name), world.env_text(&world.old)).unwrap();
+        }
+        world.configure(&vault.address(), extra);
+        world
+    }
+
+    pub fn configure(&self, vault: &str, extra: &str) {
+        self.host.configure(&format!(
+            "repository: {{ url: \"{}\" }}\ntimezone: UTC\nvault: {{ address: \"{vault}\", token_file: {} }}\nrotate: {{ vault_path: kv/bkp/{} }}\n",
+            self.host.url,
+            self.host.text("token"),
+            self.name
+        ));
+        let consumers: String = CONSUMERS.iter().map(|name| self.consumer(name)).collect();
+        let policy = format!(
+            "policy: shop\nsources:\n  db: {}\nrotate:\n  shop-db:\n    source: db\n    account: app\n    published: ref+vault://kv/{}#/password\n    distance: 1s\n    every: 90d\n{extra}    consumers:\n{consumers}",
+            self.target.source(&self.host.text("admin")),
+            self.name
+        );
+        fs::write(self.host.path("etc/policies.d/shop.yaml"), policy).unwrap();
+    }
+
+    /// Moved by a command that waits until its client has begun anew; it works unless somebody broke it.
+    fn consumer(&self, name: &str) -> String {
+        let [wish, done, broken] = ["wish", "done", "broken"].map(|what| self.host.text(&format!("{what}-{name}")));
+        let check = format!("test ! -e {broken} || grep -qF -f {broken} {}", self.env_file(name).display());
+        let script = format!(
+            "cat > /dev/null; n=$(date +%s%N); echo $n > {wish}.new; mv {wish}.new {wish}; until [ \"$(cat {done})\" = $n ]; do sleep 0.02; done"
+        );
+        format!(
+            "      {name}:\n        env_file: {}\n        variable: DATABASE_URL\n        command: [sh, -c, {}]\n        check: [sh, -c, {}]\n        patience: 1m\n",
+            self.env_file(name).display(),
+            yaml(&script),
+            yaml(&check)
+        )
+    }
+
+    pub fn env_file(&self, consumer: &str) -> PathBuf {
+        self.host.path(&format!("{consumer}.env"))
+    }
+
+    pub fn env_text(&self, password: &str) -> String {
+        format!("# the shop\nTZ=UTC\nDATABASE_URL=mysql://app:{password}@db:3306/app # as the shop wants it\nDEBUG=0\n")
+    }
+
+    /// From now on, a client for each consumer logs in all the time.
+    pub fn open_shop(&mut self) {
+        let begin = |name: &&str| Client::begin(self, name);
+        self.clients = CONSUMERS.iter().map(begin).collect();
+    }
+
+    pub fn is_mended(&self, consumer: &str) {
+        fs::remove_file(self.host.path(&format!("broken-{consumer}"))).unwrap();
+    }
+
+    /// That consumer works with this password only, and is soon given up on.
+    pub fn works_only_with(&self, consumer: &str, password: &str) {
+        fs::write(self.host.path(&format!("broken-{consumer}")), password).unwrap();
+        let path = self.host.path("etc/policies.d/shop.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text.replace("patience: 1m", "patience: 4s")).unwrap();
+    }
+
+    pub fn rotate(&self, arguments: &[&str]) -> Answer {
+        self.host.run(&[&["rotate"], arguments].concat())
+    }
+
+    /// Dies at the crash point.
+    pub fn dies_at(&self, point: &str, arguments: &[&str]) {
+        let mut command = self.host.command(&[&["rotate"], arguments].concat());
+        command.env("BKP_CRASH_AT", point);
+        let running: Running = self.host.start(command);
+        let answer = self.host.finish(running);
+        println!("killed at {point}: {:?} {}", answer.status, answer.err);
+        answer.was_killed();
+    }
+
+    pub fn published(&self) -> String {
+        self.vault.get(&format!("kv/data/{}", self.name))["data"]["password"].as_str().unwrap().to_owned()
+    }
+
+    /// What bkp has at its own path.
+    pub fn record(&self) -> Value {
+        self.vault.get(&format!("kv/data/bkp/{}/shop-db", self.name))["data"].clone()
+    }
+
+    pub fn states(&self) -> Vec<String> {
+        let journal = self.host.run(&["journal", "--json", "--last", "1000"]).ends(0);
+        let document = journal.json();
+        let records = document["records"].as_array().unwrap_or_else(|| panic!("{document}"));
+        let facts = records.iter().filter(|record| record["kind"] == "rotation");
+        facts.map(|fact| fact["state"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The law.
+    #[track_caller]
+    pub fn nobody_was_refused(&self) {
+        for client in &self.clients {
+            let before = client.logins.load(SeqCst);
+            wait_for("a login of each client", 60, || (client.logins.load(SeqCst) > before + 1).then_some(()));
+            let failures = client.failures.lock().unwrap();
+            assert!(failures.is_empty(), "{} of {} logins failed: {failures:?}", failures.len(), before);
+        }
+    }
+
+    /// In the end exactly one password works: the one that is published and that everybody uses.
+    #[track_caller]
+    pub fn one_password_works(&self, refused: &str) -> String {
+        let published = self.published();
+        assert_ne!(published, refused);
+        self.target.log_in(&published).unwrap();
+        let said = self.target.log_in(refused).unwrap_err();
+        assert!(!said.contains(refused), "{said}");
+        for name in CONSUMERS {
+            let text = fs::read_to_string(self.env_file(name)).unwrap();
+            assert_eq!(text, self.env_text(&published), "{name}");
+            assert!(!self.host.path(&format!("{name}.env.bkp-prev")).exists());
+        }
+        for client in &self.clients {
+            assert_eq!(*client.password.lock().unwrap(), published, "{} was not moved", client.name);
+        }
+        assert!(!self.host.path("state/rotations/shop-db.pending.age").exists());
+        let record = self.record();
+        assert!(record["pending"].is_null() && record["previous"].is_null() && record["holder"].is_null(), "{record}");
+        self.nobody_was_refused();
+        published
+    }
+
+    /// In nothing that bkp wrote on this host, but in the files that are for it.
+    pub fn is_told_nowhere(&self, secret: &str) {
+        let output = std::process::Command::new("grep")
+            .args(["-rlF", "--", secret])
+            .args(["state", "cache", "store", "etc", "home"].map(|name| self.host.path(name)))
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "the secret is in these files");
+    }
+}
+
+/// A program that reads its password when it begins, and logs in anew for everything it does.
+struct Client {
+    name: String,
+    logins: Arc<AtomicU64>,
+    failures: Arc<Mutex<Vec<String>>>,
+    password: Arc<Mutex<String>>,
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Client {
+    fn begin(world: &World, name: &str) -> Client {
+        let (logins, failures, ends) = (Arc::default(), Arc::default(), Arc::default());
+        let password = Arc::new(Mutex::new(world.old.clone()));
+        let client = Client {
+            name: name.to_owned(),
+            logins: Arc::clone(&logins),
+            failures: Arc::clone(&failures),
+            password: Arc::clone(&password),
+            ends: Arc::clone(&ends),
+            thread: None,
+        };
+        let env_file = world.env_file(name);
+        let [wish, done] = ["wish", "done"].map(|what| world.host.path(&format!("{what}-{name}")));
+        let target = Arc::clone(&world.target);
+        let work = move || {
+            let mut last = String::new();
+            while !ends.load(SeqCst) {
+                if let Some(wished) = fs::read_to_string(&wish).ok().filter(|wished| *wished != last) {
+                    *password.lock().unwrap() = in_address(&fs::read_to_string(&env_file).unwrap());
+                    fs::write(&done, &wished).unwrap();
+                    last = wished;
+                }
+                let secret = password.lock().unwrap().clone();
+                match target.log_in(&secret) {
+                    Ok(()) => drop(logins.fetch_add(1, SeqCst)),
+                    Err(said) => failures.lock().unwrap().push(said),
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        };
+        Client { thread: Some(std::thread::spawn(work)), ..client }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for client in &mut self.clients {
+            client.ends.store(true, SeqCst);
+            let thread = client.thread.take();
+            thread.into_iter().for_each(|thread| drop(thread.join()));
+        }
+    }
+}
+
+/// A text between quotes, in which no variable is meant.
+fn yaml(text: &str) -> String {
+    serde_json::to_string(&text.replace('$', "$$")).unwrap()
+}
+
+/// `mysql://app:PASSWORD@…`.
+fn in_address(text: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with("DATABASE_URL=")).unwrap();
+    line.split_once("app:").unwrap().1.split_once('@').unwrap().0.to_owned()
+}
