@@ -19,6 +19,8 @@ mod bundles;
 mod tampering;
 #[path = "evidence/vectors.rs"]
 mod vectors;
+#[path = "evidence/verifiers.rs"]
+mod verifiers;
 
 use bkp::journal::{Chosen, Fact, Job, Journal, Reason, Rehearsed, RunEnded, RunStarted, ScratchTarget};
 use serde_json::Value;

@@ -2,13 +2,14 @@
 
 use super::Ran;
 use super::environment::Environment;
+use super::evidence::only_writer;
 use super::output::table;
 use crate::clock;
 use crate::error::{Failure, Kind, Result};
-use crate::evidence::{Anchor, Away, Placed};
+use crate::evidence::{Anchor, Away, Kept, Placed, Signer};
 use crate::job::Places;
 use crate::job::recorder::What;
-use crate::journal::Job;
+use crate::journal::{Job, Journal};
 use crate::notify;
 use crate::policy::{AnchorPlace, Holder, ObjectLock, PRIMARY};
 use crate::repo::Repository;
@@ -32,23 +33,65 @@ impl Anchoring {
     }
 }
 
+/// Who signs, and where the repository is: that it is away keeps nobody else from holding the head.
+enum Hand {
+    Writer(Box<Writer>, Result<Repository>),
+    /// Of a host that writes into no repository.
+    Own(Signer),
+}
+
+impl Hand {
+    fn of(env: &Environment) -> Result<Self> {
+        let own = || Signer::own(&env.paths()?.state);
+        let repository = match env.repository() {
+            Ok(repository) => repository,
+            Err(failure) => match only_writer(env) {
+                Ok(writer) => return Ok(Hand::Writer(Box::new(writer), Err(failure))),
+                Err(_) => return own()?.map(Hand::Own).ok_or(failure),
+            },
+        };
+        match env.writer(&repository) {
+            Ok(writer) => Ok(Hand::Writer(Box::new(writer), Ok(repository))),
+            Err(failure) if failure.kind() == Kind::Key => match own()? {
+                Some(own) => Ok(Hand::Own(own)),
+                None => Err(Failure::new(Kind::Key, failure.full()).hint(
+                    "Register it with: bkp init --join; a verifier, which only reads, gets a key of its own with: bkp evidence key --new",
+                )),
+            },
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn signer(&self) -> Signer {
+        match self {
+            Hand::Writer(writer, _) => Signer::of(writer),
+            Hand::Own(signer) => signer.clone(),
+        }
+    }
+}
+
 fn anchor(env: &Environment) -> Result<()> {
-    let repository = env.repository()?;
-    let writer = env.writer(&repository)?;
     let journal = env.journal()?;
+    let hand = Hand::of(env)?;
     let head = journal.seal(clock::now())?.zip(journal.id()?);
     let Some((head, id)) = head else {
         return Err(Failure::failed("there is no journal to anchor").hint("Make a backup first: bkp backup"));
     };
-    let retain = retain(env)?;
-    let away = Away { repository: &repository, writer: &writer, places: &env.places(&repository)?, retain };
-    let put = away.put_missing(&journal).map(drop);
-    let anchor = Anchor::of(head, &id, &writer, clock::now())?;
-    let address = repository.store.describe();
-    let result = put.and_then(|()| anchor.into_store(&repository, None, retain.as_ref()));
-    let mut placed = vec![Placed { place: PRIMARY.to_owned(), kind: "repository", address, result }];
+    let anchor = Anchor::of(head, &id, &hand.signer(), clock::now())?;
+    let mut placed = Vec::new();
+    match &hand {
+        Hand::Own(_) => keep(env, &anchor)?,
+        Hand::Writer(writer, repository) => {
+            let result = match repository {
+                Ok(repository) => into_repository(env, (repository, writer), &journal, &anchor),
+                Err(failure) => keep(env, &anchor).and(Err(again(failure))),
+            };
+            let address = env.store_settings().map(|settings| settings.location.to_string()).unwrap_or_default();
+            placed.push(Placed { place: PRIMARY.to_owned(), kind: "repository", address, result });
+        }
+    }
     for place in &env.configuration()?.evidence.places {
-        let result = env.cancel.check().and_then(|()| put_in(env, place, &anchor, &repository));
+        let result = env.cancel.check().and_then(|()| put_in(env, place, &anchor, &hand));
         let (kind, address) = (place.holder.kind(), place.holder.address());
         placed.push(Placed { place: place.name.clone(), kind, address, result });
     }
@@ -57,16 +100,52 @@ fn anchor(env: &Environment) -> Result<()> {
     tell(env, &anchor, &placed)
 }
 
-fn put_in(env: &Environment, place: &AnchorPlace, anchor: &Anchor, repository: &Repository) -> Result<()> {
-    match &place.holder {
-        Holder::Copy(name) => {
+/// Everything that the head covers, and then the head.
+fn into_repository(
+    env: &Environment,
+    (repository, writer): (&Repository, &Writer),
+    journal: &Journal,
+    anchor: &Anchor,
+) -> Result<()> {
+    let (places, retain) = (env.places(repository)?, retain(env)?);
+    Away { repository, writer, places: &places, retain }.put_missing(journal)?;
+    anchor.into_store(repository, None, retain.as_ref())
+}
+
+/// For bundles, as long as no repository has it.
+fn keep(env: &Environment, anchor: &Anchor) -> Result<()> {
+    Kept::of(&env.paths()?.state).put(&anchor.head.journal, anchor.head.seq, &anchor.envelope)
+}
+
+fn put_in(env: &Environment, place: &AnchorPlace, anchor: &Anchor, hand: &Hand) -> Result<()> {
+    match (&place.holder, hand) {
+        (Holder::Copy(name), Hand::Writer(writer, _)) => {
             let copy = env.repository_or(Some(name))?;
             let lock = env.configuration()?.copy(name)?.store.object_lock;
-            anchor.into_store(&copy, Some(repository), locked(env, lock)?.as_ref())
+            anchor.into_store(&copy, Some(&writer.info), locked(env, lock)?.as_ref())
         }
-        Holder::File(path) => anchor.into_file(path),
-        Holder::Mail(mail) => notify::write_to(mail, env.secrets()?, &anchor.head.host, anchor.letter()),
-        Holder::TimeStamp(authority) => anchor.stamped(authority, repository, retain(env)?.as_ref()),
+        (Holder::Copy(_), Hand::Own(_)) => {
+            Err(Failure::new(Kind::Key, "this host is no writer of the repository, and puts nothing into its copies")
+                .hint("A verifier anchors in a file, a mail or a time stamp: look at `evidence.anchor.to`"))
+        }
+        (Holder::File(path), _) => anchor.into_file(path),
+        (Holder::Mail(mail), _) => notify::write_to(mail, env.secrets()?, &anchor.head.host, anchor.letter()),
+        (Holder::TimeStamp(authority), hand) => {
+            let stamp = anchor.stamped(authority)?;
+            match hand {
+                Hand::Writer(_, Ok(repository)) => anchor.stamp_into_store(&stamp, repository, retain(env)?.as_ref()),
+                _ => Kept::of(&env.paths()?.state).put_stamp(&anchor.head.journal, anchor.head.seq, &stamp),
+            }
+        }
+    }
+}
+
+/// A failure that is told in two places.
+fn again(failure: &Failure) -> Failure {
+    let again = Failure::new(failure.kind(), failure.full());
+    match failure.next_step() {
+        Some(hint) => again.hint(hint),
+        None => again,
     }
 }
 
@@ -90,19 +169,16 @@ fn tell(env: &Environment, anchor: &Anchor, placed: &[Placed]) -> Result<()> {
         let places = table(&["PLACE", "KIND", "WHERE", "OUTCOME"], placed.iter().map(row));
         format!("record {} with hash {}\n{places}", anchor.head.seq, anchor.head.hash)
     })?;
-    if placed.len() == 1 {
-        env.output.note(
-            "Nobody but the repository holds it: write `evidence: { anchor: { to: [...] } }`, see docs/EVIDENCE.md",
-        );
+    if placed.iter().all(|one| one.place == PRIMARY) {
+        let nobody = if placed.is_empty() { "Nobody holds it" } else { "Nobody but the repository holds it" };
+        env.output.note(&format!("{nobody}: write `evidence: {{ anchor: {{ to: [...] }} }}`, see docs/EVIDENCE.md"));
     }
     let failed: Vec<String> =
         placed.iter().filter_map(|one| Some(format!("{}: {}", one.place, one.result.as_ref().err()?.full()))).collect();
     let hint = placed.iter().find_map(|one| one.result.as_ref().err()?.next_step().map(str::to_owned));
     // What may pass is tried again by the daemon.
-    let kind = match placed.iter().filter_map(|one| one.result.as_ref().err()).all(|f| f.kind() == Kind::TryLater) {
-        true => Kind::TryLater,
-        false => Kind::Failed,
-    };
+    let mut kinds = placed.iter().filter_map(|one| one.result.as_ref().err());
+    let kind = if kinds.all(|f| f.kind() == Kind::TryLater) { Kind::TryLater } else { Kind::Failed };
     match failed[..] {
         [] => Ok(()),
         _ => Err(Failure::new(

@@ -4,14 +4,15 @@
 //! of the others, and each outcome is noted in the journal: a place that did not take it is the failure of the run.
 
 use super::head::SignedHead;
+use super::signer::Signer;
 use super::timestamp::{self, Authorities};
 use crate::durable;
 use crate::error::{Context, Failure, Result};
 use crate::journal::{Fact, Head};
 use crate::policy::Authority;
-use crate::repo::writer::Writer;
-use crate::repo::{Repository, journal as sealed, names};
-use crate::store::{self, Retain, StoreError};
+use crate::repo::writer::WriterInfo;
+use crate::repo::{Repository, init, journal as sealed, names};
+use crate::store::Retain;
 use jiff::Timestamp;
 use std::io::Write;
 use std::path::Path;
@@ -32,31 +33,25 @@ pub struct Placed {
 }
 
 impl Anchor {
-    pub fn of(head: Head, journal: &str, writer: &Writer, now: Timestamp) -> Result<Self> {
+    pub fn of(head: Head, journal: &str, signer: &Signer, now: Timestamp) -> Result<Self> {
         let head = SignedHead {
             format: 1,
-            repository: writer.repository.clone(),
-            writer: writer.id().to_owned(),
-            host: writer.info.name.clone(),
+            repository: signer.repository.clone(),
+            writer: signer.id.clone(),
+            host: signer.host.clone(),
             journal: journal.to_owned(),
             seq: head.seq,
             hash: head.hash,
             at: now,
         };
-        let envelope = head.sign(&writer.signing)?;
+        let envelope = head.sign(&signer.key)?;
         Ok(Anchor { head, envelope })
     }
 
-    /// Into a repository: its own or a copy. A copy that was never filled has no key of this host to verify it with.
-    pub fn into_store(&self, to: &Repository, from: Option<&Repository>, retain: Option<&Retain>) -> Result<()> {
-        if let Some(from) = from {
-            crate::repo::copy::must_be_of(to, from)?;
-            let key = names::writer(&self.head.writer);
-            if let Err(StoreError::NotFound(_)) = store::read(&*to.store, &key) {
-                let info = store::read(&*from.store, &key)?;
-                to.store.put(&key, info.into(), None)?;
-            }
-        }
+    /// Into a repository: its own, or a copy. A copy that was never filled has no key of this host to verify it with: `writer`.
+    pub fn into_store(&self, to: &Repository, writer: Option<&WriterInfo>, retain: Option<&Retain>) -> Result<()> {
+        crate::repo::copy::must_have_id(to, &self.head.repository)?;
+        writer.map(|writer| init::introduce(to, writer)).transpose()?;
         let key = names::head(&self.head.writer, &self.head.journal, self.head.seq);
         sealed::put_head(to, &key, &self.envelope, retain)
     }
@@ -81,12 +76,16 @@ impl Anchor {
         (subject, text)
     }
 
-    /// Has it stamped; what comes back stands beside the head in the repository.
-    pub fn stamped(&self, authority: &Authority, repository: &Repository, retain: Option<&Retain>) -> Result<()> {
+    /// Has it stamped; what comes back belongs beside the head.
+    pub fn stamped(&self, authority: &Authority) -> Result<Vec<u8>> {
         let authorities = authority.ca_file.as_deref().map(Authorities::read).transpose()?;
         let (answer, _) = timestamp::ask(&authority.url, &self.envelope, authorities.as_ref())?;
+        Ok(answer)
+    }
+
+    pub fn stamp_into_store(&self, stamp: &[u8], to: &Repository, retain: Option<&Retain>) -> Result<()> {
         let key = names::head_stamp(&self.head.writer, &self.head.journal, self.head.seq);
-        sealed::put_head(repository, &key, &answer, retain)
+        sealed::put_head(to, &key, stamp, retain)
     }
 
     pub fn fact(&self, placed: &Placed) -> Fact {

@@ -81,7 +81,8 @@ impl Away<'_> {
             let bytes = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
             let scanned = scan(&path.to_string_lossy(), &bytes, &BTreeSet::new());
             for at in scanned.rehearsed.iter().filter(|at| at.seq > until && is_meant(at.seq)) {
-                let envelope = Statement::of(id, at, self.point(at)?).sign(&self.writer.signing)?;
+                let envelope = Statement::of(id, at, point_of(self.repository, self.writer.id(), at)?)
+                    .sign(&self.writer.signing)?;
                 sealed::put_statement(self.repository, self.writer, (id, at.seq), &envelope, self.retain.as_ref())?;
                 put += 1;
             }
@@ -92,21 +93,20 @@ impl Away<'_> {
         }
         Ok(put)
     }
+}
 
-    /// The hash of the point's object, whoever wrote it.
-    fn point(&self, at: &RehearsedAt) -> Result<Option<String>> {
-        let writers = catalog::writers(self.repository)?.0.into_iter().map(|info| info.writer);
-        let own = self.writer.id().to_owned();
-        for writer in [own.clone()].into_iter().chain(writers.filter(|writer| *writer != own)) {
-            let key = names::point(&writer, &at.rehearsed.source, &at.rehearsed.point);
-            match store::read(&*self.repository.store, &key) {
-                Ok(bytes) => return Ok(Some(hex::encode(names::sha256(&bytes)))),
-                Err(StoreError::NotFound(_)) => {}
-                Err(e) => return Err(e.into()),
-            }
+/// The hash of the object of the point that was rehearsed, whoever wrote it: `own` most likely.
+pub(super) fn point_of(repository: &Repository, own: &str, at: &RehearsedAt) -> Result<Option<String>> {
+    let writers = catalog::writers(repository)?.0.into_iter().map(|info| info.writer);
+    for writer in [own.to_owned()].into_iter().chain(writers.filter(|writer| *writer != own)) {
+        let key = names::point(&writer, &at.rehearsed.source, &at.rehearsed.point);
+        match store::read(&*repository.store, &key) {
+            Ok(bytes) => return Ok(Some(hex::encode(names::sha256(&bytes)))),
+            Err(StoreError::NotFound(_)) => {}
+            Err(e) => return Err(e.into()),
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 fn remembered(path: &Path) -> u64 {

@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The primary repository, for people.
 pub const REPOSITORY: &str = "the repository";
 
+/// What this host keeps itself. It counts by its time stamp alone.
+pub const HERE: &str = "this host";
+
 /// What is known of a place that the journal names.
 #[derive(Clone, Debug)]
 pub enum Held {
@@ -83,9 +86,10 @@ fn heads_of(judged: &mut Judged, chain: &Chain, (newest, all): (&Anchored, &[&An
 /// A place that is not asked any more. What it held matters unless another place holds a later head.
 fn retired(judged: &mut Judged, newest: &Anchored, anchors: &[AnchorSeen]) {
     let Anchored { place, upto, seq, .. } = newest;
-    let others = anchors
-        .iter()
-        .filter(|a| a.fits == Some(true) && (place == PRIMARY || !a.witness.place.starts_with(REPOSITORY)));
+    let others = anchors.iter().filter(|a| {
+        a.fits == Some(true)
+            && (place == PRIMARY || !a.witness.place.starts_with(REPOSITORY) && a.witness.place != HERE)
+    });
     let what = format!("{place} is not configured any more; record {seq} says that it holds the head of record {upto}");
     match others.map(|anchor| anchor.witness.seq).max() {
         Some(later) if later >= *upto => judged.notes.push(what),

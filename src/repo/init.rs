@@ -151,6 +151,14 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<Bytes> {
     Ok(Bytes::from(text))
 }
 
+/// Lets everybody know the public key of a writer, where nobody did yet.
+pub fn introduce(repository: &Repository, writer: &super::writer::WriterInfo) -> Result<()> {
+    match repository.store.put_new(&names::writer(&writer.writer), json(writer)?, None) {
+        Ok(()) | Err(crate::store::StoreError::Exists(_)) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Begins a new data epoch: what is written from now on is sealed to a new key.
 pub fn new_epoch(repository: &Repository, writer: &mut Writer) -> Result<u32> {
     begin_epoch(&*repository.store, writer)?;

@@ -210,8 +210,7 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
     }
     let all = configuration.policies.iter();
     let policies = all.map(|policy| policy_status(known, policy, schedule(Job::Backup, &policy.name), now)).collect();
-    let routines =
-        schedules.iter().filter(|s| matches!(s.job, Job::Prune | Job::Check)).map(|s| routine(known, s, now)).collect();
+    let routines = schedules.iter().filter(|s| is_routine(s.job)).map(|s| routine(known, s, now)).collect();
     let configured = |copy: &str| configuration.copies.iter().any(|known| known.name == copy);
     let of_these = |source: &str| sources.iter().any(|known| known.source == source);
     let copies = state.copies.iter().filter(|((copy, source), _)| configured(copy) && of_these(source));
@@ -397,6 +396,11 @@ fn days(chronicle: &Chronicle, policy: &Policy, now: Timestamp) -> Vec<Day> {
         Some(Day { date, tally: chronicle.between(&policy.name, from, to) })
     };
     (0..DAYS).rev().filter_map(day).collect()
+}
+
+/// Jobs of the main file.
+fn is_routine(job: Job) -> bool {
+    matches!(job, Job::Prune | Job::Check | Job::Anchor)
 }
 
 fn routine(known: &Known<'_>, schedule: &Schedule, now: Timestamp) -> RoutineStatus {

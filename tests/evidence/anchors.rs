@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A time-stamping authority: `openssl ts`, behind a few lines of HTTP.
-struct Authority {
-    url: String,
+pub struct Authority {
+    pub url: String,
     directory: tempfile::TempDir,
 }
 
 impl Authority {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
         let configuration = "\
@@ -62,7 +62,7 @@ clock_precision_digits = 3\nordering = yes\ntsa_name = yes\ness_cert_id_chain = 
         Authority { url, directory }
     }
 
-    fn file(&self, name: &str) -> String {
+    pub fn file(&self, name: &str) -> String {
         self.directory.path().join(name).to_str().unwrap().to_owned()
     }
 }

@@ -1,14 +1,13 @@
 //! `bkp evidence export`: everything that an auditor needs.
 
-use super::{Door, Look, only, only_writer};
+use super::{Door, Look, only, signer, verifier};
 use crate::cli::Ran;
 use crate::cli::environment::Environment;
 use crate::cli::output::plain;
 use crate::daemon::host;
 use crate::error::{Failure, Kind, Result};
 use crate::evidence::bundle::{Export, Manifest, Out};
-use crate::evidence::{self, Keeper, Verdict, Verification};
-use crate::repo::writer::Writer;
+use crate::evidence::{self, Keeper, Kept, Signer, Verdict, Verification};
 use crate::report::Period;
 use std::path::PathBuf;
 
@@ -41,28 +40,38 @@ impl Exporting {
     pub fn run(self, env: &Environment) -> Ran {
         let zone = env.zone()?;
         let period = self.period.as_deref().map(|text| Period::parse(text, zone)).transpose()?;
-        let door = if self.offline { None } else { Some(Door::of(env, env.repository()?, self.writer.as_deref())?) };
+        let own = if self.writer.is_none() { verifier(env)? } else { None };
+        let door = match self.offline || own.is_some() {
+            true => None,
+            false => Some(Door::of(env, env.repository()?, self.writer.as_deref()).map_err(no_key)?),
+        };
+        // A verifier is not in the repository, and knows the points there.
+        let points = own.as_ref().filter(|_| !self.offline).and_then(|_| env.repository().ok());
         let keeper = door.as_ref().map(|door| door.keeper(None));
         let journal = env.journal()?;
         let local = journal.id()?.filter(|_| door.as_ref().is_none_or(Door::is_of_this_host));
         let is_local = local.is_some();
         let (id, verification) = self.looked_at(local, env, keeper.as_ref())?;
-        let own = Writer::load(&env.paths()?.state, door.as_ref().map_or("", |door| door.repository.id()))?;
-        let own = if door.is_some() { own } else { Some(only_writer(env)?) };
-        let (key, name) = match (&door, &own) {
-            (Some(door), _) => (door.signer, door.writer.clone()),
-            (None, Some(writer)) => (writer.signing.verifying_key(), writer.id().to_owned()),
-            (None, None) => return Err(Failure::new(Kind::Key, "this host is no writer of a repository")),
+        let signer = match &door {
+            Some(door) => door.access.writer.as_ref().filter(|own| own.id() == door.writer).map(Signer::of),
+            None => Some(signer(env)?),
         };
-        let own = own.filter(|own| own.id() == name);
+        let (key, writer) = match (&door, &signer) {
+            (Some(door), _) => (door.signer, door.writer.clone()),
+            (None, Some(signer)) => (signer.key.verifying_key(), signer.id.clone()),
+            (None, None) => return Err(Failure::new(Kind::Key, "this host has no key to sign with")),
+        };
         let repository = door.as_ref().map(|door| door.repository.id().to_owned());
+        let kept = Kept::of(&env.paths()?.state);
         let export = Export {
-            host: &own.as_ref().map_or_else(host, |own| own.info.name.clone()),
+            host: &signer.as_ref().map_or_else(host, |own| own.host.clone()),
             journal: is_local.then_some(&journal),
             keeper: keeper.as_ref(),
-            signing: own.as_ref().map(|own| &own.signing),
-            repository: &repository.or(own.as_ref().map(|own| own.repository.clone())).unwrap_or_default(),
-            writer: &name,
+            kept: is_local.then_some(&kept),
+            points: door.as_ref().map(|door| &door.repository).or(points.as_ref()),
+            signing: signer.as_ref().map(|own| &own.key),
+            repository: &repository.or(signer.as_ref().map(|own| own.repository.clone())).unwrap_or_default(),
+            writer: &writer,
             key,
             id: &id,
             period: period.map(|period| (period.from, period.to)),
@@ -112,5 +121,14 @@ impl Exporting {
             }
             (None, None) => Err(Failure::failed("there is no journal on this host").hint("Leave out --offline")),
         }
+    }
+}
+
+fn no_key(failure: Failure) -> Failure {
+    match failure.kind() {
+        Kind::Key => failure.hint(
+            "Give the recovery key with --identity FILE; a verifier, which only reads, gets a key of its own with: bkp evidence key --new",
+        ),
+        _ => failure,
     }
 }

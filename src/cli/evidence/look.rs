@@ -4,13 +4,15 @@
 //! What cannot be asked is told, and the rest is looked at all the same: whoever takes the repository away must not make that
 //! nothing is compared any more.
 
-use super::{Door, only, only_writer};
+use super::{Door, only, only_writer, verifier};
 use crate::cli::copies::briefly;
 use crate::cli::environment::Environment;
 use crate::cli::format::count;
 use crate::error::{Failure, Kind, Result};
 use crate::evidence::timestamp::Authorities;
-use crate::evidence::{self, Finding, Held, InFile, Keeper, Material, Tampering, Verification};
+use crate::evidence::{
+    self, Finding, HERE, Held, InFile, Keeper, Kept, Material, SignedHead, Signer, Tampering, Verification,
+};
 use crate::policy::{Holder, PRIMARY};
 use crate::repo::Repository;
 use crate::repo::keys::Keyring;
@@ -43,6 +45,22 @@ struct Known {
     keys: Keyring,
 }
 
+impl Known {
+    fn of(door: &Door) -> Self {
+        let Door { writer, signer, pinned, access, .. } = door;
+        Known { writer: writer.clone(), signer: *signer, pinned: *pinned, keys: access.keys.clone() }
+    }
+}
+
+/// What is known of the journal before the places are asked.
+struct About<'a> {
+    keeper: Option<&'a Keeper<'a>>,
+    journal: Option<&'a str>,
+    /// The heads whose time stamps are kept here.
+    stamped: &'a BTreeSet<u64>,
+    is_verifier: bool,
+}
+
 impl Look<'_> {
     /// Whether the journal of this host is whole, and what others hold of it fits.
     pub fn at_host(&self, env: &Environment) -> Result<Verification> {
@@ -53,7 +71,8 @@ impl Look<'_> {
         }
         // What is noted from here on may be of heads that those who are asked next did not have yet.
         let known_before = journal.head()?.seq;
-        let door = match self.offline {
+        let own = if self.writer.is_none() && self.key.is_none() { verifier(env)? } else { None };
+        let door = match self.offline || own.is_some() {
             true => Err(Failure::failed("--offline")),
             false => self.open(env, None).and_then(|repository| Door::of(env, repository, self.writer)),
         };
@@ -68,24 +87,28 @@ impl Look<'_> {
         let compared = match (&keeper, &id) {
             (Ok(keeper), Some(id)) => keeper.stand_against(&mut material, id),
             (Ok(_), None) => Ok(()),
+            // A verifier puts nothing there.
+            (Err(_), _) if own.is_some() => Ok(()),
             (Err(failure), _) => Err(Failure::new(failure.kind(), failure.full())),
         };
         if let Err(failure) = compared {
             could_not(&mut material, PRIMARY, &failure);
         }
-        let known = match &door {
-            Ok(door) => Ok(Known {
-                writer: door.writer.clone(),
-                signer: door.signer,
-                pinned: door.pinned,
-                keys: door.access.keys.clone(),
-            }),
-            Err(_) => self.known(env),
-        };
+        let known = door.as_ref().map(Known::of).or_else(|_| self.known(env, own.as_ref()));
         match &known {
             Ok(known) => {
                 material.key = Some((known.signer, known.pinned));
-                self.places(env, known, (keeper.as_ref().ok(), id.as_deref()), &mut material)?;
+                let stamped = match &id {
+                    Some(id) => kept(env, id, known, authorities.as_ref(), &mut material)?,
+                    None => BTreeSet::new(),
+                };
+                let about = About {
+                    keeper: keeper.as_ref().ok(),
+                    journal: id.as_deref(),
+                    stamped: &stamped,
+                    is_verifier: own.is_some(),
+                };
+                self.places(env, known, &about, &mut material)?;
                 self.files(&mut material, &known.signer, &known.writer)?;
             }
             Err(failure) if self.anchors.is_empty() => could_not(&mut material, "anchors", failure),
@@ -104,10 +127,14 @@ impl Look<'_> {
     }
 
     /// Where the repository is not asked: the key that is given, or that of this host.
-    fn known(&self, env: &Environment) -> Result<Known> {
+    fn known(&self, env: &Environment, own: Option<&Signer>) -> Result<Known> {
         if let Some(text) = self.key {
             let signer = key(text, self.writer.unwrap_or_default())?;
             let writer = self.writer.unwrap_or_default().to_owned();
+            return Ok(Known { writer, signer, pinned: true, keys: Keyring::new([]) });
+        }
+        if let Some(own) = own {
+            let (writer, signer) = (own.id.clone(), own.key.verifying_key());
             return Ok(Known { writer, signer, pinned: true, keys: Keyring::new([]) });
         }
         only_writer(env).map(|own| Known {
@@ -119,13 +146,8 @@ impl Look<'_> {
     }
 
     /// What the configured places hold, whatever became of the repository.
-    fn places(
-        &self,
-        env: &Environment,
-        known: &Known,
-        (keeper, journal): (Option<&Keeper<'_>>, Option<&str>),
-        material: &mut Material<'_>,
-    ) -> Result<()> {
+    fn places(&self, env: &Environment, known: &Known, about: &About<'_>, material: &mut Material<'_>) -> Result<()> {
+        let About { keeper, journal, stamped, is_verifier } = *about;
         for place in &env.configuration()?.evidence.places {
             let held = match (&place.holder, journal) {
                 (Holder::Copy(_), _) if self.offline => Err(Failure::failed("--offline")),
@@ -138,7 +160,8 @@ impl Look<'_> {
                     keeper.heads(material, journal).map(Held::Heads)
                 }),
                 (Holder::TimeStamp(_), Some(journal)) => match keeper {
-                    Some(keeper) => keeper.stamps(journal).map(Held::Heads),
+                    Some(keeper) => keeper.stamps(journal).map(|stored| Held::Heads(&stored | stamped)),
+                    None if is_verifier => Ok(Held::Heads(stamped.clone())),
                     // They lie in the repository, and that it was not asked is told.
                     None => Ok(Held::Unknown),
                 },
@@ -179,6 +202,30 @@ impl Look<'_> {
         }
         Ok(())
     }
+}
+
+/// Heads that this host keeps itself, for their time stamps. Gives the numbers of those that have one.
+fn kept(
+    env: &Environment,
+    journal: &str,
+    known: &Known,
+    authorities: Option<&Authorities>,
+    material: &mut Material<'_>,
+) -> Result<BTreeSet<u64>> {
+    let mut stamped = BTreeSet::new();
+    for head in Kept::of(&env.paths()?.state).heads(journal)?.into_iter().filter(|head| head.stamp.is_some()) {
+        let name = format!("the head of record {}", head.seq);
+        match SignedHead::open(&head.envelope, &known.signer, &name) {
+            Ok(signed) => material.take(signed, (HERE, &name), &head, authorities),
+            Err(failure) => {
+                let what = format!("and the head of it that is kept here: {}", failure.full());
+                let finding = Finding::new(Tampering::Signature, HERE, (head.seq, head.seq), &what);
+                material.judged.findings.push(finding);
+            }
+        }
+        stamped.insert(head.seq);
+    }
+    Ok(stamped)
 }
 
 /// The heads of this host in the file of a place. Those of others may stand there as well.

@@ -1,6 +1,7 @@
 //! `bkp evidence`: the journal as proof for others.
 
 mod export;
+mod key;
 mod look;
 mod verify;
 
@@ -10,9 +11,9 @@ use super::environment::{Access, Environment};
 use super::output::plain;
 use crate::error::{Failure, Kind, Result};
 use crate::evidence::timestamp::Authorities;
-use crate::evidence::{Keeper, REPOSITORY};
+use crate::evidence::{Keeper, REPOSITORY, Signer};
 use crate::repo::sign::Trusted;
-use crate::repo::writer::Writer;
+use crate::repo::writer::{Writer, state_file};
 use crate::repo::{Repository, catalog};
 use ed25519_dalek::VerifyingKey;
 use export::Exporting;
@@ -32,6 +33,7 @@ pub enum Command {
     Verify(Verify),
     Export(Exporting),
     Anchor(Anchoring),
+    Key(key::Arguments),
 }
 
 impl Command {
@@ -40,6 +42,7 @@ impl Command {
             Command::Verify(arguments) => arguments.run(env),
             Command::Export(arguments) => arguments.run(env),
             Command::Anchor(arguments) => arguments.run(env),
+            Command::Key(arguments) => arguments.run(env),
         }
     }
 }
@@ -112,7 +115,7 @@ fn only(keeper: &Keeper<'_>) -> Result<String> {
 }
 
 /// The writer of this host, where the repository is not asked.
-fn only_writer(env: &Environment) -> Result<Writer> {
+pub fn only_writer(env: &Environment) -> Result<Writer> {
     let state = &env.paths()?.state;
     let mut known = Vec::new();
     for entry in std::fs::read_dir(state.join("repositories")).into_iter().flatten().flatten() {
@@ -127,4 +130,29 @@ fn only_writer(env: &Environment) -> Result<Writer> {
             Err(Failure::new(Kind::Key, "this host writes into several repositories").hint("Leave out --offline"))
         }
     }
+}
+
+/// Who signs the journal of this host, where the repository is not asked: its writer, else a key of its own.
+fn signer(env: &Environment) -> Result<Signer> {
+    match only_writer(env) {
+        Ok(writer) => Ok(Signer::of(&writer)),
+        Err(failure) => Signer::own(&env.paths()?.state)?.ok_or_else(|| {
+            Failure::new(failure.kind(), failure.full())
+                .hint("A verifier, which only reads, gets a key of its own with: bkp evidence key --new")
+        }),
+    }
+}
+
+/// The key of a host that only reads: it writes into no repository, and made one of its own.
+fn verifier(env: &Environment) -> Result<Option<Signer>> {
+    match has_writer(env)? {
+        true => Ok(None),
+        false => Signer::own(&env.paths()?.state),
+    }
+}
+
+fn has_writer(env: &Environment) -> Result<bool> {
+    let state = &env.paths()?.state;
+    let entries = std::fs::read_dir(state.join("repositories")).into_iter().flatten().flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).any(|id| state_file(state, &id).exists()))
 }

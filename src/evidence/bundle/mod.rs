@@ -10,19 +10,21 @@ mod read;
 pub use files::{Files, Out};
 pub use read::Bundle;
 
+use super::away::point_of;
 use super::head::{SignedHead, StampedHead};
-use super::scan::{Scanned, scan};
+use super::kept::Kept;
+use super::scan::{RehearsedAt, Scanned, scan};
+use super::statement::Statement;
 use super::stored::{Keeper, file_name};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::journal::{Hash, Journal};
 use crate::repo::journal::{self as sealed, PAYLOAD_TYPE};
-use crate::repo::names;
 use crate::repo::sign::{self, Detached};
+use crate::repo::{Repository, names};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 pub const TYPE: &str = "application/vnd.bkp.bundle+json";
@@ -59,6 +61,10 @@ pub struct Export<'a> {
     /// That of this host.
     pub journal: Option<&'a Journal>,
     pub keeper: Option<&'a Keeper<'a>>,
+    /// Heads that no repository has.
+    pub kept: Option<&'a Kept>,
+    /// Where the points are that were rehearsed.
+    pub points: Option<&'a Repository>,
     pub signing: Option<&'a SigningKey>,
     pub repository: &'a str,
     pub writer: &'a str,
@@ -68,18 +74,33 @@ pub struct Export<'a> {
     pub now: Timestamp,
 }
 
+/// What was written of the journal.
+#[derive(Default)]
+struct Part {
+    from: u64,
+    to: u64,
+    hash: Hash,
+    sealed_to: u64,
+    rehearsed: Vec<RehearsedAt>,
+}
+
+impl Part {
+    fn has(&self, seq: u64) -> bool {
+        (self.from..=self.to).contains(&seq)
+    }
+}
+
 impl Export<'_> {
     /// Writes everything but what verification says of it.
     pub fn write(&self, out: &mut Out) -> Result<Manifest> {
-        let (ends, sealed_to) = self.segments(out)?;
-        let files = self.companions(out, ends.0..=ends.1)?;
-        let manifest = self.manifest(ends, sealed_to, files);
+        let part = self.segments(out)?;
+        let files = self.companions(out, &part)?;
+        let manifest = self.manifest(part, files);
         self.rest(out, &manifest)?;
         Ok(manifest)
     }
 
-    /// Gives the first and the last number, the hash of the last record, and up to where it was sealed before.
-    fn segments(&self, out: &mut Out) -> Result<((u64, u64, Hash), u64)> {
+    fn segments(&self, out: &mut Out) -> Result<Part> {
         let stored: BTreeSet<u64> = match self.keeper {
             Some(keeper) => {
                 let all = sealed::list(keeper.repository, keeper.writer)?;
@@ -91,8 +112,8 @@ impl Export<'_> {
             Some(journal) => journal.segments()?.into_iter().collect(),
             None => BTreeMap::new(),
         };
-        let mut found: Option<(u64, u64, Hash)> = None;
-        let (mut sealed_to, mut reached) = (0, false);
+        let mut found: Option<Part> = None;
+        let mut reached = false;
         let firsts: BTreeSet<u64> = here.keys().copied().chain(stored.iter().copied()).collect();
         for first in firsts {
             let is_stored = stored.contains(&first);
@@ -104,23 +125,19 @@ impl Export<'_> {
             }
             // The first record after the period belongs to it, so that nobody can have cut off the last ones within it.
             reached = self.period.zip(scanned.last.as_ref()).is_some_and(|((_, to), last)| last.time >= Some(to));
-            let (Some(begin), Some(last)) = (scanned.first, scanned.last) else { continue };
+            let (Some(begin), Some(last)) = (&scanned.first, &scanned.last) else { continue };
             out.put(&format!("journal/{name}"), &bytes)?;
             out.put_json(&format!("seals/{name}.json"), &seal)?;
-            let from = found.as_ref().map_or(begin.seq, |(from, _, _)| *from);
-            found = Some((from, last.seq, last.hashes.into_iter().next().unwrap_or_default()));
-            sealed_to = if is_stored { last.seq } else { sealed_to };
+            let part = found.get_or_insert_with(|| Part { from: begin.seq, ..Part::default() });
+            (part.to, part.hash) = (last.seq, last.hashes.first().cloned().unwrap_or_default());
+            part.sealed_to = if is_stored { last.seq } else { part.sealed_to };
+            part.rehearsed.extend(scanned.rehearsed);
         }
         let none = || Failure::failed("there is no record of that period").hint("See what there is with: bkp journal");
-        Ok((found.ok_or_else(none)?, sealed_to))
+        found.ok_or_else(none)
     }
 
-    fn manifest(
-        &self,
-        (from, to, hash): (u64, u64, Hash),
-        sealed_to: u64,
-        files: BTreeMap<String, String>,
-    ) -> Manifest {
+    fn manifest(&self, part: Part, files: BTreeMap<String, String>) -> Manifest {
         Manifest {
             format: 1,
             created: self.now,
@@ -130,10 +147,10 @@ impl Export<'_> {
             verify_key: sign::key_text(&self.key),
             journal: self.id.to_owned(),
             period: self.period,
-            from,
-            to,
-            hash,
-            sealed_to,
+            from: part.from,
+            to: part.to,
+            hash: part.hash,
+            sealed_to: part.sealed_to,
             files: Some(files),
         }
     }
@@ -177,26 +194,59 @@ impl Export<'_> {
     }
 
     /// Anchors and statements about these records.
-    fn companions(&self, out: &mut Out, records: RangeInclusive<u64>) -> Result<BTreeMap<String, String>> {
+    fn companions(&self, out: &mut Out, part: &Part) -> Result<BTreeMap<String, String>> {
         let mut files = BTreeMap::new();
         let mut put = |name: String, bytes: &[u8]| {
             out.put(&name, bytes)?;
             files.insert(name, hex::encode(names::sha256(bytes)));
             Ok::<(), Failure>(())
         };
-        let Some(keeper) = self.keeper else { return Ok(files) };
-        let within = |(id, seq): &(String, u64)| id == self.id && records.contains(seq);
-        for (id, seq) in sealed::list_heads(keeper.repository, keeper.writer)?.into_iter().filter(within) {
-            let StampedHead { envelope, stamp, .. } = keeper.stamped_head(&id, seq)?;
+        for (seq, StampedHead { envelope, stamp, .. }) in self.heads(part)? {
             SignedHead::open(&envelope, &self.key, "an anchor")?;
             put(format!("anchors/{seq:016}.json"), &envelope)?;
             stamp.map(|stamp| put(format!("anchors/{seq:016}.tsr"), &stamp)).transpose()?;
         }
-        for (id, seq) in sealed::list_statements(keeper.repository, keeper.writer)?.into_iter().filter(within) {
-            let envelope = sealed::read_statement(keeper.repository, keeper.keys, keeper.writer, (&id, seq))?;
+        for (seq, envelope) in self.statements(part)? {
             put(format!("rehearsals/{seq:016}.json"), &envelope)?;
         }
         Ok(files)
+    }
+
+    fn heads(&self, part: &Part) -> Result<BTreeMap<u64, StampedHead>> {
+        let kept = self.kept.map(|kept| kept.heads(self.id)).transpose()?.unwrap_or_default();
+        let mut heads: BTreeMap<u64, StampedHead> =
+            kept.into_iter().filter(|head| part.has(head.seq)).map(|head| (head.seq, head)).collect();
+        let Some(keeper) = self.keeper else { return Ok(heads) };
+        for (id, seq) in sealed::list_heads(keeper.repository, keeper.writer)? {
+            if id == self.id && part.has(seq) {
+                let mut head = keeper.stamped_head(&id, seq)?;
+                head.stamp = head.stamp.or_else(|| heads.remove(&seq)?.stamp);
+                heads.insert(seq, head);
+            }
+        }
+        Ok(heads)
+    }
+
+    /// Those that are in the repository, and of what is not there what this host can sign.
+    fn statements(&self, part: &Part) -> Result<BTreeMap<u64, Vec<u8>>> {
+        let mut statements = BTreeMap::new();
+        if let Some(keeper) = self.keeper {
+            for (id, seq) in sealed::list_statements(keeper.repository, keeper.writer)? {
+                if id == self.id && part.has(seq) {
+                    let at = (id.as_str(), seq);
+                    let envelope = sealed::read_statement(keeper.repository, keeper.keys, keeper.writer, at)?;
+                    statements.insert(seq, envelope);
+                }
+            }
+        }
+        let Some(key) = self.signing else { return Ok(statements) };
+        for at in &part.rehearsed {
+            if !statements.contains_key(&at.seq) {
+                let point = self.points.map(|points| point_of(points, self.writer, at)).transpose()?.flatten();
+                statements.insert(at.seq, Statement::of(self.id, at, point).sign(key)?);
+            }
+        }
+        Ok(statements)
     }
 
     fn words(&self, out: &mut Out) -> Result<()> {

@@ -34,7 +34,11 @@ pub fn prepare(from: &Repository, to: Arc<dyn Store>, abilities: serde_json::Val
 
 /// A copy is of this repository and of no other.
 pub fn must_be_of(copy: &Repository, of: &Repository) -> Result<()> {
-    if copy.id() == of.id() {
+    must_have_id(copy, of.id())
+}
+
+pub fn must_have_id(copy: &Repository, id: &str) -> Result<()> {
+    if copy.id() == id {
         return Ok(());
     }
     let (place, id) = (copy.store.describe(), &copy.id()[..copy.id().len().min(8)]);

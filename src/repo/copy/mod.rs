@@ -7,7 +7,7 @@
 
 mod companions;
 
-pub use companions::{bring, must_be_of, prepare};
+pub use companions::{bring, must_be_of, must_have_id, prepare};
 
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
