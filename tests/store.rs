@@ -31,7 +31,7 @@ fn memory_keeps_the_contract() {
 #[test]
 fn a_limited_store_keeps_the_contract() {
     let rate = Rate::shared("a test".into(), 8 << 30);
-    contract::holds(&Limited::new(Arc::new(Memory::new()), rate, Arc::default()), MANY);
+    contract::holds(&Limited::to_rate(Arc::new(Memory::new()), rate, Arc::default()), MANY);
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn a_check_does_not_miss_what_is_backed_up_while_it_lists() {
         is_copy: false,
         level: Level::Stored,
         sample: 1.0,
-        seed: 0,
+        turn: 0,
     };
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
     let checked = check.run(context, crate::past::ago(0)).unwrap();

@@ -95,6 +95,7 @@ fn a_container_and_its_volume_are_reaped_by_their_record() {
         files: vec![],
         data: Data::Volume("/data".into()),
         limits: Limits { memory: 128 << 20, processors: 100 },
+        known_as: None,
     };
     let server = prepare(&lease(state.path(), &run), &wanted, &Default::default()).unwrap().start().unwrap();
     assert_eq!(labelled(&run).len(), 2);

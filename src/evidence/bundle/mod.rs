@@ -24,6 +24,7 @@ use crate::repo::{Repository, names};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -241,9 +242,9 @@ impl Export<'_> {
         }
         let Some(key) = self.signing else { return Ok(statements) };
         for at in &part.rehearsed {
-            if !statements.contains_key(&at.seq) {
+            if let Entry::Vacant(missing) = statements.entry(at.seq) {
                 let point = self.points.map(|points| point_of(points, self.writer, at)).transpose()?.flatten();
-                statements.insert(at.seq, Statement::of(self.id, at, point).sign(key)?);
+                missing.insert(Statement::of(self.id, at, point).sign(key)?);
             }
         }
         Ok(statements)

@@ -47,7 +47,7 @@ pub struct Running(Body);
 #[derive(Debug)]
 enum Body {
     Container(Box<container::Body>),
-    Process(process::Body),
+    Process(Box<process::Body>),
 }
 
 /// How a client speaks to a server from where it runs; nothing: as it always does there.

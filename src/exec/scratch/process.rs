@@ -109,7 +109,8 @@ impl Site {
             false => Reach { host: Some("127.0.0.1".into()), port: Some(self.port), socket: None },
         };
         let isolation = user.isolation(wanted.by_socket);
-        Ok(Running(super::Body::Process(Body { server: Some(server), directory: self.directory, reach, isolation })))
+        let body = Body { server: Some(server), directory: self.directory, reach, isolation };
+        Ok(Running(super::Body::Process(Box::new(body))))
     }
 
     fn server(&self, wanted: &Wanted) -> Result<PathBuf> {
