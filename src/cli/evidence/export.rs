@@ -43,7 +43,11 @@ impl Exporting {
         let own = if self.writer.is_none() { verifier(env)? } else { None };
         let door = match self.offline || own.is_some() {
             true => None,
-            false => Some(Door::of(env, env.repository()?, self.writer.as_deref()).map_err(no_key)?),
+            // Who gives an identity wants what the only host sealed.
+            false if env.globals.identity.is_empty() => {
+                Some(Door::of_host(env, env.repository()?, self.writer.as_deref())?)
+            }
+            false => Some(Door::of(env, env.repository()?, self.writer.as_deref())?),
         };
         // A verifier is not in the repository, and knows the points there.
         let points = own.as_ref().filter(|_| !self.offline).and_then(|_| env.repository().ok());
@@ -121,14 +125,5 @@ impl Exporting {
             }
             (None, None) => Err(Failure::failed("there is no journal on this host").hint("Leave out --offline")),
         }
-    }
-}
-
-fn no_key(failure: Failure) -> Failure {
-    match failure.kind() {
-        Kind::Key => failure.hint(
-            "Give the recovery key with --identity FILE; a verifier, which only reads, gets a key of its own with: bkp evidence key --new",
-        ),
-        _ => failure,
     }
 }

@@ -74,7 +74,7 @@ impl Look<'_> {
         let own = if self.writer.is_none() && self.key.is_none() { verifier(env)? } else { None };
         let door = match self.offline || own.is_some() {
             true => Err(Failure::failed("--offline")),
-            false => self.open(env, None).and_then(|repository| Door::of(env, repository, self.writer)),
+            false => self.open(env, None).and_then(|repository| Door::of_host(env, repository, self.writer)),
         };
         let authorities = self.authorities(env)?;
         let keeper = door.as_ref().map(|door| door.keeper(authorities.as_ref()));

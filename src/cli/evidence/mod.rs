@@ -83,6 +83,18 @@ impl Door {
         Ok(Door { repository, access, writer, signer, pinned })
     }
 
+    /// The same, where the journal of this host is meant unless another one is named: the only writer of a repository is another
+    /// host for those who only read it.
+    fn of_host(env: &Environment, repository: Repository, writer: Option<&str>) -> Result<Self> {
+        let door = Door::of(env, repository, writer)?;
+        if writer.is_some() || door.is_of_this_host() {
+            return Ok(door);
+        }
+        Err(Failure::new(Kind::Key, "this host is no writer of the repository, and has no key to sign its journal with").hint(
+            "A verifier, which only reads, gets a key of its own with: bkp evidence key --new. For what another host sealed, name it with --writer",
+        ))
+    }
+
     fn keeper<'a>(&'a self, authorities: Option<&'a Authorities>) -> Keeper<'a> {
         Keeper {
             place: REPOSITORY.to_owned(),
