@@ -23,7 +23,6 @@ mod redis;
 mod schedule;
 #[path = "rehearse/seeded.rs"]
 mod seeded;
-#[allow(dead_code)] // of which the tests of volumes use more
 #[path = "support/trees.rs"]
 mod trees;
 #[allow(dead_code)] // of which the tests of the daemon use more

@@ -155,7 +155,7 @@ fn anchors_that_were_taken_and_are_gone_are_findings() {
     let newest_head = *heads(&host).last().unwrap();
     let gone = format!("anchor_gone {newest_head}..{newest_head}");
     fs::remove_file(host.path("heads.jsonl")).unwrap();
-    assert_eq!(found(verified(&host, &[]).ends(4)), [gone.clone()]);
+    assert_eq!(found(verified(&host, &[]).ends(4)), std::slice::from_ref(&gone));
     host.run(&["evidence", "verify"]).ends(4).says("file does not hold it any more");
     // All that the repository had of it, too.
     for kind in ["journal", "heads", "rehearsals"] {
