@@ -288,7 +288,8 @@ fn a_digest_comes_by_mail_at_its_hour_and_once() {
 
 /// The same from the files, also where the configuration is wrong or the journal long.
 fn recorded(host: &Bkp, kind: &str) -> usize {
-    let files = std::fs::read_dir(host.state().join("journal")).unwrap().flatten().map(|entry| entry.path());
+    let files =
+        std::fs::read_dir(host.state().join("journal")).into_iter().flatten().flatten().map(|entry| entry.path());
     let segments = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
     let mark = format!("\"kind\":\"{kind}\"");
     segments.map(|path| std::fs::read_to_string(path).unwrap().matches(&mark).count()).sum()
