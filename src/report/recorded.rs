@@ -66,6 +66,10 @@ const PHRASES: &[(&str, &str)] = &[
         "container without network, ports or privileges; {} MiB, {} % of a processor, {}",
         "contenedor sin red, puertos ni privilegios; {} MiB, {} % de un procesador, {}",
     ),
+    (
+        "container without any network but one of its own that leads nowhere, ports or privileges; {} MiB, {} % of a processor, {}",
+        "contenedor sin más red que una propia sin salida, sin puertos ni privilegios; {} MiB, {} % de un procesador, {}",
+    ),
     ("data in memory", "datos en memoria"),
     ("a volume of its own", "un volumen propio"),
     ("process of {} in a private directory; {}", "proceso de {} en un directorio privado; {}"),

@@ -188,11 +188,11 @@ fn put_in(container: &Container, files: Vec<(PathBuf, Secret, u32)>, cancel: &Ca
 fn isolation(wanted: &Wanted) -> String {
     let Limits { memory, processors } = wanted.limits;
     let data = if matches!(wanted.data, Data::Memory(..)) { "data in memory" } else { "a volume of its own" };
-    format!(
-        "container without {}, ports or privileges; {} MiB, {processors} % of a processor, {data}",
-        if wanted.known_as.is_some() { "any network but one of its own that leads nowhere" } else { "network" },
-        memory >> 20
-    )
+    let isolated = match wanted.known_as {
+        Some(_) => "container without any network but one of its own that leads nowhere, ports or privileges",
+        None => "container without network, ports or privileges",
+    };
+    format!("{isolated}; {} MiB, {processors} % of a processor, {data}", memory >> 20)
 }
 
 fn split(path: &Path) -> Result<(&str, &str)> {
