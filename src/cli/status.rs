@@ -91,13 +91,18 @@ impl Arguments {
         })?;
         let odd = states.iter().any(|state| state.held.is_some())
             || copies.iter().any(|copy| copy.standing != Standing::Good);
-        let gravest = concerns::kind(&concerns);
-        Ok(match gravest {
-            _ if damaged || !catalog.broken.is_empty() || !unrehearsed.is_empty() => Some(Kind::Verification),
-            Some(Kind::Verification) => gravest,
-            _ if missed > 0 => Some(Kind::Objective),
-            _ => gravest.or(odd.then_some(Kind::Warnings)),
-        })
+        let broken = damaged || !catalog.broken.is_empty() || !unrehearsed.is_empty();
+        Ok(ending(broken, missed > 0, odd, concerns::kind(&concerns)))
+    }
+}
+
+/// The gravest first.
+fn ending(broken: bool, missed: bool, odd: bool, concerns: Option<Kind>) -> Option<Kind> {
+    match concerns {
+        _ if broken => Some(Kind::Verification),
+        Some(Kind::Verification) => concerns,
+        _ if missed => Some(Kind::Objective),
+        _ => concerns.or(odd.then_some(Kind::Warnings)),
     }
 }
 
