@@ -256,6 +256,7 @@ fn disk_is_full(world: &mut World) {
         return crate::support::not_run("a full disk in a month", "mounting a tmpfs takes root");
     }
     world.step_until("shop");
+    let (told, mails_before) = (world.events().len(), world.mail.mails().len());
     let filler = world.host.path("state/journal/filler");
     let mut file = fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 512]).is_ok() {}
@@ -267,6 +268,12 @@ fn disk_is_full(world: &mut World) {
     drop(file);
     fs::remove_file(&filler).unwrap();
     world.end(&due, DONE);
+    // What was told meanwhile arrived, and that could not be written.
+    let meanwhile: Vec<_> = world.events().drain(told..).collect();
+    if !meanwhile.is_empty() {
+        world.until("the mail of it", |world| (world.mail.mails().len() > mails_before).then_some(()));
+    }
+    world.unwritten.extend(meanwhile.iter().filter_map(|event| event["id"].as_str().map(str::to_owned)));
 }
 
 /// A record was half written when the power went.

@@ -77,6 +77,8 @@ pub struct World {
     pub holds: Vec<(String, usize, usize)>,
     /// How many pieces of news may have come twice.
     pub unsure: usize,
+    /// News whose arrival the journal had no room for.
+    pub unwritten: BTreeSet<String>,
 }
 
 impl World {
@@ -119,6 +121,7 @@ impl World {
             failing: BTreeSet::new(),
             holds: Vec::new(),
             unsure: 0,
+            unwritten: BTreeSet::new(),
         };
         world.furnish();
         Some(world)
@@ -336,7 +339,10 @@ notify:
     pub fn not_mailed(&self) -> Vec<Value> {
         let mailed = self.diary.of_kind("notified").filter(|record| record["channel"] == "mail");
         let mailed: BTreeSet<&str> = mailed.filter_map(|record| record["event"].as_str()).collect();
-        let is_missing = |event: &Value| event["name"] != "mail" && !mailed.contains(event["id"].as_str().unwrap());
+        let is_missing = |event: &Value| {
+            let id = event["id"].as_str().unwrap();
+            event["name"] != "mail" && !mailed.contains(id) && !self.unwritten.contains(id)
+        };
         self.events().into_iter().filter(is_missing).collect()
     }
 

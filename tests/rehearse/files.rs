@@ -250,7 +250,7 @@ fn assertions_hold_or_do_not() {
         .ends(4)
         .says("DOES NOT HOLD: notes are there (100, expected at least 101)")
         .says("notes are there does not hold");
-    host.run(&["status"]).ends(4).says("1 rehearsal of a restore failed").says("FAILED  rehearsal of app");
+    host.run(&["status"]).ends(4).says("1 thing to look at").says("The last rehearsal of a restore of app failed");
     policy("100");
     host.read(&["rehearse", "app"]).ends(0);
     host.run(&["status"]).ends(0).says("All is well");

@@ -36,7 +36,7 @@ fn the_sample_reports_are_made_from_a_month_of_real_backups() {
                 "no ejecutadas: 2",
                 "mp.info.6 Copias de seguridad",
                 "proceso de un usuario sin privilegios en un directorio privado; sin red",
-                "no se pudo copiar 1 de 3 orígenes: orders",
+                "orders: /srv/shop/shop.db no existe",
                 "no había nada en marcha; la suple la ejecución prevista de",
             ],
         ),
