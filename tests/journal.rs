@@ -90,13 +90,13 @@ fn runs_are_recorded_with_what_came_of_them() {
     assert_eq!(started["run"], ended["run"]);
     assert_eq!(ended["point"], host.points("app")[1]["point"]);
     assert!(ended["bytes"].as_u64().unwrap() > 0 && ended["consistent_at"].is_string());
-    let failed = &all[6];
+    let failed = &all[8];
     assert_eq!(failed["code"], 1);
     assert!(failed["message"].as_str().unwrap().contains(&host.text("data/docs")), "{failed}");
     host.run(&["journal"]).ends(0).says("FAILED").says("backup docs");
     let of_docs = host.run(&["journal", "--source", "docs", "--json"]).ends(0).json();
     assert_eq!(of_docs["records"].as_array().unwrap().len(), 4);
-    host.run(&["journal", "verify"]).ends(0).says("16 records").says("no problem found");
+    host.run(&["journal", "verify"]).ends(0).says("18 records").says("no problem found");
 }
 
 #[test]

@@ -50,6 +50,7 @@ const NOT_IN_A_PLAIN_SCRAPE: &[&str] = &[
     "bkp_rehearsal_last_success_timestamp_seconds",
     "bkp_rehearsal_measured_rto_seconds",
     "bkp_rehearsal_reached_timestamp_seconds",
+    "bkp_rto_estimated_seconds",
     "bkp_repo_prune_last_success_timestamp_seconds",
 ];
 
