@@ -78,11 +78,11 @@ impl Background {
         let log = self.log();
         let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         // Some programs end with much kind advice; what went wrong first is why.
-        let is_error = |line: &&&str| ["error", "fatal"].iter().any(|word| line.to_lowercase().contains(word));
-        let errors: Vec<&str> = lines.iter().filter(is_error).take(5).copied().collect();
-        let last = if errors.is_empty() { &lines[lines.len().saturating_sub(5)..] } else { &errors[..] }.join(" | ");
-        let last: String = last.chars().filter(|c| !c.is_control()).take(1000).collect();
-        if last.is_empty() { failure } else { failure.because(last) }
+        let is_error = |line: &&str| ["error", "fatal"].iter().any(|word| line.to_lowercase().contains(word));
+        let first = lines.iter().position(is_error).unwrap_or_else(|| lines.len().saturating_sub(5));
+        let told = lines[first..].iter().take(5).copied().collect::<Vec<_>>().join(" | ");
+        let told: String = told.chars().filter(|c| !c.is_control()).take(1000).collect();
+        if told.is_empty() { failure } else { failure.because(told) }
     }
 
     /// The end of what it said.
