@@ -194,10 +194,10 @@ fn a_sqlite_database_on_a_volume_without_any_socket() {
 
 /// The lines of the README, beside a stack of somebody.
 #[test]
-fn a_sidecar_in_a_dozen_lines() {
+fn a_sidecar_in_ten_lines() {
     let Some(stack) = Stack::prepare("flask-sqlite", "  app: {}\n") else { return };
-    let sidecar = block("README.md", "yaml", "command: daemon");
-    assert_eq!(sidecar.lines().count(), 12);
+    let sidecar = block("README.md", "yaml", "stop_grace_period");
+    assert_eq!(sidecar.lines().count(), 10);
     let backups = format!("{}:", stack.path("backups").display());
     std::fs::write(stack.path("bkp.yaml"), sidecar.replace("/mnt/backup:", &backups)).unwrap();
     let own_stack = format!(
