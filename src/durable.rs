@@ -203,7 +203,7 @@ pub fn remove_stale(directory: &Path) {
     }
 }
 
-/// How long a process that was started by a dead one may keep its locks.
+/// How long a process that was started by a dead one may keep its locks, and who only looks whether somebody has one.
 const LET_GO: Duration = Duration::from_secs(3);
 
 /// An exclusive lock, held as long as the value lives; the kernel releases it when the process dies, so it cannot be stale.
@@ -239,7 +239,8 @@ impl Lock {
             match rustix::fs::flock(&file, operation) {
                 Ok(()) => return Ok(file),
                 Err(rustix::io::Errno::INTR) => {}
-                // Its process died while it started another, which lets go as soon as it becomes a program of its own.
+                // Its process died while it started another, which lets go as soon as it becomes a program of its own; or
+                // somebody looks who has it, which takes a moment.
                 Err(rustix::io::Errno::WOULDBLOCK) if Holder::is_dead(&file) && Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(20));
                 }

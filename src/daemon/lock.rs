@@ -3,18 +3,12 @@
 //! The daemon holds a lock alone, which the kernel takes away with its process; so who holds it is there. Those whom timers
 //! call share it, which keeps a daemon away, and each has the lock of its policy besides.
 
-use crate::backoff;
 use crate::durable::{self, Holder, Lock};
 use crate::error::{Context, Failure, Kind, Result};
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// Who looks whether a daemon is there has its lock for a moment.
-const MOMENT: Duration = Duration::from_millis(50);
-const MOMENTS: u32 = 20;
 
 fn path(state: &Path) -> PathBuf {
     state.join("daemon.lock")
@@ -31,23 +25,17 @@ fn prepare(directory: &Path) -> Result<()> {
 /// Becomes the daemon of this state directory, or says who is.
 pub fn become_the_daemon(state: &Path) -> Result<Lock> {
     prepare(state)?;
-    let mut moments = 0;
-    loop {
-        let refused = match Lock::take(&path(state), &what(state)) {
-            Err(failure) if failure.kind() == Kind::Locked => failure,
-            taken => return taken,
-        };
-        if running(state)?.is_some() {
-            return Err(Failure::new(Kind::Locked, format!("a daemon runs already: {refused}"))
-                .hint("One is enough for all policies. To make it read its configuration again: bkp reload"));
-        }
-        if moments == MOMENTS {
-            return Err(Failure::new(Kind::Locked, "timers look after the schedules of this host, and one is at work")
-                .hint("Use either the daemon or timers: systemctl disable --now 'bkp-backup@*.timer', and wait for what is at work"));
-        }
-        moments += 1;
-        backoff::pause(MOMENT, &|| false);
+    let refused = match Lock::take(&path(state), &what(state)) {
+        Err(failure) if failure.kind() == Kind::Locked => failure,
+        taken => return taken,
+    };
+    if running(state)?.is_some() {
+        return Err(Failure::new(Kind::Locked, format!("a daemon runs already: {refused}"))
+            .hint("One is enough for all policies. To make it read its configuration again: bkp reload"));
     }
+    Err(Failure::new(Kind::Locked, "timers look after the schedules of this host, and one is at work").hint(
+        "Use either the daemon or timers: systemctl disable --now 'bkp-backup@*.timer', and wait for what is at work",
+    ))
 }
 
 /// Who looks after a policy that a timer calls for.
