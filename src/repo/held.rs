@@ -6,13 +6,12 @@
 
 use crate::error::Result;
 use crate::repo::keys::Keyring;
-use crate::repo::record::{self, Record};
-use crate::repo::sign::{Trust, Trusted};
-use crate::repo::writer::{Audience, Writer};
-use crate::repo::{Repository, catalog, names};
-use crate::store;
-use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use crate::repo::latest::{self, Latest, Said};
+use crate::repo::record::Record;
+use crate::repo::sign::Trust;
+use crate::repo::writer::Writer;
+use crate::repo::{Repository, names};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -38,57 +37,46 @@ impl Record for HoldRecord {
     }
 }
 
+impl Said for HoldRecord {
+    fn stands(&self) -> bool {
+        self.held
+    }
+}
+
 /// What is known of the sources of one writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    latest: BTreeMap<String, (Timestamp, Option<String>)>,
+    latest: Latest,
 }
 
 impl Held {
     /// Why a source is held.
     pub fn why(&self, source: &str) -> Option<&str> {
-        self.latest.get(source).and_then(|(_, why)| why.as_deref())
+        self.latest.why(source)
     }
 
     pub fn all(&self) -> BTreeMap<String, String> {
-        self.latest.keys().filter_map(|source| Some((source.clone(), self.why(source)?.to_owned()))).collect()
-    }
-
-    fn take_in(&mut self, source: String, at: Timestamp, why: Option<String>) {
-        let new = (at, why);
-        let latest = self.latest.entry(source).or_insert_with(|| new.clone());
-        if latest.0 < new.0 {
-            *latest = new;
-        }
+        self.latest.all()
     }
 }
 
-/// What all writers say of the sources of one. Where a writer's key is pinned here, those that only the store vouches for can
-/// hold a source and not release it.
+/// What all writers say of the sources of one.
 pub fn of(repository: &Repository, keys: &Keyring, trust: &Trust, whose: &str) -> Result<Held> {
     let mut held = Held::default();
-    for info in catalog::writers(repository)?.0 {
-        let signer = trust.decide(&info.writer, &info.verify_key)?;
-        let stranger = matches!(signer, Trusted::FromStore(_)) && !trust.pinned.is_empty();
-        for entry in repository.store.list(&names::holds_of(&info.writer, whose))? {
-            let sealed = store::read(&*repository.store, &entry.key)?;
-            let what = format!("the hold {}", entry.key);
-            match record::open::<HoldRecord>(&sealed, keys, signer.key(), repository.id(), &what) {
-                Ok(record) if record.point_writer != whose || (stranger && !record.held) => {}
-                Ok(record) => held.take_in(record.source, record.at, record.held.then_some(record.why)),
-                Err(_) => {
-                    let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
-                    let at = names::instant_of(entry.key.last()).unwrap_or(entry.modified);
-                    held.take_in(source, at, Some(format!("{} cannot be read, and may be a hold", entry.key)));
-                }
-            }
+    let place = |writer: &str| names::holds_of(writer, whose);
+    latest::each((repository, keys, trust), "hold", place, |entry, record: Option<HoldRecord>| match record {
+        Some(record) if record.point_writer != whose => {}
+        Some(record) => held.latest.take_in(record.source, record.at, record.held.then_some(record.why)),
+        None => {
+            let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
+            let at = names::instant_of(entry.key.last()).unwrap_or(entry.modified);
+            held.latest.take_in(source, at, Some(format!("{} cannot be read, and may be a hold", entry.key)));
         }
-    }
+    })?;
     Ok(held)
 }
 
-/// Holds a source of `whose`, or ends that. What is written counts, also where an earlier record has a time from a clock that
-/// was ahead.
+/// Holds a source of `whose`, or ends that.
 pub fn write(
     repository: &Repository,
     writer: &Writer,
@@ -97,9 +85,7 @@ pub fn write(
     (held, why): (bool, &str),
     now: Timestamp,
 ) -> Result<()> {
-    let before = known.latest.get(source);
-    let after = before.and_then(|(at, _)| at.checked_add(SignedDuration::from_secs(1)).ok());
-    let at = after.map_or(now, |after| after.max(now));
+    let at = known.latest.instant_of_next(source, now);
     let record = HoldRecord {
         repository: repository.id().to_owned(),
         writer: writer.id().to_owned(),
@@ -109,10 +95,5 @@ pub fn write(
         why: why.to_owned(),
         at,
     };
-    let mut recipients = writer.audience(Audience::All);
-    if let Some(info) = catalog::writer(repository, whose)? {
-        recipients = recipients.and(&info.recipient);
-    }
-    let sealed = record::seal(&record, writer, &recipients)?;
-    Ok(repository.store.put(&names::new_hold(writer.id(), (whose, source), at), Bytes::from(sealed), None)?)
+    latest::write(repository, writer, whose, &names::new_hold(writer.id(), (whose, source), at), &record)
 }

@@ -18,6 +18,7 @@ pub mod index;
 pub mod init;
 pub mod journal;
 pub mod keys;
+mod latest;
 pub mod listing;
 pub mod locking;
 pub mod names;

@@ -6,14 +6,14 @@
 
 use crate::error::Result;
 use crate::repo::keys::Keyring;
+use crate::repo::latest::{self, Latest, Said};
 use crate::repo::point::Point;
-use crate::repo::record::{self, Record};
-use crate::repo::sign::{Trust, Trusted};
-use crate::repo::writer::{Audience, Writer};
-use crate::repo::{Repository, catalog, names};
-use crate::store::{self, Key};
-use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use crate::repo::record::Record;
+use crate::repo::sign::Trust;
+use crate::repo::writer::Writer;
+use crate::repo::{Repository, names};
+use crate::store::Key;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -40,10 +40,16 @@ impl Record for PinRecord {
     }
 }
 
+impl Said for PinRecord {
+    fn stands(&self) -> bool {
+        self.pinned
+    }
+}
+
 /// Why points are pinned, by `WRITER/SOURCE/UTC-ID`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pinned {
-    latest: BTreeMap<String, (Timestamp, Option<String>)>,
+    latest: Latest,
     /// Records that cannot be read or believed, by source and point: whose point is meant is not known.
     unreadable: BTreeMap<(String, String), Key>,
 }
@@ -51,17 +57,8 @@ pub struct Pinned {
 impl Pinned {
     pub fn reason(&self, point: &Point) -> Option<String> {
         let unreadable = self.unreadable.get(&(point.source.clone(), point.point.clone()));
-        let told = self.latest.get(&title(&point.writer, &point.source, &point.point)).and_then(|(_, why)| why.clone());
+        let told = self.latest.why(&title(&point.writer, &point.source, &point.point)).map(str::to_owned);
         told.or_else(|| unreadable.map(|key| format!("{key} cannot be read, and may be a pin")))
-    }
-
-    fn take_in(&mut self, record: PinRecord) {
-        let title = title(&record.point_writer, &record.source, &record.point);
-        let new = (record.at, record.pinned.then_some(record.reason));
-        let latest = self.latest.entry(title).or_insert_with(|| new.clone());
-        if latest.0 < new.0 {
-            *latest = new;
-        }
     }
 }
 
@@ -69,31 +66,29 @@ fn title(writer: &str, source: &str, point: &str) -> String {
     format!("{writer}/{source}/{point}")
 }
 
-/// All there are, of all writers. Where a writer's key is pinned here, those that only the store vouches for can pin and
-/// not unpin.
+/// All there are, of all writers.
 pub fn all(repository: &Repository, keys: &Keyring, trust: &Trust) -> Result<Pinned> {
     let mut pinned = Pinned::default();
-    for info in catalog::writers(repository)?.0 {
-        let signer = trust.decide(&info.writer, &info.verify_key)?;
-        let stranger = matches!(signer, Trusted::FromStore(_)) && !trust.pinned.is_empty();
-        for entry in repository.store.list(&names::pinned_points(&info.writer))? {
-            let sealed = store::read(&*repository.store, &entry.key)?;
-            let what = format!("the pin {}", entry.key);
-            match record::open::<PinRecord>(&sealed, keys, signer.key(), repository.id(), &what) {
-                Ok(record) if stranger && !record.pinned => {}
-                Ok(record) => pinned.take_in(record),
-                Err(_) => {
-                    let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
-                    let point = entry.key.last().split('.').next().unwrap_or_default().to_owned();
-                    pinned.unreadable.insert((source, point), entry.key);
-                }
+    latest::each(
+        (repository, keys, trust),
+        "pin",
+        names::pinned_points,
+        |entry, record: Option<PinRecord>| match record {
+            Some(record) => {
+                let title = title(&record.point_writer, &record.source, &record.point);
+                pinned.latest.take_in(title, record.at, record.pinned.then_some(record.reason));
             }
-        }
-    }
+            None => {
+                let source = entry.key.as_str().rsplit('/').nth(1).unwrap_or_default().to_owned();
+                let point = entry.key.last().split('.').next().unwrap_or_default().to_owned();
+                pinned.unreadable.insert((source, point), entry.key);
+            }
+        },
+    )?;
     Ok(pinned)
 }
 
-/// Pins a point, or ends that. What is written counts, also where an earlier record has a time from a clock that was ahead.
+/// Pins a point, or ends that.
 pub fn write(
     repository: &Repository,
     writer: &Writer,
@@ -102,9 +97,7 @@ pub fn write(
     reason: Option<&str>,
     now: Timestamp,
 ) -> Result<()> {
-    let before = known.latest.get(&title(&point.writer, &point.source, &point.point));
-    let after = before.and_then(|(at, _)| at.checked_add(SignedDuration::from_secs(1)).ok());
-    let at = after.map_or(now, |after| after.max(now));
+    let at = known.latest.instant_of_next(&title(&point.writer, &point.source, &point.point), now);
     let record = PinRecord {
         repository: repository.id().to_owned(),
         writer: writer.id().to_owned(),
@@ -115,11 +108,6 @@ pub fn write(
         reason: reason.unwrap_or_default().to_owned(),
         at,
     };
-    let mut recipients = writer.audience(Audience::All);
-    if let Some(info) = catalog::writer(repository, &point.writer)? {
-        recipients = recipients.and(&info.recipient);
-    }
-    let sealed = record::seal(&record, writer, &recipients)?;
     let key = names::pinned_point(writer.id(), &point.source, &point.point, at);
-    Ok(repository.store.put(&key, Bytes::from(sealed), None)?)
+    latest::write(repository, writer, &point.writer, &key, &record)
 }
