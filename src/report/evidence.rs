@@ -363,13 +363,7 @@ impl Finder<'_> {
         let say = self.say;
         let all = self.basis.facts.messages.values();
         let (sent, failed) = all.fold((0, 0), |(sent, failed), m| (sent + m.sent, failed + m.failed));
-        let what = format!(
-            "{}: {}; {}: {}",
-            say.t("sent", "enviados"),
-            say.number(sent),
-            say.t("not delivered", "no entregados"),
-            say.number(failed)
-        );
+        let what = say.counts(&[(say.t("sent", "enviados"), sent), (say.t("not delivered", "no entregados"), failed)]);
         (sent + failed > 0).then_some(Backing { what: what.into(), records: Records::default() })
     }
 }

@@ -99,6 +99,11 @@ impl Say<'_> {
         }
     }
 
+    /// `sent: 12; not delivered: 0`
+    pub fn counts(&self, counts: &[(&str, u64)]) -> String {
+        counts.iter().map(|(what, number)| format!("{what}: {}", self.number(*number))).collect::<Vec<_>>().join("; ")
+    }
+
     /// `12 345`: grouped with a space that does not break, which is right in both languages.
     pub fn number(&self, number: u64) -> String {
         let digits = number.to_string();

@@ -85,17 +85,16 @@ fn figures(writing: &Writing<'_>, exceptions: usize) -> Table {
         0 => say.t("none: no schedule was recorded", "ninguna: no consta ninguna programación").to_owned(),
         _ => {
             format!(
-                "{} {} {} ({}); {}: {}; {}: {}; {}: {}",
+                "{} {} {} ({}); {}",
                 say.number(done),
                 say.t("of", "de"),
                 say.number(expected),
                 say.share(done, expected),
-                say.t("failed", "fallidas"),
-                say.number(ended(SlotEnd::Failed)),
-                say.t("not run", "no ejecutadas"),
-                say.number(ended(SlotEnd::Missed)),
-                say.t("left out by rule", "omitidas por regla"),
-                say.number(ended(SlotEnd::Skipped)),
+                say.counts(&[
+                    (say.t("failed", "fallidas"), ended(SlotEnd::Failed)),
+                    (say.t("not run", "no ejecutadas"), ended(SlotEnd::Missed)),
+                    (say.t("left out by rule", "omitidas por regla"), ended(SlotEnd::Skipped)),
+                ])
             ) + &open(say, backups().filter(|slot| slot.ended.is_none()).count() as u64)
         }
     };
@@ -186,13 +185,9 @@ fn copies(writing: &Writing<'_>) -> (String, Tone) {
     let failed: u64 = basis.facts.copies.iter().map(|copy| copy.failed).sum();
     let arrived: u64 = basis.facts.copies.iter().map(|copy| copy.arrived).sum();
     let tone = if failed == 0 && arrived > 0 { Tone::Well } else { Tone::Warn };
-    let text = format!(
-        "{configured}; {}: {}; {}: {}",
-        say.t("points arrived", "puntos copiados"),
-        say.number(arrived),
-        say.t("failures", "fallos"),
-        say.number(failed)
-    );
+    let counts =
+        say.counts(&[(say.t("points arrived", "puntos copiados"), arrived), (say.t("failures", "fallos"), failed)]);
+    let text = format!("{configured}; {counts}");
     (text, tone)
 }
 

@@ -70,13 +70,10 @@ impl Finder<'_> {
         }
         let parts: u64 = compared.iter().map(|test| test.rehearsed.compared).sum();
         let differing: u64 = compared.iter().map(|test| test.rehearsed.differing).sum();
-        let what = format!(
-            "{}: {}; {}: {}",
-            say.t("parts compared", "partes cotejadas"),
-            say.number(parts),
-            say.t("differences", "diferencias"),
-            say.number(differing)
-        );
+        let what = say.counts(&[
+            (say.t("parts compared", "partes cotejadas"), parts),
+            (say.t("differences", "diferencias"), differing),
+        ]);
         self.some(what, Records::of(compared.iter().map(|test| test.mark.record)))
     }
 
