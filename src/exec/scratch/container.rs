@@ -235,10 +235,6 @@ impl Prepared {
             }
         }
     }
-
-    pub fn discard(mut self) -> Result<()> {
-        self.body.end()
-    }
 }
 
 impl Body {
