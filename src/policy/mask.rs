@@ -74,25 +74,35 @@ fn key_at(text: &str) -> Option<usize> {
     (ends && name > 0).then_some(name + 1)
 }
 
-/// Hides all but keys, references, and the signs that hold a line together.
+/// Hides all but keys, references, and the signs that hold a line together. What follows a key is its value, whatever it looks
+/// like: a line whose end is missing has the next one in it.
 fn hide_all_values(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line;
     let mut depth = 0usize;
+    let mut key_may_come = true;
     while let Some(first) = rest.chars().next() {
         let length = match first {
             '{' | '[' => {
                 depth += 1;
+                key_may_come = true;
                 1
             }
             '}' | ']' => {
                 depth = depth.saturating_sub(1);
                 1
             }
-            ',' => 1,
+            ',' => {
+                key_may_come = depth > 0;
+                1
+            }
             '-' if rest.starts_with("- ") && shown.trim().trim_matches('-').trim().is_empty() => 1,
             _ if first.is_whitespace() => first.len_utf8(),
-            _ => key_at(rest).unwrap_or(0),
+            _ if key_may_come => {
+                key_may_come = false;
+                key_at(rest).unwrap_or(0)
+            }
+            _ => 0,
         };
         if length > 0 {
             shown.push_str(&rest[..length]);
@@ -256,6 +266,8 @@ mod tests {
                 "smtp://me:hun ter2@m.example",
                 "smtp: smtp://me:*** ****@m.example",
             ),
+            ("  secret_key: hunter2memory: lots", ":", "  secret_key: ************** ****"),
+            ("{ a: hunter2b: lots, c: x }", "c", "{ a: ********* ****, c: * }"),
             ("path: ${DATA}", "path", "path: ${DATA}"),
             ("key: ref+file:///run/x, y: hunter2", "key", "key: ****************** ** *******"),
         ];
