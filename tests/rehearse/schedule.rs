@@ -70,7 +70,7 @@ fn a_schedule_that_cannot_rehearse_at_all_is_told_everywhere() {
     world.stop(daemon);
     let told = "The last scheduled rehearsal of policy app came to nothing: ";
     world.run(&["status"]).ends(4).says(told).says("-> bkp doctor; bkp rehearse app");
-    world.run(&["healthcheck"]).says(told);
+    world.run(&["healthcheck", "--objective"]).ends(5).says(told);
     let status: serde_json::Value = serde_json::from_str(&world.run(&["status", "--json"]).ends(4).out).unwrap();
     let named = |concern: &serde_json::Value| concern["concern"] == "rehearsals_failing" && concern["policy"] == "app";
     assert!(status["concerns"].as_array().unwrap().iter().any(named), "{status:#}");
