@@ -35,6 +35,7 @@ mod sources;
 mod stores;
 mod timing;
 mod tree;
+mod turns;
 mod values;
 mod variables;
 mod vaults;
@@ -55,6 +56,7 @@ pub use rotations::{Alphabet, Consumer, PasswordRule, Reload, Rotation, Rotator,
 pub use show::{Shown, show};
 pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
+pub use turns::Turns;
 pub use values::{cron, duration, duration_text, name as check_name, size, size_text};
 pub use watching::{HttpSettings, LogForm};
 pub use when::When;
