@@ -281,8 +281,11 @@ impl Configuration {
         });
         let of_rotations = self.rotations().flat_map(|(_, rotation)| {
             let admin = rotation.admin.iter().map(|(_, password)| password.clone());
-            let published = SecretRef::Vault(rotation.published.clone());
-            admin.chain([published]).map(|reference| (reference, format!("rotate {}", rotation.name)))
+            let published =
+                [&rotation.published].into_iter().chain(rotation.turns.iter().map(|turns| &turns.published));
+            admin
+                .chain(published.map(|path| SecretRef::Vault(path.clone())))
+                .map(|reference| (reference, format!("rotate {}", rotation.name)))
         });
         let of_sources = of_sources.chain(of_labels).chain(of_rotations);
         let mut all: Vec<(SecretRef, String)> = Vec::new();
