@@ -8,6 +8,7 @@ mod act;
 pub mod delivery;
 mod effects;
 pub mod keepsake;
+mod missing_end;
 mod password;
 pub mod plan;
 pub mod record;
@@ -19,3 +20,4 @@ mod tests;
 mod told;
 
 pub use act::{Ended, Rotate, Wish};
+pub use missing_end::missing_end;
