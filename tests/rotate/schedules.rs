@@ -116,7 +116,8 @@ fn the_daemon_rotates_what_is_due_and_goes_on_with_what_was_cut_short() {
 fn rules_keep_a_rotation_from_beginning_and_say_so() {
     let part = "rules of rotations";
     let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
-    let world = World::with(vault, Arc::new(server), "    freeze: [\"2026-12-15..2027-01-07\"]\n");
+    let mut world = World::with(vault, Arc::new(server), "    freeze: [\"2026-12-15..2027-01-07\"]\n");
+    world.open_shop();
     set_clock(&world, "2026-12-20T12:00:00Z");
     run(&world, &["rotate", "shop-db"]).fails(13, "nothing is rotated on these days", "--emergency");
     assert_eq!(world.published(), world.old);
