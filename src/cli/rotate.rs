@@ -4,7 +4,7 @@ use super::Ran;
 use super::environment::Environment;
 use super::format::age;
 use super::output::{pairs, plain, table};
-use crate::engine::{self, Accounts, Login};
+use crate::engine::{self, Accounts, Login, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
@@ -13,7 +13,7 @@ use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::plan::Plan;
 use crate::job::rotate::record::{self, Glance};
 use crate::job::rotate::state::End;
-use crate::job::rotate::{Ended, Rotate, Wish, rules};
+use crate::job::rotate::{Ended, Rotate, Wish, rules, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Recipients, Role};
@@ -56,6 +56,9 @@ struct Why {
     /// The password may be known to others: no waiting, and nobody keeps it
     #[arg(long)]
     emergency: bool,
+    /// Also when something was found that has the password and is not told of: it will be locked out
+    #[arg(long)]
+    despite_unknown: bool,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -85,6 +88,13 @@ enum Command {
     },
 }
 
+impl Why {
+    /// In an emergency nobody keeps the password.
+    fn takes_unknown(&self) -> bool {
+        self.despite_unknown || self.emergency
+    }
+}
+
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         match self.command {
@@ -102,6 +112,7 @@ struct Ground<'e> {
     policy: &'e Policy,
     rotation: &'e Rotation,
     accounts: Box<dyn Accounts>,
+    settings: Settings,
     vault: &'e Vault,
     keepsake: Keepsake,
     fingerprints: Fingerprints,
@@ -131,6 +142,7 @@ impl<'e> Ground<'e> {
             policy,
             rotation,
             accounts,
+            settings,
             vault: vault(env)?,
             keepsake: Keepsake::of(state, Recipients::new(operators.map(|operator| operator.recipient)))?,
             fingerprints: Fingerprints::of(state)?,
@@ -190,9 +202,10 @@ fn vault(env: &Environment) -> Result<&Vault> {
 fn plan(env: &Environment, name: &str, why: &Why) -> Ran {
     let ground = Ground::of(env, name)?;
     let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
-    let plan = rotate.plan(&env.cancel)?;
+    let plan = rotate.plan(ground.settings.server(), &env.cancel)?;
     let may = rules::may_begin(ground.rotation, &env.journal()?.state().unwrap_or_default(), env.now, why.emergency);
-    let refused = may.err().filter(|_| plan.open.is_none());
+    let unknown = scan::refusal(&plan.unknown, name).filter(|_| !why.takes_unknown());
+    let refused = may.err().or(unknown).filter(|_| plan.open.is_none());
     let mut document = serde_json::to_value(&plan).unwrap_or_default();
     document["refused"] = refused.as_ref().map(Failure::full).into();
     env.output.answer(&document, || described(&plan))?;
@@ -218,6 +231,9 @@ fn described(plan: &Plan) -> String {
     for (number, step) in plan.steps.iter().enumerate() {
         rows.push((if number == 0 { "steps" } else { "" }, format!("{}. {}", number + 1, plain(step))));
     }
+    for (number, found) in plan.unknown.iter().enumerate() {
+        rows.push((if number == 0 { "not told of" } else { "" }, plain(&found.to_string())));
+    }
     for (number, warning) in plan.warnings.iter().enumerate() {
         rows.push((if number == 0 { "note" } else { "" }, plain(warning)));
     }
@@ -230,12 +246,29 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let below = &env.configuration()?.rotator.vault_path;
     if wish == Wish::Rotate && !record::glance(ground.vault, &record::path(below, name)?)?.is_open {
         rules::may_begin(ground.rotation, &env.journal()?.state()?, env.now, why.emergency)?;
+        look_for_others(env, &ground, why)?;
     }
     let recorder = env.recorder()?;
     let what = What::source(Job::Rotate, &ground.rotation.source, Some(&ground.policy.name));
     let reason = env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason);
     let ended = recorder.run_named(what, reason, |run| run_it(env, &ground, (why, wish), &recorder, run), note_end)?;
     report(env, name, &ended)
+}
+
+/// Whoever has the password and is not moved would be locked out.
+fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<()> {
+    let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
+    let scan = rotate.scan(ground.settings.server())?;
+    for warning in &scan.warnings {
+        env.output.warn(warning);
+    }
+    match scan::refusal(&scan.unknown, &ground.rotation.name) {
+        Some(refusal) if !why.takes_unknown() => Err(refusal),
+        refusal => {
+            refusal.iter().for_each(|refusal| env.output.warn(&refusal.full()));
+            Ok(())
+        }
+    }
 }
 
 fn run_it(

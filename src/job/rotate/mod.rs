@@ -12,6 +12,7 @@ mod password;
 pub mod plan;
 pub mod record;
 pub mod rules;
+pub mod scan;
 mod seen;
 pub mod state;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! The variable is the secret, or an address that holds it. New secrets need no quotes; an old one that does gets single ones.
 
 use super::Delivery;
+use super::text::{is_plain, percent_encoded, read, within};
 use crate::durable::{self, TempFile};
 use crate::engine::Pair;
 use crate::error::{Context, Failure, Kind, Result};
@@ -14,9 +15,6 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
-
-/// A secret that is shorter is not looked for inside of something else: it could stand there by chance.
-const TELLING: usize = 8;
 
 pub struct EnvFile {
     path: PathBuf,
@@ -40,11 +38,6 @@ impl EnvFile {
     /// Where the file itself is, if this is a link to it.
     fn real(&self) -> Result<PathBuf> {
         std::fs::canonicalize(&self.path).context(|| format!("cannot find {}", self.path.display()))
-    }
-
-    fn read(&self, path: &Path) -> Result<Zeroizing<String>> {
-        let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-        Ok(Zeroizing::new(text))
     }
 
     /// Where the value stands in the text, with its quotes.
@@ -72,7 +65,7 @@ impl EnvFile {
 
 impl Delivery for EnvFile {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
-        let text = self.read(&self.real()?)?;
+        let text = read(&self.real()?)?;
         let value = self.value(&text)?;
         Ok(match (place(&text, &value, pair.pending), place(&text, &value, pair.current)) {
             (Some(_), _) => Holds::Pending,
@@ -84,7 +77,7 @@ impl Delivery for EnvFile {
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
         let (from, to) = if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
         let path = self.real()?;
-        let text = self.read(&path)?;
+        let text = read(&path)?;
         let value = self.value(&text)?;
         let Some(place) = place(&text, &value, from) else {
             let what = format!("{} in {} is not the password that was expected", self.variable, path.display());
@@ -118,7 +111,7 @@ impl Delivery for EnvFile {
 }
 
 /// Writes a file in one step, with mode and owner of `like`.
-fn exchange(like: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn exchange(like: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let what = || format!("cannot write {}", path.display());
     let metadata = std::fs::metadata(like).context(what)?;
     let mut file = TempFile::create_in(durable::parent_of(path), 0o600).context(what)?;
@@ -189,23 +182,8 @@ fn place(text: &str, value: &Range<usize>, secret: &Secret) -> Option<Place> {
     if meant(written).as_str() == secret.expose() {
         return Some(Place::Whole(value.clone()));
     }
-    let encoded = Zeroizing::new(percent_encoded(secret.expose()));
-    // `user:SECRET@host` goes before a user of the same name.
-    let in_address = Zeroizing::new(format!(":{}@", encoded.as_str()));
-    let only = |wanted: &str| {
-        let mut all = written.match_indices(wanted);
-        let first = all.next()?.0;
-        all.next().is_none().then_some(value.start + first)
-    };
-    if let Some(at) = only(&in_address) {
-        return Some(Place::Within(at + 1..at + 1 + encoded.len()));
-    }
-    let at = only(&encoded).filter(|_| encoded.len() >= TELLING)?;
-    Some(Place::Within(at..at + encoded.len()))
-}
-
-fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~".contains(&b))
+    let found = within(written, secret)?;
+    Some(Place::Within(value.start + found.start..value.start + found.end))
 }
 
 /// A secret as a value, in the quotes that were there where they do.
@@ -222,13 +200,6 @@ fn quoted(before: &str, secret: &Secret) -> Result<String> {
         .hint("Put the copy that ends with .bkp-prev in its place by hand")),
         _ => Ok(format!("'{text}'")),
     }
-}
-
-/// As it stands in an address.
-fn percent_encoded(text: &str) -> String {
-    text.bytes()
-        .map(|b| if is_plain(&char::from(b).to_string()) { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect()
 }
 
 #[cfg(test)]
