@@ -65,7 +65,7 @@ const SERVICES: &str = r#"services:
     volumes: ["./shop:/shop", "/usr:/usr:ro", MOUNTS]
     working_dir: /shop
     stop_grace_period: 1s
-    entrypoint: [PYTHON, -m, celery, -A, shop, worker, --concurrency, "2", --loglevel, info]
+    entrypoint: [sh, -c, "cat /proc/sys/kernel/random/uuid > /tmp/name; exec PYTHON -m celery -A shop worker --concurrency 2 -n shop@$$(cat /tmp/name)"]
     environment: { HOME: /tmp, PORT: "PORT_IS", BROKER: "BROKER_IS", DB_PASSWORD: "${DB_PASSWORD}" }
 "#;
 
@@ -76,7 +76,7 @@ const CONSUMERS: &str = r#"      worker:
           directory: DIRECTORY
           service: worker
           one_by_one: true
-          ready: [sh, -c, "PYTHON -m celery -A shop inspect ping -d celery@$$(hostname)"]
+          ready: [sh, -c, "PYTHON -m celery -A shop inspect ping -d shop@$$(cat /tmp/name)"]
           grace: 1m
         check: [docker, exec, PROJECT-broker-1, "true"]
         patience: 1m
@@ -146,9 +146,16 @@ fn workers_are_replaced_one_by_one_and_no_task_is_lost() {
     fs::write(stack.path(".env"), format!("DB_PASSWORD={old}\n")).unwrap();
     fs::write(stack.path("shop/shop.py"), SHOP).unwrap();
     fs::write(stack.path("shop/customer.py"), CUSTOMER).unwrap();
-    stack.compose(&["up", "--detach", "--wait"]);
+    stack.compose(&["up", "--detach"]);
     let first = workers(&stack);
     assert_eq!(first.len(), 2);
+    let ping = format!("{python_text} -m celery -A shop inspect ping -d shop@$(cat /tmp/name)");
+    for id in &first {
+        wait_for_every(500, "a worker", 60, || {
+            let output = Command::new("docker").args(["exec", id, "sh", "-c", &ping]).output().unwrap();
+            output.status.success().then_some(())
+        });
+    }
 
     let customer = Customer::begin(&python, &stack, &broker);
     stack.rotate(&["shop-db"]).ends(0);

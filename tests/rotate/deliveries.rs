@@ -185,7 +185,7 @@ fn a_secret_file_is_exchanged_and_those_who_mount_it_are_moved() {
     fs::write(&file, &old).unwrap();
     chown(&file, Some(999), Some(998)).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
-    stack.compose(&["up", "--detach", "--wait"]);
+    stack.compose(&["up", "--detach"]);
     stack.uses("worker-1", &old);
     let started =
         |name: &str| docker(&["inspect", "--format", "{{.State.StartedAt}}", &format!("{}-{name}", stack.project)]);
