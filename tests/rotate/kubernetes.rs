@@ -11,7 +11,6 @@ use bkp::durable::random_hex;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -91,12 +90,14 @@ impl Cluster {
         let port = free_port();
         let log = fs::File::create(directory.join("log")).unwrap();
         let mut command = Command::new(program);
-        command.arg(&directory).arg(port.to_string()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.arg(&directory).arg(port.to_string()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut child = command.process_group(0).spawn().unwrap();
         fs::write(directory.join("pid"), child.id().to_string()).unwrap();
-        let first = BufReader::new(child.stdout.take().unwrap()).lines().next();
-        let log = || fs::read_to_string(directory.join("log")).unwrap();
-        assert_eq!(first.and_then(Result::ok).as_deref(), Some("ready"), "{}", log());
+        wait_for("the control plane of Kubernetes", 120, || {
+            let log = || fs::read_to_string(directory.join("log")).unwrap();
+            assert!(child.try_wait().unwrap().is_none(), "it ended: {}", log());
+            directory.join("ready").exists().then_some(())
+        });
         let authority = fs::read(directory.join("certificates/apiserver.crt")).unwrap();
         let authorities = reqwest::Certificate::from_pem_bundle(&authority).unwrap();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only(authorities).build().unwrap();

@@ -1,7 +1,7 @@
 // The control plane of Kubernetes in one process: etcd, the API server, and the controllers of Deployments, ReplicaSets and
 // StatefulSets, all of them the real ones. There is no kubelet: the test plays it.
 //
-// usage: control-plane DIRECTORY PORT; DIRECTORY has a `tokens.csv`. Prints a line when it is ready.
+// usage: control-plane DIRECTORY PORT; DIRECTORY has a `tokens.csv`, and a file `ready` once it is.
 package main
 
 import (
@@ -39,6 +39,7 @@ func etcd(directory string) string {
 	config := embed.NewConfig()
 	config.Dir = filepath.Join(directory, "etcd")
 	config.UnsafeNoFsync = true
+	config.EnableGRPCGateway = false
 	config.LogLevel = "error"
 	address := *must(url.Parse("http://127.0.0.1:0"))
 	all := []url.URL{address}
@@ -53,9 +54,7 @@ func etcd(directory string) string {
 func key(path string) string {
 	private := must(rsa.GenerateKey(rand.Reader, 2048))
 	block := pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)}
-	if err := os.WriteFile(path, pem.EncodeToMemory(&block), 0o600); err != nil {
-		must(0, err)
-	}
+	must(0, os.WriteFile(path, pem.EncodeToMemory(&block), 0o600))
 	return path
 }
 
@@ -96,6 +95,6 @@ func main() {
 	go deployments.Run(background, 2)
 	go replicaSets.Run(background, 2)
 	go sets.Run(background, 2)
-	fmt.Println("ready")
+	must(0, os.WriteFile(filepath.Join(directory, "ready"), nil, 0o600))
 	select {}
 }
