@@ -19,6 +19,8 @@ mod documents;
 mod kills;
 #[path = "rotate/kubernetes.rs"]
 mod kubernetes;
+#[path = "rotate/postgres.rs"]
+mod postgres;
 #[path = "rotate/schedules.rs"]
 mod schedules;
 #[path = "rotate/secrecy.rs"]

@@ -2,26 +2,27 @@
 
 use super::Ran;
 use super::environment::Environment;
-use super::format::age;
-use super::output::{pairs, plain, table};
+use super::output::{pairs, plain};
 use crate::clock;
-use crate::engine::{self, Accounts, Login, Settings};
+use crate::engine::{self, Accounts, Credential, Login, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
 use crate::job::rotate::delivery::Consumer;
 use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::plan::Plan;
-use crate::job::rotate::record::{self, Glance};
+use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
 use crate::job::rotate::{Ended, Rotate, Wish, missing_end, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Recipients, Role};
-use crate::secret::SecretRef;
 use crate::secret::vault::Vault;
+use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
+
+mod status;
 
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -114,7 +115,7 @@ impl Why {
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         match self.command {
-            Some(Command::Status { name }) => status(env, name.as_deref()),
+            Some(Command::Status { name }) => status::show(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
             None => {
@@ -150,7 +151,8 @@ impl<'e> Ground<'e> {
         if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
             (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
         }
-        let accounts = engine::accounts(&settings, &rotation.account, &rotation.nodes).ok_or_else(|| {
+        let logins = rotation.turns.as_ref().map(|turns| &turns.users);
+        let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
             let kind = settings.kind();
             Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
         })?;
@@ -204,7 +206,10 @@ impl<'e> Ground<'e> {
 
     /// What is published lets in, everywhere.
     fn published_works(&self, env: &Environment) -> Result<String> {
-        let published = env.secrets()?.read(&SecretRef::Vault(self.rotation.published.clone()))?;
+        let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(path.clone()));
+        let user = self.rotation.turns.as_ref().map(|turns| read(&turns.published)).transpose()?;
+        let user = user.map(|user| user.expose().to_owned());
+        let published = Credential { user, secret: read(&self.rotation.published)? };
         let nodes = self.accounts.nodes()?;
         let login = Login::of_all(nodes.iter().map(|node| self.accounts.probe(&published, node)));
         match login {
@@ -260,7 +265,7 @@ fn described(plan: &Plan) -> String {
         ("account", plain(&plan.account)),
         ("published", plan.published.clone()),
         ("logs in at", plan.nodes.join(", ")),
-        ("gap", "none".to_owned()),
+        ("gap", gap(plan.gap_seconds)),
     ];
     if let Some(open) = &plan.open {
         let way = if open.back { "is being taken back" } else { "is under way" };
@@ -276,6 +281,15 @@ fn described(plan: &Plan) -> String {
         rows.push((if number == 0 { "note" } else { "" }, plain(warning)));
     }
     pairs(&rows)
+}
+
+fn gap(seconds: f64) -> String {
+    match seconds > 0.0 {
+        true => format!(
+            "up to {seconds:.0} s (the `patience` of all consumers), in which those are refused that log in anew before they were moved; and there is no way back"
+        ),
+        false => "none".to_owned(),
+    }
 }
 
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
@@ -401,58 +415,5 @@ fn report(env: &Environment, name: &str, ended: &Ended) -> Ran {
     match &ended.failed {
         Some(why) => Err(rolled_back(why)),
         None => Ok(None),
-    }
-}
-
-fn status(env: &Environment, name: Option<&str>) -> Ran {
-    let configuration = env.configuration()?;
-    let chosen: Vec<&Rotation> = match name {
-        Some(name) => vec![configuration.rotation(name)?.1],
-        None => configuration.rotations().map(|(_, rotation)| rotation).collect(),
-    };
-    let mut documents = Vec::new();
-    let mut rows = Vec::new();
-    for rotation in chosen {
-        let path = record::path(&configuration.rotator.vault_path, &rotation.name)?;
-        let glance = record::glance(vault(env)?, &path);
-        if glance.as_ref().is_ok_and(|glance| !glance.is_open) {
-            // Who may not write the journal looks all the same.
-            let _ = note_missing_end(env, rotation);
-        }
-        let state = env.journal()?.state().unwrap_or_default();
-        let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
-        documents.push(serde_json::json!({
-            "rotation": rotation.name,
-            "open": glance.as_ref().ok(),
-            "unknown": glance.as_ref().err().map(Failure::full),
-            "last": last.map(|(at, rotated)| serde_json::json!({ "at": at, "fact": rotated })),
-        }));
-        rows.push(vec![
-            rotation.name.clone(),
-            word_of(&glance),
-            last.map_or_else(|| "-".to_owned(), |(_, rotated)| rotated.state.clone()),
-            last.map_or_else(|| "-".to_owned(), |(at, _)| age(env.now.as_second() - at.as_second())),
-            last.and_then(|(_, rotated)| rotated.note.clone()).map_or_else(|| "-".to_owned(), |note| plain(&note)),
-        ]);
-    }
-    env.output.answer(&serde_json::json!({ "rotations": documents }), || {
-        if rows.is_empty() {
-            "no rotation is configured".to_owned()
-        } else {
-            table(&["ROTATION", "NOW", "LAST STATE", "AGO", "NOTE"], rows)
-        }
-    })?;
-    Ok(None)
-}
-
-fn word_of(glance: &Result<Glance>) -> String {
-    match glance {
-        Err(failure) => format!("unknown: {}", plain(&failure.full())),
-        Ok(Glance { is_open: false, .. }) => "nothing under way".to_owned(),
-        Ok(Glance { holder: Some(holder), back, .. }) => {
-            format!("{} by {}", if *back { "taken back" } else { "under way" }, plain(&holder.host))
-        }
-        Ok(Glance { back: true, .. }) => "to be taken back: bkp rotate resume".to_owned(),
-        Ok(_) => "stopped midway: bkp rotate resume".to_owned(),
     }
 }

@@ -28,6 +28,7 @@ pub enum Told {
     EnvFile {
         path: PathBuf,
         variable: String,
+        user_variable: Option<String>,
     },
     SecretFile(PathBuf),
     Swarm(SwarmService),
@@ -69,6 +70,8 @@ pub struct Workload {
     pub name: String,
     /// The Secret that they are given, and its key.
     pub secret: Option<(String, String)>,
+    /// The key that is the user, where two take turns.
+    pub user_key: Option<String>,
 }
 
 /// Where the API of Kubernetes is; what is absent is that of the cluster bkp runs in.
@@ -174,7 +177,9 @@ impl Reader<'_> {
         self.one_of(ways.into_iter());
         let path = self.text(&raw.env_file, absolute);
         let variable = self.text(&raw.variable, variable);
-        let file = path.zip(variable).map(|(path, variable)| Told::EnvFile { path, variable });
+        let user_variable = self.text(&raw.user_variable, self::variable);
+        let env_file = |(path, variable)| Told::EnvFile { path, variable, user_variable };
+        let file = path.zip(variable).map(env_file);
         file.or_else(|| self.text(&raw.secret_file, absolute).map(Told::SecretFile))
             .or_else(|| workload.map(Told::Kubernetes))
             .or_else(|| swarm.map(Told::Swarm))
@@ -309,7 +314,8 @@ impl Reader<'_> {
             token_file: self.text(&raw.token_file, absolute),
         };
         let secret = self.text(&raw.secret, object_name).zip(key);
-        Some(Workload { cluster, namespace: self.text(&raw.namespace, object_name)?, kind, name, secret })
+        let user_key = self.text(&raw.user_key, |text| not_empty(text, "a key"));
+        Some(Workload { user_key, cluster, namespace: self.text(&raw.namespace, object_name)?, kind, name, secret })
     }
 
     fn signal(&self, field: &Option<Field<String>>, told: &Told) -> Option<String> {
@@ -369,7 +375,10 @@ pub fn shown(consumer: &Consumer) -> Vec<(&'static str, Value)> {
     let mut all = Vec::new();
     match &consumer.told {
         Told::Published | Told::Swarm(_) | Told::Kubernetes(_) => {}
-        Told::EnvFile { path, variable } => all.extend([("env_file", json!(path)), ("variable", json!(variable))]),
+        Told::EnvFile { path, variable, user_variable } => {
+            all.extend(user_variable.as_ref().map(|user_variable| ("user_variable", json!(user_variable))));
+            all.extend([("env_file", json!(path)), ("variable", json!(variable))]);
+        }
         Told::SecretFile(path) => all.push(("secret_file", json!(path))),
     }
     all.push(match &consumer.reload {

@@ -170,7 +170,13 @@ fn server_account<'r>(policy: &Policy, rotation: &'r Rotation) -> Option<(String
 pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String> {
     let written = |rotation: &Rotation| -> Vec<String> {
         let all = rotation.consumers.iter().filter_map(|consumer| match &consumer.told {
-            Told::EnvFile { path, variable } => Some(format!("{variable} of {}", path.display())),
+            Told::EnvFile { path, variable, .. } => Some(format!("{variable} of {}", path.display())),
+            Told::SecretFile(path) => Some(path.display().to_string()),
+            Told::Swarm(service) => service.secret.as_ref().map(|secret| format!("the Swarm secret {secret}")),
+            Told::Kubernetes(workload) => workload
+                .secret
+                .as_ref()
+                .map(|(secret, key)| format!("{key} of the Secret {secret} in namespace {}", workload.namespace)),
             _ => None,
         });
         all.collect()

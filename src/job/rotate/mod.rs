@@ -11,6 +11,7 @@ pub mod keepsake;
 mod missing_end;
 mod password;
 pub mod plan;
+mod published;
 pub mod record;
 pub mod rules;
 pub mod scan;

@@ -13,6 +13,8 @@ pub struct Consumer {
     pub env_file: Option<Field<String>>,
     /// The variable in it that is the password, or holds it, as in an address.
     pub variable: Option<Field<String>>,
+    /// The variable in it that is the user, where two take turns and `variable` is no address that holds both.
+    pub user_variable: Option<Field<String>>,
     /// A file that is the password, or an address that holds it; replaced in one step.
     pub secret_file: Option<Field<String>>,
     /// A service of a Compose project, waited for until it is healthy: made again with `docker compose up -d --no-deps SERVICE`
@@ -75,6 +77,8 @@ pub struct Workload {
     pub secret: Option<Field<String>>,
     /// The key in it that is the password, or an address that holds it.
     pub key: Option<Field<String>>,
+    /// The key in it that is the user, where two take turns and `key` is no address that holds both.
+    pub user_key: Option<Field<String>>,
     /// Address of the API, such as `https://10.0.0.1:6443`. Default: that of the cluster bkp runs in.
     pub server: Option<Field<String>>,
     /// Certificate authorities of the API, in PEM.

@@ -6,10 +6,10 @@
 
 use super::docker::{LIMIT, Restarts, docker, trouble_of_all};
 use super::{LOOK, Reload};
+use crate::engine::Credential;
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::policy::{ComposeService, How};
-use crate::secret::Secret;
 use std::time::Duration;
 
 pub struct Compose {
@@ -47,7 +47,7 @@ impl Compose {
 }
 
 impl Reload for Compose {
-    fn reload(&self, _: &Secret, cancel: &Cancel) -> Result<()> {
+    fn reload(&self, _: &Credential, cancel: &Cancel) -> Result<()> {
         self.compose(&self.words(), LIMIT, cancel).map(drop)
     }
 

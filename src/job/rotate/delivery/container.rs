@@ -2,9 +2,9 @@
 
 use super::Reload;
 use super::docker::{LIMIT, Restarts, docker, trouble_of_all};
+use crate::engine::Credential;
 use crate::error::Result;
 use crate::event::Cancel;
-use crate::secret::Secret;
 
 pub struct Container {
     name: String,
@@ -25,7 +25,7 @@ impl Container {
 }
 
 impl Reload for Container {
-    fn reload(&self, _: &Secret, cancel: &Cancel) -> Result<()> {
+    fn reload(&self, _: &Credential, cancel: &Cancel) -> Result<()> {
         docker(&self.words(), None, LIMIT, cancel).map(drop)
     }
 

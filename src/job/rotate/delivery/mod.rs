@@ -17,7 +17,7 @@ pub(super) mod text;
 use super::scan::Found;
 use super::state::Holds;
 use crate::backoff::pause;
-use crate::engine::Pair;
+use crate::engine::{Credential, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::exec::host::Host;
@@ -54,8 +54,8 @@ pub trait Delivery: Send + Sync {
 
 /// How a consumer takes up what it finds.
 pub trait Reload: Send + Sync {
-    /// It begins anew, with the secret that it finds.
-    fn reload(&self, secret: &Secret, cancel: &Cancel) -> Result<()>;
+    /// It begins anew, with what it finds.
+    fn reload(&self, credential: &Credential, cancel: &Cancel) -> Result<()>;
 
     /// Why it does not work, as far as that can be seen from outside; `None` when it does.
     fn trouble(&self, cancel: &Cancel) -> Result<Option<String>>;
@@ -78,10 +78,12 @@ impl Consumer {
     pub fn of(rotation: &str, consumer: &policy::Consumer) -> Self {
         let delivery: Box<dyn Delivery> = match &consumer.told {
             Told::Published => Box::new(Reads),
-            Told::EnvFile { path, variable } => Box::new(env_file::EnvFile::new(path, variable)),
+            Told::EnvFile { path, variable, user_variable } => {
+                Box::new(env_file::EnvFile::new(path, variable, user_variable.as_deref()))
+            }
+            Told::SecretFile(path) => Box::new(secret_file::SecretFile::new(path)),
             Told::Swarm(service) => Box::new(swarm::Swarm::new(rotation, service)),
             Told::Kubernetes(workload) => Box::new(kubernetes::Kubernetes::new(rotation, workload)),
-            Told::SecretFile(path) => Box::new(secret_file::SecretFile::new(path)),
         };
         let reload: Box<dyn Reload> = match &consumer.reload {
             policy::Reload::Compose(service, policy::How::OneByOne { ready, grace }) => {
@@ -105,8 +107,8 @@ impl Consumer {
         Consumer { name, delivery, reload, check, patience: consumer.patience }
     }
 
-    pub fn reload(&self, secret: &Secret, cancel: &Cancel) -> Result<()> {
-        self.reload.reload(secret, cancel)
+    pub fn reload(&self, credential: &Credential, cancel: &Cancel) -> Result<()> {
+        self.reload.reload(credential, cancel)
     }
 
     /// Waits until it works.

@@ -8,9 +8,9 @@ use super::compose::Compose;
 use super::docker::{LIMIT, Restarts, docker, trouble_of_all};
 use super::{LOOK, Reload};
 use crate::backoff::pause;
+use crate::engine::Credential;
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
-use crate::secret::Secret;
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -101,7 +101,7 @@ impl OneByOne {
 }
 
 impl Reload for OneByOne {
-    fn reload(&self, _: &Secret, cancel: &Cancel) -> Result<()> {
+    fn reload(&self, _: &Credential, cancel: &Cancel) -> Result<()> {
         for old in self.old(cancel)? {
             self.replace(&old, cancel)?;
         }

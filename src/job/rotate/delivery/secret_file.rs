@@ -33,18 +33,13 @@ impl SecretFile {
 
 impl Delivery for SecretFile {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
-        let there = text::read(&self.real()?)?;
-        Ok(match (text::is_in(&there, pair.pending), text::is_in(&there, pair.current)) {
-            (true, _) => Holds::Pending,
-            (false, true) => Holds::Current,
-            (false, false) => Holds::Other,
-        })
+        text::holds(&text::read(&self.real()?)?, pair)
     }
 
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
         let (from, to) = if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
         let path = self.real()?;
-        let Some(new) = text::exchanged(&text::read(&path)?, from, to) else {
+        let Some(new) = text::exchanged(&text::read(&path)?, from, to)? else {
             let what = format!("{} does not hold the password that was expected", path.display());
             return Err(Failure::new(Kind::Refused, what).hint("Somebody changed it: correct it, then run this again"));
         };
@@ -73,7 +68,7 @@ mod tests {
         std::fs::write(&path, "old-password\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
         symlink(&path, &link).unwrap();
-        let [old, new] = ["old-password", "New_password-0123456789"].map(|text| Secret::new(text.to_owned()));
+        let [old, new] = ["old-password", "New_password-0123456789"].map(|text| Secret::new(text.to_owned()).into());
         let pair = Pair { current: &old, pending: &new };
         let file = SecretFile::new(&link);
         assert_eq!(file.holds(pair).unwrap(), Holds::Current);

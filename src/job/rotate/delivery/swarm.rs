@@ -5,7 +5,7 @@
 
 use super::docker::{LIMIT, docker};
 use super::{Delivery, LOOK, Reload};
-use crate::engine::Pair;
+use crate::engine::{Credential, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::exec::docker::{Docker, Selector};
@@ -147,6 +147,9 @@ fn given(service: &Value, base: &str) -> Vec<Given> {
 impl Delivery for Swarm {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
         let (base, cancel) = (self.base()?, Cancel::default());
+        if pair.pending.user.is_some() {
+            return Err(super::text::no_user());
+        }
         let all = self.given(&cancel)?;
         let first = &all[0];
         let is = |secret: &Secret| first.name == version(base, secret);
@@ -230,7 +233,7 @@ impl Delivery for Swarm {
 
 impl Reload for Swarm {
     /// What is given another secret is made anew by that; an update that Swarm gave up is begun again.
-    fn reload(&self, _: &Secret, cancel: &Cancel) -> Result<()> {
+    fn reload(&self, _: &Credential, cancel: &Cancel) -> Result<()> {
         let stands = matches!(Self::state(&self.inspect(cancel)?), "updating" | "completed");
         if self.service.secret.is_some() && stands {
             return Ok(());

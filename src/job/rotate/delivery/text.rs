@@ -1,6 +1,8 @@
 //! A secret in a text: it is the text, or it stands in an address that the text is.
 
-use crate::error::{Context, Result};
+use crate::engine::{Credential, Pair};
+use crate::error::{Context, Failure, Kind, Result};
+use crate::job::rotate::state::Holds;
 use crate::secret::Secret;
 use std::ops::Range;
 use zeroize::Zeroizing;
@@ -25,20 +27,59 @@ pub fn within(text: &str, secret: &Secret) -> Option<Range<usize>> {
     Some(at..at + encoded.len())
 }
 
-/// The text with the other secret in the place of the first; `None` where the first is not in it. What ends the last line stays.
-pub fn exchanged(text: &str, from: &Secret, to: &Secret) -> Option<Secret> {
+/// Where `USER:SECRET` stands in an address.
+pub fn with_user(text: &str, user: &str, secret: &Secret) -> Option<Range<usize>> {
+    let both = Zeroizing::new(format!("{}:{}", percent_encoded(user), percent_encoded(secret.expose())));
+    let wanted = Zeroizing::new(format!("//{}@", both.as_str()));
+    let at = text.find(wanted.as_str()).filter(|at| text.rfind(wanted.as_str()) == Some(*at))?;
+    Some(at + 2..at + 2 + both.len())
+}
+
+/// The secret is all of the text but for the end of its line; or where it stands in it.
+fn place(text: &str, secret: &Secret) -> Option<Range<usize>> {
     let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
-    if line == from.expose() {
-        return Some(Secret::new(format!("{}{}", to.expose(), &text[line.len()..])));
-    }
-    let range = within(text, from)?;
-    let new = Zeroizing::new(percent_encoded(to.expose()));
-    Some(Secret::new(format!("{}{}{}", &text[..range.start], new.as_str(), &text[range.end..])))
+    if line == secret.expose() { Some(0..line.len()) } else { within(text, secret) }
 }
 
 /// Whether the secret is the text, or stands in it.
 pub fn is_in(text: &str, secret: &Secret) -> bool {
-    exchanged(text, secret, secret).is_some()
+    place(text, secret).is_some()
+}
+
+/// The text with the other credential in the place of the first; `None` where the first is not in it. What ends the last line stays.
+pub fn exchanged(text: &str, from: &Credential, to: &Credential) -> Result<Option<Secret>> {
+    let (range, new) = match (&from.user, &to.user) {
+        (Some(user), Some(other)) => match (with_user(text, user, from), place(text, from)) {
+            (Some(range), _) => (range, format!("{}:{}", percent_encoded(other), percent_encoded(to.expose()))),
+            (None, Some(_)) => return Err(no_user()),
+            (None, None) => return Ok(None),
+        },
+        _ => match place(text, from) {
+            Some(range) if text.get(range.clone()) == Some(from.expose()) && range.start == 0 => {
+                (range, to.expose().to_owned())
+            }
+            Some(range) => (range, percent_encoded(to.expose())),
+            None => return Ok(None),
+        },
+    };
+    let new = Zeroizing::new(new);
+    Ok(Some(Secret::new(format!("{}{}{}", &text[..range.start], new.as_str(), &text[range.end..]))))
+}
+
+/// Which of the pair the text holds.
+pub fn holds(text: &str, pair: Pair<'_>) -> Result<Holds> {
+    let is = |credential| Ok::<_, Failure>(exchanged(text, credential, credential)?.is_some());
+    Ok(match (is(pair.pending)?, is(pair.current)?) {
+        (true, _) => Holds::Pending,
+        (false, true) => Holds::Current,
+        (false, false) => Holds::Other,
+    })
+}
+
+/// Where two users take turns, and only the password is told.
+pub fn no_user() -> Failure {
+    let what = "the password is told there, and nothing says where its user is, who changes too";
+    Failure::new(Kind::Refused, what).hint("Let it be an address (postgres://USER:PASSWORD@…), or tell the consumer by an `env_file` with `user_variable`, or a Secret of Kubernetes with `user_key`")
 }
 
 pub fn is_plain(text: &str) -> bool {
@@ -62,11 +103,17 @@ pub fn read(path: &std::path::Path) -> Result<Zeroizing<String>> {
 mod tests {
     use super::*;
 
+    fn credential(user: Option<&str>, secret: &str) -> Credential {
+        Credential { user: user.map(str::to_owned), secret: Secret::new(secret.to_owned()) }
+    }
+
+    fn done(text: &str, from: &Credential, to: &Credential) -> Option<String> {
+        exchanged(text, from, to).unwrap().map(|text| text.expose().to_owned())
+    }
+
     #[test]
     fn a_secret_is_exchanged_where_it_stands() {
-        let secret = |text: &str| Secret::new(text.to_owned());
-        let (old, new) = (secret("p@ss word"), secret("New_1"));
-        let done = |text| exchanged(text, &old, &new).map(|text| text.expose().to_owned());
+        let (old, new) = (credential(None, "p@ss word"), credential(None, "New_1"));
         for (before, after) in [
             ("p@ss word", Some("New_1")),
             ("p@ss word\n", Some("New_1\n")),
@@ -75,8 +122,18 @@ mod tests {
             ("p@ss word2", None),
             ("", None),
         ] {
-            assert_eq!(done(before).as_deref(), after, "{before}");
+            assert_eq!(done(before, &old, &new).as_deref(), after, "{before}");
         }
-        assert!(!is_in("a longer text that holds app by chance", &secret("app")));
+        assert!(!is_in("a longer text that holds app by chance", &Secret::new("app".into())));
+    }
+
+    #[test]
+    fn a_user_is_exchanged_with_its_secret_or_not_at_all() {
+        let (old, new) = (credential(Some("app_a"), "old-secret"), credential(Some("app_b"), "New_1"));
+        let after = done("postgres://app_a:old-secret@db/app\n", &old, &new);
+        assert_eq!(after.as_deref(), Some("postgres://app_b:New_1@db/app\n"));
+        assert_eq!(done("postgres://app_a:other@db/app\n", &old, &new), None);
+        let refused = exchanged("old-secret\n", &old, &new).unwrap_err();
+        assert!(refused.full().contains("where its user is") && !refused.full().contains("old-secret"));
     }
 }

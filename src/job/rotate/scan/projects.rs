@@ -97,7 +97,7 @@ impl Search<'_> {
         let files: Vec<PathBuf> = env_files(settings).into_iter().map(|name| real(&directory.join(name))).collect();
         self.rotation.consumers.iter().find_map(|consumer| match &consumer.told {
             Told::EnvFile { path, .. } if files.contains(&real(path)) => Some(format!("env_file {}", path.display())),
-            Told::EnvFile { path, variable } if path.parent().is_some_and(|parent| real(parent) == *directory) => {
+            Told::EnvFile { path, variable, .. } if path.parent().is_some_and(|parent| real(parent) == *directory) => {
                 is_used(&text, variable).then(|| format!("variable {variable} of {}", path.display()))
             }
             _ => None,

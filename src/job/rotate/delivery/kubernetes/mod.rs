@@ -8,10 +8,10 @@ mod api;
 mod rollout;
 mod template;
 
-use super::text::{exchanged, is_in};
+use super::text::{exchanged, no_user};
 use super::{Delivery, Reload};
 use crate::backoff::pause;
-use crate::engine::Pair;
+use crate::engine::{Credential, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::job::rotate::scan::{Found, Thing};
@@ -50,6 +50,8 @@ pub struct Kubernetes {
     workload: Workload,
 }
 
+type Data = Map<String, Value>;
+
 /// The Secret that the pods are given now.
 struct Given {
     object: Value,
@@ -59,7 +61,7 @@ struct Given {
 }
 
 impl Given {
-    fn data(&self) -> Map<String, Value> {
+    fn data(&self) -> Data {
         self.secret["data"].as_object().cloned().unwrap_or_default()
     }
 }
@@ -115,8 +117,31 @@ impl Kubernetes {
         Ok(given)
     }
 
+    /// The content with the other credential; `None` where the first is not in it.
+    fn exchanged(&self, data: &Data, from: &Credential, to: &Credential) -> Result<Option<Data>> {
+        let (_, key) = self.told()?;
+        let Some(there) = value(data, key) else { return Ok(None) };
+        let mut data = data.clone();
+        let new = match (&from.user, &to.user, &self.workload.user_key) {
+            (Some(user), Some(other), Some(user_key)) => {
+                if value(&data, user_key).is_none_or(|there| there.expose() != user) {
+                    return Ok(None);
+                }
+                data.insert(user_key.clone(), STANDARD.encode(other).into());
+                let [from, to] = [from, to].map(|credential| Credential::from(credential.secret.clone()));
+                exchanged(there.expose(), &from, &to)?
+            }
+            (Some(_), None, _) | (None, Some(_), _) => return Err(no_user()),
+            _ => exchanged(there.expose(), from, to)?,
+        };
+        Ok(new.map(|new| {
+            data.insert(key.to_owned(), STANDARD.encode(new.expose()).into());
+            data
+        }))
+    }
+
     /// The name of the Secret with this content: the one before where it is that, and a new version otherwise.
-    fn version(&self, api: &Api, given: &Given, data: &Map<String, Value>, pair: Pair<'_>) -> Result<String> {
+    fn version(&self, api: &Api, given: &Given, data: &Data, pair: Pair<'_>) -> Result<String> {
         let cancel = &Cancel::default();
         let (base, _) = self.told()?;
         let same = |secret: &Value| secret["data"].as_object() == Some(data);
@@ -144,7 +169,7 @@ impl Kubernetes {
     }
 
     /// The same for the same content, and no help in guessing it: the key is a secret that bkp made.
-    fn digits(&self, data: &Map<String, Value>, pair: Pair<'_>) -> String {
+    fn digits(&self, data: &Data, pair: Pair<'_>) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(pair.pending.expose().as_bytes()).expect("HMAC takes any key");
         mac.update(self.mark().as_bytes());
         let mut sorted: Vec<_> = data.iter().collect();
@@ -219,9 +244,8 @@ impl Kubernetes {
 impl Delivery for Kubernetes {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
         let given = self.given(&self.api()?, &Cancel::default())?;
-        let (_, key) = self.told()?;
-        let there = value(&given.data(), key).unwrap_or_else(|| Secret::new(String::new()));
-        Ok(match (is_in(there.expose(), pair.pending), is_in(there.expose(), pair.current)) {
+        let is = |credential| Ok::<_, Failure>(self.exchanged(&given.data(), credential, credential)?.is_some());
+        Ok(match (is(pair.pending)?, is(pair.current)?) {
             (true, _) => Holds::Pending,
             (false, true) => Holds::Current,
             (false, false) => Holds::Other,
@@ -232,13 +256,10 @@ impl Delivery for Kubernetes {
         let (from, to) = if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
         let (api, cancel) = (self.api()?, Cancel::default());
         let given = self.given(&api, &cancel)?;
-        let (_, key) = self.told()?;
-        let mut data = given.data();
-        let new = value(&data, key).and_then(|there| exchanged(there.expose(), from, to)).ok_or_else(|| {
-            let text = format!("{key} of the Secret {} is not the password that was expected", given.name);
+        let data = self.exchanged(&given.data(), from, to)?.ok_or_else(|| {
+            let text = format!("the Secret {} does not hold the password that was expected", given.name);
             Failure::new(Kind::Refused, text).hint("Somebody changed it: correct it, then run this again")
         })?;
-        data.insert(key.to_owned(), STANDARD.encode(new.expose()).into());
         let name = self.version(&api, &given, &data, pair)?;
         let patch = change(&given.object, &given.references, &name);
         api.call(Call::Change(&patch), &self.path(), &cancel).map(drop)
@@ -297,7 +318,7 @@ impl Delivery for Kubernetes {
 
 impl Reload for Kubernetes {
     /// Where the template names another Secret, its pods are made anew by that.
-    fn reload(&self, _: &Secret, cancel: &Cancel) -> Result<()> {
+    fn reload(&self, _: &Credential, cancel: &Cancel) -> Result<()> {
         if self.workload.secret.is_none() {
             let now = crate::clock::now().to_string();
             let patch = json!({ "spec": { "template": { "metadata": { "annotations": { "bkp/restarted": now } } } } });
@@ -338,7 +359,7 @@ impl Reload for Kubernetes {
     }
 }
 
-fn value(data: &Map<String, Value>, key: &str) -> Option<Secret> {
+fn value(data: &Data, key: &str) -> Option<Secret> {
     let bytes = STANDARD.decode(data.get(key)?.as_str()?).ok()?;
     String::from_utf8(bytes).ok().map(Secret::new)
 }
