@@ -676,6 +676,9 @@ fn who_else_holds_the_head_of_the_journal() {
     let expected = [("far", "copy"), ("file", "file"), ("b", "file"), ("mail", "mail"), ("timestamp", "timestamp")];
     assert_eq!(places, expected);
     assert_eq!(all.anchor.unwrap().schedule, "@daily");
+    let several =
+        evidence("{ anchor: { to: [{ timestamp: { url: [\"https://a.example/\", \"https://b.example/\"] } }] } }");
+    assert_eq!(several.places[0].holder.address(), "https://a.example/, https://b.example/");
     for (text, said) in [
         ("{ anchor: { schedule: \"@daily\" } }", "the head of the journal goes nowhere else"),
         ("{ anchor: { to: [{ copy: madrid }] } }", "there is no copy `madrid`"),
@@ -685,6 +688,12 @@ fn who_else_holds_the_head_of_the_journal() {
         ("{ anchor: { to: [{}] } }", "it is not said who is to hold it"),
         ("{ anchor: { to: [{ timestamp: {} }] } }", "`url` is missing"),
         ("{ anchor: { to: [{ timestamp: { url: tsa.example } }] } }", "expected an address"),
+        ("{ anchor: { to: [{ timestamp: { url: [] } }] } }", "found an empty list"),
+        ("{ anchor: { to: [{ timestamp: { url: [\"https://a.example/\", b.example] } }] } }", "expected an address"),
+        (
+            "{ anchor: { to: [{ timestamp: { url: \"https://a.example/\" } }, { name: b, timestamp: { url: \"https://b.example/\" } }] } }",
+            "a head has one time stamp",
+        ),
         ("{ anchor: { schedule: sometimes, to: [{ file: /a }] } }", "sometimes"),
         ("{ keep: long }", "expected a duration"),
         ("{ anchors: {} }", "unknown key `anchors`"),
