@@ -83,6 +83,8 @@ fn examples() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
+const NEED_VAULT: [&str; 2] = ["rotated.yaml", "vault.yaml"];
+
 #[test]
 fn the_examples_load_together() {
     let examples = examples();
@@ -99,12 +101,13 @@ fn the_examples_load_together() {
             "labelled.yaml",
             "microservices-mysql.yaml",
             "rehearsed.yaml",
+            "rotated.yaml",
             "swarm-redis-sentinel.yaml",
             "vault.yaml",
         ]
     );
-    // That one needs a part of the main file which is a comment there.
-    let together = examples.iter().filter(|(name, _)| name != "vault.yaml");
+    // These need a part of the main file which is a comment there.
+    let together = examples.iter().filter(|(name, _)| !NEED_VAULT.contains(&name.as_str()));
     let files: Vec<_> = together.map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let host = Host::with(&files);
     insta::assert_snapshot!("examples", host.shown());
@@ -158,8 +161,22 @@ fn the_example_with_vault_loads_with_its_main_file() {
     let host = Host::with(&[("bkp.yaml", &main_with_vault()), ("vault.yaml", &policy)]);
     insta::assert_snapshot!(host.shown());
     let references: Vec<_> = host.load().unwrap().secrets();
-    assert_eq!(references.len(), 3);
+    assert_eq!(
+        references.len(),
+        6,
+        "three of sources; of the rotation both that are published, and that of who changes them"
+    );
     assert_eq!(references[0].0.to_string(), "ref+vault://kv/ledger/postgres#/password");
+}
+
+#[test]
+fn the_example_that_is_rotated_loads_with_its_main_file() {
+    let (_, policy) = examples().into_iter().find(|(name, _)| name == "rotated.yaml").unwrap();
+    let host = Host::with(&[("bkp.yaml", &main_with_vault()), ("rotated.yaml", &policy)]);
+    let configuration = host.load().unwrap();
+    let (_, rotation) = configuration.rotation("boutique-db").unwrap();
+    assert_eq!((rotation.timing.window.len(), rotation.timing.freeze[0].to_string()), (1, "12-15..01-07".into()));
+    assert_eq!(configuration.warnings, Vec::<String>::new());
 }
 
 #[test]
@@ -220,7 +237,7 @@ fn every_way_into_vault_is_shown_with_its_references() {
 #[test]
 fn the_settings_of_an_example_are_those_it_says() {
     let examples = examples();
-    let together = examples.iter().filter(|(name, _)| name != "vault.yaml");
+    let together = examples.iter().filter(|(name, _)| !NEED_VAULT.contains(&name.as_str()));
     let files: Vec<_> = together.map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let configuration = Host::with(&files).load().unwrap();
     let (policy, source) = configuration.source("tasks").unwrap();

@@ -13,6 +13,10 @@ mod configuration;
 mod documents;
 #[path = "rotate/kills.rs"]
 mod kills;
+#[path = "rotate/postgres.rs"]
+mod postgres;
+#[path = "rotate/schedules.rs"]
+mod schedules;
 #[path = "rotate/secrecy.rs"]
 mod secrecy;
 #[path = "rotate/servers.rs"]

@@ -44,7 +44,11 @@ fn mark(concern: &Concern) -> &'static str {
         Concern::ConfigurationRefused { .. } => "REFUSED",
         Concern::Missing { .. } => "MISSING",
         Concern::Late { .. } => "LATE",
-        Concern::Overdue { .. } | Concern::RehearsalOverdue { .. } | Concern::RoutineOverdue { .. } => "OVERDUE",
+        Concern::Overdue { .. }
+        | Concern::RehearsalOverdue { .. }
+        | Concern::RoutineOverdue { .. }
+        | Concern::RotationOverdue { .. } => "OVERDUE",
+        Concern::RotationOpen { .. } => "STOPPED",
         Concern::Missed { .. } => "MISSED",
         Concern::Held { .. } => "HELD",
         _ => "FAILED",

@@ -4,7 +4,8 @@ use super::Ran;
 use super::environment::Environment;
 use super::format::age;
 use super::output::{pairs, plain, table};
-use crate::engine::{self, Accounts, Login};
+use crate::clock;
+use crate::engine::{self, Accounts, Credential, Login};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
@@ -12,13 +13,14 @@ use crate::job::rotate::delivery::Consumer;
 use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::plan::Plan;
 use crate::job::rotate::record::{self, Glance};
+use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
-use crate::job::rotate::{Ended, Rotate, Wish, rules};
+use crate::job::rotate::{Ended, Rotate, Wish, missing_end};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Recipients, Role};
-use crate::secret::SecretRef;
 use crate::secret::vault::Vault;
+use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
 
 #[derive(clap::Args, Debug)]
@@ -31,7 +33,8 @@ no session with the old one is left. What fails before that is taken back by its
 Examples:
   bkp rotate shop-db --dry-run           what would be done, and what would be in the way
   bkp rotate shop-db --because INC-42
-  bkp rotate shop-db --emergency         also soon after the last one; ends sessions that still use the old one
+  bkp rotate shop-db --emergency         whatever the rules say; ends sessions that still use the old one
+  bkp rotate shop-db --unrehearsed       although the last rehearsal of its source failed
   bkp rotate status
   bkp rotate resume shop-db
   bkp rotate rollback shop-db            until the old one is retired")]
@@ -44,6 +47,9 @@ pub struct Arguments {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Also when the last rehearsal of the source failed
+    #[arg(long)]
+    unrehearsed: bool,
     #[command(flatten)]
     why: Why,
 }
@@ -56,6 +62,14 @@ struct Why {
     /// The password may be known to others: no waiting, and nobody keeps it
     #[arg(long)]
     emergency: bool,
+    #[arg(skip)]
+    unrehearsed: bool,
+}
+
+impl Why {
+    fn allowed(&self) -> Allowed {
+        Allowed { emergency: self.emergency, unrehearsed: self.unrehearsed }
+    }
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -91,8 +105,11 @@ impl Arguments {
             Some(Command::Status { name }) => status(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
-            None if self.dry_run => plan(env, &self.name.unwrap_or_default(), &self.why),
-            None => act(env, &self.name.unwrap_or_default(), &self.why, Wish::Rotate),
+            None => {
+                let name = self.name.unwrap_or_default();
+                let why = Why { unrehearsed: self.unrehearsed, ..self.why };
+                if self.dry_run { plan(env, &name, &why) } else { act(env, &name, &why, Wish::Rotate) }
+            }
         }
     }
 }
@@ -120,7 +137,8 @@ impl<'e> Ground<'e> {
         if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
             (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
         }
-        let accounts = engine::accounts(&settings, &rotation.account, &rotation.nodes).ok_or_else(|| {
+        let logins = rotation.turns.as_ref().map(|turns| &turns.users);
+        let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
             let kind = settings.kind();
             Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
         })?;
@@ -165,9 +183,18 @@ impl<'e> Ground<'e> {
         })
     }
 
+    fn may_begin(&self, env: &Environment, why: &Why) -> Result<std::result::Result<(), Hindrance>> {
+        let (configuration, state) = (env.configuration()?, env.journal()?.state()?);
+        let Ground { policy, rotation, .. } = *self;
+        Ok(rules::may_begin(&Asked { configuration, policy, rotation, state: &state, now: env.now }, why.allowed()))
+    }
+
     /// What is published lets in, everywhere.
     fn published_works(&self, env: &Environment) -> Result<String> {
-        let published = env.secrets()?.read(&SecretRef::Vault(self.rotation.published.clone()))?;
+        let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(path.clone()));
+        let user = self.rotation.turns.as_ref().map(|turns| read(&turns.published)).transpose()?;
+        let user = user.map(|user| user.expose().to_owned());
+        let published = Credential { user, secret: read(&self.rotation.published)? };
         let nodes = self.accounts.nodes()?;
         let login = Login::of_all(nodes.iter().map(|node| self.accounts.probe(&published, node)));
         match login {
@@ -181,6 +208,18 @@ impl<'e> Ground<'e> {
     }
 }
 
+/// Of a rotation that nothing is pending of in Vault: its process may have died before it could note that.
+fn note_missing_end(env: &Environment, rotation: &Rotation) -> Result<()> {
+    let journal = env.journal()?;
+    journal.end_what_died(clock::now())?;
+    let state = journal.state()?;
+    let Some((_, last)) = rules::cut_short(&state, &rotation.name) else { return Ok(()) };
+    let published = env.secrets()?.read(&SecretRef::Vault(rotation.published.clone()))?;
+    let published = Fingerprints::of(&env.paths()?.state)?.fingerprint(&published);
+    env.recorder()?.note(&[Fact::Rotation(Box::new(missing_end(last, &published)))]);
+    Ok(())
+}
+
 fn vault(env: &Environment) -> Result<&Vault> {
     env.secrets()?.vault().ok_or_else(|| {
         Failure::usage("nothing says where Vault is").hint("Write `vault: { address: … }` into the main file")
@@ -191,8 +230,8 @@ fn plan(env: &Environment, name: &str, why: &Why) -> Ran {
     let ground = Ground::of(env, name)?;
     let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
     let plan = rotate.plan(&env.cancel)?;
-    let may = rules::may_begin(ground.rotation, &env.journal()?.state().unwrap_or_default(), env.now, why.emergency);
-    let refused = may.err().filter(|_| plan.open.is_none());
+    let may = ground.may_begin(env, why)?;
+    let refused = may.err().filter(|_| plan.open.is_none()).map(|hindrance| hindrance.failure(ground.rotation, false));
     let mut document = serde_json::to_value(&plan).unwrap_or_default();
     document["refused"] = refused.as_ref().map(Failure::full).into();
     env.output.answer(&document, || described(&plan))?;
@@ -209,7 +248,7 @@ fn described(plan: &Plan) -> String {
         ("account", plain(&plan.account)),
         ("published", plan.published.clone()),
         ("logs in at", plan.nodes.join(", ")),
-        ("gap", "none".to_owned()),
+        ("gap", gap(plan.gap_seconds)),
     ];
     if let Some(open) = &plan.open {
         let way = if open.back { "is being taken back" } else { "is under way" };
@@ -224,15 +263,39 @@ fn described(plan: &Plan) -> String {
     pairs(&rows)
 }
 
+fn gap(seconds: f64) -> String {
+    match seconds > 0.0 {
+        true => format!(
+            "up to {seconds:.0} s (the `patience` of all consumers), in which those are refused that log in anew before they were moved; and there is no way back"
+        ),
+        false => "none".to_owned(),
+    }
+}
+
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let ground = Ground::of(env, name)?;
     let _lock = ground.keepsake.lock(name)?;
-    let below = &env.configuration()?.rotator.vault_path;
-    if wish == Wish::Rotate && !record::glance(ground.vault, &record::path(below, name)?)?.is_open {
-        rules::may_begin(ground.rotation, &env.journal()?.state()?, env.now, why.emergency)?;
+    let _turn = ground.keepsake.turn()?;
+    let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
+    let is_open = record::glance(ground.vault, &path)?.is_open;
+    if !is_open {
+        note_missing_end(env, ground.rotation)?;
+    }
+    if wish == Wish::Rotate && !is_open {
+        let by_schedule = env.slot.is_some();
+        match ground.may_begin(env, why)? {
+            Ok(()) => {}
+            // Somebody else did it, just now.
+            Err(hindrance @ Hindrance::RotatedLately(_)) if by_schedule => {
+                env.output.note(&hindrance.why(ground.rotation));
+                return Ok(None);
+            }
+            Err(hindrance) => return Err(hindrance.failure(ground.rotation, by_schedule)),
+        }
     }
     let recorder = env.recorder()?;
-    let what = What::source(Job::Rotate, &ground.rotation.source, Some(&ground.policy.name));
+    // Several may be of one source: runs are told apart by what is rotated.
+    let what = What::source(Job::Rotate, name, Some(name));
     let reason = env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason);
     let ended = recorder.run_named(what, reason, |run| run_it(env, &ground, (why, wish), &recorder, run), note_end)?;
     report(env, name, &ended)
@@ -324,12 +387,16 @@ fn status(env: &Environment, name: Option<&str>) -> Ran {
         Some(name) => vec![configuration.rotation(name)?.1],
         None => configuration.rotations().map(|(_, rotation)| rotation).collect(),
     };
-    let state = env.journal()?.state().unwrap_or_default();
     let mut documents = Vec::new();
     let mut rows = Vec::new();
     for rotation in chosen {
         let path = record::path(&configuration.rotator.vault_path, &rotation.name)?;
         let glance = record::glance(vault(env)?, &path);
+        if glance.as_ref().is_ok_and(|glance| !glance.is_open) {
+            // Who may not write the journal looks all the same.
+            let _ = note_missing_end(env, rotation);
+        }
+        let state = env.journal()?.state().unwrap_or_default();
         let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
         documents.push(serde_json::json!({
             "rotation": rotation.name,

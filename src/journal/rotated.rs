@@ -12,16 +12,22 @@ pub struct Rotated {
     pub source: String,
     pub account: String,
     /// `planned`, `pending`, `accepted`, `tested`, `published`, `delivered`, `reloaded`, `moved`, `unused`, `retired`, `persisted`,
-    /// `proven`, `rotated`; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; and `stopped`.
+    /// `proven`, `rotated`; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`,
+    /// when its process died and what is published since is neither of its passwords.
     pub state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
     /// Fingerprint of the secret that was in force when the rotation began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// Whose it was, where names take turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_user: Option<String>,
     /// Of the one that comes after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_user: Option<String>,
     /// Where logins were tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
@@ -35,6 +41,6 @@ pub struct Rotated {
 impl Rotated {
     /// Nothing of this rotation is open any more.
     pub fn is_end(&self) -> bool {
-        matches!(self.state.as_str(), "rotated" | "rolled_back")
+        matches!(self.state.as_str(), "rotated" | "rolled_back" | "overtaken")
     }
 }

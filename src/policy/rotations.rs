@@ -7,6 +7,9 @@ use super::convert::{absolute, not_empty, text_of};
 use super::problem::{Place, did_you_mean};
 use super::raw;
 use super::reading::{Field, Named, Reader};
+use super::rotation_times::{self, Freeze};
+use super::timing::{Blackout, Timing};
+use super::turns::Turns;
 use super::values::{self, duration_text};
 use crate::engine::{self, Node};
 use crate::secret::{SecretRef, VaultPath};
@@ -19,11 +22,15 @@ use std::time::Duration;
 pub struct Rotator {
     /// Below which path of Vault bkp keeps what it is at.
     pub vault_path: String,
+    /// Between two of them, of different passwords.
+    pub apart: Duration,
+    pub window: Vec<Blackout>,
+    pub freeze: Vec<Freeze>,
 }
 
 impl Default for Rotator {
     fn default() -> Self {
-        Rotator { vault_path: "kv/bkp/rot".into() }
+        Rotator { vault_path: "kv/bkp/rot".into(), apart: APART, window: Vec::new(), freeze: Vec::new() }
     }
 }
 
@@ -32,13 +39,21 @@ impl Default for Rotator {
 pub struct Rotation {
     pub name: String,
     pub source: String,
+    /// Of a pair in PostgreSQL, the role that owns; elsewhere both, for people.
     pub account: String,
+    pub turns: Option<Turns>,
+    /// One password for one account, and nothing in between: consumers may be refused until they were moved.
+    pub accepts_gap: bool,
     /// Who changes it, and that one's password. Absent: the login of the source.
     pub admin: Option<(String, SecretRef)>,
     pub published: VaultPath,
     pub nodes: Vec<Node>,
     pub password: PasswordRule,
     pub every: Option<Duration>,
+    /// Cron. Absent: only by hand.
+    pub schedule: Option<String>,
+    /// Its own; with those of all: [`super::Configuration::timing_of`].
+    pub timing: Timing,
     pub distance: Duration,
     pub consumers: Vec<Consumer>,
 }
@@ -99,6 +114,7 @@ pub enum Told {
     EnvFile {
         path: PathBuf,
         variable: String,
+        user_variable: Option<String>,
     },
 }
 
@@ -111,6 +127,7 @@ pub enum Reload {
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const DISTANCE: Duration = Duration::from_secs(3600);
+const APART: Duration = Duration::from_secs(300);
 /// Words of `bkp rotate`.
 const TAKEN: [&str; 3] = ["status", "resume", "rollback"];
 
@@ -125,7 +142,13 @@ impl Reader<'_> {
                 Err("expected a mount and a path below it, such as kv/bkp/rot".into())
             }
         });
-        Some(path.map_or_else(Rotator::default, |vault_path| Rotator { vault_path }))
+        let default = Rotator::default();
+        Some(Rotator {
+            vault_path: path.unwrap_or(default.vault_path),
+            apart: self.text(&raw.apart, values::duration).unwrap_or(default.apart),
+            window: self.windows(&raw.window),
+            freeze: self.freezes(&raw.freeze),
+        })
     }
 
     pub(super) fn rotations(
@@ -147,6 +170,7 @@ impl Reader<'_> {
             let same = |(other, _): &&(Rotation, Place)| {
                 other.published == rotation.published
                     || (&other.source, &other.account) == (&rotation.source, &rotation.account)
+                    || rotation_times::shared_variable(other, &rotation).is_some()
             };
             if let Some((other, _)) = all.iter().find(same) {
                 let text = format!("`{}` rotates this already: a password has one owner", other.name);
@@ -159,16 +183,17 @@ impl Reader<'_> {
 
     fn rotation(&self, name: &str, field: &Field<raw::Rotation>, sources: &[(Source, Place)]) -> Option<Rotation> {
         let raw = field.value.as_ref()?;
+        let source = raw.source.as_ref().and_then(|written| self.rotated_source(written, sources));
+        let is_named = raw.logins.is_some() && source.is_some_and(|source| source.settings.kind() != "postgres");
         let missing = [
             ("source", raw.source.is_none(), "source: NAME, the source whose server has the account"),
-            ("account", raw.account.is_none(), "account: NAME"),
+            ("account", raw.account.is_none() && !is_named, "account: NAME"),
             ("published", raw.published.is_none(), "published: ref+vault://kv/shop/database#/password"),
             ("consumers", raw.consumers.is_none(), "consumers: { web: { … } }, those who use the password"),
         ];
         for (key, _, help) in missing.iter().filter(|(_, missing, _)| *missing) {
             self.note_missing(field.place, format!("this rotation has no `{key}`"), format!("add `{help}`"));
         }
-        let source = raw.source.as_ref().and_then(|written| self.rotated_source(written, sources));
         let account = self.text(&raw.account, |text| not_empty(text, "an account"));
         let admin = raw.admin.as_ref().map(|admin| self.admin(admin, account.as_deref()));
         let default_user = source.and_then(|source| source.settings.server()).and_then(|server| server.user.clone());
@@ -180,6 +205,9 @@ impl Reader<'_> {
         }
         let consumers = raw.consumers.as_ref().map(|consumers| self.consumers(consumers));
         let published = raw.published.as_ref().and_then(|written| self.published(written));
+        let turns = self.turns(raw, field.place, published.as_ref(), source);
+        let accepts_gap = self.gap(raw, field.place, source);
+        let account = account.or_else(|| turns.as_ref().map(|turns| turns.users.join("/")));
         if let (Some(source), Some(path), Some(written)) = (source, &published, &raw.account)
             && default_user.is_some()
             && default_user == account
@@ -189,15 +217,20 @@ impl Reader<'_> {
             let help = format!("write `password: ref+vault://{path}` into the source");
             self.wrong_with_help::<()>(written.place, text, help);
         }
+        let (schedule, timing) = self.rotation_times(raw);
         Some(Rotation {
             name: name.to_owned(),
             source: source?.name.clone(),
             account: account?,
+            turns,
+            accepts_gap,
             admin: admin.flatten(),
             published: published?,
             nodes: raw.nodes.as_ref().map(|nodes| self.nodes(nodes)).unwrap_or_default(),
             password: raw.password.as_ref().and_then(|rule| self.password_rule(rule)).unwrap_or_default(),
             every: self.text(&raw.every, values::duration),
+            schedule,
+            timing,
             distance: self.text(&raw.distance, values::duration).unwrap_or(DISTANCE),
             consumers: consumers?,
         })
@@ -211,7 +244,11 @@ impl Reader<'_> {
         };
         if !engine::has_accounts(&source.settings) {
             let text = format!("passwords of a {} source cannot be rotated by this version", source.settings.kind());
-            return self.wrong_with_help(field.place, text, "it can rotate those of mysql: MySQL and MariaDB");
+            return self.wrong_with_help(
+                field.place,
+                text,
+                "it can rotate those of mysql: MySQL and MariaDB; and of postgres",
+            );
         }
         Some(source)
     }
@@ -235,7 +272,7 @@ impl Reader<'_> {
         user.zip(password)
     }
 
-    fn published(&self, field: &Field<String>) -> Option<VaultPath> {
+    pub(super) fn published(&self, field: &Field<String>) -> Option<VaultPath> {
         let help = "write where those who use it read it, as in ref+vault://kv/shop/database#/password";
         match field.value.as_deref()?.parse() {
             Ok(SecretRef::Vault(VaultPath { version: Some(_), .. })) => {
@@ -291,8 +328,9 @@ impl Reader<'_> {
         }
         let path = self.text(&raw.env_file, absolute);
         let variable = self.text(&raw.variable, variable);
+        let user_variable = self.text(&raw.user_variable, self::variable);
         let told = match path.zip(variable) {
-            Some((path, variable)) => Told::EnvFile { path, variable },
+            Some((path, variable)) => Told::EnvFile { path, variable, user_variable },
             None => Told::Published,
         };
         let command = |field: &Option<Field<Vec<Field<String>>>>| {
@@ -356,7 +394,16 @@ pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
         (vec!["password", "alphabet"], json!(rotation.password.alphabet.name())),
         (vec!["distance"], json!(duration_text(rotation.distance))),
     ];
+    if let Some(turns) = &rotation.turns {
+        all.push((vec!["logins"], json!(turns.users)));
+        all.push((vec!["published_user"], json!(SecretRef::Vault(turns.published.clone()).to_string())));
+    }
+    if rotation.accepts_gap {
+        all.push((vec!["accept_gap"], json!(true)));
+    }
     all.extend(rotation.every.map(|every| (vec!["every"], json!(duration_text(every)))));
+    let times = rotation_times::shown(rotation.schedule.as_deref(), &rotation.timing);
+    all.extend(times.into_iter().map(|(key, value)| (vec![key], value)));
     if let Some((user, password)) = &rotation.admin {
         all.push((vec!["admin", "user"], json!(user)));
         all.push((vec!["admin", "password"], json!(password.to_string())));
@@ -367,7 +414,10 @@ pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
     }
     for consumer in &rotation.consumers {
         let mut put = |key, value: Value| all.push((vec!["consumers", consumer.name.as_str(), key], value));
-        if let Told::EnvFile { path, variable } = &consumer.told {
+        if let Told::EnvFile { path, variable, user_variable } = &consumer.told {
+            if let Some(user_variable) = user_variable {
+                put("user_variable", json!(user_variable));
+            }
             put("env_file", json!(path));
             put("variable", json!(variable));
         }

@@ -6,6 +6,7 @@ use super::convert::text_of;
 use super::problem::Place;
 use super::raw;
 use super::reading::{Field, Reader};
+use super::rotation_times::Freeze;
 use super::values::{self, duration_text};
 use crate::repo::proof::Level;
 use jiff::civil::{Time, Weekday};
@@ -22,6 +23,10 @@ pub struct Timing {
     pub deadline: Duration,
     pub overlap: Overlap,
     pub blackout: Vec<Blackout>,
+    /// Hours in which runs may begin; none: at any hour. Only rotations have them.
+    pub window: Vec<Blackout>,
+    /// Days on which none begins. Only rotations have them.
+    pub freeze: Vec<Freeze>,
 }
 
 /// What to do about slots that came while nothing was running.
@@ -58,6 +63,8 @@ impl Default for Timing {
             deadline: Duration::from_secs(24 * 60 * 60),
             overlap: Overlap::default(),
             blackout: Vec::new(),
+            window: Vec::new(),
+            freeze: Vec::new(),
         }
     }
 }
@@ -226,6 +233,7 @@ impl Reader<'_> {
                 _ => Overlap::Skip,
             },
             blackout: windows.into_iter().flatten().filter_map(window).collect(),
+            ..default
         }
     }
 

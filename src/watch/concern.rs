@@ -133,6 +133,20 @@ pub enum Concern {
         job: &'static str,
         seconds: i64,
     },
+    /// It was begun and is not at its end, and nobody is at it.
+    RotationOpen {
+        rotation: String,
+        seconds: i64,
+        message: Option<String>,
+    },
+    RotationFailing {
+        rotation: String,
+        message: Option<String>,
+    },
+    RotationOverdue {
+        rotation: String,
+        seconds: i64,
+    },
     ChannelFailing {
         channel: String,
         times: u64,
@@ -150,7 +164,15 @@ pub struct Told {
 impl Concern {
     /// Only a journal that cannot be believed, and data that may be lost, make things not well; the rest is to be known.
     pub fn is_grave(&self) -> bool {
-        !matches!(self, Concern::Held { .. } | Concern::ChannelFailing { .. } | Concern::Missed { .. })
+        !matches!(
+            self,
+            Concern::Held { .. }
+                | Concern::ChannelFailing { .. }
+                | Concern::Missed { .. }
+                | Concern::RotationOpen { .. }
+                | Concern::RotationFailing { .. }
+                | Concern::RotationOverdue { .. }
+        )
     }
 
     pub fn told(&self, language: Language) -> Told {
@@ -207,6 +229,16 @@ impl Concern {
             Concern::RoutineOverdue { job, seconds } => {
                 format!("A {job} was due {}", ago(*seconds, Language::English))
             }
+            Concern::RotationOpen { rotation, seconds, message } => {
+                let since = ago(*seconds, Language::English);
+                format!("The rotation of {rotation} stopped midway {since}{}", because(message))
+            }
+            Concern::RotationFailing { rotation, message } => {
+                format!("The last rotation of {rotation} failed{}", because(message))
+            }
+            Concern::RotationOverdue { rotation, seconds } => {
+                format!("A rotation of {rotation} was due {}", ago(*seconds, Language::English))
+            }
             Concern::ChannelFailing { channel, message, .. } => format!("{channel} takes no messages: {message}"),
         }
     }
@@ -262,6 +294,16 @@ impl Concern {
             Concern::RoutineOverdue { job, seconds } => {
                 format!("El {job} está atrasado: vencía {}", ago(*seconds, Language::Spanish))
             }
+            Concern::RotationOpen { rotation, seconds, message } => {
+                let since = ago(*seconds, Language::Spanish);
+                format!("La rotación de {rotation} se detuvo a medias {since}{}", because(message))
+            }
+            Concern::RotationFailing { rotation, message } => {
+                format!("La última rotación de {rotation} falló{}", because(message))
+            }
+            Concern::RotationOverdue { rotation, seconds } => {
+                format!("La rotación de {rotation} está atrasada: vencía {}", ago(*seconds, Language::Spanish))
+            }
             Concern::ChannelFailing { channel, message, .. } => format!("{channel} no acepta mensajes: {message}"),
         }
     }
@@ -303,6 +345,9 @@ impl Concern {
                 "bkp evidence anchor".into()
             }
             Concern::RoutineFailing { job, .. } | Concern::RoutineOverdue { job, .. } => format!("bkp {job}"),
+            Concern::RotationOpen { rotation, .. } => format!("bkp rotate status; bkp rotate resume {rotation}"),
+            Concern::RotationFailing { rotation, .. } => format!("bkp rotate {rotation} --dry-run"),
+            Concern::RotationOverdue { rotation, .. } => format!("bkp rotate {rotation}"),
             Concern::ChannelFailing { channel, .. } => format!("bkp notify test {channel}"),
             Concern::CopyFailing { .. } | Concern::Missed { .. } => "bkp journal".into(),
         }

@@ -4,6 +4,7 @@
 
 use super::concern::Concern;
 use super::rehearsal::RehearsalStatus;
+use super::rotation::RotationStatus;
 use super::status::{PolicyStatus, SourceStatus, Status};
 use super::words;
 use crate::job::status::Verdict;
@@ -29,6 +30,7 @@ pub fn all(status: &Status) -> Vec<Concern> {
     concerns.extend(not_kept.map(|message| Concern::ConfigurationNotKept { message }));
     concerns.extend(status.policies.iter().filter_map(missed));
     concerns.extend(of_routines(status));
+    concerns.extend(status.rotations.iter().filter_map(|rotation| of_rotation(rotation, status.at)));
     concerns.extend(of_copies(status));
     let held = status
         .sources
@@ -118,6 +120,22 @@ fn of_routines(status: &Status) -> impl Iterator<Item = Concern> {
             _ => None,
         }
     })
+}
+
+/// That one is not at its end matters most: two passwords are accepted as long.
+fn of_rotation(one: &RotationStatus, now: Timestamp) -> Option<Concern> {
+    let rotation = one.rotation.clone();
+    let message = one.message.as_deref().map(first_line);
+    match (one.open_since, one.due) {
+        (Some(since), _) => {
+            Some(Concern::RotationOpen { rotation, seconds: now.duration_since(since).as_secs(), message })
+        }
+        _ if one.failures_in_a_row > 0 => Some(Concern::RotationFailing { rotation, message }),
+        (None, Some(due)) if one.overdue => {
+            Some(Concern::RotationOverdue { rotation, seconds: now.duration_since(due).as_secs() })
+        }
+        _ => None,
+    }
 }
 
 fn of_copies(status: &Status) -> impl Iterator<Item = Concern> {

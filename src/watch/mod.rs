@@ -10,6 +10,7 @@ mod judge;
 pub mod log;
 pub mod metrics;
 mod rehearsal;
+mod rotation;
 mod status;
 pub mod tell;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod words;
 pub use chronicle::{Chronicle, Tally};
 pub use concern::{Concern, Language};
 pub use rehearsal::{RehearsalSlots, RehearsalStatus};
+pub use rotation::RotationStatus;
 pub use status::{Known, PolicyStatus, SourceStatus, Stated, Status, of};
 pub use words::{ago, instant, job, plain, size, span, took};
 

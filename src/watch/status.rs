@@ -8,6 +8,7 @@ use super::chronicle::{Chronicle, DAYS, Durations, Tally};
 use super::concern::{Concern, Language, Told};
 use super::due::{self, Since};
 use super::rehearsal::{self, RehearsalSlots, RehearsalStatus};
+use super::rotation::{self, RotationStatus};
 use crate::job::damage::Found;
 use crate::job::status::Verdict;
 use crate::journal::{Channel, Copied, History, Job, Last, Outcome, PolicyState, Reason, Seen, State};
@@ -45,6 +46,8 @@ pub struct Status {
     pub sources: Vec<SourceStatus>,
     pub policies: Vec<PolicyStatus>,
     pub routines: Vec<RoutineStatus>,
+    /// Passwords that are rotated.
+    pub rotations: Vec<RotationStatus>,
     pub copies: Vec<CopyStatus>,
     pub channels: BTreeMap<String, Channel>,
     /// What a prune or a check saw of the repository last.
@@ -230,6 +233,7 @@ pub fn of(known: &Known<'_>, now: Timestamp) -> Status {
         concerns: Vec::new(),
         policies,
         routines,
+        rotations: rotation::all(known, now),
         copies: copies.collect(),
         channels: state.channels.clone(),
         seen: state.repository.clone(),

@@ -10,16 +10,28 @@ use serde::Deserialize;
 pub struct Rotator {
     /// Below which path of Vault (key-value, version 2) bkp keeps what it is at. Default: `kv/bkp/rot`.
     pub vault_path: Option<Field<String>>,
+    /// How long after one rotation the next one of another password may begin. Default: `5m`.
+    pub apart: Option<Field<String>>,
+    /// Hours in which the daemon begins rotations, where one has no `window` of its own.
+    pub window: Option<Field<Vec<Field<String>>>>,
+    /// Days on which nothing is rotated, beside those that a rotation has of its own.
+    pub freeze: Option<Field<Vec<Field<String>>>>,
 }
 
 /// One password that is changed, everywhere it is used.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// The source whose server has the account: MySQL from 8.0.14, or MariaDB from 10.4.
+    /// The source whose server has the account: MySQL from 8.0.14, MariaDB from 10.4, or PostgreSQL.
     pub source: Option<Field<String>>,
-    /// Name of the account.
+    /// Name of the account. With `logins` in PostgreSQL: the role that owns, and that both are members of.
     pub account: Option<Field<String>>,
+    /// PostgreSQL and MongoDB have only one password for a user: here two take turns, as in `[app_a, app_b]`.
+    pub logins: Option<Field<Vec<Field<String>>>>,
+    /// Where it is published whose turn it is: another field of the secret that has the password.
+    pub published_user: Option<Field<String>>,
+    /// Without `logins`: consumers may be refused from the change of the password until they were moved. Default: false.
+    pub accept_gap: Option<Field<bool>>,
     /// Another account, which may change that one. Default: the one that backups are made with.
     pub admin: Option<Field<Admin>>,
     /// Where the password is published, and read by those who use it: `ref+vault://PATH#/FIELD`.
@@ -28,8 +40,22 @@ pub struct Rotation {
     pub nodes: Option<Field<Vec<Field<String>>>>,
     /// What new passwords are like.
     pub password: Option<Field<Password>>,
-    /// How old the password may get, such as `90d`; `bkp secrets` tells when it is due.
+    /// How old the password may get, such as `90d`. With a schedule, it is rotated at the last of its times before that.
     pub every: Option<Field<String>>,
+    /// When the daemon rotates it: cron as for a policy, in its zone. Default: never; then `bkp secrets` tells when it is due.
+    pub schedule: Option<Field<String>>,
+    /// What to do about times that came while nothing was running. Default: `run-once`.
+    pub missed: Option<Field<super::Missed>>,
+    /// Puts it off by a part of this, always the same for this password on this host. Default: none.
+    pub jitter: Option<Field<String>>,
+    /// How long after it was due it may be at work, waiting and trying again included. Default: `24h`.
+    pub deadline: Option<Field<String>>,
+    /// Hours in which it does not begin, in the zone of the policy.
+    pub blackout: Option<Field<Vec<Field<String>>>>,
+    /// Hours in which the daemon begins it, such as `sat,sun 02:00-05:00`. Default: at any hour.
+    pub window: Option<Field<Vec<Field<String>>>>,
+    /// Days on which it is not rotated, such as `2026-12-15..2027-01-07`, or `12-15..01-07` for every year.
+    pub freeze: Option<Field<Vec<Field<String>>>>,
     /// No rotation sooner after the last one. Default: `1h`.
     pub distance: Option<Field<String>>,
     /// Who uses the password, in the order in which they are moved.
@@ -73,6 +99,8 @@ pub struct Consumer {
     pub env_file: Option<Field<String>>,
     /// The variable in it that is the password, or holds it, as in an address.
     pub variable: Option<Field<String>>,
+    /// The variable in it that is the user, where two take turns and `variable` is no address that holds both.
+    pub user_variable: Option<Field<String>>,
     /// Made again with `docker compose up -d --no-deps SERVICE`, and waited for until it is healthy.
     pub compose: Option<Field<Compose>>,
     /// Run to let it take up the password, which it finds on standard input; it must end well. No shell looks at it.
