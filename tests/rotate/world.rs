@@ -18,6 +18,11 @@ pub trait Target: Send + Sync + 'static {
 
     fn admin_password(&self) -> String;
 
+    /// What is rotated.
+    fn account(&self) -> &'static str {
+        "app"
+    }
+
     /// Makes the account `app`, or another password for it.
     fn set_up(&self, password: &str);
 
@@ -67,8 +72,9 @@ impl World {
         ));
         let consumers: String = CONSUMERS.iter().map(|name| self.consumer(name)).collect();
         let policy = format!(
-            "policy: shop\nsources:\n  db: {}\nrotate:\n  shop-db:\n    source: db\n    account: app\n    published: ref+vault://kv/{}#/password\n    distance: 1s\n    every: 90d\n{extra}    consumers:\n{consumers}",
+            "policy: shop\nsources:\n  db: {}\nrotate:\n  shop-db:\n    source: db\n    account: {}\n    published: ref+vault://kv/{}#/password\n    distance: 1s\n    every: 90d\n{extra}    consumers:\n{consumers}",
             self.target.source(&self.host.text("admin")),
+            self.target.account(),
             self.name
         );
         fs::write(self.host.path("etc/policies.d/shop.yaml"), policy).unwrap();

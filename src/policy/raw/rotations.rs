@@ -16,7 +16,7 @@ pub struct Rotator {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// The source whose server has the account: MySQL from 8.0.14, or MariaDB from 10.4.
+    /// The source whose server has the account: MySQL from 8.0.14, MariaDB from 10.4, Redis from 6, or Valkey.
     pub source: Option<Field<String>>,
     /// Name of the account.
     pub account: Option<Field<String>>,
