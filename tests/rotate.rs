@@ -13,6 +13,8 @@ mod configuration;
 mod documents;
 #[path = "rotate/kills.rs"]
 mod kills;
+#[path = "rotate/postgres.rs"]
+mod postgres;
 #[path = "rotate/redis.rs"]
 mod redis;
 #[path = "rotate/secrecy.rs"]

@@ -11,7 +11,7 @@ use super::group::{self, Member};
 use super::links;
 use crate::durable::crash_point;
 use crate::engine::accounts::Session;
-use crate::engine::{Accounts, Login, Node, Pair};
+use crate::engine::{Accounts, Credential, Login, Node, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -190,7 +190,7 @@ impl Accounts for Rotation {
         }
     }
 
-    fn preflight(&self, current: &Secret, cancel: &Cancel) -> Result<Vec<String>> {
+    fn preflight(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>> {
         let mut members = self.members(cancel)?;
         let mut notes = Vec::new();
         for member in &mut members {
@@ -222,7 +222,7 @@ impl Accounts for Rotation {
         Ok(self.members(&Cancel::default())?.into_iter().map(|member| member.node).collect())
     }
 
-    fn probe(&self, secret: &Secret, node: &Node) -> Login {
+    fn probe(&self, secret: &Credential, node: &Node) -> Login {
         let (cancel, ca_file) = (Cancel::default(), self.settings.server.ca_file.clone());
         let address = Address::Network { host: node.host.clone(), port: node.port, ca_file };
         match login(&address, &self.account, secret, &cancel) {
@@ -295,7 +295,7 @@ impl Accounts for Rotation {
         Ok(mark.to_string())
     }
 
-    fn sessions_before(&self, mark: &str, cancel: &Cancel) -> Result<Vec<Session>> {
+    fn sessions_before(&self, _: Pair<'_>, mark: &str, cancel: &Cancel) -> Result<Vec<Session>> {
         let mark = Mark::parse(mark).ok_or_else(|| Failure::failed("the mark of the rotation is not understood"))?;
         let mut old = Vec::new();
         let mut members = self.members(cancel)?;
