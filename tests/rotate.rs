@@ -17,6 +17,8 @@ mod kills;
 mod postgres;
 #[path = "rotate/redis.rs"]
 mod redis;
+#[path = "rotate/schedules.rs"]
+mod schedules;
 #[path = "rotate/secrecy.rs"]
 mod secrecy;
 #[path = "rotate/servers.rs"]
