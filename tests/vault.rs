@@ -14,6 +14,8 @@ mod outage;
 mod program;
 #[path = "vault/reading.rs"]
 mod reading;
+#[path = "vault/snapshots.rs"]
+mod snapshots;
 
 use bkp::backoff::Budget;
 use bkp::error::Failure;
@@ -41,15 +43,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(address: &str, login: Login) -> Client {
-        let settings = Settings {
-            address: address.into(),
-            namespace: None,
-            ca_file: None,
-            client_certificate: None,
-            login,
-            timeout: Duration::from_secs(10),
-            budget: QUICK,
-        };
+        let settings = Settings { budget: QUICK, ..Settings::new(address.into(), login) };
         Client { directory: tempfile::tempdir().unwrap(), settings }
     }
 

@@ -114,7 +114,8 @@ pub fn accounts(settings: &Settings, account: &str, nodes: &[Node]) -> Option<Bo
         | Settings::Redis(_)
         | Settings::Sqlite(_)
         | Settings::Volume(_)
-        | Settings::Command(_) => None,
+        | Settings::Command(_)
+        | Settings::Vault(_) => None,
     }
 }
 

@@ -258,7 +258,8 @@ impl Configuration {
             let references = [&store.access_key, &store.secret_key, &store.session_token];
             references.into_iter().flatten().map(move |reference| (reference.clone(), name.to_owned()))
         });
-        let of_rehearser = self.rehearser.identity.iter().map(|reference| (reference.clone(), "rehearse".to_owned()));
+        let of_rehearser = self.rehearser.identity.iter().chain(&self.rehearser.unseal_keys);
+        let of_rehearser = of_rehearser.map(|reference| (reference.clone(), "rehearse".to_owned()));
         let of_http = self.http.token.iter().map(|reference| (reference.clone(), "http".to_owned()));
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
         let of_sources = sources.flat_map(|source| {

@@ -311,6 +311,8 @@ pub struct Source {
     pub sqlite: Option<Field<Sqlite>>,
     pub volume: Option<Field<Volume>>,
     pub command: Option<Field<Command>>,
+    /// A Vault or OpenBao with integrated storage (raft), and as whom bkp takes its snapshots: best a role that may do nothing else.
+    pub vault: Option<Field<Vault>>,
     /// How dumps are stored. Not for `volume`, whose files are deduplicated always.
     pub layout: Option<Field<Layout>>,
 }

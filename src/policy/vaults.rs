@@ -27,6 +27,7 @@ impl Reader<'_> {
         }
         Some(Settings {
             address: self.text(&raw.address, |text| check_address(text).map(|()| text.to_owned()))?,
+            socket: None,
             namespace: self.text(&raw.namespace, namespace),
             ca_file: self.text(&raw.ca_file, absolute),
             client_certificate: certificate.zip(key),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,12 +63,21 @@ impl Vault {
         Vault::start(part, false)
     }
 
+    /// One that keeps its data by itself, and can give and take snapshots of it; just set up.
+    pub fn with_raft(part: &str) -> Option<Vault> {
+        Vault::begin(part, false, true)
+    }
+
     /// With TLS, and a certificate of an authority that only [`Vault::file`] `ca.pem` knows; it wants one of its clients, too.
     pub fn with_tls(part: &str) -> Option<Vault> {
         Vault::start(part, true).map(Vault::furnished)
     }
 
     fn start(part: &str, tls: bool) -> Option<Vault> {
+        Vault::begin(part, tls, false)
+    }
+
+    fn begin(part: &str, tls: bool, raft: bool) -> Option<Vault> {
         let program = require(part, &VAULT)?;
         let directory = tempfile::Builder::new().prefix("bkp-vault-").tempdir().unwrap().keep();
         fs::write(directory.join("pid"), "").unwrap();
@@ -90,8 +100,19 @@ impl Vault {
             client = client.tls_certs_only([]);
             "tls_disable = true".into()
         };
+        let storage = match raft {
+            true => "storage \"raft\" {\n node_id = \"one\"\n performance_multiplier = 1\n",
+            false => "storage \"file\" {\n",
+        };
+        let addresses = match raft {
+            true => {
+                format!("api_addr = \"http://127.0.0.1:{port}\"\ncluster_addr = \"http://127.0.0.1:{}\"\n", free_port())
+            }
+            false => String::new(),
+        };
+        fs::create_dir(path("data")).unwrap();
         let configuration = format!(
-            "storage \"file\" {{ path = \"{}\" }}\nlistener \"tcp\" {{ address = \"127.0.0.1:{port}\" {security} }}\ndisable_mlock = true\n",
+            "{storage} path = \"{}\"\n}}\n{addresses}listener \"tcp\" {{ address = \"127.0.0.1:{port}\" {security} }}\ndisable_mlock = true\n",
             path("data")
         );
         fs::write(directory.join("vault.hcl"), configuration.replace("\" tls_", "\"\n tls_")).unwrap();
@@ -146,6 +167,52 @@ impl Vault {
 
     pub fn program(&self) -> &Path {
         &self.program
+    }
+
+    pub fn unseal_key(&self) -> &str {
+        &self.unseal_key
+    }
+
+    /// A directory for PATH with the program, for whoever may not look where it was built.
+    pub fn program_for_everybody(&self) -> PathBuf {
+        let directory = self.directory.join("bin");
+        if !directory.exists() {
+            let readable = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+            readable(&self.directory);
+            fs::create_dir(&directory).unwrap();
+            let program = directory.join("vault");
+            if fs::hard_link(&self.program, &program).is_err() {
+                fs::copy(&self.program, &program).unwrap();
+                readable(&program);
+            }
+            readable(&directory);
+        }
+        directory
+    }
+
+    /// Other unseal keys, from now on.
+    pub fn rekey(&mut self) {
+        let begun =
+            self.ask("PUT", "sys/rekey/init", Some(json!({ "secret_shares": 1, "secret_threshold": 1 })), &[]).1;
+        let update = json!({ "key": self.unseal_key, "nonce": begun["nonce"] });
+        let keys = self.ask("PUT", "sys/rekey/update", Some(update), &[]).1;
+        self.unseal_key = keys["keys"][0].as_str().unwrap().into();
+    }
+
+    /// Opens it with these keys, which are not its own.
+    pub fn unseal_with(&self, key: &str) {
+        self.put("sys/unseal", json!({ "key": key }));
+        wait_for("the unsealing", 60, || (self.ask("GET", "sys/health", None, &[]).0 == 200).then_some(()));
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.ask("GET", "sys/health", None, &[]).0 == 503
+    }
+
+    /// The same node, asked as the root of the cluster whose snapshot it took.
+    pub fn asked_with(&mut self, root: &str) -> &Vault {
+        self.root = root.into();
+        self
     }
 
     fn run(&self) {
@@ -289,6 +356,10 @@ pub enum Act {
     Answer(u16, &'static str),
     /// Takes the request and says nothing.
     Silence,
+    /// Lets it take place, and loses the answer.
+    Lose,
+    /// Lets so many bytes of the answer through, and breaks off.
+    Cut(u64),
     Pass,
 }
 
@@ -372,12 +443,16 @@ fn serve(mut line: TcpStream, upstream: u16, plan: &Mutex<Plan>) -> Option<()> {
                 format!("HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
             line.write_all(answer.as_bytes()).ok()?;
         }
-        Act::Pass => {
+        Act::Pass | Act::Lose | Act::Cut(_) => {
             let mut server = TcpStream::connect(("127.0.0.1", upstream)).ok()?;
             let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
             server.write_all(head.as_bytes()).ok()?;
             server.write_all(&body).ok()?;
-            std::io::copy(&mut server, &mut line).ok()?;
+            match act {
+                Act::Lose => _ = std::io::copy(&mut server, &mut std::io::sink()),
+                Act::Cut(bytes) => _ = std::io::copy(&mut server.take(bytes), &mut line),
+                _ => _ = std::io::copy(&mut server, &mut line),
+            }
         }
     }
     line.shutdown(Shutdown::Both).ok()

@@ -14,16 +14,22 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use token::Session;
 
+mod capabilities;
 mod connection;
 mod examine;
 mod kv;
 mod login;
+mod node;
+mod raft;
 mod token;
 mod told;
 mod wrapped;
 mod write;
 
+pub use capabilities::{Capabilities, line};
 pub use examine::{Health, TokenFacts};
+pub use node::{Seal, Tables};
+pub use raft::{Download, SNAPSHOT};
 pub use write::{Document, Written};
 
 /// Where Vault is, and as whom to speak to it.
@@ -31,6 +37,8 @@ pub use write::{Document, Written};
 pub struct Settings {
     /// `https://host:port`, without a path; checked by [`check_address`].
     pub address: String,
+    /// Where it listens instead, on this host.
+    pub socket: Option<PathBuf>,
     pub namespace: Option<String>,
     /// Certificate authorities (PEM) to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
@@ -78,7 +86,32 @@ pub enum Given {
     Kept(SecretRef),
 }
 
+impl Login {
+    /// What it needs.
+    pub fn references(&self) -> Vec<&SecretRef> {
+        match self {
+            Login::Token(reference) | Login::Kubernetes { jwt: reference, .. } | Login::Jwt { jwt: reference, .. } => {
+                vec![reference]
+            }
+            Login::Userpass { password, .. } => vec![password],
+            Login::AppRole { role_id, secret_id, .. } => {
+                let role_id = match role_id {
+                    Given::Here(_) => None,
+                    Given::Kept(reference) => Some(reference),
+                };
+                role_id.into_iter().chain(secret_id).collect()
+            }
+        }
+    }
+}
+
 impl Settings {
+    pub fn new(address: String, login: Login) -> Self {
+        let (socket, namespace, ca_file, client_certificate) = Default::default();
+        let (timeout, budget) = (Settings::TIMEOUT, Settings::BUDGET);
+        Settings { address, socket, namespace, ca_file, client_certificate, login, timeout, budget }
+    }
+
     pub const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// How long to try, and at first.
@@ -129,6 +162,11 @@ impl Vault {
     pub(super) fn new(settings: Settings, state: PathBuf, stopped: Box<dyn Fn() -> bool + Send + Sync>) -> Self {
         let (connection, session, mounts) = Default::default();
         Vault { settings, state, stopped, connection, session, mounts, answered: false.into() }
+    }
+
+    /// One that keeps nothing on this host: for a Vault that is backed up, and not read from. No I/O.
+    pub fn alone(settings: Settings) -> Self {
+        Vault::new(settings, PathBuf::new(), Box::new(|| false))
     }
 
     pub fn settings(&self) -> &Settings {
