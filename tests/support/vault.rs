@@ -376,6 +376,8 @@ struct Plan {
     always: Option<Act>,
     /// From the first request whose path begins so, everything after is answered like this.
     after: Option<(String, Act)>,
+    /// Every request whose path begins so, whatever was said of all.
+    on: Option<(String, Act)>,
     heads: Vec<String>,
 }
 
@@ -383,6 +385,9 @@ impl Plan {
     fn act(&mut self, head: &str) -> Act {
         self.heads.push(head.to_owned());
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        if let Some((_, act)) = self.on.as_ref().filter(|(prefix, _)| path.starts_with(prefix.as_str())) {
+            return act.clone();
+        }
         let act = self.next.pop_front().or_else(|| self.always.clone()).unwrap_or(Act::Pass);
         if self.after.as_ref().is_some_and(|(prefix, _)| path.starts_with(prefix.as_str())) {
             self.always = self.after.take().map(|(_, act)| act);
@@ -416,6 +421,11 @@ impl Proxy {
 
     pub fn always(&self, act: Act) {
         self.plan.lock().unwrap().always = Some(act);
+    }
+
+    /// Every request for this path and those below it.
+    pub fn on(&self, path: &str, act: Act) {
+        self.plan.lock().unwrap().on = Some((path.to_owned(), act));
     }
 
     /// From the second request on, counted from the first one for this path.
