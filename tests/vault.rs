@@ -80,6 +80,7 @@ pub fn approle(role_id: &str, secret_id: SecretRef, wrapped: bool) -> Login {
         role_id: Given::Here(role_id.into()),
         secret_id: Some(secret_id),
         wrapped,
+        renew: false,
     }
 }
 
