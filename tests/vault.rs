@@ -14,6 +14,8 @@ mod outage;
 mod program;
 #[path = "vault/reading.rs"]
 mod reading;
+#[path = "vault/renewal.rs"]
+mod renewal;
 #[path = "vault/snapshots.rs"]
 mod snapshots;
 

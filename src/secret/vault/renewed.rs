@@ -103,7 +103,7 @@ impl Vault {
         let tended = match self.tend(connection, session, &role, patience) {
             Ok(Some(half)) => {
                 let wait = half.duration_since(clock::now()).max(SignedDuration::ZERO);
-                let wait = wait.unsigned_abs().clamp(Duration::from_secs(1), LONGEST);
+                let wait = wait.unsigned_abs().clamp(Duration::from_secs(60), LONGEST);
                 Tended { next: Some(Instant::now() + wait), trouble: None }
             }
             Ok(None) => Tended { next: Some(Instant::now() + LONGEST), trouble: None },
