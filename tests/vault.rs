@@ -14,6 +14,8 @@ mod outage;
 mod program;
 #[path = "vault/reading.rs"]
 mod reading;
+#[path = "vault/renewal.rs"]
+mod renewal;
 #[path = "vault/snapshots.rs"]
 mod snapshots;
 
@@ -80,6 +82,7 @@ pub fn approle(role_id: &str, secret_id: SecretRef, wrapped: bool) -> Login {
         role_id: Given::Here(role_id.into()),
         secret_id: Some(secret_id),
         wrapped,
+        renew: false,
     }
 }
 

@@ -215,6 +215,9 @@ fn described(plan: &Plan) -> String {
         let way = if open.back { "is being taken back" } else { "is under way" };
         rows.push(("open", format!("one {way}; it is brought to its end first")));
     }
+    for (number, granted) in plan.granted.iter().enumerate() {
+        rows.push((if number == 0 { "in Vault" } else { "" }, format!("may {}", plain(granted))));
+    }
     for (number, step) in plan.steps.iter().enumerate() {
         rows.push((if number == 0 { "steps" } else { "" }, format!("{}. {}", number + 1, plain(step))));
     }

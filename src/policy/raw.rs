@@ -146,6 +146,8 @@ pub struct AppRole {
     pub secret_id_file: Option<Field<String>>,
     /// What is referred to is a wrapping token: it is unwrapped once, and the secret id is kept in the state directory.
     pub wrapped: Option<Field<bool>>,
+    /// Replace the secret id at half of its life: in its file, or where one that came wrapped is kept. The role needs leave for it.
+    pub renew: Option<Field<bool>>,
 }
 
 #[derive(Deserialize, JsonSchema)]

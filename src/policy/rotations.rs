@@ -38,6 +38,8 @@ pub struct Rotation {
     pub published: VaultPath,
     pub nodes: Vec<Node>,
     pub password: PasswordRule,
+    /// The password policy of Vault that makes passwords, which must fit the rule.
+    pub vault_policy: Option<String>,
     pub every: Option<Duration>,
     pub distance: Duration,
     pub consumers: Vec<Consumer>,
@@ -197,6 +199,7 @@ impl Reader<'_> {
             published: published?,
             nodes: raw.nodes.as_ref().map(|nodes| self.nodes(nodes)).unwrap_or_default(),
             password: raw.password.as_ref().and_then(|rule| self.password_rule(rule)).unwrap_or_default(),
+            vault_policy: raw.password.as_ref().and_then(|rule| self.vault_policy(rule)),
             every: self.text(&raw.every, values::duration),
             distance: self.text(&raw.distance, values::duration).unwrap_or(DISTANCE),
             consumers: consumers?,
@@ -273,6 +276,16 @@ impl Reader<'_> {
         Some(PasswordRule { length: length.unwrap_or(PasswordRule::default().length), alphabet })
     }
 
+    fn vault_policy(&self, field: &Field<raw::Password>) -> Option<String> {
+        let raw = field.value.as_ref()?;
+        let name = self.text(&raw.vault_policy, policy_name)?;
+        if let Some(length) = &raw.length {
+            let help = "leave it out: the policy of Vault has a length of its own";
+            return self.wrong_with_help(length.place, "`length` and `vault_policy` do not go together", help);
+        }
+        Some(name)
+    }
+
     fn consumers(&self, field: &Field<Named<raw::Consumer>>) -> Vec<Consumer> {
         let Some(Named(entries)) = &field.value else { return Vec::new() };
         if entries.is_empty() {
@@ -347,15 +360,27 @@ fn variable(text: &str) -> Result<String, String> {
 }
 
 /// For showing: what is not said counts too.
+/// Part of the path of a request.
+fn policy_name(text: &str) -> Result<String, String> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    match !text.is_empty() && text.bytes().all(good) && !text.starts_with('.') {
+        true => Ok(text.to_owned()),
+        false => Err("expected the name of a password policy, of letters, digits and . _ -".into()),
+    }
+}
+
 pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
     let mut all: Vec<(Vec<&str>, Value)> = vec![
         (vec!["source"], json!(rotation.source)),
         (vec!["account"], json!(rotation.account)),
         (vec!["published"], json!(SecretRef::Vault(rotation.published.clone()).to_string())),
-        (vec!["password", "length"], json!(rotation.password.length)),
         (vec!["password", "alphabet"], json!(rotation.password.alphabet.name())),
         (vec!["distance"], json!(duration_text(rotation.distance))),
     ];
+    all.push(match &rotation.vault_policy {
+        Some(policy) => (vec!["password", "vault_policy"], json!(policy)),
+        None => (vec!["password", "length"], json!(rotation.password.length)),
+    });
     all.extend(rotation.every.map(|every| (vec!["every"], json!(duration_text(every)))));
     if let Some((user, password)) = &rotation.admin {
         all.push((vec!["admin", "user"], json!(user)));

@@ -86,6 +86,9 @@ impl At<'_> {
 
 impl Rotate<'_> {
     pub fn run(&self, wish: Wish, cancel: &Cancel) -> Result<Ended> {
+        if wish == Wish::Rotate {
+            self.permitted()?;
+        }
         let (journal, host) = &self.holder;
         let mut keeper = Keeper::take(self.vault, self.record.clone(), journal, host, clock::now())?;
         let (pending, previous) = (keeper.pending(), keeper.previous());

@@ -28,7 +28,7 @@ impl Rotate<'_> {
     pub(super) fn make(&self, at: &mut At<'_>) -> Result<()> {
         // What an earlier rotation may have left is of another secret.
         self.keepsake.remove(&self.keepsake.escrow(&self.rotation.name))?;
-        let pending = password::generate(self.rotation.password)?;
+        let pending = self.new_password()?;
         at.keeper.record(&self.run, &pending, &at.current, clock::now())?;
         crash_point("rotate:recorded");
         at.memory.is_first = true;

@@ -18,7 +18,7 @@ impl Showing<'_> {
         self.put(&at(&["timeout"]), &[], duration_text(vault.timeout));
         match &vault.login {
             Login::Token(token) => self.put(&at(&["token"]), &["token_file"], token.to_string()),
-            Login::AppRole { mount, role_id, secret_id, wrapped } => {
+            Login::AppRole { mount, role_id, secret_id, wrapped, renew } => {
                 self.put(&at(&["approle", "mount"]), &[], mount.as_str());
                 let role_id = match role_id {
                     Given::Here(text) => text.clone(),
@@ -28,6 +28,7 @@ impl Showing<'_> {
                 let secret_id = secret_id.as_ref().map(ToString::to_string);
                 self.put_some(&at(&["approle", "secret_id"]), &["secret_id_file"], secret_id);
                 self.put(&at(&["approle", "wrapped"]), &[], *wrapped);
+                self.put(&at(&["approle", "renew"]), &[], *renew);
             }
             Login::Userpass { mount, user, password } => {
                 self.put(&at(&["userpass", "mount"]), &[], mount.as_str());

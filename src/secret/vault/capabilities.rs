@@ -1,7 +1,8 @@
 //! What the token may do, without doing it: `sys/capabilities-self`, which is the dry run of everything that is asked of Vault.
 
 use super::connection::{Call, Trouble};
-use super::{Vault, told};
+use super::token::Session;
+use super::{Settings, Vault, told};
 use crate::error::{Failure, Kind, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -21,6 +22,24 @@ impl Capabilities {
         let granted = granted.get(path).map(Vec::as_slice).unwrap_or_default();
         let has = |capability: &str| granted.iter().any(|one| one == capability || one == "root");
         needed.iter().filter(|capability| !has(capability)).copied().collect()
+    }
+
+    /// As Vault answered.
+    pub(super) fn told(
+        settings: &Settings,
+        answer: std::result::Result<Value, Trouble>,
+        paths: &[&str],
+        session: &Session,
+    ) -> Result<Self> {
+        let policies = session.policies.clone();
+        let words =
+            |list: &Value| list.as_array().into_iter().flatten().filter_map(|one| Some(one.as_str()?.into())).collect();
+        let granted = |answer: Value| paths.iter().map(|path| ((*path).to_owned(), words(&answer[*path]))).collect();
+        match answer {
+            Ok(answer) => Ok(Capabilities { granted: Some(granted(answer)), policies }),
+            Err(trouble) if trouble.is_outage() => Err(told::outage(settings, &trouble)),
+            Err(trouble) => not_told(&trouble).map(|()| Capabilities { granted: None, policies }),
+        }
     }
 
     /// Whether Vault told them.
@@ -43,27 +62,33 @@ impl Vault {
             let call = Call { path: "sys/capabilities-self".into(), query: None, body };
             connection.ask(async move { api::exec_with_result(speaker.client(), call).await })
         })?;
-        let policies = session.policies.clone();
-        let words =
-            |list: &Value| list.as_array().into_iter().flatten().filter_map(|one| Some(one.as_str()?.into())).collect();
-        let granted = |answer: Value| paths.iter().map(|path| ((*path).to_owned(), words(&answer[*path]))).collect();
-        match answer {
-            Ok(answer) => Ok(Capabilities { granted: Some(granted(answer)), policies }),
-            Err(trouble) if trouble.is_outage() => Err(told::outage(&self.settings, &trouble)),
-            Err(trouble) => not_told(&trouble).map(|()| Capabilities { granted: None, policies }),
-        }
+        Capabilities::told(&self.settings, answer, paths, &session)
     }
 
     /// Whether the token may do all of this there.
     pub fn may(&self, path: &str, needed: &[&str]) -> Result<()> {
-        let capabilities = self.capabilities(&[path])?;
-        let missing = capabilities.missing(path, needed);
+        self.may_all(&[(path.to_owned(), needed)]).map(drop)
+    }
+
+    /// Whether the token may do everything that is wanted at each of these paths; else all that is missing, with the lines that a
+    /// policy of Vault needs. False where Vault does not tell.
+    pub fn may_all(&self, wanted: &[(String, &[&str])]) -> Result<bool> {
+        let paths: Vec<&str> = wanted.iter().map(|(path, _)| path.as_str()).collect();
+        let capabilities = self.capabilities(&paths)?;
+        let (mut missing, mut lines) = (Vec::new(), Vec::new());
+        for (path, needed) in wanted {
+            let lacks = capabilities.missing(path, needed);
+            if !lacks.is_empty() {
+                missing.push(format!("{} {path}", lacks.join(", ")));
+                lines.push(line(path, needed));
+            }
+        }
         if missing.is_empty() {
-            return Ok(());
+            return Ok(capabilities.are_known());
         }
         let have = capabilities.policies();
-        let text = format!("the token of Vault (policies {have}) may not {} {path}", missing.join(", "));
-        Err(Failure::new(Kind::Key, text).hint(format!("Add to one of its policies: {}", line(path, needed))))
+        let text = format!("the token of Vault (policies {have}) may not {}", missing.join("; nor "));
+        Err(Failure::new(Kind::Key, text).hint(format!("Add to one of its policies: {}", lines.join(" "))))
     }
 }
 

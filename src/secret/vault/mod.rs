@@ -20,7 +20,9 @@ mod examine;
 mod kv;
 mod login;
 mod node;
+mod passwords;
 mod raft;
+mod renewed;
 mod token;
 mod told;
 mod wrapped;
@@ -29,6 +31,7 @@ mod write;
 pub use capabilities::{Capabilities, line};
 pub use examine::{Health, TokenFacts};
 pub use node::{Seal, Tables};
+pub use passwords::generates;
 pub use raft::{Download, SNAPSHOT};
 pub use write::{Document, Written};
 
@@ -55,12 +58,13 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     Token(SecretRef),
-    /// `wrapped`: the first secret id comes as a wrapping token.
+    /// `wrapped`: the first secret id comes as a wrapping token. `renew`: it is replaced at half of its life.
     AppRole {
         mount: String,
         role_id: Given,
         secret_id: Option<SecretRef>,
         wrapped: bool,
+        renew: bool,
     },
     Userpass {
         mount: String,
@@ -155,13 +159,14 @@ pub struct Vault {
     connection: Mutex<Option<Arc<Connection>>>,
     session: Mutex<Option<Arc<Session>>>,
     mounts: Mutex<Vec<kv::Mount>>,
+    tended: Mutex<renewed::Tended>,
     answered: std::sync::atomic::AtomicBool,
 }
 
 impl Vault {
     pub(super) fn new(settings: Settings, state: PathBuf, stopped: Box<dyn Fn() -> bool + Send + Sync>) -> Self {
-        let (connection, session, mounts) = Default::default();
-        Vault { settings, state, stopped, connection, session, mounts, answered: false.into() }
+        let (connection, session, mounts, tended) = Default::default();
+        Vault { settings, state, stopped, connection, session, mounts, tended, answered: false.into() }
     }
 
     /// One that keeps nothing on this host: for a Vault that is backed up, and not read from. No I/O.
@@ -246,13 +251,18 @@ impl Vault {
     fn session(&self, connection: &Arc<Connection>, patience: &Budget) -> Result<(Arc<Session>, bool)> {
         let mut current = lock(&self.session);
         if let Some(session) = current.as_ref().filter(|session| !session.ends_soon()) {
-            return Ok((session.clone(), false));
+            let session = session.clone();
+            drop(current);
+            self.tend_secret_id(connection, &session, patience);
+            return Ok((session, false));
         }
         let session = Arc::new(self.log_in(connection, patience)?);
         token::keep_alive(connection, &session);
         if let Some(old) = current.replace(session.clone()) {
             old.revoke_in_background(connection);
         }
+        drop(current);
+        self.tend_secret_id(connection, &session, patience);
         Ok((session, true))
     }
 

@@ -109,11 +109,6 @@ impl Vault {
         }
     }
 
-    /// Whether the token may read and write there, without doing either. Nothing is known where it may not ask.
-    pub fn may_write(&self, path: &VaultPath) -> Result<()> {
-        self.may(&self.mounted(path)?, &["create", "read", "update"])
-    }
-
     /// What Vault's policies call this path, after Vault was asked what it is mounted on.
     pub fn mounted(&self, path: &VaultPath) -> Result<String> {
         let (answer, _) = self
