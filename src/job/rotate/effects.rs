@@ -1,7 +1,6 @@
 //! The effects, one for each step. Each can be done twice, ends in a crash point, and is noted in the journal.
 
 use super::act::{At, Rotate};
-use super::password;
 use super::state::{Direction, Holds, Login};
 use crate::backoff::pause;
 use crate::clock;
