@@ -16,7 +16,7 @@ use crate::job::rotate::state::End;
 use crate::job::rotate::{Ended, Rotate, Wish, rules};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
-use crate::repo::keys::{Recipients, Role};
+use crate::repo::keys::{Keyring, Recipients, Role};
 use crate::secret::SecretRef;
 use crate::secret::vault::Vault;
 use std::cell::RefCell;
@@ -157,12 +157,21 @@ impl<'e> Ground<'e> {
             keepsake: &self.keepsake,
             fingerprints: &self.fingerprints,
             consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
+            recovery: self.recovery(env)?,
             holder: (journal, host::name()),
             because: why.because.clone(),
             emergency: why.emergency,
             prove,
             note,
         })
+    }
+
+    /// What opens escrows, where somebody gave it.
+    fn recovery(&self, env: &Environment) -> Result<Option<Keyring>> {
+        if !env.has_identity() {
+            return Ok(None);
+        }
+        env.operator()?.keyring(&*env.repository()?.store).map(Some)
     }
 
     /// What is published lets in, everywhere.

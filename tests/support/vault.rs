@@ -190,6 +190,30 @@ impl Vault {
         directory
     }
 
+    /// Everything that is in it now, where it keeps its data by itself.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.raft(self.client.get(format!("{}/v1/sys/storage/raft/snapshot", self.address())))
+    }
+
+    /// Goes back to that.
+    pub fn go_back_to(&self, snapshot: &[u8]) {
+        let url = format!("{}/v1/sys/storage/raft/snapshot-force", self.address());
+        self.raft(self.client.post(url).body(snapshot.to_vec()));
+        let is_open = || (self.ask("GET", "sys/health", None, &[]).0 == 200).then_some(());
+        wait_for("Vault after its restore", 60, is_open);
+    }
+
+    fn raft(&self, request: reqwest::RequestBuilder) -> Vec<u8> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let request = request.header("X-Vault-Token", &self.root);
+        runtime().spawn(async move {
+            let response = request.send().await.unwrap();
+            assert!(response.status().is_success(), "{}", response.status());
+            sender.send(response.bytes().await.unwrap().to_vec()).unwrap();
+        });
+        receiver.recv().expect("Vault answers")
+    }
+
     /// Other unseal keys, from now on.
     pub fn rekey(&mut self) {
         let begun =
@@ -258,8 +282,7 @@ impl Vault {
 
     /// Status and answer.
     pub fn ask(&self, method: &str, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> (u16, Value) {
-        static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-        let runtime = RUNTIME.get_or_init(|| Runtime::new().unwrap());
+        let runtime = runtime();
         let url = format!("{}/v1/{path}", self.address());
         let mut request = self.client.request(method.parse().unwrap(), url).header("X-Vault-Token", &self.root);
         for (name, value) in headers {
@@ -349,6 +372,11 @@ impl Drop for Vault {
     }
 }
 
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().unwrap())
+}
+
 /// What the proxy does with a request.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -378,6 +406,8 @@ struct Plan {
     after: Option<(String, Act)>,
     /// Every request whose path begins so, whatever was said of all.
     on: Option<(String, Act)>,
+    /// So many requests pass, and none after them.
+    passing: Option<(usize, Act)>,
     heads: Vec<String>,
 }
 
@@ -387,6 +417,12 @@ impl Plan {
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         if let Some((_, act)) = self.on.as_ref().filter(|(prefix, _)| path.starts_with(prefix.as_str())) {
             return act.clone();
+        }
+        if let Some((left, act)) = &mut self.passing {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => return act.clone(),
+            }
         }
         let act = self.next.pop_front().or_else(|| self.always.clone()).unwrap_or(Act::Pass);
         if self.after.as_ref().is_some_and(|(prefix, _)| path.starts_with(prefix.as_str())) {
@@ -426,6 +462,17 @@ impl Proxy {
     /// Every request for this path and those below it.
     pub fn on(&self, path: &str, act: Act) {
         self.plan.lock().unwrap().on = Some((path.to_owned(), act));
+    }
+
+    /// So many requests pass, and to all others this happens.
+    pub fn pass(&self, requests: usize, then: Act) {
+        self.plan.lock().unwrap().passing = Some((requests, then));
+    }
+
+    /// Everything passes again. Whether all did until now.
+    pub fn is_mended(&self) -> bool {
+        let passing = self.plan.lock().unwrap().passing.take();
+        passing.is_none_or(|(left, _)| left > 0)
     }
 
     /// From the second request on, counted from the first one for this path.

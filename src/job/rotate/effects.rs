@@ -26,7 +26,7 @@ impl Rotate<'_> {
 
     pub(super) fn make(&self, at: &mut At<'_>) -> Result<()> {
         // What an earlier rotation may have left is of another secret.
-        self.keepsake.remove(&self.keepsake.escrow(&self.rotation.name))?;
+        self.keepsake.forget(&self.rotation.name)?;
         let pending = self.new_password()?;
         at.keeper.record(&self.run, &pending, &at.current, clock::now())?;
         crash_point("rotate:recorded");
@@ -40,6 +40,7 @@ impl Rotate<'_> {
 
     pub(super) fn escrow(&self, at: &mut At<'_>) -> Result<()> {
         if let Some(pending) = &at.pending {
+            self.keepsake.note_version(&self.rotation.name, at.keeper.fence())?;
             self.keepsake.seal(&self.keepsake.escrow(&self.rotation.name), pending)?;
         }
         crash_point("rotate:escrowed");

@@ -31,6 +31,7 @@ impl Rotate<'_> {
     /// A failure is what the rotation itself would fail with before it changes anything.
     pub fn plan(&self, cancel: &Cancel) -> Result<Plan> {
         let granted = self.permitted()?;
+        self.lost()?;
         let glance = record::glance(self.vault, &self.record)?;
         let open = glance.is_open.then_some(glance);
         let current = self.read_published()?;
