@@ -72,7 +72,10 @@ pub struct History {
     pub last: Option<Last>,
     pub last_success: Option<Last>,
     pub last_failure: Option<Last>,
+    /// Tries of one slot count once.
     pub failures_in_a_row: u64,
+    #[serde(skip)]
+    failed_slot: Option<Timestamp>,
     pub ended: Counts,
     pub seconds: f64,
     pub bytes: u64,
@@ -359,10 +362,12 @@ impl State {
         history.bytes += ended.bytes;
         history.added += ended.added;
         if ended.outcome.is_good() {
-            history.failures_in_a_row = 0;
+            (history.failures_in_a_row, history.failed_slot) = (0, None);
             history.last_success = Some(last.clone());
         } else {
-            history.failures_in_a_row += 1;
+            let is_tried_again = run.slot.is_some() && run.slot == history.failed_slot;
+            history.failures_in_a_row += u64::from(!is_tried_again);
+            history.failed_slot = run.slot;
             history.last_failure = Some(last.clone());
         }
         history.last = Some(last);

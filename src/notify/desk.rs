@@ -1,7 +1,8 @@
 //! From records of the journal to news: what somebody would want to know, once.
 //!
 //! Pure. A source that keeps failing is told of when it begins, once a day while it lasts, and when it is well again.
-//! Runs that belong to a slot are judged when the slot ends, because until then they may be tried again.
+//! Runs that belong to a slot are judged when the slot ends, because until then they may be tried again. When something has
+//! been tried in vain for [`PATIENCE`], all that is in vain is told of at once: most often it is one store that is down.
 
 use super::tally::Tally;
 use crate::journal::{EVERY_POLICY, Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
@@ -12,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What lasts is told again after so long.
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
+/// So long may something be tried again before somebody is told.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(30);
 const INTERRUPTED: u8 = 130;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -128,8 +131,18 @@ impl Failing {
 
 /// A run that is not done with.
 struct Run {
+    begun: Timestamp,
     started: RunStarted,
     ended: Option<RunEnded>,
+}
+
+/// What failed in a slot that is not over.
+struct InVain {
+    /// When the first try began.
+    since: Timestamp,
+    started: RunStarted,
+    /// How the last one ended.
+    ended: RunEnded,
 }
 
 #[derive(Default)]
@@ -139,6 +152,8 @@ pub struct Desk {
     /// Of each copy, the sources whose last point did not get there.
     not_copied: BTreeMap<String, BTreeSet<String>>,
     runs: BTreeMap<String, Run>,
+    /// By slot, job, policy and name.
+    in_vain: BTreeMap<(Timestamp, Job, String, String), InVain>,
     pub tally: Tally,
 }
 
@@ -177,7 +192,7 @@ impl Desk {
     }
 
     fn started(&mut self, run: &RunStarted, at: Timestamp) -> Vec<News> {
-        self.runs.insert(run.run.clone(), Run { started: run.clone(), ended: None });
+        self.runs.insert(run.run.clone(), Run { begun: at, started: run.clone(), ended: None });
         let name = name_of(run);
         let is_first = run.slot.is_none_or(|slot| {
             let same = |other: &&Run| other.started.slot == Some(slot) && other.started.policy == run.policy;
@@ -194,9 +209,9 @@ impl Desk {
 
     fn ended(&mut self, ended: &RunEnded, at: Timestamp) -> Vec<News> {
         let Some(run) = self.runs.get_mut(&ended.run) else { return Vec::new() };
-        if run.started.slot.is_some() {
-            run.ended = Some(ended.clone());
-            return Vec::new();
+        run.ended = Some(ended.clone());
+        if let Some(slot) = run.started.slot {
+            return self.tried(slot, &ended.run, at);
         }
         let Some(Run { started, .. }) = self.runs.remove(&ended.run) else { return Vec::new() };
         let mut news = self.judge(&started, ended, at);
@@ -206,7 +221,31 @@ impl Desk {
         news
     }
 
-    /// One run whose outcome is final.
+    /// A run that may be tried again.
+    fn tried(&mut self, slot: Timestamp, run: &str, at: Timestamp) -> Vec<News> {
+        let Some(Run { begun, started, ended: Some(ended) }) = self.runs.get(run) else { return Vec::new() };
+        let policy = started.policy.as_deref().unwrap_or(EVERY_POLICY);
+        let key = (slot, started.job, policy.to_owned(), name_of(started));
+        if ended.outcome.is_good() {
+            self.in_vain.remove(&key);
+            return Vec::new();
+        }
+        // What was ended from outside says nothing of what it was at.
+        if ended.outcome != Outcome::Failed || ended.stood_back() {
+            return Vec::new();
+        }
+        let since = self.in_vain.get(&key).map_or(*begun, |before| before.since);
+        self.in_vain.insert(key, InVain { since, started: started.clone(), ended: ended.clone() });
+        if at.duration_since(since) < PATIENCE {
+            return Vec::new();
+        }
+        let in_vain = std::mem::take(&mut self.in_vain);
+        let news = in_vain.values().flat_map(|one| self.judge(&one.started, &one.ended, at)).collect();
+        self.in_vain = in_vain;
+        news
+    }
+
+    /// One run whose outcome is final, or in vain for long.
     fn judge(&mut self, started: &RunStarted, ended: &RunEnded, at: Timestamp) -> Vec<News> {
         // Of copies it is told point by point.
         if started.job == Job::Copy && is_beside(started) {
@@ -236,6 +275,7 @@ impl Desk {
             last.insert(name_of(&run.started), run);
         }
         self.runs.retain(|_, run| run.started.slot != Some(id.slot) || run.started.policy.as_ref() != Some(&id.policy));
+        self.in_vain.retain(|(slot, job, policy, _), _| (*slot, *job, policy) != (id.slot, id.job, &id.policy));
         let mut news = Vec::new();
         for run in last.values() {
             if let Some(ended) = &run.ended {

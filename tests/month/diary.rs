@@ -2,7 +2,7 @@
 
 use crate::calendar::Slot;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -48,6 +48,22 @@ impl Diary {
     /// Runs that ended with this exit code.
     pub fn ended_with(&self, code: u64) -> usize {
         self.of_kind("run_ended").filter(|record| record["code"] == code).count()
+    }
+
+    /// Of which sources a run of a slot found no answer.
+    pub fn in_vain(&self, slot: &Slot) -> usize {
+        let at = slot.at.to_string();
+        let is_of = |run: &&Value| {
+            run["slot"] == at.as_str()
+                && run["job"].as_str().unwrap_or("backup") == slot.job
+                && run["policy"].as_str().unwrap_or("*") == slot.policy
+        };
+        let runs = self.of_kind("run_started").filter(is_of);
+        let of: BTreeMap<&str, &Value> = runs.map(|run| (run["run"].as_str().unwrap(), &run["source"])).collect();
+        let ended = self.of_kind("run_ended").filter(|end| end["code"] == 75);
+        let sources: BTreeSet<String> =
+            ended.filter_map(|end| of.get(end["run"].as_str()?)).map(|s| s.to_string()).collect();
+        sources.len()
     }
 
     fn ended<'a>(&'a self, slot: &'a Slot) -> impl Iterator<Item = &'a Value> {

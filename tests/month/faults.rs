@@ -69,8 +69,6 @@ impl Fault {
     }
 }
 
-/// What was at work may be gone on with too late for the one that comes next.
-const DONE_OR_SKIPPED: Ends = &["done", "skipped"];
 const FAILED: Ends = &["failed"];
 const MISSED: Ends = &["missed"];
 
@@ -115,19 +113,33 @@ fn minutes(minutes: i64) -> SignedDuration {
     SignedDuration::from_mins(minutes)
 }
 
-/// For some hours nobody gets through: it is tried again, and nobody is alarmed.
+/// For an hour nobody gets through: it is tried again, and told once.
 fn outage(world: &mut World, weather: Weather) {
     world.bucket.weather(weather);
-    let before = (world.diary.ended_with(75), world.bucket.refused());
-    let mut due = world.advance();
-    world.until("a try in vain", |world| {
-        let is_vain = world.bucket.refused() > before.1 && world.diary.ended_with(75) > before.0;
-        is_vain.then_some(())
-    });
-    due.extend(world.advance());
-    world.clock.pass(minutes(20));
+    let refused = world.bucket.refused();
+    let due = world.advance();
+    in_vain_and_told(world, &due);
+    assert!(world.bucket.refused() > refused);
     world.bucket.weather(Weather::Fair);
-    world.end(&due, DONE_OR_SKIPPED);
+    world.clock.pass(minutes(20));
+    world.end(&due, DONE);
+}
+
+/// All that is due was tried in vain, also after half an hour, and somebody knows.
+fn in_vain_and_told(world: &mut World, due: &[crate::calendar::Slot]) {
+    let things = |slot: &crate::calendar::Slot| match sources_of(slot.policy) {
+        [] => vec![format!("{} {}", slot.job, slot.policy)],
+        sources => sources.iter().map(|source| format!("backup {source}")).collect(),
+    };
+    let things: Vec<String> = due.iter().flat_map(things).collect();
+    world.until("a try in vain of each", |world| {
+        due.iter().all(|slot| world.diary.in_vain(slot) >= sources_of(slot.policy).len().max(1)).then_some(())
+    });
+    world.clock.pass(minutes(31));
+    for thing in &things {
+        world.fails(thing);
+    }
+    world.all_are_told();
 }
 
 fn store_is_down(world: &mut World) {
@@ -420,12 +432,16 @@ fn without_vault(world: &mut World, goes: impl Fn(&World), comes: impl Fn(&World
     world.step_until("books");
     goes(world);
     // The daemon may have the password in memory, or may have begun after it was read last.
-    let tried = |world: &World| world.diary.ended_with(75) + world.diary.ended_with(3);
-    let before = tried(world);
+    let degraded = world.diary.ended_with(3);
     let due = world.advance();
-    world.until("a try in vain, or a degraded run", |world| (tried(world) > before).then_some(()));
-    world.clock.pass(minutes(50));
+    world.until("a try in vain, or a degraded run", |world| {
+        (world.diary.in_vain(&due[0]) > 0 || world.diary.ended_with(3) > degraded).then_some(())
+    });
+    if world.diary.in_vain(&due[0]) > 0 {
+        in_vain_and_told(world, &due);
+    }
     comes(world);
+    world.clock.pass(minutes(20));
     world.end(&due, DONE);
 }
 

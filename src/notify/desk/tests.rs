@@ -81,6 +81,30 @@ fn what_is_tried_again_within_its_slot_is_no_news() {
 }
 
 #[test]
+fn what_is_tried_in_vain_for_half_an_hour_is_told_at_once_and_once() {
+    let mut told = Told::default();
+    let (slot, later) = (Some("05T02:30"), Some("05T02:55"));
+    for (minute, run) in [("30", "a"), ("31", "b"), ("33", "c"), ("45", "d")] {
+        assert_eq!(told.run(&format!("05T02:{minute}"), "db", slot, Reason::Schedule, failed(run)), [""; 0]);
+    }
+    told.run("05T02:46", "files", slot, Reason::Schedule, failed("e"));
+    told.run("05T02:47", "cache", slot, Reason::Schedule, failed("f"));
+    told.run("05T02:48", "cache", slot, Reason::Schedule, RunEnded::well("g", false));
+    assert_eq!(
+        told.run("05T03:00", "db", slot, Reason::Schedule, failed("h")),
+        ["db failed: no answer", "files failed: no answer"],
+        "the store is down for all, and one letter says so"
+    );
+    assert_eq!(told.run("05T03:01", "db", slot, Reason::Schedule, failed("i")), [""; 0], "that is known");
+    let stopped = RunEnded { outcome: Outcome::Aborted, code: 143, ..RunEnded::well("j", false) };
+    assert_eq!(told.run("05T03:40", "cache", later, Reason::Schedule, stopped), [""; 0]);
+    told.run("05T03:41", "db", slot, Reason::Schedule, RunEnded::well("k", false));
+    told.run("05T03:42", "files", slot, Reason::Schedule, RunEnded::well("l", false));
+    let runs = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "k", "l"];
+    assert_eq!(told.slot("05T03:43", "05T02:30", SlotEnd::Done, &runs), ["db recovered", "files recovered"]);
+}
+
+#[test]
 fn slots_that_came_to_nothing_are_told_and_so_is_that_they_come_again() {
     let mut told = Told::default();
     assert_eq!(told.slot("07T09:00", "07T02:30", SlotEnd::Missed, &[]), ["missed 2026-11-07T02:30:00Z"]);
