@@ -100,6 +100,7 @@ fn the_examples_load_together() {
             "microservices-mysql.yaml",
             "rehearsed.yaml",
             "swarm-redis-sentinel.yaml",
+            "vault-itself.yaml",
             "vault.yaml",
         ]
     );
