@@ -159,7 +159,11 @@ fn the_example_with_vault_loads_with_its_main_file() {
     let host = Host::with(&[("bkp.yaml", &main_with_vault()), ("vault.yaml", &policy)]);
     insta::assert_snapshot!(host.shown());
     let references: Vec<_> = host.load().unwrap().secrets();
-    assert_eq!(references.len(), 3);
+    assert_eq!(
+        references.len(),
+        6,
+        "three of sources; of the rotation both that are published, and that of who changes them"
+    );
     assert_eq!(references[0].0.to_string(), "ref+vault://kv/ledger/postgres#/password");
 }
 

@@ -11,14 +11,14 @@ use super::state::{Direction, End, Kept, Observed, Step, next};
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
-use crate::engine::{Accounts, Pair};
+use crate::engine::{Accounts, Credential, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::journal::Rotated;
 use crate::policy::Rotation;
 use crate::repo::keys::Keyring;
+use crate::secret::VaultPath;
 use crate::secret::vault::Vault;
-use crate::secret::{Secret, VaultPath};
 use std::time::{Duration, Instant};
 
 /// How long is waited for what is not known, before somebody else is left to go on.
@@ -74,8 +74,8 @@ pub struct Ended {
 pub(super) struct At<'k> {
     pub(super) keeper: Keeper<'k>,
     pub(super) memory: Memory,
-    pub(super) current: Secret,
-    pub(super) pending: Option<Secret>,
+    pub(super) current: Credential,
+    pub(super) pending: Option<Credential>,
     pub(super) failed: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) cancel: &'k Cancel,
@@ -119,7 +119,7 @@ impl Rotate<'_> {
 
     /// The pending secret of a rotation that Vault knows nothing of any more. Without the recovery key nothing is begun: a new secret
     /// would be the end of the only copy.
-    pub(super) fn lost(&self) -> Result<Option<Secret>> {
+    pub(super) fn lost(&self) -> Result<Option<Credential>> {
         let name = &self.rotation.name;
         let glance = record::glance(self.vault, &self.record)?;
         if glance.is_open || !self.keepsake.is_lost(name, glance.version) {
@@ -146,6 +146,7 @@ impl Rotate<'_> {
         at.memory.turn(direction, published, |_| true);
         if !is_open {
             at.warnings.extend(self.accounts.preflight(&at.current, at.cancel)?);
+            self.check_consumers(&at.current)?;
         }
         let mut waiting: Option<Instant> = None;
         loop {
@@ -243,7 +244,7 @@ impl Rotate<'_> {
     }
 
     fn ended(&self, end: End, at: &At<'_>) -> Ended {
-        let print = |secret: &Secret| self.fingerprints.fingerprint(secret);
+        let print = |credential: &Credential| self.fingerprints.fingerprint(credential);
         Ended {
             end,
             from: at.pending.is_some().then(|| print(&at.current)),

@@ -4,6 +4,7 @@
 //! Sealed files open with the recovery key alone: `age -d -i recovery-key.txt FILE | zstd -d`. The host itself cannot read them.
 
 use crate::durable::{self, Lock};
+use crate::engine::Credential;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::repo::container::{decode, encode};
 use crate::repo::keys::{Keyring, Recipients};
@@ -64,12 +65,17 @@ impl Keepsake {
     }
 
     /// What is sealed of the pending secret, with the recovery key.
-    pub fn unseal(&self, rotation: &str, keys: &Keyring) -> Result<Secret> {
+    pub fn unseal(&self, rotation: &str, keys: &Keyring) -> Result<Credential> {
         let path = self.escrow(rotation);
         let sealed = std::fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
         let text = Zeroizing::new(decode::open_whole(&sealed, keys, &path.display().to_string())?);
         let text = std::str::from_utf8(&text).map_err(|_| Failure::failed(format!("{} is damaged", path.display())))?;
-        Ok(Secret::new(text.trim_end().to_owned()))
+        // The user stands before it, where users take turns.
+        let (user, secret) = match text.trim_end().split_once('\n') {
+            Some((user, secret)) => (Some(user.to_owned()), secret),
+            None => (None, text.trim_end()),
+        };
+        Ok(Credential { user, secret: Secret::new(secret.to_owned()) })
     }
 
     fn version_file(&self, rotation: &str) -> PathBuf {

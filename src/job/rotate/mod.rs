@@ -10,6 +10,7 @@ mod effects;
 pub mod keepsake;
 mod password;
 pub mod plan;
+mod published;
 pub mod record;
 pub mod rules;
 mod seen;
