@@ -1,8 +1,8 @@
 //! The effects, one for each step. Each can be done twice, ends in a crash point, and is noted in the journal.
 
 use super::act::{At, Rotate};
+use super::published;
 use super::state::{Direction, Holds, Login};
-use super::{password, published};
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
