@@ -391,13 +391,13 @@ pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
         (vec!["source"], json!(rotation.source)),
         (vec!["account"], json!(rotation.account)),
         (vec!["published"], json!(SecretRef::Vault(rotation.published.clone()).to_string())),
+        match &rotation.vault_policy {
+            Some(policy) => (vec!["password", "vault_policy"], json!(policy)),
+            None => (vec!["password", "length"], json!(rotation.password.length)),
+        },
         (vec!["password", "alphabet"], json!(rotation.password.alphabet.name())),
         (vec!["distance"], json!(duration_text(rotation.distance))),
     ];
-    all.push(match &rotation.vault_policy {
-        Some(policy) => (vec!["password", "vault_policy"], json!(policy)),
-        None => (vec!["password", "length"], json!(rotation.password.length)),
-    });
     if let Some(turns) = &rotation.turns {
         all.push((vec!["logins"], json!(turns.users)));
         all.push((vec!["published_user"], json!(SecretRef::Vault(turns.published.clone()).to_string())));
