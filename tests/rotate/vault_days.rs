@@ -5,6 +5,7 @@ use super::servers::Mariadb;
 use super::support::vault::{Act, Proxy, Vault};
 use super::support::wait_for;
 use super::world::{CONSUMERS, World};
+use bkp::durable::random_hex;
 use serde_json::json;
 use std::fs;
 
@@ -84,6 +85,23 @@ fn answers_that_are_lost_once_change_nothing() {
     world.one_password_works(&old);
 }
 
+/// A state to go back to, and what was written just after it.
+fn state(vault: &Vault) -> (Vec<u8>, String) {
+    let (snapshot, mark) = (vault.snapshot(), random_hex(8));
+    vault.write("since", json!({ "mark": mark }));
+    (snapshot, mark)
+}
+
+/// Vault goes back in the background; it is there when it has forgotten.
+fn go_back(vault: &Vault, (snapshot, mark): &(Vec<u8>, String)) {
+    vault.go_back_to(snapshot);
+    wait_for("Vault to forget", 60, || {
+        let (status, answer) = vault.ask("GET", "kv/data/since", None, &[]);
+        let forgot = status == 404 || status == 200 && answer["data"]["data"]["mark"] != mark.as_str();
+        forgot.then_some(())
+    });
+}
+
 /// Of the rotation that was under way Vault knows nothing any more; the new password is sealed on the host.
 #[test]
 fn a_vault_that_came_back_from_an_older_snapshot_is_told_what_it_lost() {
@@ -96,9 +114,9 @@ fn a_vault_that_came_back_from_an_older_snapshot_is_told_what_it_lost() {
     world.open_shop();
     let mut current = world.old.clone();
     for point in ["rotate:escrowed", "rotate:published", "rotate:moved", "rotate:retired"] {
-        let older = vault.snapshot();
+        let older = state(vault);
         world.dies_at(point, &["shop-db"]);
-        vault.go_back_to(&older);
+        go_back(vault, &older);
         for arguments in [&["shop-db"][..], &["shop-db", "--dry-run"], &["resume", "shop-db"]] {
             world.rotate(arguments).fails(12, "brought back to a state from before shop-db was begun", "--identity");
         }
@@ -108,10 +126,10 @@ fn a_vault_that_came_back_from_an_older_snapshot_is_told_what_it_lost() {
         (0..2).for_each(|_| world.host.next_second());
     }
     // Everything was done, and Vault alone has the old one: nothing is changed until somebody says which is right.
-    let older = vault.snapshot();
+    let older = state(vault);
     world.rotate(&["shop-db"]).ends(0);
     let new = world.published();
-    vault.go_back_to(&older);
+    go_back(vault, &older);
     world.rotate(&["shop-db"]).fails(13, "has another password than the one that is published", "");
     world.target.log_in(&new).unwrap();
     assert_eq!(fs::read_to_string(world.env_file(CONSUMERS[0])).unwrap(), world.env_text("app", &new));
