@@ -75,7 +75,10 @@ fn a_snapshot_goes_into_a_file_a_new_node_and_back_into_its_cluster() {
         format!("secrets: {{ vault: {{ address: \"{}\", token_file: {} }} }}", vault.address(), host.text("root"));
     host.sources(&[root]);
     host.read(&[&in_place[..], &["--at", "latest"]].concat()).ends(3).says("has the tokens, logins and leases");
-    wait_for("the value that was restored", 30, || (word(&vault) == "first").then_some(()));
+    wait_for("the value that was restored", 30, || {
+        let (_, answer) = vault.ask("GET", "kv/data/shop", None, &[]);
+        (answer["data"]["data"]["word"] == "first").then_some(())
+    });
     let points = host.points("secrets");
     assert!(points.iter().any(|point| point["purpose"] == "safety"), "what was replaced was backed up: {points:?}");
 
