@@ -15,6 +15,8 @@ mod documents;
 mod kills;
 #[path = "rotate/postgres.rs"]
 mod postgres;
+#[path = "rotate/schedules.rs"]
+mod schedules;
 #[path = "rotate/secrecy.rs"]
 mod secrecy;
 #[path = "rotate/servers.rs"]

@@ -4,9 +4,12 @@
 
 use super::Source;
 use super::convert::{absolute, not_empty, text_of};
+use super::passwords::PasswordRule;
 use super::problem::{Place, did_you_mean};
 use super::raw;
 use super::reading::{Field, Named, Reader};
+use super::rotation_times::{self, Freeze};
+use super::timing::{Blackout, Timing};
 use super::turns::Turns;
 use super::values::{self, duration_text};
 use crate::engine::{self, Node};
@@ -20,11 +23,15 @@ use std::time::Duration;
 pub struct Rotator {
     /// Below which path of Vault bkp keeps what it is at.
     pub vault_path: String,
+    /// Between two of them, of different passwords.
+    pub apart: Duration,
+    pub window: Vec<Blackout>,
+    pub freeze: Vec<Freeze>,
 }
 
 impl Default for Rotator {
     fn default() -> Self {
-        Rotator { vault_path: "kv/bkp/rot".into() }
+        Rotator { vault_path: "kv/bkp/rot".into(), apart: APART, window: Vec::new(), freeze: Vec::new() }
     }
 }
 
@@ -46,45 +53,12 @@ pub struct Rotation {
     /// The password policy of Vault that makes passwords, which must fit the rule.
     pub vault_policy: Option<String>,
     pub every: Option<Duration>,
+    /// Cron. Absent: only by hand.
+    pub schedule: Option<String>,
+    /// Its own; with those of all: [`super::Configuration::timing_of`].
+    pub timing: Timing,
     pub distance: Duration,
     pub consumers: Vec<Consumer>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PasswordRule {
-    pub length: usize,
-    pub alphabet: Alphabet,
-}
-
-/// Safe in addresses, in `.env` files and between quotes of every kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alphabet {
-    UrlSafe,
-    Alphanumeric,
-}
-
-impl Alphabet {
-    /// A password has characters of each of these.
-    pub fn classes(self) -> &'static [&'static str] {
-        const ALL: [&str; 4] = ["ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789", "_-"];
-        match self {
-            Alphabet::UrlSafe => &ALL,
-            Alphabet::Alphanumeric => &ALL[..3],
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Alphabet::UrlSafe => "url_safe",
-            Alphabet::Alphanumeric => "alphanumeric",
-        }
-    }
-}
-
-impl Default for PasswordRule {
-    fn default() -> Self {
-        PasswordRule { length: 40, alphabet: Alphabet::UrlSafe }
-    }
 }
 
 /// Something that uses the password.
@@ -119,6 +93,7 @@ pub enum Reload {
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const DISTANCE: Duration = Duration::from_secs(3600);
+const APART: Duration = Duration::from_secs(300);
 /// Words of `bkp rotate`.
 const TAKEN: [&str; 3] = ["status", "resume", "rollback"];
 
@@ -133,7 +108,13 @@ impl Reader<'_> {
                 Err("expected a mount and a path below it, such as kv/bkp/rot".into())
             }
         });
-        Some(path.map_or_else(Rotator::default, |vault_path| Rotator { vault_path }))
+        let default = Rotator::default();
+        Some(Rotator {
+            vault_path: path.unwrap_or(default.vault_path),
+            apart: self.text(&raw.apart, values::duration).unwrap_or(default.apart),
+            window: self.windows(&raw.window),
+            freeze: self.freezes(&raw.freeze),
+        })
     }
 
     pub(super) fn rotations(
@@ -155,6 +136,7 @@ impl Reader<'_> {
             let same = |(other, _): &&(Rotation, Place)| {
                 other.published == rotation.published
                     || (&other.source, &other.account) == (&rotation.source, &rotation.account)
+                    || rotation_times::shared_variable(other, &rotation).is_some()
             };
             if let Some((other, _)) = all.iter().find(same) {
                 let text = format!("`{}` rotates this already: a password has one owner", other.name);
@@ -201,6 +183,7 @@ impl Reader<'_> {
             let help = format!("write `password: ref+vault://{path}` into the source");
             self.wrong_with_help::<()>(written.place, text, help);
         }
+        let (schedule, timing) = self.rotation_times(raw);
         Some(Rotation {
             name: name.to_owned(),
             source: source?.name.clone(),
@@ -213,6 +196,8 @@ impl Reader<'_> {
             password: raw.password.as_ref().and_then(|rule| self.password_rule(rule)).unwrap_or_default(),
             vault_policy: raw.password.as_ref().and_then(|rule| self.vault_policy(rule)),
             every: self.text(&raw.every, values::duration),
+            schedule,
+            timing,
             distance: self.text(&raw.distance, values::duration).unwrap_or(DISTANCE),
             consumers: consumers?,
         })
@@ -277,29 +262,6 @@ impl Reader<'_> {
             if host.is_empty() { Err(wrong()) } else { Ok(Node { host: host.to_owned(), port }) }
         };
         field.value.iter().flatten().filter_map(|written| text_of(self, written, node)).collect()
-    }
-
-    fn password_rule(&self, field: &Field<raw::Password>) -> Option<PasswordRule> {
-        let raw = field.value.as_ref()?;
-        let length = raw.length.as_ref().and_then(|field| match field.value? {
-            length @ 24..=128 => usize::try_from(length).ok(),
-            _ => self.wrong(field.place, "expected 24 to 128 characters"),
-        });
-        let alphabet = match raw.alphabet.as_ref().and_then(|field| field.value) {
-            Some(raw::Alphabet::Alphanumeric) => Alphabet::Alphanumeric,
-            Some(raw::Alphabet::UrlSafe) | None => Alphabet::UrlSafe,
-        };
-        Some(PasswordRule { length: length.unwrap_or(PasswordRule::default().length), alphabet })
-    }
-
-    fn vault_policy(&self, field: &Field<raw::Password>) -> Option<String> {
-        let raw = field.value.as_ref()?;
-        let name = self.text(&raw.vault_policy, policy_name)?;
-        if let Some(length) = &raw.length {
-            let help = "leave it out: the policy of Vault has a length of its own";
-            return self.wrong_with_help(length.place, "`length` and `vault_policy` do not go together", help);
-        }
-        Some(name)
     }
 
     fn consumers(&self, field: &Field<Named<raw::Consumer>>) -> Vec<Consumer> {
@@ -377,15 +339,6 @@ fn variable(text: &str) -> Result<String, String> {
 }
 
 /// For showing: what is not said counts too.
-/// Part of the path of a request.
-fn policy_name(text: &str) -> Result<String, String> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    match !text.is_empty() && text.bytes().all(good) && !text.starts_with('.') {
-        true => Ok(text.to_owned()),
-        false => Err("expected the name of a password policy, of letters, digits and . _ -".into()),
-    }
-}
-
 pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
     let mut all: Vec<(Vec<&str>, Value)> = vec![
         (vec!["source"], json!(rotation.source)),
@@ -406,6 +359,8 @@ pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
         all.push((vec!["accept_gap"], json!(true)));
     }
     all.extend(rotation.every.map(|every| (vec!["every"], json!(duration_text(every)))));
+    let times = rotation_times::shown(rotation.schedule.as_deref(), &rotation.timing);
+    all.extend(times.into_iter().map(|(key, value)| (vec![key], value)));
     if let Some((user, password)) = &rotation.admin {
         all.push((vec!["admin", "user"], json!(user)));
         all.push((vec!["admin", "password"], json!(password.to_string())));
