@@ -23,5 +23,7 @@ mod secrecy;
 mod servers;
 #[path = "rotate/trouble.rs"]
 mod trouble;
+#[path = "rotate/vault_days.rs"]
+mod vault_days;
 #[path = "rotate/world.rs"]
 mod world;
