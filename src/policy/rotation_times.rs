@@ -7,7 +7,7 @@ use super::raw;
 use super::reading::{Field, Reader};
 use super::timing::{self, Blackout, Overlap, Timing, Written};
 use super::values;
-use super::{Configuration, Policy, Rotation, Told};
+use super::{Configuration, Consumer, Policy, Rotation, SwarmService, Told, Workload};
 use crate::secret::SecretRef;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -169,17 +169,21 @@ fn server_account<'r>(policy: &Policy, rotation: &'r Rotation) -> Option<(String
 /// Two that write the same variable of the same file would undo each other.
 pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String> {
     let written = |rotation: &Rotation| -> Vec<String> {
-        let all = rotation.consumers.iter().filter_map(|consumer| match &consumer.told {
-            Told::EnvFile { path, variable, .. } => Some(format!("{variable} of {}", path.display())),
-            Told::SecretFile(path) => Some(path.display().to_string()),
-            Told::Swarm(service) => service.secret.as_ref().map(|secret| format!("the Swarm secret {secret}")),
-            Told::Kubernetes(workload) => workload
-                .secret
-                .as_ref()
-                .map(|(secret, key)| format!("{key} of the Secret {secret} in namespace {}", workload.namespace)),
-            _ => None,
-        });
-        all.collect()
+        let of = |consumer: &Consumer| -> Vec<String> {
+            match &consumer.told {
+                Told::EnvFile { path, variable, user_variable } => {
+                    let variables = [Some(variable), user_variable.as_ref()].into_iter().flatten();
+                    variables.map(|variable| format!("{variable} of {}", path.display())).collect()
+                }
+                Told::SecretFile(path) => vec![path.display().to_string()],
+                Told::Swarm(SwarmService { secret: Some(secret), .. }) => vec![format!("the Swarm secret {secret}")],
+                Told::Kubernetes(Workload { secret: Some((secret, key)), namespace, .. }) => {
+                    vec![format!("{key} of the Secret {secret} in namespace {namespace}")]
+                }
+                Told::Published | Told::Swarm(_) | Told::Kubernetes(_) => Vec::new(),
+            }
+        };
+        rotation.consumers.iter().flat_map(of).collect()
     };
     let others = written(other);
     written(one).into_iter().find(|variable| others.contains(variable))
