@@ -21,6 +21,8 @@ mod kills;
 mod kubernetes;
 #[path = "rotate/postgres.rs"]
 mod postgres;
+#[path = "rotate/redis.rs"]
+mod redis;
 #[path = "rotate/schedules.rs"]
 mod schedules;
 #[path = "rotate/secrecy.rs"]

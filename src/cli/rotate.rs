@@ -147,7 +147,7 @@ impl<'e> Ground<'e> {
         let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.source)))?;
         let mut settings = source.settings.clone();
         settings.read_secrets_with(env.secrets()?);
-        let is_own = settings.server().and_then(|server| server.user.as_ref()) == Some(&rotation.account);
+        let is_own = settings.user() == Some(&rotation.account);
         if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
             (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
         }
@@ -211,10 +211,10 @@ impl<'e> Ground<'e> {
         let user = user.map(|user| user.expose().to_owned());
         let published = Credential { user, secret: read(&self.rotation.published)? };
         let nodes = self.accounts.nodes()?;
-        let login = Login::of_all(nodes.iter().map(|node| self.accounts.probe(&published, node)));
+        let login = self.accounts.together(nodes.iter().map(|node| self.accounts.probe(&published, node)).collect());
         match login {
             Login::Accepted => Ok("a login with what is published".to_owned()),
-            Login::Refused => Err(Failure::new(Kind::Key, "what is published is refused")
+            Login::Refused | Login::Partly => Err(Failure::new(Kind::Key, "what is published is refused")
                 .hint(format!("bkp rotate resume {}", self.rotation.name))),
             Login::Unknown(why) => {
                 Err(Failure::new(Kind::TryLater, why).hint(format!("bkp rotate resume {}", self.rotation.name)))
