@@ -206,9 +206,7 @@ impl Kubernetes {
             if is_old && !is_going && rollout::why_not_ready(&pod).is_some() {
                 let name = pod["metadata"]["name"].as_str().unwrap_or_default();
                 let path = format!("/api/v1/namespaces/{}/pods/{name}", self.workload.namespace);
-                if api.find(&path, cancel)?.is_some() {
-                    api.call(Call::Delete, &path, cancel)?;
-                }
+                api.delete(&path, cancel)?;
             }
         }
         Ok(())
@@ -276,10 +274,7 @@ impl Delivery for Kubernetes {
         for secret in all["items"].as_array().into_iter().flatten() {
             let name = secret["metadata"]["name"].as_str().unwrap_or_default();
             if secret["metadata"]["annotations"][ROTATION] == self.rotation.as_str() && name != current {
-                let path = format!("{}/{name}", self.secrets());
-                if api.find(&path, &cancel)?.is_some() {
-                    api.call(Call::Delete, &path, &cancel)?;
-                }
+                api.delete(&format!("{}/{name}", self.secrets()), &cancel)?;
             }
         }
         Ok(())
