@@ -48,6 +48,7 @@ fn postgres(site: &Site) -> Wanted {
         before: vec![Command { program: "initdb".into(), arguments: words(&initdb), ..Command::default() }],
         files: vec![(password.into(), Secret::new(PASSWORD.into()))],
         by_socket: true,
+        ..Wanted::default()
     }
 }
 

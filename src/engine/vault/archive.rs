@@ -259,7 +259,8 @@ mod tests {
         let (state, other) = (b"\x04\x0a\x02ab", b"\x04\x0a\x02ax");
         let sums = sums(state);
         let (meta, sums) = (META_JSON.as_bytes(), sums.as_bytes());
-        let table: [(&[(&str, &[u8])], &str); 6] = [
+        type Files<'a> = &'a [(&'a str, &'a [u8])];
+        let table: [(Files<'_>, &str); 6] = [
             (&[(META, meta), (STATE, other), (SUMS, sums), (SEALED, b"s")], "state.bin is not what"),
             (&[(META, b"{}"), (STATE, state), (SUMS, sums), (SEALED, b"s")], "meta.json is not what"),
             (&[(META, meta), (STATE, state), (SEALED, b"s")], "no SHA256SUMS"),
