@@ -120,10 +120,6 @@ pub fn look(
         object: key.to_string(),
         problem: failure.full(),
     };
-    let epochs = repository.store.list("keys/")?.into_iter();
-    let epochs = epochs.filter_map(|entry| {
-        Some(EpochFacts { number: keys::epoch_number(entry.key.as_str())?, stored: entry.modified })
-    });
     Ok(RepositoryFacts {
         location: repository.store.describe(),
         id: repository.id().to_owned(),
@@ -136,10 +132,18 @@ pub fn look(
             None => recipients::claimed(&*repository.store)?.1,
         },
         writers: catalog::writers(repository)?.0,
-        epochs: epochs.collect(),
+        epochs: epochs(repository)?,
         this_host: host.map(|host| ThisHost { writer: host.id().to_owned(), epoch: host.epoch.number }),
         locks,
     })
+}
+
+fn epochs(repository: &Repository) -> Result<Vec<EpochFacts>> {
+    let all = repository.store.list("keys/")?.into_iter();
+    let of = |entry: crate::store::Entry| {
+        Some(EpochFacts { number: keys::epoch_number(entry.key.as_str())?, stored: entry.modified })
+    };
+    Ok(all.filter_map(of).collect())
 }
 
 impl RepositoryFacts {

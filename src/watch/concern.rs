@@ -278,15 +278,7 @@ impl Concern {
             Concern::RehearsalOverdue { source, seconds } => {
                 format!("El ensayo de {source} está atrasado: vencía {}", ago(*seconds, Language::Spanish))
             }
-            Concern::RehearsalsFailing { policy, times: 1, message } => {
-                format!("El último ensayo programado de la política {policy} quedó en nada{}", because(message))
-            }
-            Concern::RehearsalsFailing { policy, times, message } => {
-                format!(
-                    "Los últimos {times} ensayos programados de la política {policy} quedaron en nada{}",
-                    because(message)
-                )
-            }
+            Concern::RehearsalsFailing { policy, times, message } => in_vain_in_spanish(policy, *times, message),
             Concern::CopyFailing { copy, source, message, .. } => {
                 format!("{source} no se copia a {copy}{}", because(message))
             }
@@ -351,6 +343,14 @@ impl Concern {
             Concern::ChannelFailing { channel, .. } => format!("bkp notify test {channel}"),
             Concern::CopyFailing { .. } | Concern::Missed { .. } => "bkp journal".into(),
         }
+    }
+}
+
+fn in_vain_in_spanish(policy: &str, times: u64, message: &Option<String>) -> String {
+    let because = because(message);
+    match times {
+        1 => format!("El último ensayo programado de la política {policy} quedó en nada{because}"),
+        _ => format!("Los últimos {times} ensayos programados de la política {policy} quedaron en nada{because}"),
     }
 }
 
