@@ -114,8 +114,8 @@ impl Engine for Vault {
     fn load(&self, origin: &dyn Origin, target: &Target, run: &LoadRun<'_>) -> Result<Loaded> {
         match target {
             Target::New(path) => into_file(origin, path, run),
-            Target::NewDatabases(Naming::Same) => self.into_node(origin, true, run),
-            Target::Live(_) => self.into_node(origin, false, run),
+            Target::NewDatabases(Naming::Same) => self.load_node(origin, true, run),
+            Target::Live(_) => self.load_node(origin, false, run),
             Target::NewDatabases(_) | Target::NewVolume(_) | Target::Command => {
                 Err(Failure::usage("a point of Vault is restored whole: it has no databases to name")
                     .hint("Give a file with --to FILE.snap, or a new node with --to vault:address=…,token_file=…"))
@@ -218,7 +218,7 @@ fn into_file(origin: &dyn Origin, path: &Path, run: &LoadRun<'_>) -> Result<Load
 
 impl Vault {
     /// `new`: a node that holds nothing of anybody's, which then takes what any cluster wrote.
-    fn into_node(&self, origin: &dyn Origin, new: bool, run: &LoadRun<'_>) -> Result<Loaded> {
+    fn load_node(&self, origin: &dyn Origin, new: bool, run: &LoadRun<'_>) -> Result<Loaded> {
         let client = self.client();
         must_be_open(&client)?;
         if new && let Some(own) = client.tables()?.own() {
