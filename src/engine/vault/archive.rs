@@ -257,17 +257,15 @@ mod tests {
     #[test]
     fn what_is_not_as_its_sums_say_is_told_by_name() {
         let (state, other) = (b"\x04\x0a\x02ab", b"\x04\x0a\x02ax");
-        let meta = META_JSON.as_bytes();
+        let sums = sums(state);
+        let (meta, sums) = (META_JSON.as_bytes(), sums.as_bytes());
         let table: [(&[(&str, &[u8])], &str); 6] = [
-            (&[(META, meta), (STATE, other), (SUMS, sums(state).as_bytes()), (SEALED, b"s")], "state.bin is not what"),
-            (&[(META, b"{}"), (STATE, state), (SUMS, sums(state).as_bytes()), (SEALED, b"s")], "meta.json is not what"),
+            (&[(META, meta), (STATE, other), (SUMS, sums), (SEALED, b"s")], "state.bin is not what"),
+            (&[(META, b"{}"), (STATE, state), (SUMS, sums), (SEALED, b"s")], "meta.json is not what"),
             (&[(META, meta), (STATE, state), (SEALED, b"s")], "no SHA256SUMS"),
-            (&[(META, meta), (STATE, state), (SUMS, sums(state).as_bytes())], "no SHA256SUMS.sealed"),
-            (&[(META, meta), (SUMS, sums(state).as_bytes()), (SEALED, b"s")], "no state.bin"),
-            (
-                &[(META, meta), (STATE, state), ("x", b""), (SUMS, sums(state).as_bytes()), (SEALED, b"s")],
-                "a x without",
-            ),
+            (&[(META, meta), (STATE, state), (SUMS, sums)], "no SHA256SUMS.sealed"),
+            (&[(META, meta), (SUMS, sums), (SEALED, b"s")], "no state.bin"),
+            (&[(META, meta), (STATE, state), ("x", b""), (SUMS, sums), (SEALED, b"s")], "a x without"),
         ];
         for (files, words) in table {
             let failure = through(&packed(files)).err().expect(words);
