@@ -9,6 +9,15 @@ use bkp::durable::random_hex;
 use serde_json::json;
 use std::fs;
 
+const AWAY: [Act; 5] = [
+    Act::Answer(503, r#"{"errors":["Vault is sealed"]}"#),
+    Act::Answer(412, r#"{"errors":["required index state not present"]}"#),
+    Act::Answer(429, r#"{"errors":["request path: rate limit quota exceeded"]}"#),
+    Act::Silence,
+    // What is written takes place, and nobody hears of it.
+    Act::Lose,
+];
+
 /// A world whose bkp speaks to Vault through the proxy, and is soon done with waiting.
 fn behind(proxy: &Proxy, vault: &'static Vault, server: Mariadb) -> World {
     let world = World::new(vault, server);
@@ -17,6 +26,49 @@ fn behind(proxy: &Proxy, vault: &'static Vault, server: Mariadb) -> World {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(path, text.replace("token_file", "timeout: 1s, token_file")).unwrap();
     world
+}
+
+fn retired(world: &World) -> usize {
+    world.states().iter().filter(|state| *state == "retired").count()
+}
+
+/// From the first request on, then from a later one, until a rotation passes: each time Vault is away in another way.
+#[test]
+fn whenever_vault_goes_away_nothing_is_lost_and_resuming_converges() {
+    let part = "rotations while Vault goes away";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let proxy = Proxy::new(vault.port());
+    let mut world = behind(&proxy, vault, server);
+    world.open_shop();
+    let mut current = world.old.clone();
+    let mut rounds = 0;
+    for requests in (0..).step_by(13) {
+        let before = retired(&world);
+        proxy.pass(requests, AWAY[rounds % AWAY.len()].clone());
+        let answer = world.rotate(&["shop-db", "--patience", "1s"]);
+        if proxy.is_mended() {
+            answer.ends(0);
+            break;
+        }
+        println!("after {requests} requests, {:?}: {}", AWAY[rounds % AWAY.len()], answer.err);
+        world.nobody_was_refused();
+        // There is none before the first write.
+        let (_, record) = vault.ask("GET", &format!("kv/data/bkp/{}/shop-db", world.name), None, &[]);
+        if retired(&world) == before {
+            world.target.log_in(&current).unwrap();
+        }
+        if let Some(pending) = record["data"]["data"]["pending"].as_str().filter(|_| world.published() != current) {
+            world.target.log_in(pending).unwrap();
+        }
+        world.rotate(&["resume", "shop-db"]).ends(0);
+        if world.published() != current {
+            current = world.one_password_works(&current);
+        }
+        (0..2).for_each(|_| world.host.next_second());
+        rounds += 1;
+    }
+    assert!(rounds > 2, "only {rounds} rounds: it hardly went away");
+    world.one_password_works(&current);
 }
 
 /// Every write takes place twice as far as bkp knows, and once in truth.
