@@ -13,6 +13,8 @@ mod configuration;
 mod documents;
 #[path = "rotate/kills.rs"]
 mod kills;
+#[path = "rotate/mongo.rs"]
+mod mongo;
 #[path = "rotate/postgres.rs"]
 mod postgres;
 #[path = "rotate/secrecy.rs"]

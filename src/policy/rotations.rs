@@ -226,7 +226,7 @@ impl Reader<'_> {
             return self.wrong_with_help(
                 field.place,
                 text,
-                "it can rotate those of mysql: MySQL and MariaDB; and of postgres",
+                "it can rotate those of mysql (MySQL and MariaDB), postgres and mongo",
             );
         }
         Some(source)
