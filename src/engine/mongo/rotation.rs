@@ -82,6 +82,12 @@ impl Rotation {
     }
 }
 
+/// Everything that the server is at, sessions without work included; nothing where it does not say.
+fn in_progress(session: &Session<'_>) -> Result<Vec<Bson>> {
+    let answer = session.attempt("admin", doc! { "currentOp": 1, "$all": true })?;
+    Ok(answer.ok().and_then(|answer| answer.get_array("inprog").ok().cloned()).unwrap_or_default())
+}
+
 fn is(document: &Document, field: &str, text: &str) -> bool {
     document.get_str(field).is_ok_and(|there| there == text)
 }
@@ -101,6 +107,12 @@ impl Accounts for Rotation {
         let mut notes = Vec::new();
         if self.roles(&session, user)?.is_empty() {
             notes.push(format!("{user} has no roles, and neither will the other one"));
+        }
+        let has_user = |one: &Bson| one.as_document().is_some_and(|one| one.contains_key("effectiveUsers"));
+        if self.logins.is_some() && !in_progress(&session)?.iter().any(has_user) {
+            notes.push(
+                "the server does not say who is there: that everybody was moved is only known by the checks".to_owned(),
+            );
         }
         let Some(logins) = &self.logins else {
             notes.push(format!(
@@ -206,8 +218,7 @@ impl Accounts for Rotation {
             return Ok(Vec::new());
         }
         let session = Session::open(&self.settings, cancel)?;
-        let answer = session.attempt("admin", doc! { "currentOp": 1, "$all": true })?;
-        let listed = answer.ok().and_then(|answer| answer.get_array("inprog").ok().cloned()).unwrap_or_default();
+        let listed = in_progress(&session)?;
         let user = self.user(pair.current);
         let one = |listed: &Bson| {
             let listed = listed.as_document()?;
