@@ -83,6 +83,8 @@ fn examples() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
+const NEED_VAULT: [&str; 2] = ["rotated.yaml", "vault.yaml"];
+
 #[test]
 fn the_examples_load_together() {
     let examples = examples();
@@ -99,12 +101,13 @@ fn the_examples_load_together() {
             "labelled.yaml",
             "microservices-mysql.yaml",
             "rehearsed.yaml",
+            "rotated.yaml",
             "swarm-redis-sentinel.yaml",
             "vault.yaml",
         ]
     );
-    // That one needs a part of the main file which is a comment there.
-    let together = examples.iter().filter(|(name, _)| name != "vault.yaml");
+    // These need a part of the main file which is a comment there.
+    let together = examples.iter().filter(|(name, _)| !NEED_VAULT.contains(&name.as_str()));
     let files: Vec<_> = together.map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let host = Host::with(&files);
     insta::assert_snapshot!("examples", host.shown());
@@ -167,6 +170,16 @@ fn the_example_with_vault_loads_with_its_main_file() {
 }
 
 #[test]
+fn the_example_that_is_rotated_loads_with_its_main_file() {
+    let (_, policy) = examples().into_iter().find(|(name, _)| name == "rotated.yaml").unwrap();
+    let host = Host::with(&[("bkp.yaml", &main_with_vault()), ("rotated.yaml", &policy)]);
+    let configuration = host.load().unwrap();
+    let (_, rotation) = configuration.rotation("boutique-db").unwrap();
+    assert_eq!((rotation.timing.window.len(), rotation.timing.freeze[0].to_string()), (1, "12-15..01-07".into()));
+    assert_eq!(configuration.warnings, Vec::<String>::new());
+}
+
+#[test]
 fn references_to_a_vault_that_nobody_named() {
     let policy = "policy: a\nsources:\n  x: { mysql: { host: h, password: 'ref+vault://kv/x#/password' } }\n";
     insta::assert_snapshot!(problems_of(policy));
@@ -224,7 +237,7 @@ fn every_way_into_vault_is_shown_with_its_references() {
 #[test]
 fn the_settings_of_an_example_are_those_it_says() {
     let examples = examples();
-    let together = examples.iter().filter(|(name, _)| name != "vault.yaml");
+    let together = examples.iter().filter(|(name, _)| !NEED_VAULT.contains(&name.as_str()));
     let files: Vec<_> = together.map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let configuration = Host::with(&files).load().unwrap();
     let (policy, source) = configuration.source("tasks").unwrap();
@@ -662,6 +675,9 @@ fn who_else_holds_the_head_of_the_journal() {
     let expected = [("far", "copy"), ("file", "file"), ("b", "file"), ("mail", "mail"), ("timestamp", "timestamp")];
     assert_eq!(places, expected);
     assert_eq!(all.anchor.unwrap().schedule, "@daily");
+    let several =
+        evidence("{ anchor: { to: [{ timestamp: { url: [\"https://a.example/\", \"https://b.example/\"] } }] } }");
+    assert_eq!(several.places[0].holder.address(), "https://a.example/, https://b.example/");
     for (text, said) in [
         ("{ anchor: { schedule: \"@daily\" } }", "the head of the journal goes nowhere else"),
         ("{ anchor: { to: [{ copy: madrid }] } }", "there is no copy `madrid`"),
@@ -671,6 +687,12 @@ fn who_else_holds_the_head_of_the_journal() {
         ("{ anchor: { to: [{}] } }", "it is not said who is to hold it"),
         ("{ anchor: { to: [{ timestamp: {} }] } }", "`url` is missing"),
         ("{ anchor: { to: [{ timestamp: { url: tsa.example } }] } }", "expected an address"),
+        ("{ anchor: { to: [{ timestamp: { url: [] } }] } }", "found an empty list"),
+        ("{ anchor: { to: [{ timestamp: { url: [\"https://a.example/\", b.example] } }] } }", "expected an address"),
+        (
+            "{ anchor: { to: [{ timestamp: { url: \"https://a.example/\" } }, { name: b, timestamp: { url: \"https://b.example/\" } }] } }",
+            "a head has one time stamp",
+        ),
         ("{ anchor: { schedule: sometimes, to: [{ file: /a }] } }", "sometimes"),
         ("{ keep: long }", "expected a duration"),
         ("{ anchors: {} }", "unknown key `anchors`"),

@@ -17,6 +17,8 @@ mod kills;
 mod mongo;
 #[path = "rotate/postgres.rs"]
 mod postgres;
+#[path = "rotate/schedules.rs"]
+mod schedules;
 #[path = "rotate/secrecy.rs"]
 mod secrecy;
 #[path = "rotate/servers.rs"]

@@ -4,6 +4,7 @@ use super::Ran;
 use super::environment::Environment;
 use super::format::age;
 use super::output::{pairs, plain, table};
+use crate::clock;
 use crate::engine::{self, Accounts, Credential, Login};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
@@ -12,8 +13,9 @@ use crate::job::rotate::delivery::Consumer;
 use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::plan::Plan;
 use crate::job::rotate::record::{self, Glance};
+use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
-use crate::job::rotate::{Ended, Rotate, Wish, rules};
+use crate::job::rotate::{Ended, Rotate, Wish, missing_end};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Recipients, Role};
@@ -31,7 +33,8 @@ no session with the old one is left. What fails before that is taken back by its
 Examples:
   bkp rotate shop-db --dry-run           what would be done, and what would be in the way
   bkp rotate shop-db --because INC-42
-  bkp rotate shop-db --emergency         also soon after the last one; ends sessions that still use the old one
+  bkp rotate shop-db --emergency         whatever the rules say; ends sessions that still use the old one
+  bkp rotate shop-db --unrehearsed       although the last rehearsal of its source failed
   bkp rotate status
   bkp rotate resume shop-db
   bkp rotate rollback shop-db            until the old one is retired")]
@@ -44,6 +47,9 @@ pub struct Arguments {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Also when the last rehearsal of the source failed
+    #[arg(long)]
+    unrehearsed: bool,
     #[command(flatten)]
     why: Why,
 }
@@ -56,6 +62,14 @@ struct Why {
     /// The password may be known to others: no waiting, and nobody keeps it
     #[arg(long)]
     emergency: bool,
+    #[arg(skip)]
+    unrehearsed: bool,
+}
+
+impl Why {
+    fn allowed(&self) -> Allowed {
+        Allowed { emergency: self.emergency, unrehearsed: self.unrehearsed }
+    }
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -91,8 +105,11 @@ impl Arguments {
             Some(Command::Status { name }) => status(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
-            None if self.dry_run => plan(env, &self.name.unwrap_or_default(), &self.why),
-            None => act(env, &self.name.unwrap_or_default(), &self.why, Wish::Rotate),
+            None => {
+                let name = self.name.unwrap_or_default();
+                let why = Why { unrehearsed: self.unrehearsed, ..self.why };
+                if self.dry_run { plan(env, &name, &why) } else { act(env, &name, &why, Wish::Rotate) }
+            }
         }
     }
 }
@@ -166,6 +183,12 @@ impl<'e> Ground<'e> {
         })
     }
 
+    fn may_begin(&self, env: &Environment, why: &Why) -> Result<std::result::Result<(), Hindrance>> {
+        let (configuration, state) = (env.configuration()?, env.journal()?.state()?);
+        let Ground { policy, rotation, .. } = *self;
+        Ok(rules::may_begin(&Asked { configuration, policy, rotation, state: &state, now: env.now }, why.allowed()))
+    }
+
     /// What is published lets in, everywhere.
     fn published_works(&self, env: &Environment) -> Result<String> {
         let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(path.clone()));
@@ -185,6 +208,18 @@ impl<'e> Ground<'e> {
     }
 }
 
+/// Of a rotation that nothing is pending of in Vault: its process may have died before it could note that.
+fn note_missing_end(env: &Environment, rotation: &Rotation) -> Result<()> {
+    let journal = env.journal()?;
+    journal.end_what_died(clock::now())?;
+    let state = journal.state()?;
+    let Some((_, last)) = rules::cut_short(&state, &rotation.name) else { return Ok(()) };
+    let published = env.secrets()?.read(&SecretRef::Vault(rotation.published.clone()))?;
+    let published = Fingerprints::of(&env.paths()?.state)?.fingerprint(&published);
+    env.recorder()?.note(&[Fact::Rotation(Box::new(missing_end(last, &published)))]);
+    Ok(())
+}
+
 fn vault(env: &Environment) -> Result<&Vault> {
     env.secrets()?.vault().ok_or_else(|| {
         Failure::usage("nothing says where Vault is").hint("Write `vault: { address: … }` into the main file")
@@ -195,8 +230,8 @@ fn plan(env: &Environment, name: &str, why: &Why) -> Ran {
     let ground = Ground::of(env, name)?;
     let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
     let plan = rotate.plan(&env.cancel)?;
-    let may = rules::may_begin(ground.rotation, &env.journal()?.state().unwrap_or_default(), env.now, why.emergency);
-    let refused = may.err().filter(|_| plan.open.is_none());
+    let may = ground.may_begin(env, why)?;
+    let refused = may.err().filter(|_| plan.open.is_none()).map(|hindrance| hindrance.failure(ground.rotation, false));
     let mut document = serde_json::to_value(&plan).unwrap_or_default();
     document["refused"] = refused.as_ref().map(Failure::full).into();
     env.output.answer(&document, || described(&plan))?;
@@ -240,12 +275,27 @@ fn gap(seconds: f64) -> String {
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let ground = Ground::of(env, name)?;
     let _lock = ground.keepsake.lock(name)?;
-    let below = &env.configuration()?.rotator.vault_path;
-    if wish == Wish::Rotate && !record::glance(ground.vault, &record::path(below, name)?)?.is_open {
-        rules::may_begin(ground.rotation, &env.journal()?.state()?, env.now, why.emergency)?;
+    let _turn = ground.keepsake.turn()?;
+    let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
+    let is_open = record::glance(ground.vault, &path)?.is_open;
+    if !is_open {
+        note_missing_end(env, ground.rotation)?;
+    }
+    if wish == Wish::Rotate && !is_open {
+        let by_schedule = env.slot.is_some();
+        match ground.may_begin(env, why)? {
+            Ok(()) => {}
+            // Somebody else did it, just now.
+            Err(hindrance @ Hindrance::RotatedLately(_)) if by_schedule => {
+                env.output.note(&hindrance.why(ground.rotation));
+                return Ok(None);
+            }
+            Err(hindrance) => return Err(hindrance.failure(ground.rotation, by_schedule)),
+        }
     }
     let recorder = env.recorder()?;
-    let what = What::source(Job::Rotate, &ground.rotation.source, Some(&ground.policy.name));
+    // Several may be of one source: runs are told apart by what is rotated.
+    let what = What::source(Job::Rotate, name, Some(name));
     let reason = env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason);
     let ended = recorder.run_named(what, reason, |run| run_it(env, &ground, (why, wish), &recorder, run), note_end)?;
     report(env, name, &ended)
@@ -337,12 +387,16 @@ fn status(env: &Environment, name: Option<&str>) -> Ran {
         Some(name) => vec![configuration.rotation(name)?.1],
         None => configuration.rotations().map(|(_, rotation)| rotation).collect(),
     };
-    let state = env.journal()?.state().unwrap_or_default();
     let mut documents = Vec::new();
     let mut rows = Vec::new();
     for rotation in chosen {
         let path = record::path(&configuration.rotator.vault_path, &rotation.name)?;
         let glance = record::glance(vault(env)?, &path);
+        if glance.as_ref().is_ok_and(|glance| !glance.is_open) {
+            // Who may not write the journal looks all the same.
+            let _ = note_missing_end(env, rotation);
+        }
+        let state = env.journal()?.state().unwrap_or_default();
         let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
         documents.push(serde_json::json!({
             "rotation": rotation.name,

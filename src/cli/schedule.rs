@@ -10,7 +10,7 @@ use crate::daemon::host;
 use crate::error::{Failure, Kind, Result};
 use crate::job::prune::plan::Plan;
 use crate::journal::{EVERY_POLICY, Job, PolicyState, State};
-use crate::policy::{did_you_mean, duration_text};
+use crate::policy::{Configuration, did_you_mean, duration_text};
 use crate::schedule::{Due, Schedule};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -96,7 +96,7 @@ impl Arguments {
         let daemon = of_this_host(env)?;
         let mut upcoming: Vec<Planned> = schedules
             .iter()
-            .filter(|(schedule, _)| self.wants(&schedule.policy))
+            .filter(|(schedule, _)| self.wants(policy_of(schedule, env.configuration().ok())))
             .flat_map(|(schedule, cron)| planned(schedule, cron, &state, env.now, self.next))
             .collect();
         upcoming.sort_by(|a, b| (a.due, &a.policy).cmp(&(b.due, &b.policy)));
@@ -166,14 +166,24 @@ impl Arguments {
                 let policy = configuration.policies.iter().find(|policy| policy.name == schedule.policy);
                 policy.and_then(|policy| policy.rehearsals.as_ref()?.schedule.clone())
             }
+            Job::Rotate => configuration.rotation(&schedule.policy).ok().and_then(|(_, r)| r.schedule.clone()),
             _ => {
                 let policy = configuration.policies.iter().find(|policy| policy.name == schedule.policy);
                 policy.and_then(|policy| policy.schedule.clone())
             }
         };
-        let all = Schedule::all(configuration, &host()).into_iter();
+        let state = env.journal()?.state().unwrap_or_default();
+        let rotations = Schedule::of_rotations(configuration, &host(), &state).into_iter();
+        let rotations = rotations.filter(|schedule| schedule.calendar.is_ever());
+        let all = Schedule::all(configuration, &host()).into_iter().chain(rotations);
         Ok(all.map(|schedule| (cron(&schedule).unwrap_or_default(), schedule)).map(|(cron, one)| (one, cron)).collect())
     }
+}
+
+/// A rotation stands under its own name.
+fn policy_of<'s>(schedule: &'s Schedule, configuration: Option<&'s Configuration>) -> &'s str {
+    let rotation = configuration.filter(|_| schedule.job == Job::Rotate);
+    rotation.and_then(|all| all.rotation(&schedule.policy).ok()).map_or(&schedule.policy, |(policy, _)| &policy.name)
 }
 
 fn planned(schedule: &Schedule, cron: &str, state: &State, now: Timestamp, number: usize) -> Vec<Planned> {
@@ -213,7 +223,7 @@ fn reasons(schedule: &Schedule, cron: &str, at: &Due) -> Vec<String> {
     }
     let put_off = at.due.duration_since(at.slot) - jiff::SignedDuration::try_from(schedule.jitter).unwrap_or_default();
     if put_off.as_secs() > 0 {
-        why.push("put off by a blackout".into());
+        why.push(if schedule.job == Job::Rotate { "put off to its hours" } else { "put off by a blackout" }.into());
     }
     why
 }

@@ -2,10 +2,12 @@
 
 use super::Ran;
 use super::environment::Environment;
-use super::format::age;
+use super::format::{age, instant};
 use super::output::{plain, table};
+use crate::daemon::host;
 use crate::job::rotate::rules;
 use crate::policy::duration_text;
+use crate::schedule::Schedule;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -21,12 +23,15 @@ impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         let configuration = env.configuration()?;
         let state = env.journal()?.state().unwrap_or_default();
+        let schedules = Schedule::of_rotations(configuration, &host(), &state);
         let since = |at: jiff::Timestamp| age(env.now.as_second() - at.as_second());
         let (mut documents, mut rows) = (Vec::new(), Vec::new());
         for (policy, rotation) in configuration.rotations() {
             let known = state.rotations.get(&rotation.name);
             let rotated = known.and_then(|known| known.rotated.as_ref());
             let is_open = known.and_then(|known| known.last.as_ref()).is_some_and(|(_, last)| !last.is_end());
+            let schedule = schedules.iter().find(|schedule| schedule.policy == rotation.name);
+            let next = schedule.and_then(|schedule| schedule.upcoming(env.now).next()).map(|next| next.due);
             let due = rules::due(rotation, &state);
             let is_overdue = due.is_some_and(|at| at.is_none_or(|at| at <= env.now));
             let consumers: Vec<&str> = rotation.consumers.iter().map(|consumer| consumer.name.as_str()).collect();
@@ -34,7 +39,7 @@ impl Arguments {
                 "rotation": rotation.name, "policy": policy.name, "source": rotation.source, "account": rotation.account,
                 "published": format!("ref+vault://{}", rotation.published),
                 "rotated": rotated.map(|(at, _)| at), "fingerprint": rotated.and_then(|(_, fact)| fact.to.clone()),
-                "consumers": consumers, "every": rotation.every.map(duration_text), "due": due.flatten(),
+                "consumers": consumers, "every": rotation.every.map(duration_text), "due": due.flatten(), "next": next,
                 "overdue": is_overdue, "under_way": is_open,
             }));
             rows.push(vec![
@@ -49,11 +54,12 @@ impl Arguments {
                     Some(Some(at)) if !is_overdue => at.strftime("%Y-%m-%d").to_string(),
                     Some(_) => "now".to_owned(),
                 },
+                next.map_or_else(|| "by hand".to_owned(), |at| instant(at, &policy.timezone)),
                 if is_open { "not at its end: bkp rotate status" } else { "-" }.to_owned(),
             ]);
         }
         env.output.answer(&serde_json::json!({ "secrets": documents }), || {
-            let titles = ["NAME", "ACCOUNT", "SOURCE", "OWNER", "CONSUMERS", "ROTATED", "DUE", "NOTE"];
+            let titles = ["NAME", "ACCOUNT", "SOURCE", "OWNER", "CONSUMERS", "ROTATED", "DUE", "NEXT", "NOTE"];
             if rows.is_empty() {
                 "no password is rotated: see docs/ROTATION.md".to_owned()
             } else {

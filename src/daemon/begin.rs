@@ -83,7 +83,7 @@ impl Daemon {
                     command.args(["--stack", stack]);
                 }
             }
-            TaskKind::Whole { arguments } => {
+            TaskKind::Whole { arguments } | TaskKind::Rotate { arguments, .. } => {
                 command.args(arguments);
             }
         }

@@ -4,7 +4,7 @@ use super::Daemon;
 use super::work::{End, Known, Stage, Task, TaskKind, Verdict, Work, judge};
 use crate::journal::{Fact, Job, PolicyState, Reason, SlotEnd, SlotId};
 use crate::policy::Policy;
-use crate::schedule::{Busy, Due, Schedule, Step, Upcoming, end_of_blackout};
+use crate::schedule::{Busy, Due, Schedule, Step, Upcoming, opening};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,8 @@ impl Daemon {
     /// Lanes of the configuration in force; what is at work in the lanes before goes on.
     pub(super) fn make_lanes(&mut self, now: Timestamp) {
         let mut before = std::mem::take(&mut self.lanes);
-        for schedule in self.settings.schedules.clone() {
+        let rotations = Schedule::of_rotations(&self.settings.configuration, &super::host(), self.ledger.state());
+        for schedule in self.settings.schedules.iter().cloned().chain(rotations) {
             let known = before.iter().position(|lane| lane.is_of(schedule.job, &schedule.policy));
             let mut lane = Lane::new(schedule);
             if let Some(old) = known.map(|at| before.swap_remove(at)) {
@@ -94,7 +95,7 @@ impl Daemon {
     /// Which lanes are in a blackout.
     pub(super) fn look_at_blackouts(&mut self, now: Timestamp) {
         for lane in &mut self.lanes {
-            lane.shut_until = end_of_blackout(&lane.schedule.timing.blackout, lane.schedule.zone(), now);
+            lane.shut_until = opening(&lane.schedule.timing, lane.schedule.zone(), now);
         }
     }
 
@@ -156,7 +157,13 @@ impl Daemon {
         let lane = &self.lanes[at];
         let (job, name) = (lane.schedule.job, lane.schedule.policy.clone());
         let policy = self.settings.configuration.policies.iter().find(|policy| policy.name == name);
+        let mut hindered = None;
         let kinds = match (job, policy) {
+            (Job::Rotate, _) => {
+                let (kinds, end) = self.rotation_task(at, slot, now);
+                hindered = end;
+                kinds
+            }
             (Job::Backup, Some(policy)) if policy.labels.is_some() => vec![TaskKind::List],
             (Job::Backup, Some(policy)) => {
                 backups(policy, &policy.sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>())
@@ -180,6 +187,9 @@ impl Daemon {
             tasks: kinds.into_iter().map(Task::new).collect(),
         };
         self.take_up(&mut work);
+        if let Some(end) = hindered {
+            work.tasks.iter_mut().filter(|task| task.stage != Stage::Adopted).for_each(|task| task.give_up(&end));
+        }
         self.lanes[at].work = Some(work);
     }
 

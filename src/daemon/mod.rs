@@ -15,6 +15,7 @@ mod ledger;
 mod lock;
 mod news;
 mod queue;
+mod rotations;
 mod settings;
 mod systemd;
 mod timer;
@@ -183,7 +184,8 @@ impl Daemon {
         self.look(clock::now());
         self.paint(true);
         self.manager.ready();
-        let text = format!("ready: {} scheduled", self.lanes.len());
+        let scheduled = self.lanes.iter().filter(|lane| lane.schedule.calendar.is_ever()).count();
+        let text = format!("ready: {scheduled} scheduled");
         self.ledger.tell(&Notice::new(Weight::Note, "ready", text));
         while !self.is_done() {
             let heartbeat = self.heartbeat();
@@ -227,9 +229,13 @@ impl Daemon {
         self.ledger.settle(now);
         self.look_after_the_adopted();
         self.look_at_blackouts(now);
+        self.look_at_rotations();
         // What ends may let others begin, once.
         for _ in 0..3 {
             self.decide(now);
+            if self.stopping.is_none() && self.expect_what_was_cut_short(now) {
+                self.decide(now);
+            }
             self.keep_deadlines();
             self.begin_what_may();
             if !self.finish_slots(now) {

@@ -46,6 +46,8 @@ pub enum TaskKind {
     Backup { sources: Vec<String>, stack: Option<String> },
     /// A command for the whole repository.
     Whole { arguments: Vec<String> },
+    /// A password, by its name.
+    Rotate { name: String, arguments: Vec<String> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,7 @@ impl Task {
     pub fn left(&self) -> Vec<String> {
         let all = match &self.kind {
             TaskKind::Backup { sources, .. } => sources.clone(),
+            TaskKind::Rotate { name, .. } => vec![name.clone()],
             TaskKind::List | TaskKind::Whole { .. } => vec![String::new()],
         };
         all.into_iter().filter(|source| !self.ends.contains_key(source)).collect()

@@ -12,7 +12,8 @@ pub struct Rotated {
     pub source: String,
     pub account: String,
     /// `planned`, `pending`, `accepted`, `tested`, `published`, `delivered`, `reloaded`, `moved`, `unused`, `retired`, `persisted`,
-    /// `proven`, `rotated`; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; and `stopped`.
+    /// `proven`, `rotated`; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`,
+    /// when its process died and what is published since is neither of its passwords.
     pub state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
@@ -40,6 +41,6 @@ pub struct Rotated {
 impl Rotated {
     /// Nothing of this rotation is open any more.
     pub fn is_end(&self) -> bool {
-        matches!(self.state.as_str(), "rotated" | "rolled_back")
+        matches!(self.state.as_str(), "rotated" | "rolled_back" | "overtaken")
     }
 }

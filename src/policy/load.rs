@@ -152,7 +152,8 @@ impl Loading<'_> {
         for (rotation, place) in &parts.rotations {
             self.take_name(&document, "rotation", &rotation.name, *place);
         }
-        self.configuration.policies.push(Policy {
+        let places: Vec<Place> = parts.rotations.iter().map(|(_, place)| *place).collect();
+        let policy = Policy {
             name: parts.name.map(|(name, _)| name).unwrap_or_default(),
             stack: parts.stack,
             schedule: parts.schedule,
@@ -164,7 +165,15 @@ impl Loading<'_> {
             rehearsals: parts.rehearsals,
             rotations: parts.rotations.into_iter().map(|(rotation, _)| rotation).collect(),
             sources: parts.sources.into_iter().map(|(source, _)| source).collect(),
-        });
+        };
+        for (rotation, place) in policy.rotations.iter().zip(places) {
+            if let Some((other, shared)) = self.configuration.other_owner(&policy, rotation) {
+                let text = format!("`{other}` of another policy rotates {shared} already: a password has one owner");
+                let problem = document.problem(place, text).help("remove one of the two");
+                self.problems.push(problem);
+            }
+        }
+        self.configuration.policies.push(policy);
     }
 
     /// Notes the first reference of a file to a Vault that nobody named.

@@ -7,6 +7,8 @@ use super::convert::{absolute, not_empty, text_of};
 use super::problem::{Place, did_you_mean};
 use super::raw;
 use super::reading::{Field, Named, Reader};
+use super::rotation_times::{self, Freeze};
+use super::timing::{Blackout, Timing};
 use super::turns::Turns;
 use super::values::{self, duration_text};
 use crate::engine::{self, Node};
@@ -20,11 +22,15 @@ use std::time::Duration;
 pub struct Rotator {
     /// Below which path of Vault bkp keeps what it is at.
     pub vault_path: String,
+    /// Between two of them, of different passwords.
+    pub apart: Duration,
+    pub window: Vec<Blackout>,
+    pub freeze: Vec<Freeze>,
 }
 
 impl Default for Rotator {
     fn default() -> Self {
-        Rotator { vault_path: "kv/bkp/rot".into() }
+        Rotator { vault_path: "kv/bkp/rot".into(), apart: APART, window: Vec::new(), freeze: Vec::new() }
     }
 }
 
@@ -44,6 +50,10 @@ pub struct Rotation {
     pub nodes: Vec<Node>,
     pub password: PasswordRule,
     pub every: Option<Duration>,
+    /// Cron. Absent: only by hand.
+    pub schedule: Option<String>,
+    /// Its own; with those of all: [`super::Configuration::timing_of`].
+    pub timing: Timing,
     pub distance: Duration,
     pub consumers: Vec<Consumer>,
 }
@@ -117,6 +127,7 @@ pub enum Reload {
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const DISTANCE: Duration = Duration::from_secs(3600);
+const APART: Duration = Duration::from_secs(300);
 /// Words of `bkp rotate`.
 const TAKEN: [&str; 3] = ["status", "resume", "rollback"];
 
@@ -131,7 +142,13 @@ impl Reader<'_> {
                 Err("expected a mount and a path below it, such as kv/bkp/rot".into())
             }
         });
-        Some(path.map_or_else(Rotator::default, |vault_path| Rotator { vault_path }))
+        let default = Rotator::default();
+        Some(Rotator {
+            vault_path: path.unwrap_or(default.vault_path),
+            apart: self.text(&raw.apart, values::duration).unwrap_or(default.apart),
+            window: self.windows(&raw.window),
+            freeze: self.freezes(&raw.freeze),
+        })
     }
 
     pub(super) fn rotations(
@@ -153,6 +170,7 @@ impl Reader<'_> {
             let same = |(other, _): &&(Rotation, Place)| {
                 other.published == rotation.published
                     || (&other.source, &other.account) == (&rotation.source, &rotation.account)
+                    || rotation_times::shared_variable(other, &rotation).is_some()
             };
             if let Some((other, _)) = all.iter().find(same) {
                 let text = format!("`{}` rotates this already: a password has one owner", other.name);
@@ -199,6 +217,7 @@ impl Reader<'_> {
             let help = format!("write `password: ref+vault://{path}` into the source");
             self.wrong_with_help::<()>(written.place, text, help);
         }
+        let (schedule, timing) = self.rotation_times(raw);
         Some(Rotation {
             name: name.to_owned(),
             source: source?.name.clone(),
@@ -210,6 +229,8 @@ impl Reader<'_> {
             nodes: raw.nodes.as_ref().map(|nodes| self.nodes(nodes)).unwrap_or_default(),
             password: raw.password.as_ref().and_then(|rule| self.password_rule(rule)).unwrap_or_default(),
             every: self.text(&raw.every, values::duration),
+            schedule,
+            timing,
             distance: self.text(&raw.distance, values::duration).unwrap_or(DISTANCE),
             consumers: consumers?,
         })
@@ -381,6 +402,8 @@ pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
         all.push((vec!["accept_gap"], json!(true)));
     }
     all.extend(rotation.every.map(|every| (vec!["every"], json!(duration_text(every)))));
+    let times = rotation_times::shown(rotation.schedule.as_deref(), &rotation.timing);
+    all.extend(times.into_iter().map(|(key, value)| (vec![key], value)));
     if let Some((user, password)) = &rotation.admin {
         all.push((vec!["admin", "user"], json!(user)));
         all.push((vec!["admin", "password"], json!(password.to_string())));

@@ -6,6 +6,7 @@
 use super::auditing;
 use super::mask;
 use super::rehearsals;
+use super::rotation_times;
 use super::rotations;
 use super::timing;
 use super::values::{duration_text, size_text};
@@ -54,7 +55,12 @@ pub fn show(configuration: &Configuration) -> Shown {
     showing.put(&["memory"], &[], size_text(configuration.memory));
     showing.rehearser();
     if configuration.rotator != rotations::Rotator::default() {
-        showing.put(&["rotate", "vault_path"], &[], configuration.rotator.vault_path.as_str());
+        let rotator = &configuration.rotator;
+        showing.put(&["rotate", "vault_path"], &[], rotator.vault_path.as_str());
+        showing.put(&["rotate", "apart"], &[], duration_text(rotator.apart));
+        for (key, value) in rotation_times::shown_hours(&rotator.window, &rotator.freeze) {
+            showing.put(&["rotate", key], &[], value);
+        }
     }
     showing.routines();
     showing.audit();

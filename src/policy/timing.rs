@@ -6,7 +6,9 @@ use super::convert::text_of;
 use super::problem::Place;
 use super::raw;
 use super::reading::{Field, Reader};
+use super::rotation_times::Freeze;
 use super::values::{self, duration_text};
+use crate::repo::proof::Level;
 use jiff::civil::{Time, Weekday};
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +23,10 @@ pub struct Timing {
     pub deadline: Duration,
     pub overlap: Overlap,
     pub blackout: Vec<Blackout>,
+    /// Hours in which runs may begin; none: at any hour. Only rotations have them.
+    pub window: Vec<Blackout>,
+    /// Days on which none begins. Only rotations have them.
+    pub freeze: Vec<Freeze>,
 }
 
 /// What to do about slots that came while nothing was running.
@@ -57,6 +63,8 @@ impl Default for Timing {
             deadline: Duration::from_secs(24 * 60 * 60),
             overlap: Overlap::default(),
             blackout: Vec::new(),
+            window: Vec::new(),
+            freeze: Vec::new(),
         }
     }
 }
@@ -225,6 +233,7 @@ impl Reader<'_> {
                 _ => Overlap::Skip,
             },
             blackout: windows.into_iter().flatten().filter_map(window).collect(),
+            ..default
         }
     }
 
@@ -264,10 +273,10 @@ impl Reader<'_> {
     pub(super) fn check(&self, field: &Field<raw::Check>) -> Option<Routine> {
         let raw = field.value.as_ref()?;
         let level = match raw.level.as_ref().and_then(|f| f.value) {
-            Some(raw::Level::Readable) => "readable",
-            _ => "stored",
+            Some(raw::Level::Readable) => Level::Readable,
+            _ => Level::Stored,
         };
-        let mut arguments = vec!["--level".to_owned(), level.to_owned()];
+        let mut arguments = vec!["--level".to_owned(), level.name().to_owned()];
         let sample = self.text(&raw.sample, |text| {
             let number = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
             let good = number.is_some_and(|number| number > 0.0 && number <= 100.0);

@@ -170,7 +170,7 @@ impl Basis {
 
     /// Sources that were backed up or restored here in the period, and that no policy names any more.
     pub fn retired(&self) -> Vec<&str> {
-        self.not_configured(|job| job != Job::Rehearse)
+        self.not_configured(|job| !matches!(job, Job::Rehearse | Job::Rotate))
     }
 
     /// Sources of other hosts, whose restores are tested on this one.

@@ -1,12 +1,49 @@
-//! Hours in which no run begins.
+//! Hours and days in which no run begins.
 
-use crate::policy::Blackout;
+use crate::policy::{Blackout, Freeze, Timing};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
+/// Rules that shut every hour are not looked through for ever.
+const MOST: usize = 1000;
+
+/// When may begin what may not at this instant, by blackouts, windows and frozen days; nothing where it may now.
+pub fn opening(timing: &Timing, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
+    let mut moved = None;
+    for _ in 0..MOST {
+        let inside = moved.unwrap_or(at);
+        let shut = end_of_blackout(&timing.blackout, zone, inside)
+            .or_else(|| end_of_freeze(&timing.freeze, zone, inside))
+            .or_else(|| next_window(&timing.window, zone, inside));
+        match shut {
+            Some(later) => moved = Some(later),
+            None => break,
+        }
+    }
+    moved
+}
+
+/// When the frozen days are over that this instant lies in.
+pub fn end_of_freeze(freeze: &[Freeze], zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
+    let today = at.to_zoned(zone.clone()).date();
+    let end = freeze.iter().filter(|freeze| freeze.holds(today)).filter_map(|freeze| freeze.end(today)).max()?;
+    Some(end.to_zoned(zone.clone()).ok()?.timestamp())
+}
+
+/// When the next window opens; nothing in one, and without any.
+fn next_window(windows: &[Blackout], zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
+    if windows.is_empty() || windows.iter().any(|window| end_of(window, zone, at).is_some()) {
+        return None;
+    }
+    let today = at.to_zoned(zone.clone()).date();
+    let days = (0..=8).filter_map(|days| today.checked_add(days.days()).ok());
+    let begins = days.flat_map(|day| windows.iter().filter_map(move |window| Some(span(window, zone, day)?.0)));
+    begins.filter(|begin| *begin > at).min()
+}
+
 /// When the blackout ends that this instant lies in, the following ones included; nothing outside of them.
-pub fn end_of_blackout(windows: &[Blackout], zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
+fn end_of_blackout(windows: &[Blackout], zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     let mut end = None;
     // Windows may follow upon each other, but not for ever.
     for _ in 0..=7 * windows.len() {

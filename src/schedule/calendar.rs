@@ -19,8 +19,10 @@ const SET: u8 = 1;
 #[derive(Clone, Debug)]
 pub struct Calendar {
     /// Shared: it has a bit for each year there is.
-    cron: Arc<Cron>,
+    cron: Option<Arc<Cron>>,
     zone: TimeZone,
+    /// No slot before this one counts.
+    from: Timestamp,
 }
 
 /// Cron lines that were understood before; most policies have one of a few.
@@ -45,7 +47,32 @@ impl Calendar {
     }
 
     pub fn of_known(schedule: &str, zone: TimeZone, known: &mut Known) -> Option<Self> {
-        Some(Calendar { cron: known.cron(schedule)?, zone })
+        Some(Calendar { cron: Some(known.cron(schedule)?), zone, from: Timestamp::MIN })
+    }
+
+    /// One without any slot.
+    pub fn never(zone: TimeZone) -> Self {
+        Calendar { cron: None, zone, from: Timestamp::MIN }
+    }
+
+    /// The same without the slots before this one.
+    pub fn starting(self, from: Option<Timestamp>) -> Self {
+        Calendar { from: from.unwrap_or(Timestamp::MIN), ..self }
+    }
+
+    /// There are slots at all.
+    pub fn is_ever(&self) -> bool {
+        self.cron.is_some()
+    }
+
+    /// Before this instant no slot counts.
+    pub fn starts(&self) -> Timestamp {
+        self.from
+    }
+
+    /// The line names this instant, whatever counts now.
+    pub fn is_time(&self, slot: Timestamp) -> bool {
+        self.latest_of_line(slot) == Some(slot)
     }
 
     pub fn zone(&self) -> &TimeZone {
@@ -54,17 +81,25 @@ impl Calendar {
 
     /// It counts the hours that pass, whatever the clock on the wall shows.
     fn is_of_every_hour(&self) -> bool {
-        (0..24).all(|hour| self.cron.pattern.hours.is_bit_set(hour, SET).unwrap_or(false))
+        self.cron
+            .as_ref()
+            .is_some_and(|cron| (0..24).all(|hour| cron.pattern.hours.is_bit_set(hour, SET).unwrap_or(false)))
     }
 
     /// The first slot after this instant.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        let before = self.from.checked_sub(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MIN);
+        self.next_of_line(after.max(before))
+    }
+
+    fn next_of_line(&self, after: Timestamp) -> Option<Timestamp> {
+        let cron = self.cron.as_ref()?;
         if self.is_of_every_hour() {
-            return self.next_that_passes(after);
+            return self.next_that_passes(cron, after);
         }
         let mut wall = on_a_wall(self.zone.to_datetime(Timestamp::from_second(after.as_second()).ok()?))?;
         loop {
-            wall = self.cron.find_next_occurrence(&wall, false).ok()?;
+            wall = cron.find_next_occurrence(&wall, false).ok()?;
             // What the wall shows for the second time has come before.
             if let Some(slot) = self.instant(wall.datetime()).filter(|slot| *slot > after) {
                 return Some(slot);
@@ -72,12 +107,12 @@ impl Calendar {
         }
     }
 
-    fn next_that_passes(&self, after: Timestamp) -> Option<Timestamp> {
+    fn next_that_passes(&self, cron: &Cron, after: Timestamp) -> Option<Timestamp> {
         let whole = Timestamp::from_second(after.as_second()).ok()?;
         let mut from = whole.to_zoned(self.zone.clone());
         // It never goes back: should the calendar ever say otherwise, the search begins again further on.
         for _ in 0..4 {
-            let found = self.cron.find_next_occurrence(&from, false).ok()?;
+            let found = cron.find_next_occurrence(&from, false).ok()?;
             if found.timestamp() > after {
                 return Some(found.timestamp());
             }
@@ -88,14 +123,19 @@ impl Calendar {
 
     /// The latest slot up to this instant.
     pub fn latest(&self, until: Timestamp) -> Option<Timestamp> {
+        self.latest_of_line(until).filter(|slot| *slot >= self.from)
+    }
+
+    fn latest_of_line(&self, until: Timestamp) -> Option<Timestamp> {
+        let cron = self.cron.as_ref()?;
         let whole = Timestamp::from_second(until.as_second()).ok()?;
         if self.is_of_every_hour() {
-            let found = self.cron.find_previous_occurrence(&whole.to_zoned(self.zone.clone()), true).ok()?;
+            let found = cron.find_previous_occurrence(&whole.to_zoned(self.zone.clone()), true).ok()?;
             return Some(found.timestamp());
         }
         let (mut wall, mut inclusive) = (on_a_wall(self.furthest(whole))?, true);
         loop {
-            wall = self.cron.find_previous_occurrence(&wall, inclusive).ok()?;
+            wall = cron.find_previous_occurrence(&wall, inclusive).ok()?;
             inclusive = false;
             if let Some(slot) = self.instant(wall.datetime()).filter(|slot| *slot <= until) {
                 return Some(slot);

@@ -7,8 +7,8 @@
 //! - a slot up to the latest one that ended is never expected again;
 //! - what was expected and will not come any more (another schedule, another clock) is taken back.
 
-use super::{Due, Schedule, end_of_blackout};
-use crate::journal::{OpenSlot, PolicyState, Reason};
+use super::{Due, Schedule, opening};
+use crate::journal::{Job, OpenSlot, PolicyState, Reason};
 use crate::policy::{Missed, Overlap};
 use jiff::{SignedDuration, Timestamp};
 
@@ -99,7 +99,7 @@ impl Schedule {
         let mut decision = self.decide(known, busy, now);
         let is_new = known.open.is_empty() && known.reached.is_none();
         if let Some(slot) = self.calendar.latest(now).filter(|_| is_new)
-            && end_of_blackout(&self.timing.blackout, self.zone(), now).is_none()
+            && opening(&self.timing, self.zone(), now).is_none()
         {
             let deadline = super::later(now, self.timing.deadline);
             decision.steps.push(Step::Expect(Due { slot, due: slot, deadline }));
@@ -140,7 +140,10 @@ impl Schedule {
         let next = self.calendar.next(now.max(known.reached.unwrap_or(Timestamp::MIN)));
         let future = known.open.keys().filter(|slot| **slot > now);
         for slot in future.filter(|slot| Some(**slot) != next) {
-            let why = "the schedule or the clock was changed before it came".to_owned();
+            let why = match self.job {
+                Job::Rotate => "it was rotated, or the schedule or the clock was changed, before it came".to_owned(),
+                _ => "the schedule or the clock was changed before it came".to_owned(),
+            };
             decision.steps.push(Step::Skip { slot: *slot, why });
         }
         let next = next?;
@@ -185,7 +188,7 @@ impl Schedule {
             let why = "nothing was running when it was due, and the policy says `missed: skip`".to_owned();
             return decision.steps.push(Step::Miss { slot, why });
         }
-        if let Some(end) = end_of_blackout(&self.timing.blackout, self.zone(), now) {
+        if let Some(end) = opening(&self.timing, self.zone(), now) {
             decision.wake = decision.wake.min(Some(end)).or(Some(end));
             return;
         }

@@ -8,6 +8,7 @@ mod blackout;
 mod calendar;
 mod decide;
 mod outlook;
+mod rotations;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
-pub use blackout::end_of_blackout;
+pub use blackout::opening;
 pub use calendar::Calendar;
 pub use decide::{Busy, Decision, Step};
 pub use outlook::{Notice, Observer, Outlook, Upcoming, Weight};
@@ -27,7 +28,7 @@ pub use outlook::{Notice, Observer, Outlook, Upcoming, Weight};
 #[derive(Clone, Debug)]
 pub struct Schedule {
     pub job: Job,
-    /// [`EVERY_POLICY`] for what the main file wants.
+    /// [`EVERY_POLICY`] for what the main file wants; the name of the rotation for one.
     pub policy: String,
     pub calendar: Calendar,
     pub timing: Timing,
@@ -91,7 +92,7 @@ impl Schedule {
 
     pub fn due(&self, slot: Timestamp) -> Due {
         let put_off = later(slot, self.jitter);
-        let due = end_of_blackout(&self.timing.blackout, self.zone(), put_off).unwrap_or(put_off);
+        let due = opening(&self.timing, self.zone(), put_off).unwrap_or(put_off);
         Due { slot, due, deadline: later(due, self.timing.deadline) }
     }
 

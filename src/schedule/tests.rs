@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::journal::{Fact, OpenSlot, PolicyState, Reason, Record, RunStarted, SlotEnd, SlotId, State};
-use crate::policy::{Blackout, Missed, Overlap};
+use crate::policy::{Blackout, Freeze, Missed, Overlap};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -109,7 +109,10 @@ fn jitter_is_the_same_each_time_and_another_for_another_host() {
 #[test]
 fn a_blackout_puts_slots_off_to_its_end() {
     let windows = |texts: &[&str]| texts.iter().map(|text| Blackout::parse(text).unwrap()).collect::<Vec<_>>();
-    let end = |texts: &[&str], now: &str| end_of_blackout(&windows(texts), &zone("America/Bogota"), at(now));
+    let end = |texts: &[&str], now: &str| {
+        let timing = Timing { blackout: windows(texts), ..Timing::default() };
+        opening(&timing, &zone("America/Bogota"), at(now))
+    };
     // 2026-11-30 is a Monday; Bogota is 5 hours behind.
     assert_eq!(end(&["mon-fri 08:00-18:00"], "2026-11-30T13:00:00Z"), Some(at("2026-11-30T23:00:00Z")));
     assert_eq!(end(&["mon-fri 08:00-18:00"], "2026-11-30T23:00:00Z"), None);
@@ -122,6 +125,36 @@ fn a_blackout_puts_slots_off_to_its_end() {
         Some(()),
         "it has an end all the same"
     );
+}
+
+#[test]
+fn rotations_wait_for_their_window_and_for_the_end_of_a_freeze() {
+    let freeze = |texts: &[&str]| texts.iter().map(|text| Freeze::parse(text).unwrap()).collect::<Vec<_>>();
+    let opens = |window: &[&str], frozen: &[&str], now: &str| {
+        let window = window.iter().map(|text| Blackout::parse(text).unwrap()).collect();
+        let timing = Timing { window, freeze: freeze(frozen), ..Timing::default() };
+        opening(&timing, &zone("America/Bogota"), at(now))
+    };
+    // 2026-11-30 is a Monday; Bogota is 5 hours behind.
+    assert_eq!(opens(&["02:00-05:00"], &[], "2026-11-30T08:00:00Z"), None, "inside");
+    assert_eq!(opens(&["02:00-05:00"], &[], "2026-11-30T10:00:00Z"), Some(at("2026-12-01T07:00:00Z")));
+    assert_eq!(opens(&["sat,sun 02:00-05:00"], &[], "2026-11-30T10:00:00Z"), Some(at("2026-12-05T07:00:00Z")));
+    assert_eq!(opens(&["22:00-04:00"], &[], "2026-11-30T08:30:00Z"), None, "since yesterday");
+    assert_eq!(opens(&[], &["2026-11-30"], "2026-11-30T08:00:00Z"), Some(at("2026-12-01T05:00:00Z")));
+    let both = opens(&["sat 02:00-05:00"], &["11-30..12-06"], "2026-12-05T08:00:00Z");
+    assert_eq!(both, Some(at("2026-12-12T07:00:00Z")), "the window after the freeze");
+    assert_eq!(opens(&[], &["12-15..01-07"], "2027-01-03T12:00:00Z"), Some(at("2027-01-08T05:00:00Z")));
+}
+
+#[test]
+fn only_the_last_time_before_a_password_is_too_old_counts() {
+    let calendar = |from: Option<&str>| Calendar::new("0 3 * * sun", zone("UTC")).unwrap().starting(from.map(at));
+    assert_eq!(calendar(None).next(at("2026-11-30T00:00:00Z")), Some(at("2026-12-06T03:00:00Z")));
+    let later = calendar(Some("2027-02-21T03:00:00Z"));
+    assert_eq!(later.next(at("2026-11-30T00:00:00Z")), Some(at("2027-02-21T03:00:00Z")));
+    assert_eq!(later.latest(at("2027-02-20T00:00:00Z")), None);
+    assert!(later.is_time(at("2026-12-06T03:00:00Z")), "whatever counts now");
+    assert_eq!(Calendar::never(zone("UTC")).next(at("2026-11-30T00:00:00Z")), None);
 }
 
 /// A journal in memory, and a daemon that carries out what is decided: it is stopped and started, and its clock is moved.

@@ -112,6 +112,12 @@ pub enum Concern {
         source: String,
         seconds: i64,
     },
+    /// The last slots for rehearsals of a policy came to nothing: no rehearsal may have begun.
+    RehearsalsFailing {
+        policy: String,
+        times: u64,
+        message: Option<String>,
+    },
     CopyFailing {
         copy: String,
         source: String,
@@ -125,6 +131,20 @@ pub enum Concern {
     },
     RoutineOverdue {
         job: &'static str,
+        seconds: i64,
+    },
+    /// It was begun and is not at its end, and nobody is at it.
+    RotationOpen {
+        rotation: String,
+        seconds: i64,
+        message: Option<String>,
+    },
+    RotationFailing {
+        rotation: String,
+        message: Option<String>,
+    },
+    RotationOverdue {
+        rotation: String,
         seconds: i64,
     },
     ChannelFailing {
@@ -144,7 +164,15 @@ pub struct Told {
 impl Concern {
     /// Only a journal that cannot be believed, and data that may be lost, make things not well; the rest is to be known.
     pub fn is_grave(&self) -> bool {
-        !matches!(self, Concern::Held { .. } | Concern::ChannelFailing { .. } | Concern::Missed { .. })
+        !matches!(
+            self,
+            Concern::Held { .. }
+                | Concern::ChannelFailing { .. }
+                | Concern::Missed { .. }
+                | Concern::RotationOpen { .. }
+                | Concern::RotationFailing { .. }
+                | Concern::RotationOverdue { .. }
+        )
     }
 
     pub fn told(&self, language: Language) -> Told {
@@ -188,12 +216,28 @@ impl Concern {
             Concern::RehearsalOverdue { source, seconds } => {
                 format!("A rehearsal of {source} was due {}", ago(*seconds, Language::English))
             }
+            Concern::RehearsalsFailing { policy, times: 1, message } => {
+                format!("The last scheduled rehearsal of policy {policy} came to nothing{}", because(message))
+            }
+            Concern::RehearsalsFailing { policy, times, message } => {
+                format!("The last {times} scheduled rehearsals of policy {policy} came to nothing{}", because(message))
+            }
             Concern::CopyFailing { copy, source, message, .. } => {
                 format!("{source} is not copied to {copy}{}", because(message))
             }
             Concern::RoutineFailing { job, message } => format!("The last {job} failed: {message}"),
             Concern::RoutineOverdue { job, seconds } => {
                 format!("A {job} was due {}", ago(*seconds, Language::English))
+            }
+            Concern::RotationOpen { rotation, seconds, message } => {
+                let since = ago(*seconds, Language::English);
+                format!("The rotation of {rotation} stopped midway {since}{}", because(message))
+            }
+            Concern::RotationFailing { rotation, message } => {
+                format!("The last rotation of {rotation} failed{}", because(message))
+            }
+            Concern::RotationOverdue { rotation, seconds } => {
+                format!("A rotation of {rotation} was due {}", ago(*seconds, Language::English))
             }
             Concern::ChannelFailing { channel, message, .. } => format!("{channel} takes no messages: {message}"),
         }
@@ -234,12 +278,31 @@ impl Concern {
             Concern::RehearsalOverdue { source, seconds } => {
                 format!("El ensayo de {source} está atrasado: vencía {}", ago(*seconds, Language::Spanish))
             }
+            Concern::RehearsalsFailing { policy, times: 1, message } => {
+                format!("El último ensayo programado de la política {policy} quedó en nada{}", because(message))
+            }
+            Concern::RehearsalsFailing { policy, times, message } => {
+                format!(
+                    "Los últimos {times} ensayos programados de la política {policy} quedaron en nada{}",
+                    because(message)
+                )
+            }
             Concern::CopyFailing { copy, source, message, .. } => {
                 format!("{source} no se copia a {copy}{}", because(message))
             }
             Concern::RoutineFailing { job, message } => format!("El último {job} falló: {message}"),
             Concern::RoutineOverdue { job, seconds } => {
                 format!("El {job} está atrasado: vencía {}", ago(*seconds, Language::Spanish))
+            }
+            Concern::RotationOpen { rotation, seconds, message } => {
+                let since = ago(*seconds, Language::Spanish);
+                format!("La rotación de {rotation} se detuvo a medias {since}{}", because(message))
+            }
+            Concern::RotationFailing { rotation, message } => {
+                format!("La última rotación de {rotation} falló{}", because(message))
+            }
+            Concern::RotationOverdue { rotation, seconds } => {
+                format!("La rotación de {rotation} está atrasada: vencía {}", ago(*seconds, Language::Spanish))
             }
             Concern::ChannelFailing { channel, message, .. } => format!("{channel} no acepta mensajes: {message}"),
         }
@@ -276,11 +339,15 @@ impl Concern {
             Concern::Damaged { source } => format!("bkp backup {source}; bkp check {source}"),
             Concern::RehearsalFailing { source, .. } => format!("bkp backup {source}; bkp rehearse {source}"),
             Concern::RehearsalOverdue { source, .. } => format!("bkp rehearse {source}"),
+            Concern::RehearsalsFailing { policy, .. } => format!("bkp doctor; bkp rehearse {policy}"),
             Concern::Held { source, .. } => format!("bkp points {source}; bkp ack {source}"),
             Concern::RoutineFailing { job: "anchor", .. } | Concern::RoutineOverdue { job: "anchor", .. } => {
                 "bkp evidence anchor".into()
             }
             Concern::RoutineFailing { job, .. } | Concern::RoutineOverdue { job, .. } => format!("bkp {job}"),
+            Concern::RotationOpen { rotation, .. } => format!("bkp rotate status; bkp rotate resume {rotation}"),
+            Concern::RotationFailing { rotation, .. } => format!("bkp rotate {rotation} --dry-run"),
+            Concern::RotationOverdue { rotation, .. } => format!("bkp rotate {rotation}"),
             Concern::ChannelFailing { channel, .. } => format!("bkp notify test {channel}"),
             Concern::CopyFailing { .. } | Concern::Missed { .. } => "bkp journal".into(),
         }

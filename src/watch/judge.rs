@@ -3,6 +3,8 @@
 //! Of one source only what helps is said: why its runs fail, rather than also that it is late because of it.
 
 use super::concern::Concern;
+use super::rehearsal::RehearsalStatus;
+use super::rotation::RotationStatus;
 use super::status::{PolicyStatus, SourceStatus, Status};
 use super::words;
 use crate::job::status::Verdict;
@@ -19,6 +21,7 @@ pub fn all(status: &Status) -> Vec<Concern> {
         concerns.extend(of_verdict.flat_map(|source| of_source(source, status.at)));
     }
     concerns.extend(status.sources.iter().filter_map(|source| of_rehearsals(source, status.at)));
+    concerns.extend(status.policies.iter().filter_map(|policy| of_scheduled_rehearsals(policy, &status.sources)));
     if !status.config.ok {
         let error = status.config.error.clone().unwrap_or_default();
         concerns.push(Concern::ConfigurationRefused { error: first_line(&error) });
@@ -27,6 +30,7 @@ pub fn all(status: &Status) -> Vec<Concern> {
     concerns.extend(not_kept.map(|message| Concern::ConfigurationNotKept { message }));
     concerns.extend(status.policies.iter().filter_map(missed));
     concerns.extend(of_routines(status));
+    concerns.extend(status.rotations.iter().filter_map(|rotation| of_rotation(rotation, status.at)));
     concerns.extend(of_copies(status));
     let held = status
         .sources
@@ -78,6 +82,25 @@ fn of_rehearsals(one: &SourceStatus, now: Timestamp) -> Option<Concern> {
     }
 }
 
+/// Where no source tells why its rehearsal failed, and none has passed one since.
+fn of_scheduled_rehearsals(policy: &PolicyStatus, sources: &[SourceStatus]) -> Option<Concern> {
+    let slots = policy.rehearsals.as_ref().filter(|slots| slots.failures_in_a_row > 0)?;
+    let last = slots.last_slot.as_ref()?;
+    let tells = |of: &RehearsalStatus| of.message.is_some() && of.last_at >= Some(last.slot);
+    let passed = |of: &RehearsalStatus| of.passed_at > Some(last.at);
+    let mut rehearsed =
+        sources.iter().filter(|source| source.policy == policy.policy).filter_map(|source| source.rehearsal.as_ref());
+    if rehearsed.any(|of| tells(of) || passed(of)) {
+        return None;
+    }
+    let why = last.why.as_deref().filter(|_| matches!(last.end, SlotEnd::Failed | SlotEnd::Missed));
+    Some(Concern::RehearsalsFailing {
+        policy: policy.policy.clone(),
+        times: slots.failures_in_a_row,
+        message: why.map(first_line),
+    })
+}
+
 fn missed(policy: &PolicyStatus) -> Option<Concern> {
     let last = policy.last_slot.as_ref().filter(|last| last.end == SlotEnd::Missed)?;
     Some(Concern::Missed { policy: policy.policy.clone(), slot: last.slot, why: last.why.clone() })
@@ -97,6 +120,22 @@ fn of_routines(status: &Status) -> impl Iterator<Item = Concern> {
             _ => None,
         }
     })
+}
+
+/// That one is not at its end matters most: two passwords are accepted as long.
+fn of_rotation(one: &RotationStatus, now: Timestamp) -> Option<Concern> {
+    let rotation = one.rotation.clone();
+    let message = one.message.as_deref().map(first_line);
+    match (one.open_since, one.due) {
+        (Some(since), _) => {
+            Some(Concern::RotationOpen { rotation, seconds: now.duration_since(since).as_secs(), message })
+        }
+        _ if one.failures_in_a_row > 0 => Some(Concern::RotationFailing { rotation, message }),
+        (None, Some(due)) if one.overdue => {
+            Some(Concern::RotationOverdue { rotation, seconds: now.duration_since(due).as_secs() })
+        }
+        _ => None,
+    }
 }
 
 fn of_copies(status: &Status) -> impl Iterator<Item = Concern> {

@@ -6,6 +6,7 @@
 
 use super::chronicle::BUCKETS;
 use super::rehearsal::RehearsalStatus;
+use super::rotation::RotationStatus;
 use super::status::{SourceStatus, Status};
 use super::words;
 use crate::journal::{Outcome, Seen};
@@ -105,6 +106,7 @@ impl Collector for Metrics {
         about_backups(status, &mut to)?;
         about_points(status, &mut to)?;
         about_rehearsals(status, &mut to)?;
+        about_rotations(status, &mut to)?;
         about_runs(status, &mut to)?;
         about_the_rest(status, &mut to)
     }
@@ -201,6 +203,23 @@ fn about_rehearsals(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
         })
     });
     to.gauge("bkp_rehearsal_reached_timestamp_seconds", "When a rehearsal reached this level last", reached)
+}
+
+fn about_rotations(status: &Status, to: &mut Writer<'_>) -> fmt::Result {
+    let each = |value: fn(&RotationStatus) -> Option<f64>| {
+        status.rotations.iter().filter_map(move |one| {
+            let labels: Labels<'_> = vec![("rotation", &one.rotation), ("policy", &one.policy)];
+            Some((labels, value(one)?))
+        })
+    };
+    let help = "When the password was rotated last, to the end";
+    to.gauge("bkp_rotation_last_success_timestamp_seconds", help, each(|r| r.rotated_at.map(seconds)))?;
+    let help = "By when it must be rotated, grace included; also when it never was";
+    to.gauge("bkp_rotation_due_timestamp_seconds", help, each(|r| r.due.map(seconds)))?;
+    let help = "Since when a rotation is not at its end, with nobody at it; two passwords are accepted as long";
+    to.gauge("bkp_rotation_open_since_timestamp_seconds", help, each(|r| r.open_since.map(seconds)))?;
+    let help = "How many rotations in a row failed until now";
+    to.gauge("bkp_rotation_failures_in_a_row", help, each(|r| Some(r.failures_in_a_row as f64)))
 }
 
 fn about_runs(status: &Status, to: &mut Writer<'_>) -> fmt::Result {

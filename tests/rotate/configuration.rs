@@ -59,7 +59,10 @@ fn what_cannot_be_is_told_where_it_stands() {
         ("account: app", "account: app\n    password: { length: 8 }", "24 to 128"),
         ("account: app", "account: app\n    nodes: [db1]", "HOST:PORT"),
         ("account: app", "account: app\n    admin: { user: app, password_file: /x }", "name another one"),
-        ("account: app", "account: app\n    schedule: '@monthly'", "unknown key `schedule`"),
+        ("account: app", "account: app\n    schedule: sometimes", "schedule"),
+        ("account: app", "account: app\n    jitter: 1h", "means nothing without a `schedule`"),
+        ("account: app", "account: app\n    window: [weekend]", "hours in which it may begin"),
+        ("account: app", "account: app\n    freeze: [december]", "expected days, such as"),
     ] {
         assert!(GOOD.contains(from));
         host(&GOOD.replace(from, to)).run(&["config", "check"]).ends(2).says(what);
@@ -88,6 +91,23 @@ fn what_cannot_be_is_told_where_it_stands() {
     }
     let two = format!("{GOOD}  again:\n{GOOD}");
     host(&two).run(&["config", "check"]).ends(2).says("a password has one owner");
+    // The same server by another name, in another policy; and two passwords in one variable.
+    let other = "policy: other\nsources:\n  again: { mysql: { host: DB, port: 3306, user: backup, password: ref+env://X } }\nrotate:\n  other-db:\n";
+    let good = GOOD.replace("source: db", "source: again");
+    for (from, to, what) in [
+        ("kv/shop/db", "kv/shop/other", "rotates the account app already"),
+        ("account: app", "account: reader", "rotates what is published at ref+vault://kv/shop/db#/password already"),
+        (
+            "account: app\n    published: ref+vault://kv/shop/db",
+            "account: reader\n    published: ref+vault://kv/x",
+            "DB_PASSWORD of /srv/shop/.env already",
+        ),
+    ] {
+        assert!(good.contains(from));
+        let host = host(GOOD);
+        fs::write(host.path("etc/policies.d/other.yaml"), format!("{other}{}", good.replace(from, to))).unwrap();
+        host.run(&["config", "check"]).ends(2).says("`other-db` of another policy").says(what);
+    }
     let named = host(GOOD);
     let path = named.path("etc/policies.d/shop.yaml");
     fs::write(&path, fs::read_to_string(&path).unwrap().replace("shop-db:", "resume:")).unwrap();

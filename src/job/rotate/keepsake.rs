@@ -44,6 +44,11 @@ impl Keepsake {
         Lock::take(&self.directory.join(format!("{rotation}.lock")), &format!("the rotation {rotation}"))
     }
 
+    /// And one at all: several may be written into the same file, and move the same consumers.
+    pub fn turn(&self) -> Result<Lock> {
+        Lock::take(&self.directory.join("at-work"), "the rotations of this host")
+    }
+
     pub fn is_escrowed(&self, rotation: &str) -> bool {
         self.escrow(rotation).exists()
     }

@@ -8,6 +8,7 @@ mod act;
 pub mod delivery;
 mod effects;
 pub mod keepsake;
+mod missing_end;
 mod password;
 pub mod plan;
 mod published;
@@ -20,3 +21,4 @@ mod tests;
 mod told;
 
 pub use act::{Ended, Rotate, Wish};
+pub use missing_end::missing_end;

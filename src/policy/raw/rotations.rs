@@ -10,6 +10,12 @@ use serde::Deserialize;
 pub struct Rotator {
     /// Below which path of Vault (key-value, version 2) bkp keeps what it is at. Default: `kv/bkp/rot`.
     pub vault_path: Option<Field<String>>,
+    /// How long after one rotation the next one of another password may begin. Default: `5m`.
+    pub apart: Option<Field<String>>,
+    /// Hours in which the daemon begins rotations, where one has no `window` of its own.
+    pub window: Option<Field<Vec<Field<String>>>>,
+    /// Days on which nothing is rotated, beside those that a rotation has of its own.
+    pub freeze: Option<Field<Vec<Field<String>>>>,
 }
 
 /// One password that is changed, everywhere it is used.
@@ -34,8 +40,22 @@ pub struct Rotation {
     pub nodes: Option<Field<Vec<Field<String>>>>,
     /// What new passwords are like.
     pub password: Option<Field<Password>>,
-    /// How old the password may get, such as `90d`; `bkp secrets` tells when it is due.
+    /// How old the password may get, such as `90d`. With a schedule, it is rotated at the last of its times before that.
     pub every: Option<Field<String>>,
+    /// When the daemon rotates it: cron as for a policy, in its zone. Default: never; then `bkp secrets` tells when it is due.
+    pub schedule: Option<Field<String>>,
+    /// What to do about times that came while nothing was running. Default: `run-once`.
+    pub missed: Option<Field<super::Missed>>,
+    /// Puts it off by a part of this, always the same for this password on this host. Default: none.
+    pub jitter: Option<Field<String>>,
+    /// How long after it was due it may be at work, waiting and trying again included. Default: `24h`.
+    pub deadline: Option<Field<String>>,
+    /// Hours in which it does not begin, in the zone of the policy.
+    pub blackout: Option<Field<Vec<Field<String>>>>,
+    /// Hours in which the daemon begins it, such as `sat,sun 02:00-05:00`. Default: at any hour.
+    pub window: Option<Field<Vec<Field<String>>>>,
+    /// Days on which it is not rotated, such as `2026-12-15..2027-01-07`, or `12-15..01-07` for every year.
+    pub freeze: Option<Field<Vec<Field<String>>>>,
     /// No rotation sooner after the last one. Default: `1h`.
     pub distance: Option<Field<String>>,
     /// Who uses the password, in the order in which they are moved.

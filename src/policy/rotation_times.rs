@@ -1,0 +1,225 @@
+//! When passwords are rotated: schedule, window, freeze and distances of `rotate`, validated; and that each account has one owner.
+//!
+//! What follows from it at an instant is the affair of `schedule`.
+
+use super::convert::text_of;
+use super::raw;
+use super::reading::{Field, Reader};
+use super::timing::{self, Blackout, Overlap, Timing, Written};
+use super::values;
+use super::{Configuration, Policy, Rotation, Told};
+use crate::secret::SecretRef;
+use jiff::ToSpan;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+use std::fmt;
+
+/// Days on which nothing is rotated, both ends included, in the zone of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freeze {
+    Once {
+        from: Date,
+        to: Date,
+    },
+    /// Month and day; past the turn of the year when it ends before it begins.
+    Yearly {
+        from: (i8, i8),
+        to: (i8, i8),
+    },
+}
+
+impl Freeze {
+    /// `2026-12-15..2027-01-07`, `2026-12-24`, `12-15..01-07`, `12-24`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || "expected days, such as 2026-12-15..2027-01-07, or 12-15..01-07 for every year".to_owned();
+        let (from, to) = text.trim().split_once("..").unwrap_or((text.trim(), text.trim()));
+        if let (Ok(from), Ok(to)) = (from.trim().parse::<Date>(), to.trim().parse::<Date>()) {
+            return if from <= to { Ok(Freeze::Once { from, to }) } else { Err("it ends before it begins".into()) };
+        }
+        let day = |text: &str| {
+            // A year that has a 29th of February.
+            let date = format!("2024-{}", text.trim()).parse::<Date>().map_err(|_| wrong())?;
+            Ok::<_, String>((date.month(), date.day()))
+        };
+        let (from, to) = (day(from)?, day(to)?);
+        let frozen = Freeze::Yearly { from, to };
+        let mut year = std::iter::successors(Some(jiff::civil::date(2024, 1, 1)), |day| day.tomorrow().ok());
+        match year.by_ref().take(366).all(|day| frozen.holds(day)) {
+            true => Err("then nothing would ever be rotated".into()),
+            false => Ok(frozen),
+        }
+    }
+
+    pub fn holds(&self, day: Date) -> bool {
+        match *self {
+            Freeze::Once { from, to } => (from..=to).contains(&day),
+            Freeze::Yearly { from, to } => {
+                let day = (day.month(), day.day());
+                if from <= to { (from..=to).contains(&day) } else { day >= from || day <= to }
+            }
+        }
+    }
+
+    /// The first day after it, for a day that it holds on.
+    pub fn end(&self, day: Date) -> Option<Date> {
+        match *self {
+            Freeze::Once { to, .. } => to.tomorrow().ok(),
+            Freeze::Yearly { .. } => (1..=366).find_map(|days| {
+                day.checked_add(i32::from(days as i16).days()).ok().filter(|later| !self.holds(*later))
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Freeze {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Freeze::Once { from, to } => write!(f, "{from}..{to}"),
+            Freeze::Yearly { from, to } => write!(f, "{:02}-{:02}..{:02}-{:02}", from.0, from.1, to.0, to.1),
+        }
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn windows(&self, field: &Option<Field<Vec<Field<String>>>>) -> Vec<Blackout> {
+        let window = |text: &str| {
+            let wrong = "expected hours in which it may begin, such as 02:00-05:00 or sat,sun 02:00-05:00";
+            Blackout::parse(text).map_err(|_| wrong.to_owned())
+        };
+        self.all_of(field, window)
+    }
+
+    pub(super) fn freezes(&self, field: &Option<Field<Vec<Field<String>>>>) -> Vec<Freeze> {
+        self.all_of(field, Freeze::parse)
+    }
+
+    fn all_of<T>(
+        &self,
+        field: &Option<Field<Vec<Field<String>>>>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let all = field.as_ref().and_then(|field| field.value.as_ref()).into_iter().flatten();
+        all.filter_map(|written| text_of(self, written, &parse)).collect()
+    }
+
+    /// With its schedule, where it has one.
+    pub(super) fn rotation_times(&self, raw: &raw::Rotation) -> (Option<String>, Timing) {
+        let written = Written {
+            missed: &raw.missed,
+            jitter: &raw.jitter,
+            deadline: &raw.deadline,
+            overlap: &None,
+            blackout: &raw.blackout,
+        };
+        let timing = Timing {
+            // Who holds the account now lets go of it again.
+            overlap: Overlap::Queue,
+            window: self.windows(&raw.window),
+            freeze: self.freezes(&raw.freeze),
+            ..self.timing(&written, raw.schedule.is_some())
+        };
+        (self.text(&raw.schedule, |text| values::schedule(text).map(|()| text.to_owned())), timing)
+    }
+}
+
+impl Configuration {
+    /// The rules of a rotation, with what the main file says for all of them.
+    pub fn timing_of(&self, rotation: &Rotation) -> Timing {
+        let mut timing = rotation.timing.clone();
+        if timing.window.is_empty() {
+            timing.window.clone_from(&self.rotator.window);
+        }
+        timing.freeze.extend(&self.rotator.freeze);
+        timing
+    }
+
+    /// The rotation of another policy that has the same password in its hands, and what they share.
+    pub(super) fn other_owner(&self, policy: &Policy, rotation: &Rotation) -> Option<(&str, String)> {
+        let account = server_account(policy, rotation);
+        self.rotations().filter(|(_, other)| other.name != rotation.name).find_map(|(of, other)| {
+            let same_account = account.is_some() && account == server_account(of, other);
+            let shared = if same_account {
+                format!("the account {}", rotation.account)
+            } else if other.published == rotation.published {
+                format!("what is published at {}", SecretRef::Vault(rotation.published.clone()))
+            } else {
+                format!("the variable {}", shared_variable(rotation, other)?)
+            };
+            Some((other.name.as_str(), shared))
+        })
+    }
+}
+
+/// Where the server is, as far as the configuration tells, and the account on it.
+fn server_account<'r>(policy: &Policy, rotation: &'r Rotation) -> Option<(String, &'r str)> {
+    let source = policy.sources.iter().find(|source| source.name == rotation.source)?;
+    let (kind, server) = (source.settings.kind(), source.settings.server()?);
+    // Where the usual port need not be written.
+    let usual = match kind {
+        "mysql" => ":3306",
+        "postgres" => ":5432",
+        "mongo" => ":27017",
+        _ => ":6379",
+    };
+    let location = server.location().to_lowercase().replace("localhost", "127.0.0.1");
+    let location = location.strip_suffix(usual).unwrap_or(&location);
+    Some((format!("{kind} {location}"), rotation.account.as_str()))
+}
+
+/// Two that write the same variable of the same file would undo each other.
+pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String> {
+    let written = |rotation: &Rotation| -> Vec<String> {
+        let all = rotation.consumers.iter().filter_map(|consumer| match &consumer.told {
+            Told::EnvFile { path, variable } => Some(format!("{variable} of {}", path.display())),
+            _ => None,
+        });
+        all.collect()
+    };
+    let others = written(other);
+    written(one).into_iter().find(|variable| others.contains(variable))
+}
+
+/// For showing: what is not said counts too, where there is a schedule.
+pub fn shown(schedule: Option<&str>, timing: &Timing) -> Vec<(&'static str, Value)> {
+    let mut all: Vec<(&'static str, Value)> = Vec::new();
+    if let Some(schedule) = schedule {
+        all.push(("schedule", json!(schedule)));
+        all.extend(timing::shown(timing).into_iter().filter(|(key, _)| *key != "overlap"));
+    }
+    all.extend(shown_hours(&timing.window, &timing.freeze));
+    all
+}
+
+pub fn shown_hours(window: &[Blackout], freeze: &[Freeze]) -> Vec<(&'static str, Value)> {
+    let texts = |all: Vec<String>| if all.is_empty() { None } else { Some(json!(all)) };
+    let window = texts(window.iter().map(ToString::to_string).collect()).map(|window| ("window", window));
+    let freeze = texts(freeze.iter().map(ToString::to_string).collect()).map(|freeze| ("freeze", freeze));
+    window.into_iter().chain(freeze).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+
+    #[test]
+    fn days_are_frozen_once_or_every_year() {
+        let once = Freeze::parse("2026-12-15..2027-01-07").unwrap();
+        assert!(once.holds(date(2026, 12, 15)) && once.holds(date(2027, 1, 7)));
+        assert!(!once.holds(date(2026, 12, 14)) && !once.holds(date(2027, 1, 8)) && !once.holds(date(2027, 12, 20)));
+        assert_eq!(once.end(date(2026, 12, 20)), Some(date(2027, 1, 8)));
+        let yearly = Freeze::parse("12-15 .. 01-07").unwrap();
+        assert!(yearly.holds(date(2030, 12, 31)) && yearly.holds(date(2031, 1, 7)) && !yearly.holds(date(2031, 1, 8)));
+        assert_eq!(yearly.end(date(2030, 12, 31)), Some(date(2031, 1, 8)));
+        assert_eq!(yearly.to_string(), "12-15..01-07");
+        assert_eq!(Freeze::parse("02-29").unwrap().end(date(2028, 2, 29)), Some(date(2028, 3, 1)));
+        assert_eq!(Freeze::parse("2026-12-24").unwrap().to_string(), "2026-12-24..2026-12-24");
+    }
+
+    #[test]
+    fn what_is_no_freeze_is_refused() {
+        for text in ["", "december", "13-01", "2026-12-15..01-07", "2027-01-07..2026-12-15", "01-01..12-31", "02-30"] {
+            assert!(Freeze::parse(text).is_err(), "{text}");
+        }
+    }
+}
