@@ -279,9 +279,13 @@ pub(super) fn log_in(settings: &Settings, node: &Node, user: &str, password: &Se
 
 /// By its code, which the driver keeps below an error of its own.
 fn is_wrong_password(error: &mongodb::error::Error) -> bool {
-    let of = |error: &mongodb::error::Error| matches!(error.kind.as_ref(), ErrorKind::Command(e) if e.code == code::AUTHENTICATION_FAILED);
-    let below = std::error::Error::source(error).and_then(|source| source.downcast_ref::<mongodb::error::Error>());
-    of(error) || below.is_some_and(of)
+    type Error = mongodb::error::Error;
+    let below = std::error::Error::source(error);
+    let boxed = below.and_then(|below| below.downcast_ref::<Box<Error>>()).map(Box::as_ref);
+    let plain = below.and_then(|below| below.downcast_ref::<Error>());
+    [Some(error), boxed, plain].into_iter().flatten().any(
+        |error| matches!(error.kind.as_ref(), ErrorKind::Command(said) if said.code == code::AUTHENTICATION_FAILED),
+    )
 }
 
 fn failure(location: &str, what: &str, error: &mongodb::error::Error) -> Failure {
