@@ -7,23 +7,35 @@
 
 mod support;
 
+#[path = "rotate/celery.rs"]
+mod celery;
 #[path = "rotate/configuration.rs"]
 mod configuration;
+#[path = "rotate/deliveries.rs"]
+mod deliveries;
 #[path = "rotate/documents.rs"]
 mod documents;
 #[path = "rotate/kills.rs"]
 mod kills;
+#[path = "rotate/kubernetes.rs"]
+mod kubernetes;
 #[path = "rotate/mongo.rs"]
 mod mongo;
 #[path = "rotate/postgres.rs"]
 mod postgres;
+#[path = "rotate/redis.rs"]
+mod redis;
 #[path = "rotate/schedules.rs"]
 mod schedules;
 #[path = "rotate/secrecy.rs"]
 mod secrecy;
 #[path = "rotate/servers.rs"]
 mod servers;
+#[path = "rotate/swarm.rs"]
+mod swarm;
 #[path = "rotate/trouble.rs"]
 mod trouble;
+#[path = "rotate/unknown.rs"]
+mod unknown;
 #[path = "rotate/world.rs"]
 mod world;

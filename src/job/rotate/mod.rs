@@ -14,6 +14,7 @@ pub mod plan;
 mod published;
 pub mod record;
 pub mod rules;
+pub mod scan;
 mod seen;
 pub mod state;
 #[cfg(test)]
