@@ -17,7 +17,7 @@ use crate::job::rotate::state::End;
 use crate::job::rotate::{Ended, Rotate, Wish, missing_end, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
-use crate::repo::keys::{Recipients, Role};
+use crate::repo::keys::{Keyring, Recipients, Role};
 use crate::secret::vault::Vault;
 use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
@@ -190,12 +190,21 @@ impl<'e> Ground<'e> {
             keepsake: &self.keepsake,
             fingerprints: &self.fingerprints,
             consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
+            recovery: self.recovery(env)?,
             holder: (journal, host::name()),
             because: why.because.clone(),
             emergency: why.emergency,
             prove,
             note,
         })
+    }
+
+    /// What opens escrows, where somebody gave it.
+    fn recovery(&self, env: &Environment) -> Result<Option<Keyring>> {
+        if !env.has_identity() {
+            return Ok(None);
+        }
+        env.operator()?.keyring(&*env.repository()?.store).map(Some)
     }
 
     fn may_begin(&self, env: &Environment, why: &Why) -> Result<std::result::Result<(), Hindrance>> {
@@ -270,6 +279,9 @@ fn described(plan: &Plan) -> String {
     if let Some(open) = &plan.open {
         let way = if open.back { "is being taken back" } else { "is under way" };
         rows.push(("open", format!("one {way}; it is brought to its end first")));
+    }
+    for (number, granted) in plan.granted.iter().enumerate() {
+        rows.push((if number == 0 { "in Vault" } else { "" }, format!("may {}", plain(granted))));
     }
     for (number, step) in plan.steps.iter().enumerate() {
         rows.push((if number == 0 { "steps" } else { "" }, format!("{}. {}", number + 1, plain(step))));

@@ -88,6 +88,8 @@ pub struct Glance {
     pub is_open: bool,
     pub back: bool,
     pub may_be_published: bool,
+    /// Of the document: it only grows, unless Vault itself goes back to an older state.
+    pub version: u64,
 }
 
 /// Where the document of a rotation is.
@@ -112,8 +114,9 @@ fn read(vault: &Vault, path: &VaultPath) -> Result<(u64, Content)> {
 
 /// Looks without taking it.
 pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
-    let (_, content) = read(vault, path)?;
+    let (version, content) = read(vault, path)?;
     Ok(Glance {
+        version,
         holder: content.holder.clone(),
         begun: content.begun,
         is_open: content.pending.is_some(),
