@@ -19,6 +19,8 @@ mod documents;
 mod kills;
 #[path = "rotate/kubernetes.rs"]
 mod kubernetes;
+#[path = "rotate/mongo.rs"]
+mod mongo;
 #[path = "rotate/postgres.rs"]
 mod postgres;
 #[path = "rotate/redis.rs"]

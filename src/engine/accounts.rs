@@ -4,7 +4,7 @@
 //! an engine says of it; only a definite refusal is one. Secrets never stand in a statement, an argument or an error text where
 //! the engine knows a way around it.
 
-use super::{Settings, mysql, postgres, redis};
+use super::{Settings, mongo, mysql, postgres, redis};
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -171,13 +171,14 @@ pub fn accounts(
             logins.cloned(),
             nodes.to_vec(),
         ))),
+        Settings::Mongo(settings) => {
+            Some(Box::new(mongo::Rotation::new(settings.clone(), account.to_owned(), logins.cloned(), nodes.to_vec())))
+        }
         Settings::Redis(settings) => {
             Some(Box::new(redis::Rotation::new(settings.clone(), account.to_owned(), nodes.to_vec())))
         }
         // One line for each engine that can.
-        Settings::Mongo(_) | Settings::Vault(_) | Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => {
-            None
-        }
+        Settings::Vault(_) | Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => None,
     }
 }
 
@@ -188,5 +189,5 @@ pub fn takes_turns(settings: &Settings) -> bool {
 
 /// The same question before anything is opened, for the configuration.
 pub fn has_accounts(settings: &Settings) -> bool {
-    matches!(settings, Settings::Mysql(_) | Settings::Postgres(_) | Settings::Redis(_))
+    matches!(settings, Settings::Mysql(_) | Settings::Postgres(_) | Settings::Mongo(_) | Settings::Redis(_))
 }

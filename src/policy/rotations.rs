@@ -186,7 +186,7 @@ impl Reader<'_> {
             return self.wrong_with_help(
                 field.place,
                 text,
-                "it can rotate those of mysql (MySQL and MariaDB), postgres, and redis (Redis and Valkey)",
+                "it can rotate those of mysql (MySQL and MariaDB), postgres, mongo, and redis (Redis and Valkey)",
             );
         }
         Some(source)

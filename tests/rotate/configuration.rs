@@ -29,6 +29,20 @@ fn a_good_one_is_shown_with_all_that_holds() {
 }
 
 #[test]
+fn those_in_the_documentation_are_good() {
+    let page = include_str!("../../docs/ROTATION.md");
+    let blocks: Vec<&str> = page.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    let turns: Vec<&&str> = blocks.iter().filter(|block| block.contains("logins:")).collect();
+    assert_eq!(turns.len(), 2);
+    for block in turns {
+        let host = host(GOOD);
+        let sources = "  shop-database: { postgres: { host: db, user: backup, password: ref+env://X } }\n  shop-mongo: { mongo: { host: db, user: backup, password: ref+env://X } }\n";
+        fs::write(host.path("etc/policies.d/shop.yaml"), format!("policy: shop\nsources:\n{sources}{block}")).unwrap();
+        host.run(&["config", "check"]).ends(0);
+    }
+}
+
+#[test]
 fn the_example_has_a_consumer_of_each_kind() {
     let host = Host::bare();
     host.configure("vault: { address: 'http://127.0.0.1:1', token_file: /run/secrets/token }\n");

@@ -11,11 +11,14 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-/// What docs/ROTATION.md tells people to do once.
-const PAIR: &str = "CREATE ROLE app_owner NOLOGIN; \
-    CREATE ROLE app_a LOGIN IN ROLE app_owner; CREATE ROLE app_b NOLOGIN IN ROLE app_owner; \
-    ALTER ROLE app_a SET role = 'app_owner'; ALTER ROLE app_b SET role = 'app_owner'; \
-    CREATE ROLE bkp_rot LOGIN CREATEROLE PASSWORD 'rights'; GRANT pg_read_all_stats, pg_signal_backend TO bkp_rot";
+/// What docs/ROTATION.md tells people to do once, for a server from before PostgreSQL 16.
+fn set_up_once() -> String {
+    let page = include_str!("../../docs/ROTATION.md");
+    let (_, after) = page.split_once("```sql\nCREATE ROLE app_owner NOLOGIN;").unwrap();
+    let statements = after.split_once("```").unwrap().0.lines().filter(|line| !line.contains("WITH ADMIN TRUE"));
+    let statements = statements.collect::<Vec<_>>().join("\n").replace("a password of its own", "rights");
+    format!("CREATE ROLE app_owner NOLOGIN;{statements}")
+}
 
 const TURNS: &str = "    account: app_owner\n    logins: [app_a, app_b]\n    published_user: PUBLISHED#/user\n";
 
@@ -41,7 +44,7 @@ impl Postgres {
     pub fn start(part: &str, arguments: &[&str]) -> Option<Postgres> {
         let wanted = arguments.iter().fold(HostServer::postgres(), |wanted, argument| wanted.argument(argument));
         let server = wanted.start(part)?;
-        server.query("", PAIR);
+        server.query("", &set_up_once());
         Some(Postgres { server, standby: None })
     }
 

@@ -17,6 +17,7 @@ mod oplog;
 mod quiet;
 mod rehearsal;
 mod replay;
+mod rotation;
 mod session;
 mod tool;
 mod walk;
@@ -28,6 +29,7 @@ use crate::exec::docker::Image;
 use session::Session;
 
 pub use rehearsal::Rehearsal;
+pub use rotation::Rotation;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {

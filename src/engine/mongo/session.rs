@@ -4,8 +4,10 @@
 //! Every wait ends soon after the run is cancelled. The driver does what a server asks for the first time again; nothing else is repeated.
 
 use super::Settings;
+use crate::engine::Node;
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::secret::Secret;
 use bson::{Document, RawDocumentBuf};
 use futures_util::StreamExt;
 use mongodb::Client;
@@ -217,6 +219,22 @@ fn describe(database: &str, command: &Document) -> String {
 }
 
 fn options(settings: &Settings) -> Result<ClientOptions> {
+    let mut options = options_without_login(settings)?;
+    if let Some(user) = &settings.server.user {
+        options.credential = Some(credential(settings, user, settings.server.password()?.as_ref()));
+    }
+    Ok(options)
+}
+
+fn credential(settings: &Settings, user: &str, password: Option<&Secret>) -> Credential {
+    let mut credential = Credential::default();
+    credential.username = Some(user.to_owned());
+    credential.password = password.map(|secret| secret.expose().to_owned());
+    credential.source = Some(settings.auth_database.clone().unwrap_or_else(|| "admin".to_owned()));
+    credential
+}
+
+fn options_without_login(settings: &Settings) -> Result<ClientOptions> {
     let server = &settings.server;
     let address = match &server.socket {
         Some(path) => ServerAddress::Unix { path: path.clone() },
@@ -235,14 +253,39 @@ fn options(settings: &Settings) -> Result<ClientOptions> {
     if let Some(path) = &server.ca_file {
         options.tls = Some(Tls::Enabled(TlsOptions::builder().ca_file_path(path.clone()).build()));
     }
-    if let Some(user) = &server.user {
-        let mut credential = Credential::default();
-        credential.username = Some(user.clone());
-        credential.password = server.password()?.map(|secret| secret.expose().to_owned());
-        credential.source = Some(settings.auth_database.clone().unwrap_or_else(|| "admin".to_owned()));
-        options.credential = Some(credential);
-    }
     Ok(options)
+}
+
+/// One login at one node, as anybody; whether the server takes the password.
+pub(super) fn log_in(settings: &Settings, node: &Node, user: &str, password: &Secret) -> Result<bool> {
+    let mut options = options_without_login(settings)?;
+    options.hosts = vec![ServerAddress::Tcp { host: node.host.clone(), port: Some(node.port) }];
+    options.credential = Some(credential(settings, user, Some(password)));
+    let runtime =
+        Builder::new_current_thread().enable_all().build().context(|| "cannot start the MongoDB client".into())?;
+    let asked = runtime.block_on(async {
+        let client = Client::with_options(options)?;
+        let answer = client.database("admin").run_command(bson::doc! { "ping": 1 }).await;
+        client.shutdown().immediate(true).await;
+        answer
+    });
+    runtime.shutdown_background();
+    match asked {
+        Ok(_) => Ok(true),
+        Err(error) if is_wrong_password(&error) => Ok(false),
+        Err(error) => Err(failure(&settings.server.location(), "a login", &error)),
+    }
+}
+
+/// By its code, which the driver keeps below an error of its own.
+fn is_wrong_password(error: &mongodb::error::Error) -> bool {
+    type Error = mongodb::error::Error;
+    let below = std::error::Error::source(error);
+    let boxed = below.and_then(|below| below.downcast_ref::<Box<Error>>()).map(Box::as_ref);
+    let plain = below.and_then(|below| below.downcast_ref::<Error>());
+    [Some(error), boxed, plain].into_iter().flatten().any(
+        |error| matches!(error.kind.as_ref(), ErrorKind::Command(said) if said.code == code::AUTHENTICATION_FAILED),
+    )
 }
 
 fn failure(location: &str, what: &str, error: &mongodb::error::Error) -> Failure {

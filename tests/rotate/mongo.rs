@@ -1,0 +1,141 @@
+//! The protocol of MongoDB, where two users with the same roles take turns; FerretDB is the server that has users here.
+
+use super::kills;
+use super::servers::is_rotated_without_a_gap;
+use super::support::docker::Container;
+use super::support::vault::Vault;
+use super::world::{Target, World};
+use mongodb::bson::{Document, doc};
+use mongodb::options::{ClientOptions, Credential, ServerAddress};
+use mongodb::sync::Client;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The only ones that FerretDB takes, together.
+fn roles() -> Vec<Document> {
+    vec![doc! { "role": "readWriteAnyDatabase", "db": "admin" }, doc! { "role": "clusterAdmin", "db": "admin" }]
+}
+
+pub struct Ferretdb {
+    container: Container,
+    host: String,
+}
+
+impl Ferretdb {
+    pub fn start(part: &str) -> Option<Ferretdb> {
+        let container = Container::ferretdb().start(part)?;
+        let host = container.ip().to_string();
+        Some(Ferretdb { container, host })
+    }
+
+    pub fn log(&self) -> String {
+        self.container.logs()
+    }
+
+    fn client(&self, user: &str, password: &str) -> Client {
+        let mut credential = Credential::default();
+        credential.username = Some(user.to_owned());
+        credential.password = Some(password.to_owned());
+        credential.source = Some("admin".to_owned());
+        let options = ClientOptions::builder()
+            .hosts(vec![ServerAddress::Tcp { host: self.host.clone(), port: Some(27017) }])
+            .direct_connection(true)
+            .server_selection_timeout(Duration::from_secs(20))
+            .credential(credential);
+        Client::with_options(options.build()).unwrap()
+    }
+
+    fn admin(&self, command: Document) -> mongodb::error::Result<Document> {
+        self.client(self.container.user(), self.container.password()).database("admin").run_command(command).run()
+    }
+
+    /// What `usersInfo` says of one.
+    fn roles_of(&self, user: &str) -> Vec<(String, String)> {
+        let answer = self.admin(doc! { "usersInfo": { "user": user, "db": "admin" } }).unwrap();
+        let users = answer.get_array("users").unwrap();
+        let found =
+            users.iter().filter_map(|found| found.as_document()).find(|found| found.get_str("user").unwrap() == user);
+        let roles = found.unwrap_or_else(|| panic!("{answer}")).get_array("roles").unwrap().clone();
+        let text = |role: &Document, key: &str| role.get_str(key).unwrap().to_owned();
+        let mut roles: Vec<_> = roles
+            .iter()
+            .filter_map(|role| role.as_document())
+            .map(|role| (text(role, "role"), text(role, "db")))
+            .collect();
+        roles.sort();
+        roles
+    }
+}
+
+impl Target for Ferretdb {
+    fn source(&self, password_file: &str) -> String {
+        let (name, user) = (self.container.name(), self.container.user());
+        format!("{{ mongo: {{ container: {name}, user: {user}, password_file: {password_file} }} }}")
+    }
+
+    fn admin_password(&self) -> String {
+        self.container.password().to_owned()
+    }
+
+    fn users(&self) -> Vec<&'static str> {
+        vec!["app_a", "app_b"]
+    }
+
+    fn account(&self, published: &str) -> String {
+        format!("    logins: [app_a, app_b]\n    published_user: {published}#/user\n")
+    }
+
+    fn set_up(&self, password: &str) {
+        self.admin(doc! { "createUser": "app_a", "pwd": password, "roles": roles() }).unwrap();
+    }
+
+    fn log_in(&self, password: &str) -> Result<(), String> {
+        self.log_in_as("app_a", password)
+    }
+
+    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
+        let client = self.client(user, password);
+        let asked = client.database("shop").run_command(doc! { "find": "orders", "limit": 1 }).run();
+        client.shutdown().immediate(true).run();
+        asked.map(drop).map_err(|e| e.to_string())
+    }
+}
+
+#[test]
+fn two_users_of_mongodb_take_turns_without_a_gap() {
+    let part = "rotation of MongoDB";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Ferretdb::start(part)) else { return };
+    let server = Arc::new(server);
+    is_rotated_without_a_gap(vault, Arc::clone(&server) as Arc<dyn Target>);
+    assert_eq!(server.roles_of("app_a"), server.roles_of("app_b"));
+    assert_eq!(server.roles_of("app_a").len(), 2, "they have what the first one had");
+}
+
+#[test]
+fn killed_rotations_of_mongodb_are_brought_to_their_end() {
+    let part = "killed rotations of MongoDB";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Ferretdb::start(part)) else { return };
+    kills::converges(vault, Arc::new(server), kills::forward());
+}
+
+#[test]
+fn rotations_of_mongodb_are_taken_back() {
+    let part = "rotations of MongoDB that are taken back";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Ferretdb::start(part)) else { return };
+    let server = Arc::new(server);
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    world.open_shop();
+    for point in ["rotate:accepted", "rotate:published", "rotate:moved#2", "rotate:unused"] {
+        world.dies_at(point, &["shop-db"]);
+        let pending = world.record()["pending"].as_str().unwrap().to_owned();
+        world.rotate(&["rollback", "shop-db"]).ends(0).says("as it was before");
+        assert_eq!(world.one_password_works(&pending), world.old, "{point}");
+        assert_eq!(world.published_user(), "app_a");
+    }
+    world.works_only_with("worker", &world.old);
+    world.rotate(&["shop-db"]).fails(1, "the old password is in force: worker", "rotate again");
+    assert_eq!(world.one_password_works("nothing"), world.old);
+    // A user that is not there has no turn.
+    server.admin(doc! { "dropUser": "app_a" }).unwrap();
+    world.rotate(&["shop-db", "--dry-run"]).fails(12, "refuses the password that is published", "Correct");
+}
