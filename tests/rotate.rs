@@ -11,8 +11,12 @@ mod support;
 mod configuration;
 #[path = "rotate/documents.rs"]
 mod documents;
+#[path = "rotate/hosts.rs"]
+mod hosts;
 #[path = "rotate/kills.rs"]
 mod kills;
+#[path = "rotate/restores.rs"]
+mod restores;
 #[path = "rotate/schedules.rs"]
 mod schedules;
 #[path = "rotate/secrecy.rs"]

@@ -3,8 +3,10 @@
 use super::Ran;
 use super::environment::Environment;
 use super::format::age;
+use super::in_force;
 use super::output::{pairs, plain, table};
 use crate::clock;
+use crate::durable::Lock;
 use crate::engine::{self, Accounts, Login};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
@@ -89,6 +91,12 @@ enum Command {
         #[command(flatten)]
         why: Why,
     },
+    /// After the server was put back by other means than bkp: the account takes what is published, and no older password
+    #[command(after_help = "Examples:\n  bkp rotate reapply shop-db")]
+    Reapply {
+        #[arg(value_name = "ROTATION")]
+        name: String,
+    },
     /// Take back what was begun, as long as the old password is not retired
     #[command(after_help = "Examples:\n  bkp rotate rollback shop-db --because 'the shop does not start'")]
     Rollback {
@@ -105,6 +113,7 @@ impl Arguments {
             Some(Command::Status { name }) => status(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
+            Some(Command::Reapply { name }) => reapply(env, &name),
             None => {
                 let name = self.name.unwrap_or_default();
                 let why = Why { unrehearsed: self.unrehearsed, ..self.why };
@@ -122,25 +131,15 @@ struct Ground<'e> {
     vault: &'e Vault,
     keepsake: Keepsake,
     fingerprints: Fingerprints,
-    /// bkp itself uses the account, to make its backups.
-    is_own: bool,
+    /// The sources that are backed up with the account.
+    users: Vec<&'e str>,
 }
 
 impl<'e> Ground<'e> {
     fn of(env: &'e Environment, name: &str) -> Result<Self> {
         let (policy, rotation) = env.configuration()?.rotation(name)?;
-        let source = policy.sources.iter().find(|source| source.name == rotation.source);
-        let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.source)))?;
-        let mut settings = source.settings.clone();
-        settings.read_secrets_with(env.secrets()?);
-        let is_own = settings.server().and_then(|server| server.user.as_ref()) == Some(&rotation.account);
-        if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
-            (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
-        }
-        let accounts = engine::accounts(&settings, &rotation.account, &rotation.nodes).ok_or_else(|| {
-            let kind = settings.kind();
-            Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
-        })?;
+        let users = env.configuration()?.users_of(policy, rotation);
+        let accounts = accounts_of(env, policy, rotation)?;
         let repository = env.repository()?;
         let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);
         let state = &env.paths()?.state;
@@ -151,7 +150,7 @@ impl<'e> Ground<'e> {
             vault: vault(env)?,
             keepsake: Keepsake::of(state, Recipients::new(operators.map(|operator| operator.recipient)))?,
             fingerprints: Fingerprints::of(state)?,
-            is_own,
+            users,
         })
     }
 
@@ -175,6 +174,8 @@ impl<'e> Ground<'e> {
             fingerprints: &self.fingerprints,
             consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
             holder: (journal, host::name()),
+            lease: jiff::SignedDuration::try_from(env.configuration()?.rotator.lease)
+                .unwrap_or(jiff::SignedDuration::MAX),
             because: why.because.clone(),
             emergency: why.emergency,
             prove,
@@ -216,7 +217,21 @@ fn note_missing_end(env: &Environment, rotation: &Rotation) -> Result<()> {
     Ok(())
 }
 
-fn vault(env: &Environment) -> Result<&Vault> {
+pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> Result<Box<dyn Accounts>> {
+    let source = policy.sources.iter().find(|source| source.name == rotation.source);
+    let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.source)))?;
+    let mut settings = source.settings.clone();
+    settings.read_secrets_with(env.secrets()?);
+    if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
+        (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
+    }
+    engine::accounts(&settings, &rotation.account, &rotation.nodes).ok_or_else(|| {
+        let kind = settings.kind();
+        Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
+    })
+}
+
+pub fn vault(env: &Environment) -> Result<&Vault> {
     env.secrets()?.vault().ok_or_else(|| {
         Failure::usage("nothing says where Vault is").hint("Write `vault: { address: … }` into the main file")
     })
@@ -295,21 +310,18 @@ fn run_it(
     recorder: &Recorder,
     run: &str,
 ) -> Result<Ended> {
-    let source = &ground.rotation.source;
     // No dump logs in while its account is between two passwords.
-    let held = match ground.is_own {
-        true => Some(env.places(&env.repository()?)?.lock(source)?),
-        false => None,
-    };
+    let places = env.places(&env.repository()?)?;
+    let held: Vec<Lock> = ground.users.iter().map(|source| places.lock(source)).collect::<Result<_>>()?;
     let held = RefCell::new(held);
     let prove = || {
         let works = ground.published_works(env)?;
-        drop(held.borrow_mut().take());
-        if ground.is_own {
-            backup(env, source).map(|()| format!("{works}, and a backup of {source}"))
-        } else {
-            Ok(works)
-        }
+        held.borrow_mut().clear();
+        ground.users.iter().try_for_each(|source| backup(env, source))?;
+        Ok(match ground.users.is_empty() {
+            true => works,
+            false => format!("{works}, and a backup of {}", ground.users.join(", ")),
+        })
     };
     let note = |rotated| recorder.note(&[Fact::Rotation(Box::new(rotated))]);
     ground.rotate(env, why, run, &prove, &note)?.run(wish, &env.cancel)
@@ -366,6 +378,17 @@ fn report(env: &Environment, name: &str, ended: &Ended) -> Ran {
         Some(why) => Err(rolled_back(why)),
         None => Ok(None),
     }
+}
+
+fn reapply(env: &Environment, name: &str) -> Ran {
+    let (policy, rotation) = env.configuration()?.rotation(name)?;
+    let recorder = env.recorder()?;
+    let what = What::source(Job::Rotate, name, Some(name));
+    let act = |run: &str| in_force::apply_one(env, (policy, rotation), &[], (run, &recorder));
+    let told = recorder.run_named(what, Reason::Manual, act, |_, run| RunEnded::well(run, false))?;
+    let document = serde_json::json!({ "ok": true, "rotation": name, "changed": told });
+    env.output.answer(&document, || told.unwrap_or_else(|| format!("{name}: only what is published lets in")))?;
+    Ok(None)
 }
 
 fn status(env: &Environment, name: Option<&str>) -> Ran {

@@ -25,6 +25,10 @@ impl Mariadb {
         Some(server)
     }
 
+    pub fn query(&self, sql: &str) -> String {
+        self.0.query("", sql)
+    }
+
     /// Every statement that it is told, in this file.
     pub fn logs_from_now_on(&self) -> std::path::PathBuf {
         self.0.query("", "SET GLOBAL general_log_file = 'statements.log'; SET GLOBAL general_log = 1");

@@ -92,6 +92,7 @@ impl Rotate<'_> {
         let document = self.vault.document(path)?;
         let there = document.text(&path.field);
         let is_expected = there.is_some_and(|there| there.expose() == from.expose());
+        crash_point("rotate:publishing");
         // What was written in between is seen by the next look.
         if !is_expected || self.vault.write(path, &document.with(&path.field, to))? == Written::Outdated {
             return Ok(());

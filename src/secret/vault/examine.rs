@@ -20,6 +20,8 @@ pub struct Health {
     pub initialized: bool,
     pub sealed: bool,
     pub standby: bool,
+    /// By its own clock.
+    pub time: Option<Timestamp>,
 }
 
 /// The token that bkp works with.
@@ -50,6 +52,7 @@ impl Vault {
             initialized: is("initialized"),
             sealed: is("sealed"),
             standby: is("standby"),
+            time: answer["server_time_utc"].as_i64().and_then(|at| Timestamp::from_second(at).ok()),
         })
     }
 

@@ -1,0 +1,46 @@
+//! After a server was put back: the account takes what is published, and nothing that a backup brought back.
+
+use crate::engine::{Accounts, Login, Pair};
+use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
+use crate::secret::Secret;
+
+/// What was found, and done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Only what is published let in.
+    AsItWas,
+    Changed,
+}
+
+/// `today` is what is published, `before` what was in force before, as far as it is known. When this returns, the one lets in on
+/// every node and the other nowhere.
+pub fn reapply(accounts: &dyn Accounts, today: &Secret, before: Option<&Secret>, cancel: &Cancel) -> Result<Applied> {
+    let nodes = accounts.nodes()?;
+    let log_in = |secret: &Secret| Login::of_all(nodes.iter().map(|node| accounts.probe(secret, node)));
+    let unknown = |why: String| Failure::new(Kind::TryLater, format!("{}: {why}", accounts.describe()));
+    let is_accepted = |secret: &Secret| match log_in(secret) {
+        Login::Accepted => Ok(true),
+        Login::Refused => Ok(false),
+        Login::Unknown(why) => Err(unknown(why)),
+    };
+    let (takes_today, takes_before) = (is_accepted(today)?, before.map_or(Ok(false), is_accepted)?);
+    if takes_today && !takes_before {
+        return Ok(Applied::AsItWas);
+    }
+    let pair = Pair { current: before.unwrap_or(today), pending: today };
+    if !takes_today {
+        accounts.accept_both(pair, cancel)?;
+    }
+    accounts.retire(pair, cancel)?;
+    accounts.persist(cancel)?;
+    if !is_accepted(today)? {
+        return Err(Failure::new(Kind::Key, format!("{} does not take what is published", accounts.describe()))
+            .hint("Set it by hand, or see what the server says of the account"));
+    }
+    if before.map_or(Ok(false), is_accepted)? {
+        return Err(Failure::new(Kind::Key, format!("{} still takes an old password", accounts.describe()))
+            .hint("Look which hosts the account has, and take it away by hand"));
+    }
+    Ok(Applied::Changed)
+}
