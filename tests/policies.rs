@@ -161,7 +161,11 @@ fn the_example_with_vault_loads_with_its_main_file() {
     let host = Host::with(&[("bkp.yaml", &main_with_vault()), ("vault.yaml", &policy)]);
     insta::assert_snapshot!(host.shown());
     let references: Vec<_> = host.load().unwrap().secrets();
-    assert_eq!(references.len(), 3);
+    assert_eq!(
+        references.len(),
+        6,
+        "three of sources; of the rotation both that are published, and that of who changes them"
+    );
     assert_eq!(references[0].0.to_string(), "ref+vault://kv/ledger/postgres#/password");
 }
 
@@ -671,6 +675,9 @@ fn who_else_holds_the_head_of_the_journal() {
     let expected = [("far", "copy"), ("file", "file"), ("b", "file"), ("mail", "mail"), ("timestamp", "timestamp")];
     assert_eq!(places, expected);
     assert_eq!(all.anchor.unwrap().schedule, "@daily");
+    let several =
+        evidence("{ anchor: { to: [{ timestamp: { url: [\"https://a.example/\", \"https://b.example/\"] } }] } }");
+    assert_eq!(several.places[0].holder.address(), "https://a.example/, https://b.example/");
     for (text, said) in [
         ("{ anchor: { schedule: \"@daily\" } }", "the head of the journal goes nowhere else"),
         ("{ anchor: { to: [{ copy: madrid }] } }", "there is no copy `madrid`"),
@@ -680,6 +687,12 @@ fn who_else_holds_the_head_of_the_journal() {
         ("{ anchor: { to: [{}] } }", "it is not said who is to hold it"),
         ("{ anchor: { to: [{ timestamp: {} }] } }", "`url` is missing"),
         ("{ anchor: { to: [{ timestamp: { url: tsa.example } }] } }", "expected an address"),
+        ("{ anchor: { to: [{ timestamp: { url: [] } }] } }", "found an empty list"),
+        ("{ anchor: { to: [{ timestamp: { url: [\"https://a.example/\", b.example] } }] } }", "expected an address"),
+        (
+            "{ anchor: { to: [{ timestamp: { url: \"https://a.example/\" } }, { name: b, timestamp: { url: \"https://b.example/\" } }] } }",
+            "a head has one time stamp",
+        ),
         ("{ anchor: { schedule: sometimes, to: [{ file: /a }] } }", "sometimes"),
         ("{ keep: long }", "expected a duration"),
         ("{ anchors: {} }", "unknown key `anchors`"),

@@ -114,6 +114,8 @@ fn many_objects_are_marked_within_the_memory() {
         by: &fixture.writer,
         keys: &keys,
         trust: &trust,
+        newest: Some(fixture.writer.series_memory()),
+        whole: true,
         protocol: PROTOCOL,
         cancel: &cancel,
     };

@@ -15,6 +15,8 @@ mod documents;
 mod hosts;
 #[path = "rotate/kills.rs"]
 mod kills;
+#[path = "rotate/postgres.rs"]
+mod postgres;
 #[path = "rotate/restores.rs"]
 mod restores;
 #[path = "rotate/schedules.rs"]

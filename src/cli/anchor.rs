@@ -131,7 +131,10 @@ fn put_in(env: &Environment, place: &AnchorPlace, anchor: &Anchor, hand: &Hand) 
         (Holder::File(path), _) => anchor.into_file(path),
         (Holder::Mail(mail), _) => notify::write_to(mail, env.secrets()?, &anchor.head.host, anchor.letter()),
         (Holder::TimeStamp(authority), hand) => {
-            let stamp = anchor.stamped(authority)?;
+            let (stamp, silent) = anchor.stamped(authority)?;
+            for failure in silent {
+                env.output.warn(&format!("another authority was asked for the time stamp: {}", failure.full()));
+            }
             match hand {
                 Hand::Writer(_, Ok(repository)) => anchor.stamp_into_store(&stamp, repository, retain(env)?.as_ref()),
                 _ => Kept::of(&env.paths()?.state).put_stamp(&anchor.head.journal, anchor.head.seq, &stamp),

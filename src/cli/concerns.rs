@@ -2,21 +2,13 @@
 //!
 //! Nothing is judged here. Whether points are there, young and whole is left out: `bkp status` asks the repository itself.
 
-use super::environment::Environment;
-use super::metrics;
 use super::output::plain;
 use crate::error::Kind;
-use crate::watch::{Concern, Stated};
+use crate::watch::{Concern, Stated, Status};
 
 /// Everything that journal and configuration know of, the worst first.
-pub fn look(env: &Environment) -> Vec<Stated> {
-    let mut all = match metrics::look(env) {
-        Ok(status) => status.concerns,
-        Err(failure) => {
-            env.output.warn(&format!("what else wants a look is not known: {}", failure.full()));
-            return Vec::new();
-        }
-    };
+pub fn of(status: Status) -> Vec<Stated> {
+    let mut all = status.concerns;
     all.retain(|stated| {
         !matches!(stated.concern, Concern::Missing { .. } | Concern::Late { .. } | Concern::Damaged { .. })
     });
@@ -36,7 +28,9 @@ pub fn listing(concerns: &[&Stated]) -> String {
 /// How a command ends that found these.
 pub fn kind(concerns: &[Stated]) -> Option<Kind> {
     let of = |stated: &Stated| match stated.concern {
-        Concern::JournalDamaged { .. } | Concern::RehearsalFailing { .. } => (0, Kind::Verification),
+        Concern::JournalDamaged { .. } | Concern::RehearsalFailing { .. } | Concern::RehearsalsFailing { .. } => {
+            (0, Kind::Verification)
+        }
         Concern::Overdue { .. } | Concern::RehearsalOverdue { .. } => (1, Kind::Objective),
         _ => (2, Kind::Warnings),
     };

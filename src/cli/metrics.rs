@@ -6,6 +6,7 @@ use crate::clock;
 use crate::durable;
 use crate::error::{Context, Result};
 use crate::job::damage;
+use crate::journal::State;
 use crate::watch::metrics::{self, Format};
 use crate::watch::{Status, Watcher};
 use std::path::PathBuf;
@@ -40,10 +41,17 @@ impl Arguments {
 
 /// Everything that is known without asking the repository.
 pub fn look(env: &Environment) -> Result<Status> {
+    Ok(watch(env)?.0)
+}
+
+/// The same, and the fold of the journal that it was made of.
+pub fn watch(env: &Environment) -> Result<(Status, State)> {
     let state = &env.paths()?.state;
     let journal = env.journal()?;
     if let Err(failure) = journal.end_what_died(clock::now()) {
         env.output.warn(&format!("runs that were killed cannot be noted as such: {}", failure.full()));
     }
-    Watcher::of(&journal, &crate::daemon::host()).status(env.configuration()?, &damage::load_all(state), clock::now())
+    let mut watcher = Watcher::of(&journal, &crate::daemon::host());
+    let status = watcher.status(env.configuration()?, &damage::load_all(state), clock::now())?;
+    Ok((status, watcher.into_state()))
 }

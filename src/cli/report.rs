@@ -199,6 +199,6 @@ pub fn basis(env: &Environment, period: Period, offline: bool) -> Result<Basis> 
 fn look(env: &Environment) -> Result<repository::RepositoryFacts> {
     let repository = env.open(copies::briefly(env.store_settings()?))?;
     let access = env.listing(&repository)?;
-    let own = access.writer.as_ref().filter(|_| access.operator.is_none());
-    repository::look(&repository, (&access.keys, &access.trust), own, env.now)
+    let host = (access.writer.as_ref(), access.operator.is_some());
+    repository::look(&repository, (&access.keys, &access.trust), host, env.now)
 }

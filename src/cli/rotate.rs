@@ -7,7 +7,7 @@ use super::in_force;
 use super::output::{pairs, plain, table};
 use crate::clock;
 use crate::durable::Lock;
-use crate::engine::{self, Accounts, Login};
+use crate::engine::{self, Accounts, Credential, Login};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
@@ -21,8 +21,8 @@ use crate::job::rotate::{Ended, Rotate, Wish, missing_end};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Recipients, Role};
-use crate::secret::SecretRef;
 use crate::secret::vault::Vault;
+use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
 
 #[derive(clap::Args, Debug)]
@@ -191,7 +191,10 @@ impl<'e> Ground<'e> {
 
     /// What is published lets in, everywhere.
     fn published_works(&self, env: &Environment) -> Result<String> {
-        let published = env.secrets()?.read(&SecretRef::Vault(self.rotation.published.clone()))?;
+        let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(path.clone()));
+        let user = self.rotation.turns.as_ref().map(|turns| read(&turns.published)).transpose()?;
+        let user = user.map(|user| user.expose().to_owned());
+        let published = Credential { user, secret: read(&self.rotation.published)? };
         let nodes = self.accounts.nodes()?;
         let login = Login::of_all(nodes.iter().map(|node| self.accounts.probe(&published, node)));
         match login {
@@ -225,7 +228,8 @@ pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> R
     if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
         (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
     }
-    engine::accounts(&settings, &rotation.account, &rotation.nodes).ok_or_else(|| {
+    let logins = rotation.turns.as_ref().map(|turns| &turns.users);
+    engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
         let kind = settings.kind();
         Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
     })
@@ -259,7 +263,7 @@ fn described(plan: &Plan) -> String {
         ("account", plain(&plan.account)),
         ("published", plan.published.clone()),
         ("logs in at", plan.nodes.join(", ")),
-        ("gap", "none".to_owned()),
+        ("gap", gap(plan.gap_seconds)),
     ];
     if let Some(open) = &plan.open {
         let way = if open.back { "is being taken back" } else { "is under way" };
@@ -272,6 +276,15 @@ fn described(plan: &Plan) -> String {
         rows.push((if number == 0 { "note" } else { "" }, plain(warning)));
     }
     pairs(&rows)
+}
+
+fn gap(seconds: f64) -> String {
+    match seconds > 0.0 {
+        true => format!(
+            "up to {seconds:.0} s (the `patience` of all consumers), in which those are refused that log in anew before they were moved; and there is no way back"
+        ),
+        false => "none".to_owned(),
+    }
 }
 
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {

@@ -5,6 +5,7 @@ use super::concerns;
 use super::copies;
 use super::environment::Environment;
 use super::format::{age, count, size, span, took};
+use super::metrics;
 use super::output::{pairs, plain, table};
 use super::points;
 use crate::error::{Kind, Result};
@@ -17,7 +18,6 @@ use crate::repo::point::Cost;
 use crate::repo::{held, proof};
 use crate::watch::{Concern, Stated};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeSet;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -52,36 +52,35 @@ impl Arguments {
         let mut states = status::fold(&catalog, &proofs, &expected, &known, env.now);
         let held = access.writer.as_ref().map(|by| held::of(&repository, &access.keys, &access.trust, by.id()));
         let mut holds = held.transpose()?.unwrap_or_default().all();
-        let mut unrehearsed = Vec::new();
-        match env.journal()?.state() {
-            Ok(journal) => {
-                let names: BTreeSet<String> = expected.iter().filter_map(|one| one.policy.clone()).collect();
-                unrehearsed = status::rehearsals_that_failed(&journal, &names.into_iter().collect::<Vec<_>>());
+        let mut concerns = Vec::new();
+        match metrics::watch(env) {
+            Ok((watched, journal)) => {
+                concerns = concerns::of(watched);
                 status::note_restore_times(&mut states, &journal);
                 status::note_failures(&mut states, &journal);
                 holds.extend(journal.holds.into_iter().map(|(source, hold)| (source, hold.why)));
             }
-            Err(failure) => env.output.warn(&format!("what failed last is not known: {}", failure.full())),
+            Err(failure) => {
+                env.output.warn(&format!("what failed and what wants a look is not known: {}", failure.full()))
+            }
         }
         status::note_holds(&mut states, |source| holds.get(source).cloned());
-        let concerns = concerns::look(env);
         let missed = states.iter().filter(|s| matches!(s.verdict, Verdict::Missing | Verdict::Late)).count();
         let damaged = states.iter().any(|s| s.verdict == Verdict::Damaged);
         let document = serde_json::json!({
             "repository": repository.store.describe(),
             "repository_id": repository.id(),
             "at": env.now,
-            "ok": missed == 0 && unrehearsed.is_empty() && !damaged && catalog.broken.is_empty() && !concerns.iter().any(|one| one.grave),
+            "ok": missed == 0 && !damaged && catalog.broken.is_empty() && !concerns.iter().any(|one| one.grave),
             "concerns": concerns,
             "sources": states,
-            "failed_rehearsals": unrehearsed.iter().map(|(policy, failure)| serde_json::json!({ "policy": policy, "failure": failure })).collect::<Vec<_>>(),
             "damage": known,
             "copies": copies,
             "broken_points": catalog.broken.iter().map(|(key, f)| serde_json::json!({ "point": key, "problem": f.full() })).collect::<Vec<_>>(),
         });
         env.output.answer(&document, || {
-            screen(&repository.store.describe(), &states, &concerns, unrehearsed.len())
-                + &failures(&states, &concerns, &unrehearsed, env.now)
+            screen(&repository.store.describe(), &states, &concerns)
+                + &failures(&states, &concerns, env.now)
                 + &holds_of(&states)
                 + &concerns::listing(&others(&concerns))
                 + &storage(&states)
@@ -91,7 +90,7 @@ impl Arguments {
         })?;
         let odd = states.iter().any(|state| state.held.is_some())
             || copies.iter().any(|copy| copy.standing != Standing::Good);
-        let broken = damaged || !catalog.broken.is_empty() || !unrehearsed.is_empty();
+        let broken = damaged || !catalog.broken.is_empty();
         Ok(ending(broken, missed > 0, odd, concerns::kind(&concerns)))
     }
 }
@@ -143,8 +142,7 @@ fn expected(env: &Environment) -> Result<Vec<Expected>> {
     Ok(all)
 }
 
-/// `unrehearsed`: schedules of rehearsals that came to nothing.
-fn screen(location: &str, states: &[SourceState], concerns: &[Stated], unrehearsed: usize) -> String {
+fn screen(location: &str, states: &[SourceState], concerns: &[Stated]) -> String {
     let number = |verdict| states.iter().filter(|s| s.verdict == verdict).count();
     let (missing, late, damaged) = (number(Verdict::Missing), number(Verdict::Late), number(Verdict::Damaged));
     let verdict = match (states.len(), missing + late + damaged) {
@@ -154,7 +152,7 @@ fn screen(location: &str, states: &[SourceState], concerns: &[Stated], unrehears
                 0 => String::new(),
                 held => format!(", {held} held after an odd backup"),
             };
-            let more = match others(concerns).len() + unrehearsed {
+            let more = match others(concerns).len() {
                 0 => String::new(),
                 more => format!(", and {} to look at", count(more, "thing")),
             };
@@ -191,14 +189,8 @@ fn screen(location: &str, states: &[SourceState], concerns: &[Stated], unrehears
     format!("{verdict}\n{location}\n\n{}", table(&titles, rows))
 }
 
-/// Why there is nothing newer, of sources that are not configured, and of schedules of rehearsals that came to nothing; of the
-/// others the concerns tell.
-fn failures(
-    states: &[SourceState],
-    concerns: &[Stated],
-    unrehearsed: &[(String, LastFailure)],
-    now: Timestamp,
-) -> String {
+/// Why there is nothing newer, of sources that are not configured; of the others the concerns tell.
+fn failures(states: &[SourceState], concerns: &[Stated], now: Timestamp) -> String {
     let line = |what: &str, failure: &LastFailure| {
         let since = age(now.duration_since(failure.at).as_secs());
         let message = failure.message.as_deref().unwrap_or("see: bkp journal");
@@ -213,8 +205,7 @@ fn failures(
         concerns.iter().any(|one| matches!(&one.concern, Concern::Failing { source, .. } if source == name))
     };
     let untold = states.iter().filter(|state| !is_told(&state.source));
-    let mut text: String = untold.filter_map(|state| Some(line(&state.source, state.last_failure.as_ref()?))).collect();
-    text.extend(unrehearsed.iter().map(|(policy, failure)| line(&format!("rehearsals of policy {policy}"), failure)));
+    let text: String = untold.filter_map(|state| Some(line(&state.source, state.last_failure.as_ref()?))).collect();
     if text.is_empty() { text } else { format!("\n{text}") }
 }
 

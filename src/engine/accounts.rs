@@ -4,11 +4,12 @@
 //! an engine says of it; only a definite refusal is one. Secrets never stand in a statement, an argument or an error text where
 //! the engine knows a way around it.
 
-use super::{Settings, mysql};
+use super::{Settings, mysql, postgres};
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::secret::Secret;
 use std::fmt;
+use std::ops::Deref;
 
 /// Somewhere the account can log in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,11 +50,41 @@ impl Login {
     }
 }
 
-/// The account and the secret that is in force, and the one that comes after it.
+/// A secret, and whose it is where names take turns: each new secret then belongs to the other one of two users.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    pub user: Option<String>,
+    pub secret: Secret,
+}
+
+impl Credential {
+    /// The same user and the same secret.
+    pub fn is(&self, other: &Credential) -> bool {
+        self.user == other.user && self.secret.expose() == other.secret.expose()
+    }
+}
+
+/// Of the only user there is.
+impl From<Secret> for Credential {
+    fn from(secret: Secret) -> Self {
+        Credential { user: None, secret }
+    }
+}
+
+/// Most that is told a credential only wants its secret.
+impl Deref for Credential {
+    type Target = Secret;
+
+    fn deref(&self) -> &Secret {
+        &self.secret
+    }
+}
+
+/// What is in force, and what comes after it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
-    pub current: &'a Secret,
-    pub pending: &'a Secret,
+    pub current: &'a Credential,
+    pub pending: &'a Credential,
 }
 
 /// A session of the account, for people.
@@ -69,7 +100,7 @@ pub trait Accounts: Send + Sync {
 
     /// Whether this can be done at all: version, plug-ins, rights, foreign second passwords. Changes nothing. Gives what people
     /// should know of besides.
-    fn preflight(&self, current: &Secret, cancel: &Cancel) -> Result<Vec<String>>;
+    fn preflight(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>>;
 
     /// The account's definition as statements that would bring it back, verifiers included: it is kept sealed.
     fn save(&self, cancel: &Cancel) -> Result<Secret>;
@@ -77,8 +108,8 @@ pub trait Accounts: Send + Sync {
     /// Everywhere the account can log in: all of them are tried.
     fn nodes(&self) -> Result<Vec<Node>>;
 
-    /// One login with this password, over a connection of its own that ends at once, and a query.
-    fn probe(&self, secret: &Secret, node: &Node) -> Login;
+    /// One login with it, over a connection of its own that ends at once, and a query.
+    fn probe(&self, credential: &Credential, node: &Node) -> Login;
 
     /// From now on both are accepted. Called when the pending one is refused; the current one must stay good.
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()>;
@@ -95,30 +126,50 @@ pub trait Accounts: Send + Sync {
     /// An instant in the server's own counting, to tell sessions from before it later.
     fn mark(&self, cancel: &Cancel) -> Result<String>;
 
-    /// Sessions of the account that are older than the mark.
-    fn sessions_before(&self, mark: &str, cancel: &Cancel) -> Result<Vec<Session>>;
+    /// Sessions that may go back to the current credential: those of the account that are older than the mark, or all of the
+    /// current user where names take turns.
+    fn sessions_before(&self, pair: Pair<'_>, mark: &str, cancel: &Cancel) -> Result<Vec<Session>>;
 
     fn end_session(&self, session: &Session, cancel: &Cancel) -> Result<()>;
+
+    /// The current one is lost in the moment in which the pending one is accepted: who logs in anew before it was moved is
+    /// refused. Only where somebody has chosen that.
+    fn has_gap(&self) -> bool {
+        false
+    }
 }
 
 /// The accounts of a server, where this version can rotate them. `settings` log in as somebody who may change them; `nodes` are
-/// tried besides the server itself.
-pub fn accounts(settings: &Settings, account: &str, nodes: &[Node]) -> Option<Box<dyn Accounts>> {
+/// tried besides the server itself. With `logins`, these two take turns.
+pub fn accounts(
+    settings: &Settings,
+    account: &str,
+    logins: Option<&[String; 2]>,
+    nodes: &[Node],
+) -> Option<Box<dyn Accounts>> {
     match settings {
         Settings::Mysql(settings) => {
             Some(Box::new(mysql::Rotation::new(settings.server.clone(), account.to_owned(), nodes.to_vec())))
         }
+        Settings::Postgres(settings) => Some(Box::new(postgres::Rotation::new(
+            settings.server.clone(),
+            account.to_owned(),
+            logins.cloned(),
+            nodes.to_vec(),
+        ))),
         // One line for each engine that can.
-        Settings::Postgres(_)
-        | Settings::Mongo(_)
-        | Settings::Redis(_)
-        | Settings::Sqlite(_)
-        | Settings::Volume(_)
-        | Settings::Command(_) => None,
+        Settings::Mongo(_) | Settings::Redis(_) | Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => {
+            None
+        }
     }
+}
+
+/// Whether two users can take turns there.
+pub fn takes_turns(settings: &Settings) -> bool {
+    matches!(settings, Settings::Postgres(_) | Settings::Mongo(_))
 }
 
 /// The same question before anything is opened, for the configuration.
 pub fn has_accounts(settings: &Settings) -> bool {
-    matches!(settings, Settings::Mysql(_))
+    matches!(settings, Settings::Mysql(_) | Settings::Postgres(_))
 }

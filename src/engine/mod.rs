@@ -29,7 +29,7 @@ pub mod sqlite;
 mod transfer;
 pub mod volume;
 
-pub use accounts::{Accounts, Login, Node, Pair, Session, accounts, has_accounts};
+pub use accounts::{Accounts, Credential, Login, Node, Pair, Session, accounts, has_accounts, takes_turns};
 pub use leftovers::Leftover;
 pub use rehearsal::{
     Comparison, ContainerRecipe, Entrance, Ground, Probe, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site,

@@ -7,7 +7,7 @@ use super::head::SignedHead;
 use super::signer::Signer;
 use super::timestamp::{self, Authorities};
 use crate::durable;
-use crate::error::{Context, Failure, Result};
+use crate::error::{Context, Failure, Kind, Result};
 use crate::journal::{Fact, Head};
 use crate::policy::Authority;
 use crate::repo::writer::WriterInfo;
@@ -76,11 +76,18 @@ impl Anchor {
         (subject, text)
     }
 
-    /// Has it stamped; what comes back belongs beside the head.
-    pub fn stamped(&self, authority: &Authority) -> Result<Vec<u8>> {
+    /// Has it stamped by the first authority that gives a time stamp to be believed; what comes back belongs beside the head. With
+    /// why those before it gave none.
+    pub fn stamped(&self, authority: &Authority) -> Result<(Vec<u8>, Vec<Failure>)> {
         let authorities = authority.ca_file.as_deref().map(Authorities::read).transpose()?;
-        let (answer, _) = timestamp::ask(&authority.url, &self.envelope, authorities.as_ref())?;
-        Ok(answer)
+        let mut silent = Vec::new();
+        for url in &authority.urls {
+            match timestamp::ask(url, &self.envelope, authorities.as_ref()) {
+                Ok((answer, _)) => return Ok((answer, silent)),
+                Err(failure) => silent.push(failure),
+            }
+        }
+        Err(nobody_stamped(silent))
     }
 
     pub fn stamp_into_store(&self, stamp: &[u8], to: &Repository, retain: Option<&Retain>) -> Result<()> {
@@ -97,4 +104,19 @@ impl Anchor {
             message: placed.result.as_ref().err().map(Failure::full),
         }
     }
+}
+
+/// What may pass is tried again: when it may for one, it may for all.
+fn nobody_stamped(mut silent: Vec<Failure>) -> Failure {
+    if let [_] = silent[..] {
+        return silent.remove(0);
+    }
+    let kind = match silent.iter().any(|failure| failure.kind() == Kind::TryLater) {
+        true => Kind::TryLater,
+        false => silent.first().map_or(Kind::Failed, Failure::kind),
+    };
+    let all: Vec<String> = silent.iter().map(Failure::full).collect();
+    Failure::new(kind, "no authority gave a time stamp")
+        .because(all.join("; "))
+        .hint("Look at `timestamp.url`, and whether these servers answer")
 }

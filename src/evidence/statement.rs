@@ -94,13 +94,8 @@ fn record_name(journal: &str, seq: u64) -> String {
 fn test_result(at: &RehearsedAt) -> TestResult {
     let rehearsed = &at.rehearsed;
     let (mut passed, mut warned, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-    let level = |name: &str| {
-        [Level::Stored, Level::Readable, Level::Loaded, Level::Equal, Level::Checked]
-            .into_iter()
-            .find(|level| level.name() == name)
-    };
-    let (wanted, reached) = (level(&rehearsed.wanted), rehearsed.reached.as_deref().and_then(level));
-    for one in [Level::Readable, Level::Loaded, Level::Equal, Level::Checked] {
+    let (wanted, reached) = (Level::parse(&rehearsed.wanted), rehearsed.reached.as_deref().and_then(Level::parse));
+    for one in Level::ALL.into_iter().filter(|level| *level >= Level::Readable) {
         if Some(one) <= reached {
             passed.push(one.name().to_owned());
         } else if Some(one) <= wanted {

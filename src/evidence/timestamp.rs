@@ -93,11 +93,20 @@ pub fn ask(url: &str, message: &[u8], authorities: Option<&Authorities>) -> Resu
     let request = request(message, &nonce[1..])
         .map_err(|e| Failure::failed("cannot write a request for a time stamp").because(e.to_string()))?;
     let answer = send(url, request)?;
-    let (stamped, said) = look(&answer, message, authorities)?;
-    if said.as_deref() != Some(&nonce[1..]) {
-        return Err(bad("it answers another request"));
+    let looked = look(&answer, message, authorities).and_then(|(stamped, said)| match said.as_deref() {
+        Some(said) if *said == nonce[1..] => Ok(stamped),
+        _ => Err(bad("it answers another request")),
+    });
+    looked.map(|stamped| (answer, stamped)).map_err(|failure| from(url, failure))
+}
+
+/// The same failure, with whose answer it is.
+fn from(url: &str, failure: Failure) -> Failure {
+    let named = Failure::new(failure.kind(), format!("the answer of {url}: {}", failure.full()));
+    match failure.next_step() {
+        Some(hint) => named.hint(hint),
+        None => named,
     }
-    Ok((answer, stamped))
 }
 
 fn request(message: &[u8], nonce: &[u8]) -> der::Result<Vec<u8>> {

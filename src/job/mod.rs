@@ -27,6 +27,7 @@ pub mod status;
 use crate::durable::{self, Lock};
 use crate::error::{Context as _, Result};
 use crate::exec::docker::{Quiet, WritingContainer};
+use crate::repo::writer::Writer;
 use crate::repo::{Repository, names};
 use std::path::{Path, PathBuf};
 
@@ -65,6 +66,23 @@ impl Places {
     /// The same directories, where what is found in a copy is remembered by itself.
     pub fn of_copy(&self, copy: &str) -> Self {
         Places { copy: Some(copy.to_owned()), ..self.clone() }
+    }
+
+    fn is_copy(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    /// Where the newest point of each series that this host has put there is remembered: by who writes them, or by who copies
+    /// them. Nothing, where that is another host.
+    fn newest(&self, host: &Writer, whose: &str) -> Option<PathBuf> {
+        match &self.copy {
+            None => (host.id() == whose).then(|| host.series_memory()),
+            Some(copy) => Some(self.brought(copy, whose)),
+        }
+    }
+
+    fn brought(&self, copy: &str, whose: &str) -> PathBuf {
+        self.state.join("repositories").join(&self.repository).join(format!("series-{copy}")).join(whose)
     }
 
     /// Takes the lock of those who prune a writer on this host. A courtesy: safety does not depend on it.

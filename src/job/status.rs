@@ -101,17 +101,6 @@ pub fn note_holds(states: &mut [SourceState], why: impl Fn(&str) -> Option<Strin
     states.iter_mut().for_each(|state| state.held = why(&state.source));
 }
 
-/// A schedule of rehearsals whose last slot came to nothing, and why: no rehearsal of any source may have begun.
-pub fn rehearsals_that_failed(journal: &State, policies: &[String]) -> Vec<(String, LastFailure)> {
-    let failed = |policy: &String| {
-        let known = journal.policy(Job::Rehearse, policy).filter(|known| known.failures_in_a_row > 0)?;
-        let (_, at, _, why) = known.last_ended.as_ref()?;
-        let failure = LastFailure { at: *at, message: why.clone(), failures_in_a_row: known.failures_in_a_row };
-        Some((policy.clone(), failure))
-    };
-    policies.iter().filter_map(failed).collect()
-}
-
 /// What a point of a source puts into the store in either layout, on average over its last points.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Storage {

@@ -18,7 +18,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A segment that has grown to this is sealed by the next record, which begins another.
+/// A segment that has grown to this, or was begun on another day (UTC), is sealed by the next record, which begins another. So
+/// what happened on a day reaches the repository with the first backup of the next one.
 const SEGMENT_BYTES: u64 = 4 << 20;
 /// Others write for milliseconds; who holds the lock longer is stopped or hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,7 +102,8 @@ impl Locked<'_> {
             head = next;
         }
         durable::crash_point("journal:before-write");
-        match &tail.file {
+        let goes_on = |(path, _): &&(PathBuf, u64)| segments::day_of(path).is_none_or(|day| day == day_at(now));
+        match tail.file.as_ref().filter(goes_on) {
             Some((path, length)) => write_at(path, *length, text.as_bytes())?,
             None => write_at(&segments::path_of(self.journal.directory(), tail.head.seq + 1), 0, text.as_bytes())?,
         }
@@ -160,6 +162,10 @@ impl Locked<'_> {
         let _ = durable::write_new(&aside, &torn, 0o600);
         file.set_len(sound_until).and_then(|()| file.sync_all()).context(what)
     }
+}
+
+fn day_at(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%d").to_string()
 }
 
 /// Whole, or not at all: also when the disk is full.

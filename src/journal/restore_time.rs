@@ -4,6 +4,7 @@
 //! container. Each phase is taken to grow with the bytes of the point; what a server needs to start is no part of it.
 
 use super::Rehearsed;
+use crate::repo::proof::Level;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -45,8 +46,7 @@ impl RestoreTime {
     /// `None` where nothing was restored.
     pub fn of(rehearsed: &Rehearsed, at: Timestamp) -> Option<Self> {
         let target = rehearsed.target.as_ref()?.kind.clone();
-        let is_loaded =
-            rehearsed.reached.as_deref().is_some_and(|level| ["loaded", "equal", "checked"].contains(&level));
+        let is_loaded = rehearsed.reached.as_deref().and_then(Level::parse) >= Some(Level::Loaded);
         let phases: BTreeMap<String, f64> =
             PHASES.iter().filter_map(|name| Some(((*name).to_owned(), *rehearsed.phases.get(*name)?))).collect();
         let is_timed = rehearsed.bytes > 0 && phases.values().sum::<f64>() > 0.0;

@@ -20,9 +20,14 @@ pub struct Rotated {
     /// Fingerprint of the secret that was in force when the rotation began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// Whose it was, where names take turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_user: Option<String>,
     /// Of the one that comes after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_user: Option<String>,
     /// Where logins were tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,

@@ -36,6 +36,16 @@ pub fn list(directory: &Path) -> Result<Vec<Segment>> {
     Ok(segments)
 }
 
+/// The day (UTC) of its first record, where that can be read.
+pub fn day_of(path: &Path) -> Option<String> {
+    // The time stands near the beginning of a record.
+    let mut beginning = [0; 80];
+    File::open(path).and_then(|mut file| file.read_exact(&mut beginning)).ok()?;
+    let text = std::str::from_utf8(&beginning).ok()?;
+    let (_, at) = text.split_once("\"at\":\"")?;
+    at.get(..10).map(str::to_owned)
+}
+
 /// How a segment ends.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {

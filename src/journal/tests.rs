@@ -311,3 +311,16 @@ proptest! {
         prop_assert_eq!(state.backups("app").map_or(0, |history| history.failures_in_a_row), failures);
     }
 }
+
+#[test]
+fn what_happened_on_a_day_is_sealed_by_the_first_record_of_another() {
+    let (_directory, journal) = journal();
+    let day = |day: i8| format!("2026-11-{day:02}T23:59:59Z").parse().unwrap();
+    let append = |when: i8| {
+        journal.append(&[hold(1)], day(when)).unwrap();
+        journal.sealed_segments().unwrap().len()
+    };
+    assert_eq!([append(1), append(1), append(2), append(2)], [0, 0, 1, 1]);
+    assert_eq!([append(28), append(3), append(3)], [2, 3, 3], "a clock that was ahead keeps nothing open");
+    assert_eq!(read(&journal).1, []);
+}

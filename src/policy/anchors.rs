@@ -4,10 +4,10 @@
 
 use super::CopySettings;
 use super::channels::{Mail, web_address};
-use super::convert::{absolute, not_empty};
+use super::convert::{absolute, not_empty, text_of};
 use super::problem::Place;
 use super::raw;
-use super::reading::{Field, Reader};
+use super::reading::{Field, OneOrMore, Reader};
 use super::show::Showing;
 use super::timing::Routine;
 use super::values::{self, duration_text};
@@ -44,7 +44,8 @@ pub enum Holder {
 /// A time-stamping authority (RFC 3161).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    pub url: String,
+    /// Asked one after the other, until one gives a time stamp. Never empty.
+    pub urls: Vec<String>,
     /// Whose certificates are believed, in PEM.
     pub ca_file: Option<PathBuf>,
 }
@@ -71,7 +72,7 @@ impl Holder {
             Holder::Copy(name) => name.clone(),
             Holder::File(path) => path.display().to_string(),
             Holder::Mail(mail) => mail.to.join(", "),
-            Holder::TimeStamp(authority) => authority.url.clone(),
+            Holder::TimeStamp(authority) => authority.urls.join(", "),
         }
     }
 }
@@ -96,7 +97,11 @@ impl Reader<'_> {
             }
             let is_stamp = |place: &AnchorPlace| matches!(place.holder, Holder::TimeStamp(_));
             if is_stamp(&place) && places.iter().any(is_stamp) {
-                self.wrong::<()>(field.place, "a head has one time stamp: keep one `timestamp`");
+                self.wrong_with_help::<()>(
+                    field.place,
+                    "a head has one time stamp: keep one `timestamp`",
+                    "where one authority is to stand in for another, give it both: url: [https://one.example, https://two.example]",
+                );
             }
             places.push(place);
         }
@@ -154,11 +159,17 @@ impl Reader<'_> {
         }
         let stamp = raw.timestamp.as_ref()?;
         let written = stamp.value.as_ref()?;
-        if written.url.is_none() {
+        let Some(url) = &written.url else {
             self.note_missing(stamp.place, "`url` is missing", "such as url: https://tsa.example/tsr");
+            return None;
+        };
+        let OneOrMore(fields) = url.value.as_ref()?;
+        if fields.is_empty() {
+            return self.wrong(url.place, "expected an address, found an empty list");
         }
-        let url = self.text(&written.url, |text| not_empty(text, "an address").and_then(|text| web_address(&text)))?;
-        Some(Holder::TimeStamp(Authority { url, ca_file: self.text(&written.ca_file, absolute) }))
+        let address = |text: &str| not_empty(text, "an address").and_then(|text| web_address(&text));
+        let urls: Option<Vec<String>> = fields.iter().map(|field| text_of(self, field, address)).collect();
+        Some(Holder::TimeStamp(Authority { urls: urls?, ca_file: self.text(&written.ca_file, absolute) }))
     }
 }
 

@@ -16,6 +16,8 @@ pub struct AuditSettings {
     /// How long ago the last restore test that passed may be.
     pub rehearsed: Duration,
     pub credential_age: Duration,
+    /// Of the keys of bkp itself.
+    pub key_age: Duration,
     /// Good copies besides the repository.
     pub copies: u64,
     /// The newest points must be locked against deletion.
@@ -31,6 +33,7 @@ impl Default for AuditSettings {
             retention: Duration::from_secs(35 * DAY),
             rehearsed: Duration::from_secs(30 * DAY),
             credential_age: Duration::from_secs(365 * DAY),
+            key_age: Duration::from_secs(730 * DAY),
             copies: 1,
             immutable: true,
         }
@@ -49,6 +52,7 @@ impl Reader<'_> {
             retention: duration(&raw.retention, default.retention),
             rehearsed: duration(&raw.rehearsed, default.rehearsed),
             credential_age: duration(&raw.credential_age, default.credential_age),
+            key_age: duration(&raw.key_age, default.key_age),
             copies: raw.copies.as_ref().and_then(|field| field.value).unwrap_or(default.copies),
             immutable: raw.immutable.as_ref().and_then(|field| field.value).unwrap_or(default.immutable),
         })
@@ -56,12 +60,13 @@ impl Reader<'_> {
 }
 
 /// For showing: what is not said counts too.
-pub fn shown(audit: &AuditSettings) -> [(&'static str, serde_json::Value); 6] {
+pub fn shown(audit: &AuditSettings) -> [(&'static str, serde_json::Value); 7] {
     [
         ("frequency", duration_text(audit.frequency).into()),
         ("retention", duration_text(audit.retention).into()),
         ("rehearsed", duration_text(audit.rehearsed).into()),
         ("credential_age", duration_text(audit.credential_age).into()),
+        ("key_age", duration_text(audit.key_age).into()),
         ("copies", audit.copies.into()),
         ("immutable", audit.immutable.into()),
     ]

@@ -36,6 +36,7 @@ mod sources;
 mod stores;
 mod timing;
 mod tree;
+mod turns;
 mod values;
 mod variables;
 mod vaults;
@@ -57,6 +58,7 @@ pub use rotations::{Alphabet, Consumer, PasswordRule, Reload, Rotation, Rotator,
 pub use show::{Shown, show};
 pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
+pub use turns::Turns;
 pub use values::{cron, duration, duration_text, name as check_name, size, size_text};
 pub use watching::{HttpSettings, LogForm};
 pub use when::When;
@@ -281,8 +283,11 @@ impl Configuration {
         });
         let of_rotations = self.rotations().flat_map(|(_, rotation)| {
             let admin = rotation.admin.iter().map(|(_, password)| password.clone());
-            let published = SecretRef::Vault(rotation.published.clone());
-            admin.chain([published]).map(|reference| (reference, format!("rotate {}", rotation.name)))
+            let published =
+                [&rotation.published].into_iter().chain(rotation.turns.iter().map(|turns| &turns.published));
+            admin
+                .chain(published.map(|path| SecretRef::Vault(path.clone())))
+                .map(|reference| (reference, format!("rotate {}", rotation.name)))
         });
         let of_sources = of_sources.chain(of_labels).chain(of_rotations);
         let mut all: Vec<(SecretRef, String)> = Vec::new();

@@ -23,6 +23,9 @@ pub struct Field<T> {
 /// A mapping whose keys are names the user chose, in the order of the file.
 pub struct Named<T>(pub Vec<(Field<String>, Field<T>)>);
 
+/// A list, or one value instead of a list with that one.
+pub struct OneOrMore<T>(pub Vec<Field<T>>);
+
 /// What goes along while one document is read.
 pub struct Reader<'a> {
     pub document: &'a Document,
@@ -213,13 +216,22 @@ impl<'de> Deserializer<'de> for NodeReader<'_, '_> {
         }
     }
 
+    /// [`OneOrMore`] asks for this.
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Wrong> {
+        let items = match &self.node.kind {
+            Kind::List(items) => items,
+            _ => std::slice::from_ref(self.node),
+        };
+        visitor.visit_seq(Items { items: items.iter(), reader: self.reader })
+    }
+
     /// [`Field`] asks for this: first the place, then the value, whose failure ends here.
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Wrong> {
         visitor.visit_seq(PlacedValue { node: self, step: 0 })
     }
 
     serde::forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char string bytes byte_buf unit unit_struct newtype_struct
+        i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char string bytes byte_buf unit unit_struct
         tuple_struct identifier ignored_any
     }
 }
@@ -354,6 +366,30 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
     }
 }
 
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ItemsVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
+            type Value = OneOrMore<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value or a list of values")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<OneOrMore<T>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = access.next_element()? {
+                    items.push(item);
+                }
+                Ok(OneOrMore(items))
+            }
+        }
+
+        deserializer.deserialize_newtype_struct("OneOrMore", ItemsVisitor(PhantomData))
+    }
+}
+
 /// In the schema, a field is its value.
 impl<T: JsonSchema> JsonSchema for Field<T> {
     fn inline_schema() -> bool {
@@ -383,6 +419,21 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
     }
 }
 
+impl<T: JsonSchema> JsonSchema for OneOrMore<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMore_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (one, more) = (generator.subschema_for::<T>(), generator.subschema_for::<Vec<T>>());
+        schemars::json_schema!({ "anyOf": [one, more] })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,6 +444,7 @@ mod tests {
         on: Option<Field<bool>>,
         number: Option<Field<u64>>,
         names: Option<Field<Named<String>>>,
+        some: Option<Field<OneOrMore<String>>>,
     }
 
     fn read(text: &str) -> (Shape, Vec<String>) {
@@ -413,6 +465,20 @@ mod tests {
             assert_eq!(shape.on.unwrap().value, None, "{text}");
             assert!(told[0].starts_with("expected `true` or `false`, found"), "{text}: {told:?}");
         }
+    }
+
+    #[test]
+    fn one_value_stands_for_a_list_of_one() {
+        let some = |text: &str| {
+            let (shape, told) = read(text);
+            let items = shape.some.unwrap().value.unwrap().0.into_iter().map(|field| field.value.unwrap_or_default());
+            (items.collect::<Vec<_>>(), told)
+        };
+        assert_eq!(some("some: a"), (vec!["a".to_owned()], vec![]));
+        assert_eq!(some("some: [a, b]"), (vec!["a".to_owned(), "b".to_owned()], vec![]));
+        assert_eq!(some("some: []"), (vec![], vec![]));
+        assert_eq!(some("some: { a: b }").1, ["expected a text, found a mapping of keys"]);
+        assert_eq!(some("some: [a, [b]]").1, ["expected a text, found a list"]);
     }
 
     #[test]

@@ -147,7 +147,9 @@ impl Configuration {
         let Some((server, account)) = server_account(policy, rotation) else { return Vec::new() };
         let uses = |source: &&Source| {
             let user = source.settings.server().and_then(|server| server.user.as_deref());
-            user == Some(account) && server_of(source).as_ref() == Some(&server)
+            let takes_turns =
+                rotation.turns.as_ref().is_some_and(|turns| turns.users.iter().any(|one| user == Some(one)));
+            (user == Some(account) || takes_turns) && server_of(source).as_ref() == Some(&server)
         };
         let mut names: Vec<&str> =
             self.policies.iter().flat_map(|policy| &policy.sources).filter(uses).map(|s| s.name.as_str()).collect();
@@ -196,7 +198,7 @@ fn server_of(source: &Source) -> Option<String> {
 pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String> {
     let written = |rotation: &Rotation| -> Vec<String> {
         let all = rotation.consumers.iter().filter_map(|consumer| match &consumer.told {
-            Told::EnvFile { path, variable } => Some(format!("{variable} of {}", path.display())),
+            Told::EnvFile { path, variable, .. } => Some(format!("{variable} of {}", path.display())),
             _ => None,
         });
         all.collect()

@@ -8,6 +8,7 @@ use super::raw;
 use super::reading::{Field, Reader};
 use super::rotation_times::Freeze;
 use super::values::{self, duration_text};
+use crate::repo::proof::Level;
 use jiff::civil::{Time, Weekday};
 use std::fmt;
 use std::time::Duration;
@@ -272,10 +273,10 @@ impl Reader<'_> {
     pub(super) fn check(&self, field: &Field<raw::Check>) -> Option<Routine> {
         let raw = field.value.as_ref()?;
         let level = match raw.level.as_ref().and_then(|f| f.value) {
-            Some(raw::Level::Readable) => "readable",
-            _ => "stored",
+            Some(raw::Level::Readable) => Level::Readable,
+            _ => Level::Stored,
         };
-        let mut arguments = vec!["--level".to_owned(), level.to_owned()];
+        let mut arguments = vec!["--level".to_owned(), level.name().to_owned()];
         let sample = self.text(&raw.sample, |text| {
             let number = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
             let good = number.is_some_and(|number| number > 0.0 && number <= 100.0);

@@ -33,6 +33,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// From the weakest to the strongest.
+    pub const ALL: [Level; 5] = [Level::Stored, Level::Readable, Level::Loaded, Level::Equal, Level::Checked];
+
     pub fn name(self) -> &'static str {
         match self {
             Level::Stored => "stored",
@@ -44,9 +47,7 @@ impl Level {
     }
 
     pub fn parse(name: &str) -> Option<Self> {
-        [Level::Stored, Level::Readable, Level::Loaded, Level::Equal, Level::Checked]
-            .into_iter()
-            .find(|l| l.name() == name)
+        Level::ALL.into_iter().find(|level| level.name() == name)
     }
 }
 

@@ -4,9 +4,11 @@
 //! fails is named, with the next step.
 
 use super::basis::{Basis, PolicyInForce, Seen};
+use super::repository::RepositoryFacts;
 use crate::job::copy::state::Standing as Copy;
 use crate::job::discover::Coverage;
 use crate::policy::{AuditSettings, Configuration, Keep, PRIMARY, Policy, duration_text};
+use crate::repo::keys::{NamedRecipient, Role};
 use crate::schedule::Calendar;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -96,6 +98,7 @@ pub fn judge(audited: &Audited<'_>) -> Vec<Control> {
         audited.rehearsed(),
         audited.rto(),
         audited.credentials(),
+        audited.keys(),
     ]
 }
 
@@ -333,6 +336,49 @@ impl Audited<'_> {
         }
         judging.done()
     }
+
+    fn keys(&self) -> Control {
+        let wanted = self.settings.key_age;
+        let title = "No key of bkp itself is too old";
+        let mut judging = Judging::of("key_age", title, format!("at most {}", duration_text(wanted)));
+        match &self.basis.repository {
+            Seen::NotSeen(why) => judging.unknown("repository", why, "bkp doctor"),
+            Seen::Seen(repository) => {
+                for (what, since, next) in own_keys(repository) {
+                    let age = self.now().duration_since(since).as_secs();
+                    let why = format!("it is {} old", crate::watch::span(age));
+                    judging.judge(&what, (age > wanted.as_secs() as i64).then_some((why, next)));
+                }
+            }
+        }
+        judging.done()
+    }
+}
+
+/// The keys that data of this host is sealed to and signed with today, since when they are in use, and how each is changed.
+fn own_keys(repository: &RepositoryFacts) -> Vec<(String, Timestamp, String)> {
+    let mut keys = Vec::new();
+    for NamedRecipient { name, role, added, .. } in &repository.readers {
+        let (word, option) = match role {
+            Role::Operator => ("operator", ""),
+            Role::Rehearser => ("rehearser", " --role rehearser"),
+        };
+        let next = format!(
+            "age-keygen -o new.txt; bkp keys add NEW-NAME \"$(age-keygen -y new.txt)\"{option}; then bkp keys remove {name} (docs/KEYS.md)"
+        );
+        keys.push((format!("key of {name} ({word})"), *added, next));
+    }
+    let Some(host) = &repository.this_host else { return keys };
+    let epoch = repository.epochs.iter().find(|epoch| epoch.number == host.epoch);
+    keys.extend(
+        epoch.map(|epoch| (format!("data key {}", epoch.number), epoch.stored, "bkp keys new-epoch".to_owned())),
+    );
+    let writer = repository.writers.iter().find(|writer| writer.writer == host.writer);
+    keys.extend(writer.map(|writer| {
+        let next = "move its writer.json away and join anew: bkp init --join; new series begin with it (docs/KEYS.md)";
+        (format!("signing key of this host ({})", writer.name), writer.created, next.to_owned())
+    }));
+    keys
 }
 
 /// How far back the rules keep points at least, when there is one for each slot.

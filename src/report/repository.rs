@@ -26,6 +26,8 @@ pub struct RepositoryFacts {
     pub readers: Vec<NamedRecipient>,
     pub writers: Vec<WriterInfo>,
     pub epochs: Vec<EpochFacts>,
+    /// What this host writes with; nothing where it only reads.
+    pub this_host: Option<ThisHost>,
     /// Of the newest point of each source.
     pub locks: BTreeMap<String, Option<LockFacts>>,
 }
@@ -61,19 +63,28 @@ pub struct EpochFacts {
     pub stored: Timestamp,
 }
 
+/// The keys of a host among those of all.
+#[derive(Clone, Debug, Serialize)]
+pub struct ThisHost {
+    pub writer: String,
+    /// Number of the data key that new data is sealed to.
+    pub epoch: u32,
+}
+
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LockFacts {
     pub mode: LockMode,
     pub until: Timestamp,
 }
 
-/// `own`: this host, which reads its own points only, unless an operator's key was given.
+/// `host`: this host, where it writes. It reads its own points only, unless an operator's key was given (`all`).
 pub fn look(
     repository: &Repository,
     (keys, trust): (&Keyring, &Trust),
-    own: Option<&Writer>,
+    (host, all): (Option<&Writer>, bool),
     now: Timestamp,
 ) -> Result<RepositoryFacts> {
+    let own = host.filter(|_| !all);
     let wanted = catalog::Wanted { writer: own.map(Writer::id), ..catalog::Wanted::default() };
     let catalog = catalog::list(repository, keys, trust, wanted)?;
     let proofs = proof::highest(repository, keys, trust, None)?;
@@ -126,6 +137,7 @@ pub fn look(
         },
         writers: catalog::writers(repository)?.0,
         epochs: epochs.collect(),
+        this_host: host.map(|host| ThisHost { writer: host.id().to_owned(), epoch: host.epoch.number }),
         locks,
     })
 }

@@ -112,6 +112,12 @@ pub enum Concern {
         source: String,
         seconds: i64,
     },
+    /// The last slots for rehearsals of a policy came to nothing: no rehearsal may have begun.
+    RehearsalsFailing {
+        policy: String,
+        times: u64,
+        message: Option<String>,
+    },
     CopyFailing {
         copy: String,
         source: String,
@@ -210,6 +216,12 @@ impl Concern {
             Concern::RehearsalOverdue { source, seconds } => {
                 format!("A rehearsal of {source} was due {}", ago(*seconds, Language::English))
             }
+            Concern::RehearsalsFailing { policy, times: 1, message } => {
+                format!("The last scheduled rehearsal of policy {policy} came to nothing{}", because(message))
+            }
+            Concern::RehearsalsFailing { policy, times, message } => {
+                format!("The last {times} scheduled rehearsals of policy {policy} came to nothing{}", because(message))
+            }
             Concern::CopyFailing { copy, source, message, .. } => {
                 format!("{source} is not copied to {copy}{}", because(message))
             }
@@ -266,6 +278,15 @@ impl Concern {
             Concern::RehearsalOverdue { source, seconds } => {
                 format!("El ensayo de {source} está atrasado: vencía {}", ago(*seconds, Language::Spanish))
             }
+            Concern::RehearsalsFailing { policy, times: 1, message } => {
+                format!("El último ensayo programado de la política {policy} quedó en nada{}", because(message))
+            }
+            Concern::RehearsalsFailing { policy, times, message } => {
+                format!(
+                    "Los últimos {times} ensayos programados de la política {policy} quedaron en nada{}",
+                    because(message)
+                )
+            }
             Concern::CopyFailing { copy, source, message, .. } => {
                 format!("{source} no se copia a {copy}{}", because(message))
             }
@@ -318,6 +339,7 @@ impl Concern {
             Concern::Damaged { source } => format!("bkp backup {source}; bkp check {source}"),
             Concern::RehearsalFailing { source, .. } => format!("bkp backup {source}; bkp rehearse {source}"),
             Concern::RehearsalOverdue { source, .. } => format!("bkp rehearse {source}"),
+            Concern::RehearsalsFailing { policy, .. } => format!("bkp doctor; bkp rehearse {policy}"),
             Concern::Held { source, .. } => format!("bkp points {source}; bkp ack {source}"),
             Concern::RoutineFailing { job: "anchor", .. } | Concern::RoutineOverdue { job: "anchor", .. } => {
                 "bkp evidence anchor".into()

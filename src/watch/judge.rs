@@ -3,6 +3,7 @@
 //! Of one source only what helps is said: why its runs fail, rather than also that it is late because of it.
 
 use super::concern::Concern;
+use super::rehearsal::RehearsalStatus;
 use super::rotation::RotationStatus;
 use super::status::{PolicyStatus, SourceStatus, Status};
 use super::words;
@@ -20,6 +21,7 @@ pub fn all(status: &Status) -> Vec<Concern> {
         concerns.extend(of_verdict.flat_map(|source| of_source(source, status.at)));
     }
     concerns.extend(status.sources.iter().filter_map(|source| of_rehearsals(source, status.at)));
+    concerns.extend(status.policies.iter().filter_map(|policy| of_scheduled_rehearsals(policy, &status.sources)));
     if !status.config.ok {
         let error = status.config.error.clone().unwrap_or_default();
         concerns.push(Concern::ConfigurationRefused { error: first_line(&error) });
@@ -78,6 +80,25 @@ fn of_rehearsals(one: &SourceStatus, now: Timestamp) -> Option<Concern> {
         }
         _ => None,
     }
+}
+
+/// Where no source tells why its rehearsal failed, and none has passed one since.
+fn of_scheduled_rehearsals(policy: &PolicyStatus, sources: &[SourceStatus]) -> Option<Concern> {
+    let slots = policy.rehearsals.as_ref().filter(|slots| slots.failures_in_a_row > 0)?;
+    let last = slots.last_slot.as_ref()?;
+    let tells = |of: &RehearsalStatus| of.message.is_some() && of.last_at >= Some(last.slot);
+    let passed = |of: &RehearsalStatus| of.passed_at > Some(last.at);
+    let mut rehearsed =
+        sources.iter().filter(|source| source.policy == policy.policy).filter_map(|source| source.rehearsal.as_ref());
+    if rehearsed.any(|of| tells(of) || passed(of)) {
+        return None;
+    }
+    let why = last.why.as_deref().filter(|_| matches!(last.end, SlotEnd::Failed | SlotEnd::Missed));
+    Some(Concern::RehearsalsFailing {
+        policy: policy.policy.clone(),
+        times: slots.failures_in_a_row,
+        message: why.map(first_line),
+    })
 }
 
 fn missed(policy: &PolicyStatus) -> Option<Concern> {

@@ -19,14 +19,14 @@ mod words;
 
 pub use chronicle::{Chronicle, Tally};
 pub use concern::{Concern, Language};
-pub use rehearsal::RehearsalStatus;
+pub use rehearsal::{RehearsalSlots, RehearsalStatus};
 pub use rotation::RotationStatus;
 pub use status::{Known, PolicyStatus, SourceStatus, Stated, Status, of};
 pub use words::{ago, instant, job, plain, size, span, took};
 
 use crate::error::Result;
 use crate::job::damage::Found;
-use crate::journal::{Follower, Journal};
+use crate::journal::{Follower, Journal, State};
 use crate::policy::Configuration;
 use jiff::Timestamp;
 use std::time::SystemTime;
@@ -52,6 +52,11 @@ impl Watcher {
         let configured = chronicle.configured().or_else(|| written(configuration));
         let known = Known { configuration, host, state: &journal.state, chronicle, damage, configured };
         Ok(of(&known, now))
+    }
+
+    /// What the journal came to when it was judged last.
+    pub fn into_state(self) -> State {
+        self.journal.state
     }
 }
 

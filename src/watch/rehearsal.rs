@@ -1,7 +1,7 @@
-//! What is known of the rehearsals of a source, and when the next one must have passed.
+//! What is known of the rehearsals of a source and of those of a policy, and when the next one must have passed.
 
 use super::due::{self, Since};
-use super::status::Known;
+use super::status::{EndedSlot, Known};
 use crate::journal::{Estimate, Job, RestoreTime};
 use crate::policy::Policy;
 use crate::schedule::Schedule;
@@ -28,6 +28,24 @@ pub struct RehearsalStatus {
     pub reached: BTreeMap<String, Timestamp>,
     /// Of the last run, when it failed.
     pub message: Option<String>,
+}
+
+/// What the schedule of the rehearsals of a policy came to: a slot may fail before a rehearsal of any source has begun.
+#[derive(Clone, Debug, Serialize)]
+pub struct RehearsalSlots {
+    pub last_slot: Option<EndedSlot>,
+    /// Failed or missed.
+    pub failures_in_a_row: u64,
+}
+
+/// Nothing where none are scheduled.
+pub fn slots(known: &Known<'_>, policy: &Policy) -> Option<RehearsalSlots> {
+    policy.rehearsals.as_ref()?.schedule.as_ref()?;
+    let state = known.state.policy(Job::Rehearse, &policy.name);
+    Some(RehearsalSlots {
+        last_slot: state.and_then(EndedSlot::of),
+        failures_in_a_row: state.map_or(0, |state| state.failures_in_a_row),
+    })
 }
 
 /// `bytes`: of the newest point, where they are known.

@@ -7,7 +7,7 @@
 use super::chronicle::{Chronicle, DAYS, Durations, Tally};
 use super::concern::{Concern, Language, Told};
 use super::due::{self, Since};
-use super::rehearsal::{self, RehearsalStatus};
+use super::rehearsal::{self, RehearsalSlots, RehearsalStatus};
 use super::rotation::{self, RotationStatus};
 use crate::job::damage::Found;
 use crate::job::status::Verdict;
@@ -134,6 +134,8 @@ pub struct PolicyStatus {
     pub next: Vec<Timestamp>,
     pub slots: Slots,
     pub last_slot: Option<EndedSlot>,
+    /// Absent where none are scheduled.
+    pub rehearsals: Option<RehearsalSlots>,
     /// The last 30 days and today, in the zone of the policy; the oldest first.
     pub days: Vec<Day>,
     #[serde(skip)]
@@ -376,14 +378,17 @@ fn policy_status(known: &Known<'_>, policy: &Policy, schedule: Option<&Schedule>
         timezone: policy.timezone.iana_name().map(str::to_owned),
         next: schedule.map_or_else(Vec::new, upcoming),
         slots: state.map_or_else(Slots::default, slots),
-        last_slot: state.and_then(|state| state.last_ended.as_ref()).map(|(slot, at, end, why)| EndedSlot {
-            slot: *slot,
-            at: *at,
-            end: *end,
-            why: why.clone(),
-        }),
+        last_slot: state.and_then(EndedSlot::of),
+        rehearsals: rehearsal::slots(known, policy),
         days: days(known.chronicle, policy, now),
         zone: policy.timezone.clone(),
+    }
+}
+
+impl EndedSlot {
+    pub(super) fn of(state: &PolicyState) -> Option<Self> {
+        let (slot, at, end, why) = state.last_ended.clone()?;
+        Some(EndedSlot { slot, at, end, why })
     }
 }
 

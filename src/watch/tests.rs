@@ -60,18 +60,7 @@ impl Story {
     fn ran(&mut self, source: &str, begun: Timestamp, slot: Option<Timestamp>, outcome: Outcome) {
         self.runs += 1;
         let run = format!("r{}", self.runs);
-        self.note(
-            begun,
-            Fact::RunStarted(RunStarted {
-                run: run.clone(),
-                job: Job::Backup,
-                source: Some(source.into()),
-                policy: Some("p".into()),
-                slot,
-                reason: Reason::Schedule,
-                pid: 1,
-            }),
-        );
+        self.begun(&run, Job::Backup, source, begun, slot);
         let good = outcome.is_good();
         let ended = RunEnded {
             outcome,
@@ -84,6 +73,40 @@ impl Story {
             ..RunEnded::well(&run, false)
         };
         self.note(begun + SignedDuration::from_secs(60), Fact::RunEnded(ended));
+    }
+
+    fn begun(&mut self, run: &str, job: Job, source: &str, begun: Timestamp, slot: Option<Timestamp>) {
+        self.note(
+            begun,
+            Fact::RunStarted(RunStarted {
+                run: run.into(),
+                job,
+                source: Some(source.into()),
+                policy: Some("p".into()),
+                slot,
+                reason: Reason::Schedule,
+                pid: 1,
+            }),
+        );
+    }
+
+    /// A rehearsal of the source `app`.
+    fn rehearsed(&mut self, begun: Timestamp, slot: Option<Timestamp>, reached: Option<&str>) {
+        self.begun("rehearsal", Job::Rehearse, "app", begun, slot);
+        let fields = serde_json::json!({
+            "run": "rehearsal", "source": "app", "point": "20260101T000000Z-abc", "consistent_at": begun,
+            "chosen": "latest", "wanted": "equal", "reached": reached,
+        });
+        self.note(begun, Fact::Rehearsed(serde_json::from_value(fields).unwrap()));
+        let ended = match reached {
+            Some(_) => RunEnded::well("rehearsal", false),
+            None => RunEnded {
+                outcome: Outcome::Failed,
+                message: Some("disk is gone".into()),
+                ..RunEnded::well("rehearsal", false)
+            },
+        };
+        self.note(begun + SignedDuration::from_secs(9), Fact::RunEnded(ended));
     }
 
     fn slot(&mut self, slot: Timestamp, end: SlotEnd) {
@@ -266,6 +289,49 @@ fn concerns_come_worst_first_in_both_languages() {
     for (english, spanish) in told(Language::English).iter().zip(told(Language::Spanish)) {
         assert_ne!(*english, spanish);
     }
+}
+
+#[test]
+fn scheduled_rehearsals_that_came_to_nothing_are_told_until_one_passes() {
+    let rehearsed = format!("{NIGHTLY}\nrehearse: {{ schedule: '0 5 * * *' }}");
+    let mut story = Story::of(&[&rehearsed]);
+    story.ran("app", at("2026-11-01T02:30:00Z"), None, Outcome::Done);
+    let slot = |story: &mut Story, day: u8, end| {
+        let slot = at(&format!("2026-11-{day:02}T05:00:00Z"));
+        let id = SlotId { job: Job::Rehearse, policy: "p".into(), slot };
+        let why = (end == SlotEnd::Failed).then(|| "no identity fits".into());
+        story.note(slot + SignedDuration::from_secs(9), Fact::SlotEnded { id, end, why, runs: vec![] });
+    };
+    let told = |story: &Story| {
+        let stated = story.status("2026-11-03T05:10:00Z").concerns;
+        let of_rehearsals = stated.iter().filter(|one| matches!(one.concern, Concern::RehearsalsFailing { .. }));
+        of_rehearsals.map(|one| (one.grave, one.told.what.clone(), one.told.next.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&story), []);
+    slot(&mut story, 1, SlotEnd::Failed);
+    let (once, next) =
+        ("The last scheduled rehearsal of policy p came to nothing: no identity fits", "bkp doctor; bkp rehearse p");
+    assert_eq!(told(&story), [(true, once.to_owned(), next.to_owned())]);
+    slot(&mut story, 2, SlotEnd::Missed);
+    let twice = "The last 2 scheduled rehearsals of policy p came to nothing";
+    assert_eq!(told(&story), [(true, twice.to_owned(), next.to_owned())]);
+    assert!(
+        told(&Story { configuration: configuration(&[NIGHTLY]), ..story }).is_empty(),
+        "none are scheduled any more"
+    );
+    let mut story = Story::of(&[&rehearsed]);
+    slot(&mut story, 2, SlotEnd::Failed);
+    story.rehearsed(at("2026-11-02T09:00:00Z"), None, Some("equal"));
+    assert_eq!(told(&story), [], "one has passed since");
+    let third = at("2026-11-03T05:00:00Z");
+    story.rehearsed(third, Some(third), None);
+    slot(&mut story, 3, SlotEnd::Failed);
+    assert_eq!(told(&story), [], "the source tells why");
+    let of_source = story.concerns("2026-11-03T05:10:00Z");
+    assert!(
+        of_source.contains(&"The last rehearsal of a restore of app failed: disk is gone".to_owned()),
+        "{of_source:?}"
+    );
 }
 
 #[test]

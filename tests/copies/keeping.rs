@@ -70,6 +70,29 @@ fn a_copy_is_pruned_by_its_own_rules() {
 }
 
 #[test]
+fn what_a_copy_was_not_brought_is_not_missed_by_its_prune_and_what_it_was_is() {
+    let host = host();
+    for text in ["one", "two", "three", "four"] {
+        back_up(&host, text, &["--no-copy"]);
+    }
+    let oldest = host.points("app").pop().unwrap()["id"].as_str().unwrap().to_owned();
+    host.run(&["pin", &oldest, "--reason", "before the move"]).ends(0);
+    host.run(&["copy", "--create", "second"]).ends(0);
+    assert_eq!(in_copy(&host), 3, "the second one is not wanted there");
+    // Nor has the newest come there yet.
+    back_up(&host, "five", &["--no-copy"]);
+    host.run(&["prune", "--copy", "second"]).ends(0);
+    host.run(&["prune", "--unattended"]).ends(0);
+    host.run(&["copy"]).ends(0);
+    host.run(&["prune", "--copy", "second"]).ends(0);
+    let listed = host.run(&["points", "--from", "second", "--source", "app", "--all", "--json"]).ends(0).json();
+    let newest = listed["points"][0]["point"].as_str().unwrap();
+    let writer = std::fs::read_dir(host.path("second/w")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(writer.join("points/app").join(newest)).unwrap();
+    host.run(&["prune", "--copy", "second"]).ends(4).says("number 5 of this series: missing");
+}
+
+#[test]
 fn a_copy_that_is_away_keeps_nothing_else_from_being_pruned() {
     let host = host();
     host.run(&["copy", "--create", "second"]).ends(0);

@@ -233,6 +233,32 @@ fn an_authority_stamps_the_head_and_openssl_agrees() {
 }
 
 #[test]
+fn another_authority_stands_in_for_one_that_gives_no_time_stamp() {
+    let (authority, stranger) = (Authority::start(), Authority::start());
+    let host = host();
+    let nobody = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}/tsr", listener.local_addr().unwrap())
+    };
+    let asked = |urls: &[&str]| {
+        let urls = urls.join("\", \"");
+        let to = format!("      - timestamp: {{ url: [\"{urls}\"], ca_file: {} }}\n", authority.file("ca.pem"));
+        configured(&host, &to);
+    };
+    // One does not listen, and one is not believed.
+    let away = nobody();
+    asked(&[&away, &stranger.url, &authority.url]);
+    let answer = host.run(&["evidence", "anchor"]).ends(0);
+    for url in [&away, &stranger.url] {
+        assert!(answer.err.contains(url), "{url}: {}", answer.err);
+    }
+    let anchors = verified(&host, &[]).ends(0).json()["anchors"].clone();
+    assert_eq!(anchors[0]["stamped"]["trusted"], true, "{anchors}");
+    asked(&[&away, &nobody()]);
+    host.run(&["evidence", "anchor"]).fails(75, "no authority gave a time stamp", "timestamp.url");
+}
+
+#[test]
 fn a_place_that_does_not_take_it_fails_the_run_and_is_told_of() {
     let sink = sinks::WebSink::start();
     let host = host();

@@ -61,6 +61,27 @@ fn the_daemon_rehearses_what_is_due_and_goes_deeper_from_time_to_time() {
 }
 
 #[test]
+fn a_schedule_that_cannot_rehearse_at_all_is_told_everywhere() {
+    let world = world();
+    fs::rename(world.host.path("recovery-key.txt"), world.host.path("elsewhere.txt")).unwrap();
+    let daemon = world.daemon();
+    world.set_clock("2026-11-30T10:30:00Z");
+    assert_eq!(ended(&world, "2026-11-30T10:30:00Z"), "failed");
+    world.stop(daemon);
+    let told = "The last scheduled rehearsal of policy app came to nothing: ";
+    world.run(&["status"]).ends(4).says(told).says("-> bkp doctor; bkp rehearse app");
+    world.run(&["healthcheck", "--objective"]).ends(5).says(told);
+    let status: serde_json::Value = serde_json::from_str(&world.run(&["status", "--json"]).ends(4).out).unwrap();
+    let named = |concern: &serde_json::Value| concern["concern"] == "rehearsals_failing" && concern["policy"] == "app";
+    assert!(status["concerns"].as_array().unwrap().iter().any(named), "{status:#}");
+    assert_eq!(status["ok"], false);
+    fs::rename(world.host.path("elsewhere.txt"), world.host.path("recovery-key.txt")).unwrap();
+    world.host.next_second();
+    world.run(&["rehearse", "app"]).ends(0);
+    world.run(&["status"]).says_not("came to nothing");
+}
+
+#[test]
 fn the_last_point_that_passed_stays_while_later_ones_fail() {
     let host = Host::new();
     database(&host.path("data/app.db"), 10, "row");

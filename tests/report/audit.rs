@@ -62,6 +62,40 @@ fn thresholds_are_those_of_the_configuration() {
 }
 
 #[test]
+fn keys_of_bkp_itself_that_grew_old_are_named_with_the_way_to_new_ones() {
+    let past = Past::new();
+    past.bkp(&["backup"]).ends(0);
+    let judged = |past: &Past| {
+        let document: Value = serde_json::from_str(&past.bkp(&["audit", "--json"]).out).unwrap();
+        control(&document, "key_age").clone()
+    };
+    let fresh = judged(&past);
+    assert_eq!((&fresh["standing"], &fresh["judged"]), (&"passed".into(), &3.into()), "{fresh}");
+    past.set_clock("2029-01-01T12:00:00Z");
+    let old = judged(&past);
+    let failing = old["failing"].as_array().unwrap();
+    let next = |what: &str| {
+        let named = failing.iter().find(|finding| finding["what"].as_str().unwrap().starts_with(what));
+        named.unwrap_or_else(|| panic!("no {what}: {old}"))["next"].as_str().unwrap().to_owned()
+    };
+    assert!(next("key of recovery-key (operator)").contains("bkp keys remove recovery-key"), "{old}");
+    assert!(next("signing key of this host").contains("bkp init --join"), "{old}");
+    assert_eq!(next("data key 1"), "bkp keys new-epoch");
+    // It does what it says. The store dates the new key by its own clock.
+    past.bkp(&["keys", "new-epoch"]).ends(0);
+    let ahead = past.host.store().join("keys/epoch-0002.age");
+    let file = std::fs::File::open(ahead).unwrap();
+    file.set_modified(at("2029-01-01T12:00:00Z").into()).unwrap();
+    let renewed = judged(&past);
+    assert_eq!(renewed["failing"].as_array().unwrap().len(), 2, "{renewed}");
+    past.set_clock("2026-11-30T12:00:00Z");
+    let main = std::fs::read_to_string(past.host.path("etc/bkp.yaml")).unwrap();
+    past.host.configure(&format!("{main}audit: {{ key_age: 36500d }}\n"));
+    past.set_clock("2029-01-01T12:00:00Z");
+    assert_eq!(judged(&past)["standing"], "passed");
+}
+
+#[test]
 fn what_cannot_be_seen_is_not_known_and_no_pass() {
     let past = Past::new();
     std::fs::rename(past.host.store(), past.host.path("gone")).unwrap();

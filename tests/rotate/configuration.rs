@@ -53,6 +53,28 @@ fn what_cannot_be_is_told_where_it_stands() {
         assert!(GOOD.contains(from));
         host(&GOOD.replace(from, to)).run(&["config", "check"]).ends(2).says(what);
     }
+    for (from, to, what) in [
+        ("mysql: {", "mysql: {", "an account of a mysql source keeps its name"),
+        ("mysql: {", "postgres: {", ""),
+        ("[app_a, app_b]", "[app_a, app_a]", "two different users"),
+        ("[app_a, app_b]", "[app_a, backup]", "backups log in as backup"),
+        ("kv/shop/db#/user", "kv/shop/other#/user", "beside each other"),
+        ("kv/shop/db#/user", "kv/shop/db#/password", "beside each other"),
+        ("    published_user: ref+vault://kv/shop/db#/user\n", "", "belong together"),
+        ("account: app", "account: app\n    accept_gap: true", "take turns without a gap"),
+    ] {
+        let turns = "    logins: [app_a, app_b]\n    published_user: ref+vault://kv/shop/db#/user\n";
+        let host = host(&format!("{GOOD}{turns}").replace(from, to));
+        let path = host.path("etc/policies.d/shop.yaml");
+        let kind = if what.contains("mysql") { "mysql: {" } else { "postgres: {" };
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace("mysql: {", kind)).unwrap();
+        let answer = host.run(&["config", "check"]);
+        if what.is_empty() {
+            answer.ends(0);
+        } else {
+            answer.ends(2).says(what);
+        }
+    }
     let two = format!("{GOOD}  again:\n{GOOD}");
     host(&two).run(&["config", "check"]).ends(2).says("a password has one owner");
     // The same server by another name, in another policy; and two passwords in one variable.

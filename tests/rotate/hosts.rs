@@ -3,7 +3,7 @@
 use super::servers::Mariadb;
 use super::support::vault::Vault;
 use super::support::{wait_for, wait_for_every};
-use super::world::{Target, World};
+use super::world::World;
 use rustix::process::Signal;
 
 fn version(world: &World) -> u64 {

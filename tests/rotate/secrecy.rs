@@ -1,5 +1,6 @@
 //! Nobody else sees a password on its way: not in listings of processes, not in the log of the server, not in that of Vault.
 
+use super::postgres::Postgres;
 use super::servers::Mariadb;
 use super::support::vault::Vault;
 use super::world::{Target, World};
@@ -25,17 +26,15 @@ fn holds(bytes: &[u8], secret: &str) -> bool {
     bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
 }
 
-#[test]
-fn a_password_is_not_seen_on_its_way() {
-    let part = "secrecy of rotations";
-    let (Some(vault), Some(server)) = (Vault::alone(part), Mariadb::start(part)) else { return };
+/// `log`: what the server wrote down of the statements that it was told; `statement` must be among them.
+fn is_not_seen(part: &str, target: Arc<dyn Target>, log: &dyn Fn() -> Vec<u8>, statement: &str) {
+    let Some(vault) = Vault::alone(part) else { return };
     let vault: &'static Vault = Box::leak(Box::new(vault));
     let audit = vault.file("audit.log");
     vault.put("sys/audit/file", json!({ "type": "file", "options": { "file_path": audit } }));
-    let server = Arc::new(server);
-    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    let mut world = World::with(vault, target, "");
     world.open_shop();
-    let log = server.logs_from_now_on();
+    let before = log().len();
     let enough = Arc::new(AtomicBool::new(false));
     let watching = std::thread::spawn({
         let enough = Arc::clone(&enough);
@@ -46,11 +45,32 @@ fn a_password_is_not_seen_on_its_way() {
     let listings = watching.join().unwrap();
     let new = world.one_password_works(&world.old);
     assert!(listings.iter().any(|listing| holds(listing, "shop-db")), "bkp itself was not seen");
-    let logs = [fs::read(&log).unwrap(), fs::read(&audit).unwrap()];
-    assert!(holds(&logs[0], "ALTER USER") && holds(&logs[1], "kv/data/"), "there is nothing in the logs");
+    let logs = [log()[before..].to_vec(), fs::read(&audit).unwrap()];
+    assert!(holds(&logs[0], statement) && holds(&logs[1], "kv/data/"), "there is nothing in the logs");
     for secret in [&new, &world.old] {
         assert!(!listings.iter().any(|listing| holds(listing, secret)), "a process shows it");
         assert!(!logs.iter().any(|log| holds(log, secret)), "a log has it");
+        world.is_told_nowhere(secret);
     }
     vault.stop();
+}
+
+#[test]
+fn a_password_of_mariadb_is_not_seen_on_its_way() {
+    let part = "secrecy of rotations";
+    let Some(server) = Mariadb::start(part) else { return };
+    let server = Arc::new(server);
+    let log = server.logs_from_now_on();
+    let target: Arc<dyn Target> = Arc::clone(&server) as Arc<dyn Target>;
+    is_not_seen(part, target, &|| fs::read(&log).unwrap_or_default(), "ALTER USER");
+}
+
+/// It logs every statement, and yet knows no password.
+#[test]
+fn a_password_of_postgres_is_not_seen_on_its_way() {
+    let part = "secrecy of rotations of PostgreSQL";
+    let Some(server) = Postgres::start(part, &["-c", "log_statement=all"]) else { return };
+    let server = Arc::new(server);
+    let target: Arc<dyn Target> = Arc::clone(&server) as Arc<dyn Target>;
+    is_not_seen(part, target, &|| server.log().into_bytes(), "alter role");
 }

@@ -18,11 +18,26 @@ pub trait Target: Send + Sync + 'static {
 
     fn admin_password(&self) -> String;
 
-    /// Makes the account `app`, or another password for it.
+    /// Who may log in: `app`, or two that take turns, of whom the first is in force.
+    fn users(&self) -> Vec<&'static str> {
+        vec!["app"]
+    }
+
+    /// The lines of the rotation that say which account it is; `published` without the field.
+    fn account(&self, _published: &str) -> String {
+        "    account: app\n".into()
+    }
+
+    /// Makes the account, or another password for it.
     fn set_up(&self, password: &str);
 
     /// A login of `app` and a question: `Err` is what the server says.
     fn log_in(&self, password: &str) -> Result<(), String>;
+
+    /// The same of one of those who take turns.
+    fn log_in_as(&self, _user: &str, password: &str) -> Result<(), String> {
+        self.log_in(password)
+    }
 }
 
 pub struct World {
@@ -48,11 +63,12 @@ impl World {
         let (name, old) = (format!("shop-{}", random_hex(4)), format!("old-{}", random_hex(8)));
         target.set_up(&old);
         let world = World { host, vault, target, name, old, clients: Vec::new() };
-        vault.write(&world.name, json!({ "user": "app", "password": world.old }));
+        let user = world.target.users()[0];
+        vault.write(&world.name, json!({ "user": user, "password": world.old }));
         fs::write(world.host.path("admin"), world.target.admin_password()).unwrap();
         fs::write(world.host.path("token"), vault.root_token()).unwrap();
         for name in CONSUMERS {
-            fs::write(world.env_file(name), world.env_text(&world.old)).unwrap();
+            fs::write(world.env_file(name), world.env_text(user, &world.old)).unwrap();
         }
         world.configure(&vault.address(), extra);
         world
@@ -67,8 +83,9 @@ impl World {
         ));
         let consumers: String = CONSUMERS.iter().map(|name| self.consumer(name)).collect();
         let policy = format!(
-            "policy: shop\nsources:\n  db: {}\nrotate:\n  shop-db:\n    source: db\n    account: app\n    published: ref+vault://kv/{}#/password\n    distance: 1s\n    every: 90d\n{extra}    consumers:\n{consumers}",
+            "policy: shop\nsources:\n  db: {}\nrotate:\n  shop-db:\n    source: db\n{}    published: ref+vault://kv/{}#/password\n    distance: 1s\n    every: 90d\n{extra}    consumers:\n{consumers}",
             self.target.source(&self.host.text("admin")),
+            self.target.account(&format!("ref+vault://kv/{}", self.name)),
             self.name
         );
         fs::write(self.host.path("etc/policies.d/shop.yaml"), policy).unwrap();
@@ -111,8 +128,10 @@ impl World {
         self.host.path(&format!("{consumer}.env"))
     }
 
-    pub fn env_text(&self, password: &str) -> String {
-        format!("# the shop\nTZ=UTC\nDATABASE_URL=mysql://app:{password}@db:3306/app # as the shop wants it\nDEBUG=0\n")
+    pub fn env_text(&self, user: &str, password: &str) -> String {
+        format!(
+            "# the shop\nTZ=UTC\nDATABASE_URL=sql://{user}:{password}@db:3306/app # as the shop wants it\nDEBUG=0\n"
+        )
     }
 
     /// From now on, a client for each consumer logs in all the time.
@@ -155,6 +174,10 @@ impl World {
         self.vault.get(&format!("kv/data/{}", self.name))["data"]["password"].as_str().unwrap().to_owned()
     }
 
+    pub fn published_user(&self) -> String {
+        self.vault.get(&format!("kv/data/{}", self.name))["data"]["user"].as_str().unwrap().to_owned()
+    }
+
     /// What bkp has at its own path.
     pub fn record(&self) -> Value {
         self.vault.get(&format!("kv/data/bkp/{}/shop-db", self.name))["data"].clone()
@@ -182,18 +205,21 @@ impl World {
     /// In the end exactly one password works: the one that is published and that everybody uses.
     #[track_caller]
     pub fn one_password_works(&self, refused: &str) -> String {
-        let published = self.published();
+        let (user, published) = (self.published_user(), self.published());
         assert_ne!(published, refused);
-        self.target.log_in(&published).unwrap();
-        let said = self.target.log_in(refused).unwrap_err();
-        assert!(!said.contains(refused), "{said}");
+        self.target.log_in_as(&user, &published).unwrap();
+        for user in self.target.users() {
+            let said = self.target.log_in_as(user, refused).unwrap_err();
+            assert!(!said.contains(refused), "{said}");
+        }
         for name in CONSUMERS {
             let text = fs::read_to_string(self.env_file(name)).unwrap();
-            assert_eq!(text, self.env_text(&published), "{name}");
+            assert_eq!(text, self.env_text(&user, &published), "{name}");
             assert!(!self.host.path(&format!("{name}.env.bkp-prev")).exists());
         }
         for client in &self.clients {
-            assert_eq!(*client.password.lock().unwrap(), published, "{} was not moved", client.name);
+            let own = client.login.lock().unwrap().clone();
+            assert_eq!(own, (user.clone(), published.clone()), "{} was not moved", client.name);
         }
         assert!(!self.host.path("state/rotations/shop-db.pending.age").exists());
         let record = self.record();
@@ -218,7 +244,8 @@ struct Client {
     name: String,
     logins: Arc<AtomicU64>,
     failures: Arc<Mutex<Vec<String>>>,
-    password: Arc<Mutex<String>>,
+    /// User and password.
+    login: Arc<Mutex<(String, String)>>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -226,12 +253,12 @@ struct Client {
 impl Client {
     fn begin(world: &World, name: &str) -> Client {
         let (logins, failures, ends) = (Arc::default(), Arc::default(), Arc::default());
-        let password = Arc::new(Mutex::new(world.old.clone()));
+        let login = Arc::new(Mutex::new((world.target.users()[0].to_owned(), world.old.clone())));
         let mut client = Client {
             name: name.to_owned(),
             logins: Arc::clone(&logins),
             failures: Arc::clone(&failures),
-            password: Arc::clone(&password),
+            login: Arc::clone(&login),
             ends: Arc::clone(&ends),
             thread: None,
         };
@@ -242,12 +269,12 @@ impl Client {
             let mut last = String::new();
             while !ends.load(SeqCst) {
                 if let Some(wished) = fs::read_to_string(&wish).ok().filter(|wished| *wished != last) {
-                    *password.lock().unwrap() = in_address(&fs::read_to_string(&env_file).unwrap());
+                    *login.lock().unwrap() = in_address(&fs::read_to_string(&env_file).unwrap());
                     fs::write(&done, &wished).unwrap();
                     last = wished;
                 }
-                let secret = password.lock().unwrap().clone();
-                match target.log_in(&secret) {
+                let (user, secret) = login.lock().unwrap().clone();
+                match target.log_in_as(&user, &secret) {
                     Ok(()) => drop(logins.fetch_add(1, SeqCst)),
                     Err(said) => failures.lock().unwrap().push(said),
                 }
@@ -272,8 +299,10 @@ fn yaml(text: &str) -> String {
     serde_json::to_string(&text.replace('$', "$$")).unwrap()
 }
 
-/// `mysql://app:PASSWORD@…`.
-fn in_address(text: &str) -> String {
+/// `sql://USER:PASSWORD@…`.
+fn in_address(text: &str) -> (String, String) {
     let line = text.lines().find(|line| line.starts_with("DATABASE_URL=")).unwrap();
-    line.split_once("app:").unwrap().1.split_once('@').unwrap().0.to_owned()
+    let both = line.split_once("://").unwrap().1.split_once('@').unwrap().0;
+    let (user, password) = both.split_once(':').unwrap();
+    (user.to_owned(), password.to_owned())
 }

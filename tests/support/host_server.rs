@@ -103,6 +103,25 @@ impl HostServer {
         WantedServer { kind: Kind::Postgres, arguments: vec![] }
     }
 
+    /// A standby of this server of PostgreSQL, with its roles; it lives as long as it is kept.
+    pub fn standby(&self) -> HostServer {
+        let directory = tempfile::Builder::new().prefix("bkp-").tempdir_in("/tmp").unwrap().keep();
+        fs::write(directory.join("pid"), "").unwrap();
+        super::host::mode(&directory, 0o755);
+        if rustix::process::geteuid().is_root() {
+            super::run("chown", &[&format!("{NOBODY}:{NOBODY}"), "."], &directory);
+        }
+        let supervisor = Supervisor::new(END, &[directory.as_os_str()]);
+        let (program, password) = (self.program.clone(), self.password.clone());
+        let (kind, port, arguments, child) = (self.kind, free_port(), self.arguments.clone(), None);
+        let mut server = HostServer { kind, program, arguments, port, password, child, directory, supervisor };
+        let mut command = server.as_owner(&self.program.with_file_name("pg_basebackup"));
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-R", "-c", "fast"]);
+        server.succeeds(command.arg("-D").arg(server.data()).env("PGPASSWORD", &self.password));
+        server.start_again();
+        server
+    }
+
     pub fn redis() -> WantedServer {
         WantedServer { kind: Kind::Redis, arguments: vec![] }
     }

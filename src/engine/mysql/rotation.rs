@@ -8,7 +8,7 @@ use super::accounts;
 use super::client::{Client, Flavour};
 use super::session::{Session, text};
 use crate::engine::accounts as rotation;
-use crate::engine::{Accounts, Login, Node, Pair, Server};
+use crate::engine::{Accounts, Credential, Login, Node, Pair, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -153,7 +153,7 @@ impl Accounts for Rotation {
         format!("{} at {}", self.account, self.server.location())
     }
 
-    fn preflight(&self, current: &Secret, cancel: &Cancel) -> Result<Vec<String>> {
+    fn preflight(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>> {
         self.with(cancel, |client, session| {
             self.check_rights(session)?;
             let variants = self.variants(session)?;
@@ -196,7 +196,7 @@ impl Accounts for Rotation {
         Ok(vec![Node { host, port }])
     }
 
-    fn probe(&self, secret: &Secret, node: &Node) -> Login {
+    fn probe(&self, secret: &Credential, node: &Node) -> Login {
         let options = mysql::OptsBuilder::new()
             .ip_or_hostname(Some(&node.host))
             .tcp_port(node.port)
@@ -263,7 +263,7 @@ impl Accounts for Rotation {
         })
     }
 
-    fn sessions_before(&self, mark: &str, cancel: &Cancel) -> Result<Vec<rotation::Session>> {
+    fn sessions_before(&self, _: Pair<'_>, mark: &str, cancel: &Cancel) -> Result<Vec<rotation::Session>> {
         let parts = mark.split_once(' ').and_then(|(number, start)| Some((number.parse().ok()?, start.parse().ok()?)));
         let (number, start): (u64, u64) =
             parts.ok_or_else(|| Failure::failed("the mark of the rotation is not understood"))?;

@@ -19,13 +19,17 @@ mod dump;
 mod fingerprint;
 mod leftovers;
 mod load;
+mod login;
 mod objects;
 mod rehearsal;
+mod roles;
+mod rotation;
 mod session;
 mod snapshot;
 mod sql;
 
 pub use rehearsal::Rehearsal;
+pub use rotation::Rotation;
 
 /// How long a dump waits for a table that a statement changes. Waiting harms nobody but the backup.
 const LOCK_WAIT: Duration = Duration::from_secs(60);

@@ -15,6 +15,7 @@ use crate::durable::Lock;
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Cancel, Context, Event};
 use crate::repo::catalog::{self, Wanted};
+use crate::repo::chain::{self, Seen};
 use crate::repo::check::title;
 use crate::repo::collect::forgotten::{self, Removed};
 use crate::repo::copy::{self, Carried, Carrying, Shelf};
@@ -197,6 +198,8 @@ impl Copy<'_> {
                 if carried.objects > 0 {
                     copied.points.push(point.clone());
                 }
+                // Without it a prune there knows less, and nothing is lost.
+                let _ = self.remember(point);
                 context.events.emit(&Event::Copied { copy, source, point: point_name, bytes: carried.bytes });
                 Ok(())
             }
@@ -206,6 +209,17 @@ impl Copy<'_> {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// For whoever prunes there: a listing without it is not to be believed.
+    fn remember(&self, point: &Point) -> Result<()> {
+        let directory = self.places.brought(self.name, &point.writer);
+        let is_newer = |seen: &Seen| seen.source == point.source && seen.sequence >= point.sequence;
+        if chain::remembered(&directory).iter().any(is_newer) {
+            return Ok(());
+        }
+        let (source, name) = (point.source.clone(), point.point.clone());
+        chain::remember(&directory, &Seen { source, point: name, sequence: point.sequence })
     }
 
     /// What was there at the beginning may have been deleted by somebody meanwhile: then it is brought again.

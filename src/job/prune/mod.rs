@@ -94,6 +94,8 @@ impl Prune<'_> {
             by: self.by,
             keys: self.keys,
             trust: self.trust,
+            newest: self.places.newest(self.by, &self.whose.writer),
+            whole: !self.places.is_copy(),
             protocol: PROTOCOL,
             cancel: context.cancel,
         }

@@ -27,7 +27,7 @@ pub fn level(
 ) -> Level {
     let is_due = |(level, most): &(&Level, &Duration)| {
         let since = known.and_then(|known| {
-            known.reached.iter().filter(|(name, _)| at_least(name, **level)).map(|(_, at)| *at).max()
+            known.reached.iter().filter(|(name, _)| Level::parse(name) >= Some(**level)).map(|(_, at)| *at).max()
         });
         // A slot comes at about the same time of a day: what is due within the hour is due.
         let soon = now.checked_add(SignedDuration::from_hours(1)).unwrap_or(now);
@@ -35,11 +35,6 @@ pub fn level(
         since.is_none_or(|at| at.checked_add(most).is_ok_and(|due| due <= soon))
     };
     frequency.iter().filter(is_due).map(|(level, _)| *level).max().unwrap_or(usual).max(usual)
-}
-
-fn at_least(name: &str, level: Level) -> bool {
-    let all = [Level::Stored, Level::Readable, Level::Loaded, Level::Equal, Level::Checked];
-    all.into_iter().any(|known| known.name() == name && known >= level)
 }
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use super::state::{Direction, End, Kept, Observed, Step, next};
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
-use crate::engine::{Accounts, Pair};
+use crate::engine::{Accounts, Credential, Pair};
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::journal::Rotated;
 use crate::policy::Rotation;
+use crate::secret::VaultPath;
 use crate::secret::vault::{Vault, Written};
-use crate::secret::{Secret, VaultPath};
 use jiff::SignedDuration;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -76,8 +76,8 @@ pub struct Ended {
 pub(super) struct At<'k> {
     pub(super) keeper: &'k Lease<'k>,
     pub(super) memory: Memory,
-    pub(super) current: Secret,
-    pub(super) pending: Option<Secret>,
+    pub(super) current: Credential,
+    pub(super) pending: Option<Credential>,
     pub(super) failed: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) cancel: &'k Cancel,
@@ -144,6 +144,7 @@ impl Rotate<'_> {
         at.memory.turn(direction, published, |_| true);
         if !is_open {
             at.warnings.extend(self.accounts.preflight(&at.current, at.cancel)?);
+            self.check_consumers(&at.current)?;
         }
         let mut waiting: Option<Instant> = None;
         loop {
@@ -242,7 +243,7 @@ impl Rotate<'_> {
     }
 
     fn ended(&self, end: End, at: &At<'_>) -> Ended {
-        let print = |secret: &Secret| self.fingerprints.fingerprint(secret);
+        let print = |credential: &Credential| self.fingerprints.fingerprint(credential);
         Ended {
             end,
             from: at.pending.is_some().then(|| print(&at.current)),

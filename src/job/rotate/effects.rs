@@ -1,12 +1,14 @@
 //! The effects, one for each step. Each can be done twice, ends in a crash point, and is noted in the journal.
 
 use super::act::{At, Rotate};
-use super::password;
 use super::state::{Direction, Holds, Login};
+use super::{password, published};
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
+use crate::engine::Credential;
 use crate::error::{Failure, Result};
+use crate::secret::Secret;
 use crate::secret::vault::Written;
 use std::time::{Duration, Instant};
 
@@ -28,7 +30,8 @@ impl Rotate<'_> {
     pub(super) fn make(&self, at: &mut At<'_>) -> Result<()> {
         // What an earlier rotation may have left is of another secret.
         self.keepsake.remove(&self.keepsake.escrow(&self.rotation.name))?;
-        let pending = password::generate(self.rotation.password)?;
+        let user = self.rotation.turns.as_ref().map(|turns| turns.after(at.current.user.as_deref()).to_owned());
+        let pending = Credential { user, secret: password::generate(self.rotation.password)? };
         at.keeper.record(&self.run, &pending, &at.current, clock::now())?;
         crash_point("rotate:recorded");
         at.memory.is_first = true;
@@ -41,7 +44,9 @@ impl Rotate<'_> {
 
     pub(super) fn escrow(&self, at: &mut At<'_>) -> Result<()> {
         if let Some(pending) = &at.pending {
-            self.keepsake.seal(&self.keepsake.escrow(&self.rotation.name), pending)?;
+            let user = pending.user.as_ref().map_or_else(String::new, |user| format!("{user}\n"));
+            let text = Secret::new(format!("{user}{}", pending.expose()));
+            self.keepsake.seal(&self.keepsake.escrow(&self.rotation.name), &text)?;
         }
         crash_point("rotate:escrowed");
         Ok(())
@@ -58,6 +63,9 @@ impl Rotate<'_> {
         crash_point("rotate:accepted");
         let pending = self.probe_until(pair.pending, &Login::Accepted, at.cancel)?;
         (at.memory.accepted, at.memory.tested, at.memory.pending) = (true, false, Some(pending));
+        if self.accounts.has_gap() {
+            at.memory.current = None;
+        }
         self.noted(at, "accepted", None, None);
         Ok(())
     }
@@ -90,11 +98,11 @@ impl Rotate<'_> {
         };
         let path = &self.rotation.published;
         let document = self.vault.document(path)?;
-        let there = document.text(&path.field);
-        let is_expected = there.is_some_and(|there| there.expose() == from.expose());
+        let is_expected = published::read(self.rotation, &document).is_some_and(|there| there.is(from));
         crash_point("rotate:publishing");
         // What was written in between is seen by the next look.
-        if !is_expected || self.vault.write(path, &document.with(&path.field, to))? == Written::Outdated {
+        if !is_expected || self.vault.write(path, &published::with(self.rotation, &document, to))? == Written::Outdated
+        {
             return Ok(());
         }
         let (point, state) = match direction {
@@ -159,7 +167,8 @@ impl Rotate<'_> {
             None => self.accounts.mark(at.cancel)?,
         };
         loop {
-            let old = self.accounts.sessions_before(&mark, at.cancel)?;
+            let Some(pair) = at.pair() else { return Ok(()) };
+            let old = self.accounts.sessions_before(pair, &mark, at.cancel)?;
             if old.is_empty() {
                 crash_point("rotate:unused");
                 at.memory.unused = true;

@@ -8,8 +8,8 @@
 use super::record::Keeper;
 use super::state::Direction;
 use crate::clock;
+use crate::engine::Credential;
 use crate::error::{Kind, Result};
-use crate::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -53,7 +53,7 @@ impl<'a> Lease<'a> {
         self.keeper().renew(now)
     }
 
-    pub fn record(&self, run: &str, pending: &Secret, previous: &Secret, now: Timestamp) -> Result<()> {
+    pub fn record(&self, run: &str, pending: &Credential, previous: &Credential, now: Timestamp) -> Result<()> {
         self.keeper().record(run, pending, previous, now)
     }
 

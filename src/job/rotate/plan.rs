@@ -3,11 +3,12 @@
 use super::act::Rotate;
 use super::record::{self, Glance};
 use super::state::{Holds, Login};
-use crate::engine::Pair;
+use crate::engine::{Credential, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
 use serde::Serialize;
+use std::time::Duration;
 
 #[derive(Debug, Serialize)]
 pub struct Plan {
@@ -58,13 +59,14 @@ impl Rotate<'_> {
             nodes,
             steps,
             warnings,
-            gap_seconds: 0.0,
+            gap_seconds: self.gap().as_secs_f64(),
         })
     }
 
-    fn check_consumers(&self, current: &Secret) -> Result<()> {
+    pub(super) fn check_consumers(&self, current: &Credential) -> Result<()> {
         // Something that nobody has.
-        let other = Secret::new(crate::durable::random_hex(32));
+        let secret = Secret::new(crate::durable::random_hex(32));
+        let other = Credential { user: self.rotation.turns.as_ref().map(|_| secret.expose().to_owned()), secret };
         let pair = Pair { current, pending: &other };
         let holds = self.consumers.iter().map(|consumer| Ok((consumer, consumer.delivery.holds(pair)?)));
         for held in holds.collect::<Result<Vec<_>>>()? {
@@ -77,6 +79,14 @@ impl Rotate<'_> {
         Ok(())
     }
 
+    /// How long the last one to be moved may be without a password that lets in, at most.
+    fn gap(&self) -> Duration {
+        match self.accounts.has_gap() {
+            true => self.consumers.iter().map(|consumer| consumer.patience).sum(),
+            false => Duration::ZERO,
+        }
+    }
+
     fn refused(&self, node: &str) -> Failure {
         let what = format!("{node} refuses the password that is published for {}", self.accounts.describe());
         Failure::new(Kind::Key, what)
@@ -87,12 +97,19 @@ impl Rotate<'_> {
         let mut steps = vec![
             format!("save {account} as it is, sealed to the operators"),
             "make a new password; keep it in Vault and in escrow".to_owned(),
-            format!("let {account} accept both, and log in with both everywhere"),
+            match self.accounts.has_gap() {
+                true => {
+                    format!("let {account} accept the new one, which takes the old one from it: now the gap begins")
+                }
+                false => format!("let {account} accept both, and log in with both everywhere"),
+            },
             format!("publish it at {published}"),
         ];
         steps.extend(self.consumers.iter().map(super::delivery::Consumer::describe));
-        steps.push("see that no session with the old one is left".to_owned());
-        steps.push(format!("take the old one from {account}, and see that it is refused"));
+        if !self.accounts.has_gap() {
+            steps.push("see that no session with the old one is left".to_owned());
+            steps.push(format!("take the old one from {account}, and see that it is refused"));
+        }
         steps.push("use the new one once more, and close".to_owned());
         steps
     }

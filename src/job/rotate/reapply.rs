@@ -1,9 +1,8 @@
 //! After a server was put back: the account takes what is published, and nothing that a backup brought back.
 
-use crate::engine::{Accounts, Login, Pair};
+use crate::engine::{Accounts, Credential, Login, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
-use crate::secret::Secret;
 
 /// What was found, and done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +14,16 @@ pub enum Applied {
 
 /// `today` is what is published, `before` what was in force before, as far as it is known. When this returns, the one lets in on
 /// every node and the other nowhere.
-pub fn reapply(accounts: &dyn Accounts, today: &Secret, before: Option<&Secret>, cancel: &Cancel) -> Result<Applied> {
+pub fn reapply(
+    accounts: &dyn Accounts,
+    today: &Credential,
+    before: Option<&Credential>,
+    cancel: &Cancel,
+) -> Result<Applied> {
     let nodes = accounts.nodes()?;
-    let log_in = |secret: &Secret| Login::of_all(nodes.iter().map(|node| accounts.probe(secret, node)));
+    let log_in = |secret: &Credential| Login::of_all(nodes.iter().map(|node| accounts.probe(secret, node)));
     let unknown = |why: String| Failure::new(Kind::TryLater, format!("{}: {why}", accounts.describe()));
-    let is_accepted = |secret: &Secret| match log_in(secret) {
+    let is_accepted = |secret: &Credential| match log_in(secret) {
         Login::Accepted => Ok(true),
         Login::Refused => Ok(false),
         Login::Unknown(why) => Err(unknown(why)),

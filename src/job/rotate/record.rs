@@ -6,6 +6,7 @@
 
 use super::lease::since_boot;
 use super::state::Direction;
+use crate::engine::Credential;
 use crate::error::{Failure, Kind, Result};
 use crate::secret::vault::{Document, Vault, Written};
 use crate::secret::{Secret, VaultPath};
@@ -42,8 +43,13 @@ struct Content {
     begun: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending: Option<String>,
+    /// Whose it is, where names take turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending_user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous_user: Option<String>,
     #[serde(default)]
     back: bool,
     /// Somebody took over, and the host before may still be about to publish.
@@ -52,6 +58,18 @@ struct Content {
     /// What the engine counted when the pending secret was about to be published. With it, it may have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
+}
+
+impl Content {
+    fn pending(&self) -> Option<Credential> {
+        let secret = Secret::new(self.pending.clone()?);
+        Some(Credential { user: self.pending_user.clone(), secret })
+    }
+
+    fn previous(&self) -> Option<Credential> {
+        let secret = Secret::new(self.previous.clone()?);
+        Some(Credential { user: self.previous_user.clone(), secret })
+    }
 }
 
 impl Drop for Content {
@@ -156,17 +174,24 @@ impl<'a> Keeper<'a> {
         self.write(now)
     }
 
-    /// The pending secret and the one that is in force are durable when this returns.
-    pub fn record(&mut self, run: &str, pending: &Secret, previous: &Secret, now: Timestamp) -> Result<()> {
+    /// The pending credential and the one that is in force are durable when this returns.
+    pub fn record(&mut self, run: &str, pending: &Credential, previous: &Credential, now: Timestamp) -> Result<()> {
         self.content.run = Some(run.to_owned());
         self.content.begun = Some(now);
         self.content.pending = Some(pending.expose().to_owned());
         self.content.previous = Some(previous.expose().to_owned());
+        self.content.pending_user.clone_from(&pending.user);
+        self.content.previous_user.clone_from(&previous.user);
         (self.content.back, self.content.mark) = (false, None);
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.
         let (_, there) = read(self.vault, &self.path)?;
-        match there.pending == self.content.pending && there.previous == self.content.previous {
+        let of = |content: &Content| [content.pending(), content.previous()];
+        let is_same = of(&there).iter().zip(&of(&self.content)).all(|(there, ours)| match (there, ours) {
+            (Some(there), Some(ours)) => there.is(ours),
+            _ => false,
+        });
+        match is_same {
             true => Ok(()),
             false => Err(Failure::failed(format!("Vault does not give back what was written to {}", self.path.path))
                 .hint("Look who else writes there; nothing was changed yet")),
@@ -199,12 +224,12 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    pub fn pending(&self) -> Option<Secret> {
-        self.content.pending.clone().map(Secret::new)
+    pub fn pending(&self) -> Option<Credential> {
+        self.content.pending()
     }
 
-    pub fn previous(&self) -> Option<Secret> {
-        self.content.previous.clone().map(Secret::new)
+    pub fn previous(&self) -> Option<Credential> {
+        self.content.previous()
     }
 
     pub fn direction(&self) -> Direction {

@@ -1,12 +1,11 @@
 //! What a process has seen of a rotation so far, and how it looks again.
 
 use super::act::Rotate;
-use super::state::{Direction, Holds, Kept, Login, Observed, Progress, Published};
+use super::state::{Direction, Holds, Kept, Login, Observed, Progress};
 use crate::backoff::pause;
-use crate::engine::Pair;
-use crate::error::{Kind, Result};
+use crate::engine::{Credential, Pair};
+use crate::error::Result;
 use crate::event::Cancel;
-use crate::secret::Secret;
 use std::time::Duration;
 
 /// How long what was just changed may take to be seen on every node.
@@ -65,36 +64,19 @@ impl Memory {
 }
 
 impl Rotate<'_> {
-    /// What is published now, as far as Vault can be asked.
-    pub(super) fn published(&self, pair: Option<Pair<'_>>) -> Result<Published> {
-        let document = match self.vault.document(&self.rotation.published) {
-            Ok(document) => document,
-            Err(failure) if failure.kind() == Kind::TryLater => return Ok(Published::Unknown(failure.full())),
-            Err(failure) => return Err(failure),
-        };
-        let Some(pair) = pair else { return Ok(Published::Current) };
-        let there = document.text(&self.rotation.published.field);
-        let is = |secret: &Secret| there.as_ref().is_some_and(|there| there.expose() == secret.expose());
-        Ok(match (is(pair.pending), is(pair.current)) {
-            (true, _) => Published::Pending,
-            (_, true) => Published::Current,
-            _ => Published::Other,
-        })
-    }
-
     /// On all nodes.
-    pub(super) fn probe(&self, secret: &Secret) -> Result<Login> {
+    pub(super) fn probe(&self, credential: &Credential) -> Result<Login> {
         let nodes = self.accounts.nodes()?;
-        Ok(Login::of_all(nodes.iter().map(|node| self.accounts.probe(secret, node))))
+        Ok(Login::of_all(nodes.iter().map(|node| self.accounts.probe(credential, node))))
     }
 
     /// The same again for a while, until it is what a change should have made of it: nodes may lag behind.
-    pub(super) fn probe_until(&self, secret: &Secret, expected: &Login, cancel: &Cancel) -> Result<Login> {
+    pub(super) fn probe_until(&self, credential: &Credential, expected: &Login, cancel: &Cancel) -> Result<Login> {
         let mut login = Login::Unknown("it was not tried".into());
         for seconds in SETTLES {
             pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
             cancel.check()?;
-            login = self.probe(secret)?;
+            login = self.probe(credential)?;
             if login == *expected {
                 break;
             }
@@ -108,7 +90,7 @@ impl Rotate<'_> {
         direction: Direction,
         kept: Kept,
         pair: Option<Pair<'_>>,
-        current: &Secret,
+        current: &Credential,
     ) -> Result<Observed> {
         if memory.current.is_none() {
             memory.current = Some(self.probe(current)?);

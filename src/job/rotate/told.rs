@@ -2,9 +2,9 @@
 
 use super::act::{At, Rotate};
 use super::state::Halt;
+use crate::engine::Credential;
 use crate::error::{Failure, Kind, Result};
 use crate::journal::Rotated;
-use crate::secret::Secret;
 
 impl Rotate<'_> {
     /// A signal is no failure of the consumer.
@@ -16,17 +16,8 @@ impl Rotate<'_> {
         Ok(())
     }
 
-    pub(super) fn read_published(&self) -> Result<Secret> {
-        let path = &self.rotation.published;
-        let document = self.vault.document(path)?;
-        document.text(&path.field).filter(|secret| !secret.expose().is_empty()).ok_or_else(|| {
-            Failure::new(Kind::Key, format!("no password is published at ref+vault://{path} yet"))
-                .hint("Put the one that is in force there first, as docs/ROTATION.md shows: vault kv put … -")
-        })
-    }
-
     pub(super) fn noted(&self, at: &At<'_>, state: &str, consumer: Option<&str>, note: Option<String>) {
-        let print = |secret: &Secret| self.fingerprints.fingerprint(secret);
+        let print = |credential: &Credential| self.fingerprints.fingerprint(credential);
         let nodes = match state {
             "accepted" | "tested" | "retired" | "undone" => self.accounts.nodes().unwrap_or_default(),
             _ => Vec::new(),
@@ -39,7 +30,9 @@ impl Rotate<'_> {
             state: state.to_owned(),
             because: self.because.clone(),
             from: Some(print(&at.current)),
+            from_user: at.current.user.clone(),
             to: at.pending.as_ref().map(print),
+            to_user: at.pending.as_ref().and_then(|pending| pending.user.clone()),
             nodes: nodes.iter().map(ToString::to_string).collect(),
             consumer: consumer.map(str::to_owned),
             note,

@@ -1,7 +1,7 @@
 //! The keys that make the journal proof for others: shapes only, as in the module above.
 
 use super::Mail;
-use crate::policy::reading::Field;
+use crate::policy::reading::{Field, OneOrMore};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -43,8 +43,9 @@ pub struct AnchorPlace {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeStamp {
-    /// Where it takes requests by HTTP, such as `https://tsa.example/tsr`.
-    pub url: Option<Field<String>>,
-    /// The certificates of the authorities whose time stamps are believed, in PEM. Without it a time stamp is taken as it comes.
+    /// Where it takes requests by HTTP, such as `https://tsa.example/tsr`. Of a list, the next one is asked when one gives no time
+    /// stamp.
+    pub url: Option<Field<OneOrMore<String>>>,
+    /// The certificates of all authorities whose time stamps are believed, in PEM. Without it a time stamp is taken as it comes.
     pub ca_file: Option<Field<String>>,
 }

@@ -24,10 +24,16 @@ pub struct Rotator {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// The source whose server has the account: MySQL from 8.0.14, or MariaDB from 10.4.
+    /// The source whose server has the account: MySQL from 8.0.14, MariaDB from 10.4, or PostgreSQL.
     pub source: Option<Field<String>>,
-    /// Name of the account.
+    /// Name of the account. With `logins` in PostgreSQL: the role that owns, and that both are members of.
     pub account: Option<Field<String>>,
+    /// PostgreSQL and MongoDB have only one password for a user: here two take turns, as in `[app_a, app_b]`.
+    pub logins: Option<Field<Vec<Field<String>>>>,
+    /// Where it is published whose turn it is: another field of the secret that has the password.
+    pub published_user: Option<Field<String>>,
+    /// Without `logins`: consumers may be refused from the change of the password until they were moved. Default: false.
+    pub accept_gap: Option<Field<bool>>,
     /// Another account, which may change that one. Default: the one that backups are made with.
     pub admin: Option<Field<Admin>>,
     /// Where the password is published, and read by those who use it: `ref+vault://PATH#/FIELD`.
@@ -95,6 +101,8 @@ pub struct Consumer {
     pub env_file: Option<Field<String>>,
     /// The variable in it that is the password, or holds it, as in an address.
     pub variable: Option<Field<String>>,
+    /// The variable in it that is the user, where two take turns and `variable` is no address that holds both.
+    pub user_variable: Option<Field<String>>,
     /// Made again with `docker compose up -d --no-deps SERVICE`, and waited for until it is healthy.
     pub compose: Option<Field<Compose>>,
     /// Run to let it take up the password, which it finds on standard input; it must end well. No shell looks at it.

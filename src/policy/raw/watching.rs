@@ -38,6 +38,8 @@ pub struct Audit {
     pub rehearsed: Option<Field<String>>,
     /// How old a credential may be. Default: `365d`.
     pub credential_age: Option<Field<String>>,
+    /// How old a key of bkp itself may be: those of the people who read, the data key of this host, and the one it signs with. Default: `730d`.
+    pub key_age: Option<Field<String>>,
     /// How many good copies there must be besides the repository. Default: 1.
     pub copies: Option<Field<u64>>,
     /// Whether the newest points must be locked against deletion. Default: true.

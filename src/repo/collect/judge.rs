@@ -9,7 +9,7 @@ use crate::repo::check::{Problem, title};
 use crate::repo::names;
 use crate::repo::point::Point;
 use crate::store::{Entry, Key};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 impl Looking<'_> {
     pub(super) fn finish(mut self, everything: Vec<Entry>, accept_missing: bool) -> Result<Survey> {
@@ -155,32 +155,34 @@ impl Looking<'_> {
         all
     }
 
-    /// Ranges of numbers between those of the points that are there, and up to the last one known, that nothing explains.
+    /// Ranges of numbers that nothing explains: between those of the points that are there, and up to the last one known;
+    /// of a copy, which need not have them all, those that were known to be there.
     fn gaps(&self, forgotten: &BTreeMap<String, Vec<(u64, u64)>>) -> Vec<(String, u64, u64)> {
-        let mut series: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-        for point in &self.catalog.points {
-            series.entry(&point.source).or_default().push(point.sequence);
-        }
-        // One past the last known number, so that the last one is looked for as well.
+        let mut known: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
         for (source, number) in &self.seen {
-            series.entry(source).or_default().extend([*number, number + 1]);
+            known.entry(source).or_default().insert(*number);
         }
         for (source, memory) in self.previous.iter().flat_map(|p| &p.mark.series) {
-            let known = memory.points.values().copied();
-            series
-                .entry(source)
-                .or_default()
-                .extend(known.clone().max().map(|number| number + 1).into_iter().chain(known));
+            known.entry(source).or_default().extend(memory.points.values().copied());
+        }
+        let mut there: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+        for point in &self.catalog.points {
+            there.entry(&point.source).or_default().insert(point.sequence);
         }
         let mut gaps = Vec::new();
-        for (source, mut numbers) in series {
-            let there: HashSet<u64> =
-                self.catalog.points.iter().filter(|p| p.source == source).map(|p| p.sequence).collect();
-            let known = forgotten.get(source).map_or(&[][..], |ranges| ranges);
-            numbers.sort_unstable();
-            numbers.dedup();
+        for source in known.keys().chain(there.keys()).copied().collect::<BTreeSet<_>>() {
+            let (there, known) = (there.remove(source).unwrap_or_default(), known.remove(source).unwrap_or_default());
+            let explained = forgotten.get(source).map_or(&[][..], |ranges| ranges);
+            let lost = |number: &u64| !there.contains(number) && !records::has_number(explained, *number);
+            if !self.collector.whole {
+                gaps.extend(known.into_iter().filter(lost).map(|number| (source.to_owned(), number, number)));
+                continue;
+            }
+            // One past the last known number, so that the last one is looked for as well.
+            let end = known.last().map(|number| number + 1);
+            let numbers: Vec<u64> =
+                there.iter().copied().chain(known).chain(end).collect::<BTreeSet<_>>().into_iter().collect();
             for pair in numbers.windows(2) {
-                let lost = |number: &u64| !there.contains(number) && !records::has_number(known, *number);
                 let first = (pair[0]..pair[1]).find(lost);
                 let last = first.and_then(|first| (first..pair[1]).rev().find(lost));
                 gaps.extend(first.zip(last).map(|(first, last)| (source.to_owned(), first, last)));

@@ -33,6 +33,7 @@ use jiff::{SignedDuration, Timestamp};
 use protocol::{DeadList, Id, Protocol};
 use records::{Fence, Mark, SeriesMemory, Tombstone};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Who collects the objects of which writer.
 pub struct Collector<'a> {
@@ -42,6 +43,10 @@ pub struct Collector<'a> {
     pub by: &'a Writer,
     pub keys: &'a Keyring,
     pub trust: &'a Trust,
+    /// Where who brings points here remembers the newest of each series, if that is this host.
+    pub newest: Option<PathBuf>,
+    /// Whether all numbers of a series must be here, or have been forgotten. A copy is brought what it keeps, the newest first.
+    pub whole: bool,
     pub protocol: Protocol,
     pub cancel: &'a Cancel,
 }

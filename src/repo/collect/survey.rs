@@ -83,8 +83,8 @@ pub fn survey(collector: &Collector<'_>, asked: Asked<'_>) -> Result<Survey> {
         problems: Vec::new(),
         seen: Vec::new(),
     };
-    if collector.by.id() == collector.writer() {
-        let seen = chain::remembered(&collector.by.series_memory());
+    if let Some(newest) = &collector.newest {
+        let seen = chain::remembered(newest);
         looking.seen = seen.into_iter().map(|seen| (seen.source, seen.sequence)).collect();
     }
     // The order matters: a session that ends meanwhile has its point in the second listing.
@@ -111,7 +111,7 @@ pub(super) struct Looking<'a> {
     /// Indexes whose packs are in `reached`.
     pub(super) indexes: HashSet<Key>,
     pub(super) problems: Problems,
-    /// The newest number of each series that the writer remembers, where it is the collector.
+    /// The newest number of each series that this host remembers to have put here.
     pub(super) seen: Vec<(String, u64)>,
 }
 

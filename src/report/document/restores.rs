@@ -1,8 +1,10 @@
 //! Restore tests and real restores: what was restored, where, what was compared, and how long it took.
 
 use super::chart::{Trend, named_days};
+use super::scope::proven;
 use super::{Block, Cell, Section, Table, Text, Tone, Writing};
 use crate::journal::{Chosen, Job, Verdict};
+use crate::repo::proof::Level;
 use crate::report::facts::Rehearsal;
 use crate::report::period::Day;
 use crate::report::recorded;
@@ -53,12 +55,7 @@ pub fn level(writing: &Writing<'_>, level: Option<&str>) -> String {
     let say = writing.say;
     match level {
         None => say.t("none", "ninguno").to_owned(),
-        Some("stored") => say.t("stored", "almacenado").to_owned(),
-        Some("readable") => say.t("readable", "legible").to_owned(),
-        Some("loaded") => say.t("loaded", "cargado").to_owned(),
-        Some("equal") => say.t("equal", "igual").to_owned(),
-        Some("checked") => say.t("checked", "verificado").to_owned(),
-        Some(other) => other.to_owned(),
+        Some(name) => Level::parse(name).map_or(name, |level| proven(writing, level)).to_owned(),
     }
 }
 

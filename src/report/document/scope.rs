@@ -2,7 +2,9 @@
 
 use super::{Cell, Section, Table, Tone, Writing};
 use crate::job::discover::{Coverage, Found, Thing};
+use crate::repo::proof::Level;
 use crate::report::basis::Seen;
+use crate::report::say::said;
 
 pub fn section(writing: &Writing<'_>) -> Section {
     let say = writing.say;
@@ -89,15 +91,13 @@ fn sources(writing: &Writing<'_>) -> Table {
     table
 }
 
-/// How well the newest point is proven.
-pub fn proven(writing: &Writing<'_>, level: crate::repo::proof::Level) -> &'static str {
-    use crate::repo::proof::Level;
-    use crate::report::say::said;
+/// How well a point is proven.
+pub fn proven(writing: &Writing<'_>, level: Level) -> &'static str {
     writing.say.of(match level {
         Level::Stored => said("stored", "almacenado"),
         Level::Readable => said("readable", "legible"),
         Level::Loaded => said("loaded", "cargado"),
-        Level::Equal => said("equal", "igual al origen"),
+        Level::Equal => said("equal", "igual"),
         Level::Checked => said("checked", "verificado"),
     })
 }

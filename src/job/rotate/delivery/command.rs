@@ -1,6 +1,8 @@
-//! A command of the user that lets a consumer take up the secret: it finds it on standard input, and need not read it.
+//! A command of the user that lets a consumer take up the secret: it finds it on standard input, and need not read it. The user,
+//! where that changes, is in `BKP_USER`.
 
 use super::{Reload, run};
+use crate::engine::Credential;
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -20,9 +22,11 @@ impl Hook {
 }
 
 impl Reload for Hook {
-    fn reload(&self, secret: &Secret, cancel: &Cancel) -> Result<()> {
-        let input = Secret::new(format!("{}\n", secret.expose()));
-        run(&self.words, Some(input), &self.environment, self.limit, cancel).map(drop)
+    fn reload(&self, credential: &Credential, cancel: &Cancel) -> Result<()> {
+        let input = Secret::new(format!("{}\n", credential.expose()));
+        let user = credential.user.iter().map(|user| ("BKP_USER", user.clone()));
+        let environment: Vec<_> = self.environment.iter().cloned().chain(user).collect();
+        run(&self.words, Some(input), &environment, self.limit, cancel).map(drop)
     }
 
     /// That it ended well was all.

@@ -4,9 +4,9 @@
 //! left alone.
 
 use super::{LOOK, Reload, run};
+use crate::engine::Credential;
 use crate::error::Result;
 use crate::event::Cancel;
-use crate::secret::Secret;
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn passed_on() -> Vec<(&'static str, String)> {
 }
 
 impl Reload for Compose {
-    fn reload(&self, _: &Secret, cancel: &Cancel) -> Result<()> {
+    fn reload(&self, _: &Credential, cancel: &Cancel) -> Result<()> {
         self.compose(&["up", "--detach", "--no-deps", &self.service], LIMIT, cancel).map(drop)
     }
 

@@ -2,10 +2,11 @@
 //!
 //! The file is exchanged whole, with its mode and owner; what it was stays beside it as `.bkp-prev` until the rotation is over.
 //! The variable is the secret, or an address that holds it. New secrets need no quotes; an old one that does gets single ones.
+//! Where names take turns, the user is exchanged in the same step: before the secret in the address, or in a variable of its own.
 
 use super::Delivery;
 use crate::durable::{self, TempFile};
-use crate::engine::Pair;
+use crate::engine::{Credential, Pair};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::job::rotate::state::Holds;
 use crate::secret::Secret;
@@ -21,6 +22,14 @@ const TELLING: usize = 8;
 pub struct EnvFile {
     path: PathBuf,
     variable: String,
+    user_variable: Option<String>,
+}
+
+/// What is exchanged together.
+struct Found {
+    secret: Place,
+    /// The value of the variable that is the user.
+    user: Option<Range<usize>>,
 }
 
 /// Where a secret stands in the text of a file, and in which form.
@@ -30,11 +39,14 @@ enum Place {
     Whole(Range<usize>),
     /// It is in the value.
     Within(Range<usize>),
+    /// `USER:SECRET` is in the value.
+    WithUser(Range<usize>),
 }
 
 impl EnvFile {
-    pub fn new(path: &Path, variable: &str) -> Self {
-        EnvFile { path: path.to_owned(), variable: variable.to_owned() }
+    pub fn new(path: &Path, variable: &str, user_variable: Option<&str>) -> Self {
+        let user_variable = user_variable.map(str::to_owned);
+        EnvFile { path: path.to_owned(), variable: variable.to_owned(), user_variable }
     }
 
     /// Where the file itself is, if this is a link to it.
@@ -48,12 +60,12 @@ impl EnvFile {
     }
 
     /// Where the value stands in the text, with its quotes.
-    fn value(&self, text: &str) -> Result<Range<usize>> {
+    fn value(&self, text: &str, variable: &str) -> Result<Range<usize>> {
         let refused = |why: &str, hint: &str| {
-            let text = format!("{} in {} {why}", self.variable, self.path.display());
+            let text = format!("{variable} in {} {why}", self.path.display());
             Failure::new(Kind::Refused, text).hint(hint)
         };
-        let mut found = assignments(text, &self.variable);
+        let mut found = assignments(text, variable);
         let value = found.pop().ok_or_else(|| refused("is not there", "Correct `variable` of the consumer"))?;
         if !found.is_empty() {
             return Err(refused(
@@ -62,6 +74,26 @@ impl EnvFile {
             ));
         }
         value.ok_or_else(|| refused("spans several lines", "Write the value in one line"))
+    }
+
+    /// Where a credential stands; `None` when it is not the one that is there.
+    fn find(&self, text: &str, credential: &Credential) -> Result<Option<Found>> {
+        let value = self.value(text, &self.variable)?;
+        let Some(user) = &credential.user else {
+            return Ok(place(text, &value, credential).map(|secret| Found { secret, user: None }));
+        };
+        if let Some(secret) = place_with_user(text, &value, user, credential) {
+            return Ok(Some(Found { secret, user: None }));
+        }
+        let Some(secret) = place(text, &value, credential) else { return Ok(None) };
+        let Some(variable) = &self.user_variable else {
+            let (name, path) = (&self.variable, self.path.display());
+            let what = format!("{name} in {path} is the password, and nothing says where its user is, who changes too");
+            return Err(Failure::new(Kind::Refused, what)
+                .hint("Add `user_variable` to the consumer, or use an address: postgres://USER:PASSWORD@…"));
+        };
+        let there = self.value(text, variable)?;
+        Ok((meant(&text[there.clone()]).as_str() == user).then_some(Found { secret, user: Some(there) }))
     }
 
     fn copy_aside(&self, path: &Path) -> PathBuf {
@@ -73,8 +105,7 @@ impl EnvFile {
 impl Delivery for EnvFile {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
         let text = self.read(&self.real()?)?;
-        let value = self.value(&text)?;
-        Ok(match (place(&text, &value, pair.pending), place(&text, &value, pair.current)) {
+        Ok(match (self.find(&text, pair.pending)?, self.find(&text, pair.current)?) {
             (Some(_), _) => Holds::Pending,
             (None, Some(_)) => Holds::Current,
             (None, None) => Holds::Other,
@@ -85,16 +116,11 @@ impl Delivery for EnvFile {
         let (from, to) = if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
         let path = self.real()?;
         let text = self.read(&path)?;
-        let value = self.value(&text)?;
-        let Some(place) = place(&text, &value, from) else {
+        let Some(found) = self.find(&text, from)? else {
             let what = format!("{} in {} is not the password that was expected", self.variable, path.display());
             return Err(Failure::new(Kind::Refused, what).hint("Somebody changed it: correct it, then run this again"));
         };
-        let (range, new) = match place {
-            Place::Whole(range) => (range, quoted(&text[value], to)?),
-            Place::Within(range) => (range, percent_encoded(to.expose())),
-        };
-        let written = Zeroizing::new(format!("{}{new}{}", &text[..range.start], &text[range.end..]));
+        let written = found.exchanged(&text, to)?;
         let aside = self.copy_aside(&path);
         if !aside.exists() {
             exchange(&path, &aside, text.as_bytes())?;
@@ -113,7 +139,31 @@ impl Delivery for EnvFile {
     }
 
     fn describe(&self) -> String {
-        format!("change {} in {}", self.variable, self.path.display())
+        let user = self.user_variable.as_ref().map_or_else(String::new, |user| format!("{user} and "));
+        format!("change {user}{} in {}", self.variable, self.path.display())
+    }
+}
+
+impl Found {
+    /// The text with another credential in these places.
+    fn exchanged(self, text: &str, to: &Credential) -> Result<Zeroizing<String>> {
+        let user = to.user.as_deref().unwrap_or_default();
+        let secret = match self.secret {
+            Place::Whole(range) => (range.clone(), quoted(&text[range], to.expose())?),
+            Place::Within(range) => (range, percent_encoded(to.expose())),
+            Place::WithUser(range) => (range, format!("{}:{}", percent_encoded(user), percent_encoded(to.expose()))),
+        };
+        let mut all = vec![secret];
+        if let Some(range) = self.user {
+            all.push((range.clone(), quoted(&text[range], user)?));
+        }
+        // From the end, so that what comes before stays where it is.
+        all.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+        let mut written = Zeroizing::new(text.to_owned());
+        for (range, new) in all {
+            written = Zeroizing::new(format!("{}{new}{}", &written[..range.start], &written[range.end..]));
+        }
+        Ok(written)
     }
 }
 
@@ -204,13 +254,22 @@ fn place(text: &str, value: &Range<usize>, secret: &Secret) -> Option<Place> {
     Some(Place::Within(at..at + encoded.len()))
 }
 
+/// `USER:SECRET@`, as in an address.
+fn place_with_user(text: &str, value: &Range<usize>, user: &str, secret: &Secret) -> Option<Place> {
+    let both = Zeroizing::new(format!("{}:{}", percent_encoded(user), percent_encoded(secret.expose())));
+    let written = &text[value.clone()];
+    let wanted = Zeroizing::new(format!("//{}@", both.as_str()));
+    let at = written.find(wanted.as_str()).filter(|at| written.rfind(wanted.as_str()) == Some(*at))?;
+    let start = value.start + at + 2;
+    Some(Place::WithUser(start..start + both.len()))
+}
+
 fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~".contains(&b))
 }
 
-/// A secret as a value, in the quotes that were there where they do.
-fn quoted(before: &str, secret: &Secret) -> Result<String> {
-    let text = secret.expose();
+/// A text as a value, in the quotes that were there where they do.
+fn quoted(before: &str, text: &str) -> Result<String> {
     let quote = before.chars().next().filter(|first| matches!(first, '\'' | '"'));
     match quote {
         Some(quote) if is_plain(text) => Ok(format!("{quote}{text}{quote}")),
@@ -243,9 +302,9 @@ mod tests {
         let path = directory.path().join(".env");
         std::fs::write(&path, before).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        let [old, new] = [old, NEW].map(|text| Secret::new(text.to_owned()));
+        let [old, new] = [old, NEW].map(|text| Credential::from(Secret::new(text.to_owned())));
         let pair = Pair { current: &old, pending: &new };
-        let file = EnvFile::new(&path, "DB");
+        let file = EnvFile::new(&path, "DB", None);
         assert_eq!(file.holds(pair).unwrap(), Holds::Current);
         file.deliver(pair, Holds::Pending).unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
@@ -284,6 +343,42 @@ mod tests {
     }
 
     #[test]
+    fn the_user_is_exchanged_in_the_same_step() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".env");
+        let of = |user: &str, secret: &str| Credential { user: Some(user.into()), secret: Secret::new(secret.into()) };
+        let (old, new) = (of("app_a", "old-password"), of("app_b", NEW));
+        let pair = Pair { current: &old, pending: &new };
+        for (variable, before) in [
+            (None, "DB=postgres://app_a:old-password@db/app_a\nDB_USER=app_a\n".to_owned()),
+            (Some("DB_USER"), "DB_USER='app_a' # who\nX=app_a\nDB=old-password\n".to_owned()),
+            (Some("DB_USER"), "DB=\"old-password\"\nDB_USER=app_a\n".to_owned()),
+        ] {
+            std::fs::write(&path, &before).unwrap();
+            let file = EnvFile::new(&path, "DB", variable);
+            assert_eq!(file.holds(pair).unwrap(), Holds::Current);
+            file.deliver(pair, Holds::Pending).unwrap();
+            assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
+            let there = std::fs::read_to_string(&path).unwrap();
+            let expected = match variable {
+                None => before.replace("app_a:old-password", &format!("app_b:{NEW}")),
+                Some(_) => before
+                    .replace("old-password", NEW)
+                    .replace("DB_USER='app_a'", "DB_USER='app_b'")
+                    .replace("DB_USER=app_a", "DB_USER=app_b"),
+            };
+            assert_eq!(there, expected);
+            file.deliver(pair, Holds::Current).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+        }
+        // The password of the one with the name of the other is neither.
+        std::fs::write(&path, format!("DB={NEW}\nDB_USER=app_a\n")).unwrap();
+        assert_eq!(EnvFile::new(&path, "DB", Some("DB_USER")).holds(pair).unwrap(), Holds::Other);
+        let failure = EnvFile::new(&path, "DB", None).holds(pair).unwrap_err();
+        assert!(failure.full().contains("nothing says where its user is"), "{}", failure.full());
+    }
+
+    #[test]
     fn dollars_mean_what_compose_takes_them_for() {
         let (there, back) = both_ways("DB=pa$$word1\n", "pa$word1");
         assert_eq!(there, format!("DB={NEW}\n"));
@@ -294,11 +389,11 @@ mod tests {
     fn what_is_not_clear_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(".env");
-        let [old, new] = ["old-password", NEW].map(|text| Secret::new(text.to_owned()));
+        let [old, new] = ["old-password", NEW].map(|text| Credential::from(Secret::new(text.to_owned())));
         let pair = Pair { current: &old, pending: &new };
         let holds = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            EnvFile::new(&path, "DB").holds(pair)
+            EnvFile::new(&path, "DB", None).holds(pair)
         };
         for (text, why) in [
             ("A=1\n", "is not there"),
@@ -310,7 +405,7 @@ mod tests {
             assert!(!failure.full().contains("old-password"));
         }
         assert_eq!(holds("DB=another\n").unwrap(), Holds::Other);
-        let failure = EnvFile::new(&path, "DB").deliver(pair, Holds::Pending).unwrap_err();
+        let failure = EnvFile::new(&path, "DB", None).deliver(pair, Holds::Pending).unwrap_err();
         assert!(failure.full().contains("not the password that was expected"));
     }
 }

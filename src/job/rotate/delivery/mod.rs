@@ -9,7 +9,7 @@ mod env_file;
 
 use super::state::Holds;
 use crate::backoff::pause;
-use crate::engine::Pair;
+use crate::engine::{Credential, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::exec::host::Host;
@@ -41,8 +41,8 @@ pub trait Delivery: Send + Sync {
 
 /// How a consumer takes up what it finds.
 pub trait Reload: Send + Sync {
-    /// It begins anew, with the secret that it finds.
-    fn reload(&self, secret: &Secret, cancel: &Cancel) -> Result<()>;
+    /// It begins anew, with what it finds.
+    fn reload(&self, credential: &Credential, cancel: &Cancel) -> Result<()>;
 
     /// Why it does not work, as far as that can be seen from outside; `None` when it does.
     fn trouble(&self, cancel: &Cancel) -> Result<Option<String>>;
@@ -65,7 +65,9 @@ impl Consumer {
     pub fn of(rotation: &str, consumer: &policy::Consumer) -> Self {
         let delivery: Box<dyn Delivery> = match &consumer.told {
             Told::Published => Box::new(Reads),
-            Told::EnvFile { path, variable } => Box::new(env_file::EnvFile::new(path, variable)),
+            Told::EnvFile { path, variable, user_variable } => {
+                Box::new(env_file::EnvFile::new(path, variable, user_variable.as_deref()))
+            }
         };
         let reload: Box<dyn Reload> = match &consumer.reload {
             policy::Reload::Compose { directory, project, file, service } => {
@@ -79,8 +81,8 @@ impl Consumer {
         Consumer { name, delivery, reload, check, patience: consumer.patience }
     }
 
-    pub fn reload(&self, secret: &Secret, cancel: &Cancel) -> Result<()> {
-        self.reload.reload(secret, cancel)
+    pub fn reload(&self, credential: &Credential, cancel: &Cancel) -> Result<()> {
+        self.reload.reload(credential, cancel)
     }
 
     /// Waits until it works.

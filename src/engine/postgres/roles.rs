@@ -1,0 +1,256 @@
+//! The roles of a rotation as the server has them: whether two logins may take turns, what is missing for it as statements, and
+//! how they are brought back as they were.
+
+use super::client::Clients;
+use super::session::Session;
+use super::sql::{self, name, text};
+use crate::error::{Failure, Kind, Result};
+use crate::secret::Secret;
+use serde::Deserialize;
+use std::fmt::Write;
+
+/// Since then, who makes roles may only change those that it was given with the right to administer them.
+const ADMINISTERED: u32 = 16;
+
+/// Who changes passwords here.
+#[derive(Deserialize)]
+struct Own {
+    name: String,
+    is_super: bool,
+    creates: bool,
+    sees: bool,
+    ends: bool,
+}
+
+#[derive(Deserialize)]
+struct Role {
+    name: String,
+    is_super: bool,
+    is_owner: bool,
+    is_member: bool,
+    is_administered: bool,
+    expired: bool,
+    settings: Vec<String>,
+    owns: u64,
+    has_rights: u64,
+    sessions: u64,
+}
+
+/// The owner and the two that are its members; the owner may be one of them.
+pub(super) struct Pair<'a> {
+    pub owner: &'a str,
+    pub logins: &'a [String; 2],
+}
+
+fn own(session: &mut Session<'_>) -> Result<Own> {
+    let question = "select rolname as name, rolsuper as is_super, rolcreaterole or rolsuper as creates, \
+        rolsuper or pg_has_role(oid, 'pg_read_all_stats', 'usage') as sees, \
+        rolsuper or pg_has_role(oid, 'pg_signal_backend', 'usage') as ends from pg_roles where rolname = current_user";
+    session.rows(question)?.pop().ok_or_else(|| Failure::failed("PostgreSQL does not know who bkp is"))
+}
+
+fn roles(session: &mut Session<'_>, owner: &str, names: &[&str]) -> Result<Vec<Role>> {
+    // What a role owns or was granted stands in a catalogue that all databases share.
+    let question = format!(
+        "select r.rolname as name, r.rolsuper as is_super, r.rolname = {owner} as is_owner, \
+           coalesce(pg_has_role(r.oid, (select oid from pg_roles where rolname = {owner}), 'member'), false) as is_member, \
+           pg_has_role(current_user, r.oid, 'member with admin option') as is_administered, \
+           coalesce(r.rolvaliduntil <= now(), false) as expired, \
+           coalesce((select s.setconfig from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0), '{{}}') as settings, \
+           (select count(*) from pg_shdepend d where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o') as owns, \
+           (select count(*) from pg_shdepend d where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'a') as has_rights, \
+           (select count(*) from pg_stat_activity a where a.usesysid = r.oid) as sessions \
+         from pg_roles r where r.rolname = any ({})",
+        sql::texts(names.iter().copied()),
+        owner = text(owner),
+    );
+    session.rows(&question)
+}
+
+/// Whether the pair can take turns, with `current` in force. Gives notes for people.
+pub(super) fn check_pair(
+    clients: &Clients,
+    session: &mut Session<'_>,
+    pair: &Pair<'_>,
+    current: &str,
+    location: &str,
+) -> Result<Vec<String>> {
+    let own = own(session)?;
+    let names = [pair.owner, &pair.logins[0], &pair.logins[1]];
+    let there = roles(session, pair.owner, &names)?;
+    let missing = missing(clients, &own, pair, &there);
+    if !missing.is_empty() {
+        let what =
+            format!("{} and {} cannot take turns for {} at {location} yet", pair.logins[0], pair.logins[1], pair.owner);
+        return Err(Failure::new(Kind::Refused, what).hint(format!("As a superuser: {}", missing.join(" "))));
+    }
+    for role in there.iter().filter(|role| pair.logins.contains(&role.name)) {
+        check_login(role, &own, pair, current)?;
+    }
+    let pending = if pair.logins[0] == current { &pair.logins[1] } else { &pair.logins[0] };
+    check_verifiers(session, &own, pending, current)
+}
+
+/// What somebody with all rights has to say first.
+fn missing(clients: &Clients, own: &Own, pair: &Pair<'_>, there: &[Role]) -> Vec<String> {
+    let mut all = Vec::new();
+    let owner = name(pair.owner);
+    let known = |login: &str| there.iter().find(|role| role.name == login);
+    if known(pair.owner).is_none() && !pair.logins.iter().any(|login| login == pair.owner) {
+        all.push(format!("CREATE ROLE {owner} NOLOGIN;"));
+    }
+    for login in pair.logins {
+        let (role, quoted) = (known(login), name(login));
+        match role {
+            None if login == pair.owner => all.push(format!("CREATE ROLE {quoted} NOLOGIN;")),
+            None => all.push(format!("CREATE ROLE {quoted} NOLOGIN IN ROLE {owner};")),
+            Some(role) if !role.is_member => all.push(format!("GRANT {owner} TO {quoted};")),
+            Some(_) => {}
+        }
+        let becomes = role.is_some_and(|role| role.settings.contains(&format!("role={}", pair.owner)));
+        if login != pair.owner && !becomes {
+            all.push(format!("ALTER ROLE {quoted} SET role = {};", text(pair.owner)));
+        }
+    }
+    all.extend(rights(clients, own, pair.logins, there));
+    if !own.sees {
+        all.push(format!("GRANT pg_read_all_stats TO {};", name(&own.name)));
+    }
+    all
+}
+
+fn rights(clients: &Clients, own: &Own, logins: &[String], there: &[Role]) -> Vec<String> {
+    let mut all = Vec::new();
+    if !own.creates {
+        all.push(format!("ALTER ROLE {} CREATEROLE;", name(&own.name)));
+    }
+    if !own.is_super && clients.major() >= ADMINISTERED {
+        let is_administered = |login: &&String| there.iter().any(|role| role.name == **login && role.is_administered);
+        let wanted: Vec<String> =
+            logins.iter().filter(|login| !is_administered(login)).map(|login| name(login)).collect();
+        if !wanted.is_empty() {
+            let (wanted, own) = (wanted.join(", "), name(&own.name));
+            all.push(format!("GRANT {wanted} TO {own} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;"));
+        }
+    }
+    all
+}
+
+fn check_login(role: &Role, own: &Own, pair: &Pair<'_>, current: &str) -> Result<()> {
+    let (login, quoted, owner) = (&role.name, name(&role.name), name(pair.owner));
+    let refused = |what: String| Failure::new(Kind::Refused, what);
+    if role.is_super && !own.is_super {
+        return Err(refused(format!("{login} is a superuser, whose password only another one may change"))
+            .hint(format!("An application needs no superuser: ALTER ROLE {quoted} NOSUPERUSER;")));
+    }
+    if role.expired {
+        return Err(refused(format!("{login} lets nobody in any more: its VALID UNTIL has passed"))
+            .hint(format!("ALTER ROLE {quoted} VALID UNTIL 'infinity';")));
+    }
+    if !role.is_owner && role.owns > 0 {
+        return Err(refused(format!("{login} itself owns {} things, which the other one could not change", role.owns))
+            .hint(format!("In each database: REASSIGN OWNED BY {quoted} TO {owner};")));
+    }
+    if !role.is_owner && role.has_rights > 0 {
+        return Err(refused(format!("{login} itself was granted rights, which the other one does not have"))
+            .hint(format!("Grant them to {owner} instead, and revoke these: \\l and \\dp of psql show them")));
+    }
+    if login != current && role.sessions > 0 {
+        return Err(refused(format!("somebody is logged in as {login}, which is about to get a new password")).hint(
+            format!("Move them to {current} first: SELECT * FROM pg_stat_activity WHERE usename = {}", text(login)),
+        ));
+    }
+    Ok(())
+}
+
+/// What only a superuser may look at.
+fn check_verifiers(session: &mut Session<'_>, own: &Own, pending: &str, current: &str) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    if !own.ends {
+        notes.push(format!("--emergency could not end old sessions: GRANT pg_signal_backend TO {}", name(&own.name)));
+    }
+    if !own.is_super {
+        return Ok(notes);
+    }
+    let row = session.row(&format!(
+        "select coalesce(bool_or(rolname = {pending} and rolpassword is not null), false) as taken, \
+           coalesce(bool_or(rolname = {current} and rolpassword like 'md5%'), false) as old from pg_authid",
+        pending = text(pending),
+        current = text(current),
+    ))?;
+    if row["taken"] == true {
+        let what = format!("{pending} has a password that bkp did not set");
+        return Err(Failure::new(Kind::Refused, what)
+            .hint(format!("When nobody uses it: ALTER ROLE {} NOLOGIN PASSWORD NULL;", name(pending))));
+    }
+    if row["old"] == true {
+        notes.push(format!("{current} logs in by md5, and the new one by SCRAM: clients from before 2017 cannot"));
+    }
+    Ok(notes)
+}
+
+/// Of one role that keeps its name.
+pub(super) fn check_one(clients: &Clients, session: &mut Session<'_>, login: &str, location: &str) -> Result<()> {
+    let own = own(session)?;
+    let there = roles(session, login, &[login])?;
+    let Some(role) = there.first() else {
+        return Err(Failure::usage(format!("there is no role `{login}` at {location}"))
+            .hint("Correct `account`; list them: \\du"));
+    };
+    let logins = [login.to_owned()];
+    let pair = Pair { owner: login, logins: &[login.to_owned(), login.to_owned()] };
+    check_login(role, &own, &pair, login)?;
+    match rights(clients, &own, &logins, &there) {
+        missing if missing.is_empty() => Ok(()),
+        missing => {
+            let what = format!("{} may not change the password of {login}", own.name);
+            Err(Failure::new(Kind::Key, what).hint(format!("As a superuser: {}", missing.join(" "))))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Definition {
+    name: String,
+    options: String,
+    roles: Vec<String>,
+    settings: Vec<String>,
+}
+
+/// Statements that bring the roles back, verifiers included where bkp may read them.
+pub(super) fn definition(session: &mut Session<'_>, names: &[&str]) -> Result<Secret> {
+    let own = own(session)?;
+    let question = format!(
+        "select r.rolname as name, concat_ws(' ', \
+           case when rolsuper then 'SUPERUSER' else 'NOSUPERUSER' end, case when rolinherit then 'INHERIT' else 'NOINHERIT' end, \
+           case when rolcreaterole then 'CREATEROLE' else 'NOCREATEROLE' end, case when rolcreatedb then 'CREATEDB' else 'NOCREATEDB' end, \
+           case when rolcanlogin then 'LOGIN' else 'NOLOGIN' end, case when rolreplication then 'REPLICATION' else 'NOREPLICATION' end, \
+           case when rolbypassrls then 'BYPASSRLS' else 'NOBYPASSRLS' end, 'CONNECTION LIMIT ' || rolconnlimit, \
+           'VALID UNTIL ' || quote_literal(rolvaliduntil)) as options, \
+           array(select g.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid order by 1) as roles, \
+           coalesce((select s.setconfig from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0), '{{}}') as settings \
+         from pg_roles r where r.rolname = any ({}) order by 1",
+        sql::texts(names.iter().copied())
+    );
+    let mut text = String::new();
+    for role in session.rows::<Definition>(&question)? {
+        let quoted = name(&role.name);
+        let _ = writeln!(text, "CREATE ROLE {quoted};\nALTER ROLE {quoted} WITH {};", role.options);
+        for granted in &role.roles {
+            let _ = writeln!(text, "GRANT {} TO {quoted};", name(granted));
+        }
+        for setting in role.settings.iter().filter_map(|kept| sql::setting(kept)) {
+            let _ = writeln!(text, "ALTER ROLE {quoted} {setting};");
+        }
+        if own.is_super {
+            let verifier = session
+                .row(&format!("select rolpassword as it from pg_authid where rolname = {}", self::text(&role.name)))?;
+            if let Some(verifier) = verifier["it"].as_str() {
+                let _ = writeln!(text, "ALTER ROLE {quoted} PASSWORD {};", self::text(verifier));
+            }
+        } else {
+            let _ = writeln!(text, "-- the verifier of {quoted} may only be read by a superuser");
+        }
+    }
+    Ok(Secret::new(text))
+}

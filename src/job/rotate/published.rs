@@ -1,0 +1,72 @@
+//! What consumers read in Vault: the secret, and beside it in the same document the user where names take turns. Both are written
+//! in one step, so that nobody reads the one without the other.
+
+use super::act::Rotate;
+use super::state::Published;
+use crate::engine::{Credential, Pair};
+use crate::error::{Failure, Kind, Result};
+use crate::policy::Rotation;
+use crate::secret::Secret;
+use crate::secret::vault::Document;
+
+/// `None` where something is missing.
+pub(super) fn read(rotation: &Rotation, document: &Document) -> Option<Credential> {
+    let text = |field: &[String]| document.text(field).filter(|text| !text.expose().is_empty());
+    let user = match &rotation.turns {
+        Some(turns) => Some(text(&turns.published.field)?.expose().to_owned()),
+        None => None,
+    };
+    Some(Credential { user, secret: text(&rotation.published.field)? })
+}
+
+/// The same document with another credential.
+pub(super) fn with(rotation: &Rotation, document: &Document, credential: &Credential) -> Document {
+    let document = document.with(&rotation.published.field, credential);
+    match (&rotation.turns, &credential.user) {
+        (Some(turns), Some(user)) => document.with(&turns.published.field, &Secret::new(user.clone())),
+        _ => document,
+    }
+}
+
+impl Rotate<'_> {
+    pub(super) fn read_published(&self) -> Result<Credential> {
+        let path = &self.rotation.published;
+        let document = self.vault.document(path)?;
+        let is_there = |field: &[String]| document.text(field).is_some_and(|text| !text.expose().is_empty());
+        let nothing = |what: &str, at: &str| {
+            Failure::new(Kind::Key, format!("no {what} is published at ref+vault://{at} yet"))
+                .hint("Put the one that is in force there first, as docs/ROTATION.md shows: vault kv put … -")
+        };
+        if !is_there(&path.field) {
+            return Err(nothing("password", &path.to_string()));
+        }
+        let turns = self.rotation.turns.as_ref();
+        let credential = read(self.rotation, &document)
+            .ok_or_else(|| nothing("user", &turns.map_or_else(String::new, |turns| turns.published.to_string())))?;
+        match (turns, &credential.user) {
+            (Some(turns), Some(user)) if !turns.users.contains(user) => {
+                let what = format!("ref+vault://{} is neither {}", turns.published, turns.users.join(" nor "));
+                Err(Failure::new(Kind::Key, what)
+                    .hint("Publish the user that is in force together with its password, or correct `logins`"))
+            }
+            _ => Ok(credential),
+        }
+    }
+
+    /// What is published now, as far as Vault can be asked.
+    pub(super) fn published(&self, pair: Option<Pair<'_>>) -> Result<Published> {
+        let document = match self.vault.document(&self.rotation.published) {
+            Ok(document) => document,
+            Err(failure) if failure.kind() == Kind::TryLater => return Ok(Published::Unknown(failure.full())),
+            Err(failure) => return Err(failure),
+        };
+        let Some(pair) = pair else { return Ok(Published::Current) };
+        let there = read(self.rotation, &document);
+        let is = |credential: &Credential| there.as_ref().is_some_and(|there| there.is(credential));
+        Ok(match (is(pair.pending), is(pair.current)) {
+            (true, _) => Published::Pending,
+            (_, true) => Published::Current,
+            _ => Published::Other,
+        })
+    }
+}
