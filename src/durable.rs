@@ -380,7 +380,7 @@ pub const CRASH_POINTS: &[&str] = &[
 ];
 
 /// Kills the process, as a power cut would, when `BKP_CRASH_AT` names this point; as `POINT#N`, the n-th time that it comes
-/// here. With `BKP_STOP_AT` it is stopped instead, as a machine that is suspended, until it is told to go on. Absent from
+/// here. With `BKP_STOP_AT` it is stopped instead, the first time, as a machine that is suspended, until it is told to go on. Absent from
 /// release builds.
 pub fn crash_point(name: &str) {
     static PASSED: AtomicU64 = AtomicU64::new(0);
@@ -388,7 +388,7 @@ pub fn crash_point(name: &str) {
     if !cfg!(debug_assertions) {
         return;
     }
-    if std::env::var("BKP_STOP_AT").is_ok_and(|wanted| wanted == name) {
+    if std::env::var("BKP_STOP_AT").is_ok_and(|wanted| wanted == name) && PASSED.fetch_add(1, Relaxed) == 0 {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
         return;
     }

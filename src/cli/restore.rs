@@ -397,7 +397,9 @@ impl Opened<'_> {
             if let Some((_, source)) = configured.filter(|_| in_place) {
                 let body = PointReader::open(repository, point, &keys, &env.cancel)?.body;
                 let applied = in_force::apply(env, source, &body.credentials, (run, &recorder));
-                restored.warnings.extend(applied.map_err(|failure| in_force::not_ready(&failure))?);
+                let applied = applied.map_err(|failure| in_force::not_ready(&failure))?;
+                applied.iter().for_each(|text| env.output.warn(text));
+                restored.warnings.extend(applied);
             }
             Ok(restored)
         };

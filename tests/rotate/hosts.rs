@@ -64,5 +64,10 @@ fn a_host_that_was_overtaken_publishes_nothing() {
     sleeper.signal(Signal::CONT);
     world.host.finish(sleeper).fails(11, "somebody else has taken over", "bkp rotate status");
     assert_eq!(world.published(), old, "what was overtaken published");
-    assert_eq!(world.one_password_works(&pending), old);
+    world.target.log_in(&old).unwrap();
+    world.target.log_in(&pending).unwrap_err();
+    world.nobody_was_refused();
+    // What it could not note any more it notes when it looks next.
+    world.rotate(&["status"]).ends(0).says("nothing under way");
+    assert_eq!(world.states().last().unwrap(), "rolled_back");
 }
