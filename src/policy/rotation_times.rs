@@ -7,7 +7,7 @@ use super::raw;
 use super::reading::{Field, Reader};
 use super::timing::{self, Blackout, Overlap, Timing, Written};
 use super::values;
-use super::{Configuration, Policy, Rotation, Source, Told};
+use super::{Configuration, Consumer, Policy, Rotation, Source, Told};
 use crate::secret::SecretRef;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -197,11 +197,16 @@ fn server_of(source: &Source) -> Option<String> {
 /// Two that write the same variable of the same file would undo each other.
 pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String> {
     let written = |rotation: &Rotation| -> Vec<String> {
-        let all = rotation.consumers.iter().filter_map(|consumer| match &consumer.told {
-            Told::EnvFile { path, variable, .. } => Some(format!("{variable} of {}", path.display())),
-            _ => None,
-        });
-        all.collect()
+        let of = |consumer: &Consumer| -> Vec<String> {
+            match &consumer.told {
+                Told::EnvFile { path, variable, user_variable } => {
+                    let variables = [Some(variable), user_variable.as_ref()].into_iter().flatten();
+                    variables.map(|variable| format!("{variable} of {}", path.display())).collect()
+                }
+                _ => Vec::new(),
+            }
+        };
+        rotation.consumers.iter().flat_map(of).collect()
     };
     let others = written(other);
     written(one).into_iter().find(|variable| others.contains(variable))
