@@ -47,20 +47,25 @@ LABEL org.opencontainers.image.title="bkp" \
 FROM runtime AS slim
 COPY --from=program /bkp /usr/bin/bkp
 
-FROM runtime AS clients
+FROM runtime AS with-clients
 ARG CLIENTS="mariadb-client postgresql-client"
 USER root
 RUN apt-get -qq update \
  && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $CLIENTS >/dev/null \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 USER 65532:65532
+
+FROM with-clients AS clients
 COPY --from=program /bkp /usr/bin/bkp
 
 # Servers are only started by rehearsals, with data of their own, and never by the packages (101 is "not allowed" to Debian).
-FROM clients AS servers
+FROM with-clients AS with-servers
 ARG SERVERS="mariadb-server postgresql redis-server"
 USER root
 RUN printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d && apt-get -qq update \
  && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $SERVERS >/dev/null \
  && rm -rf /var/lib/mysql/* /var/lib/postgresql/1* /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 USER 65532:65532
+
+FROM with-servers AS servers
+COPY --from=program /bkp /usr/bin/bkp

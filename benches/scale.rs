@@ -240,15 +240,10 @@ fn long_lists() {
         ("`bkp points --source s007 --all`", &["points", "--source", "s007", "--all"], ""),
         ("`bkp status`", &["status"], ""),
     ] {
-        let mut took = Vec::new();
-        for _ in 0..4 {
-            let begun = Instant::now();
-            let answer = host.run(arguments);
-            assert!(matches!(answer.status.code(), Some(0 | 5)), "{answer:?}");
-            took.push(begun.elapsed().as_secs_f64());
-        }
-        let warm = took[1..].iter().copied().fold(f64::MAX, f64::min);
-        row(what, format!("{warm:.2} s (the first time {:.2} s)", took[0]), goal);
+        let first = timed(&host, arguments);
+        let (warm, worked, most) = best(&host, arguments);
+        let first = format!("the first time {:.2} s ({:.2} s of a processor)", first.0, first.1);
+        row(what, format!("{warm:.2} s ({worked:.2} s of a processor), {most:.0} MiB; {first}"), goal);
     }
 }
 
@@ -273,25 +268,36 @@ fn proof() {
     row("`bkp evidence anchor`, the first: all of it is sealed", format!("{:.2} s", begun.elapsed().as_secs_f64()), "");
     measured(&host, "`bkp evidence verify`, compared with what was sealed", &verify, "");
     measured(&host, "`bkp evidence verify --offline`", &["evidence", "verify", "--offline"], "");
+    measured(&host, "`bkp status`, which folds it", &["status"], "");
+}
+
+fn measured(host: &Host, what: &str, arguments: &[&str], goal: &str) {
+    let (best, worked, most) = best(host, arguments);
+    row(what, format!("{best:.2} s ({worked:.2} s of a processor), {most:.0} MiB"), goal);
 }
 
 /// The best of three, what it took of a processor, and the most memory of any.
-fn measured(host: &Host, what: &str, arguments: &[&str], goal: &str) {
-    let (mut best, mut worked, mut most) = (f64::MAX, f64::MAX, 0f64);
-    for _ in 0..3 {
-        let begun = Instant::now();
-        let mut running = host.start(host.command(arguments));
-        let pid = running.child.id();
-        let mut spent = 0f64;
-        while running.child.try_wait().unwrap().is_none() {
-            most = most.max(memory(pid, "VmHWM"));
-            spent = spent.max(processor(pid));
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        (best, worked) = (best.min(begun.elapsed().as_secs_f64()), worked.min(spent));
-        host.finish(running).ends(0);
+fn best(host: &Host, arguments: &[&str]) -> (f64, f64, f64) {
+    let all = [(); 3].map(|()| timed(host, arguments));
+    let least = |of: fn(&(f64, f64, f64)) -> f64| all.iter().map(of).fold(f64::MAX, f64::min);
+    (least(|one| one.0), least(|one| one.1), all.iter().map(|one| one.2).fold(0.0, f64::max))
+}
+
+/// Seconds by the clock and of a processor, and MiB.
+fn timed(host: &Host, arguments: &[&str]) -> (f64, f64, f64) {
+    let (begun, mut spent, mut most) = (Instant::now(), 0f64, 0f64);
+    let mut running = host.start(host.command(arguments));
+    let pid = running.child.id();
+    while running.child.try_wait().unwrap().is_none() {
+        most = most.max(memory(pid, "VmHWM"));
+        spent = spent.max(processor(pid));
+        std::thread::sleep(Duration::from_millis(2));
     }
-    row(what, format!("{best:.2} s ({worked:.2} s of a processor), {most:.0} MiB"), goal);
+    let took = begun.elapsed().as_secs_f64();
+    // Where a place was not asked it is not known whether all is well, and sources without a point are told.
+    let answer = host.finish(running);
+    assert!(matches!(answer.status.code(), Some(0 | 3 | 5)), "{answer:?}");
+    (took, spent, most)
 }
 
 fn write_journal(journal: &Journal, slots: usize, begun: Timestamp) {

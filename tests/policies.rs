@@ -83,7 +83,7 @@ fn examples() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
-const NEED_VAULT: [&str; 2] = ["rotated.yaml", "vault.yaml"];
+const NEED_VAULT: [&str; 3] = ["consumers.yaml", "rotated.yaml", "vault.yaml"];
 
 #[test]
 fn the_examples_load_together() {
@@ -94,6 +94,7 @@ fn the_examples_load_together() {
         [
             "bkp.yaml",
             "command.yaml",
+            "consumers.yaml",
             "django-celery.yaml",
             "documents.yaml",
             "flask-sqlite.yaml",

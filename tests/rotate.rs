@@ -7,14 +7,20 @@
 
 mod support;
 
+#[path = "rotate/celery.rs"]
+mod celery;
 #[path = "rotate/configuration.rs"]
 mod configuration;
+#[path = "rotate/deliveries.rs"]
+mod deliveries;
 #[path = "rotate/documents.rs"]
 mod documents;
 #[path = "rotate/hosts.rs"]
 mod hosts;
 #[path = "rotate/kills.rs"]
 mod kills;
+#[path = "rotate/kubernetes.rs"]
+mod kubernetes;
 #[path = "rotate/postgres.rs"]
 mod postgres;
 #[path = "rotate/restores.rs"]
@@ -25,7 +31,11 @@ mod schedules;
 mod secrecy;
 #[path = "rotate/servers.rs"]
 mod servers;
+#[path = "rotate/swarm.rs"]
+mod swarm;
 #[path = "rotate/trouble.rs"]
 mod trouble;
+#[path = "rotate/unknown.rs"]
+mod unknown;
 #[path = "rotate/world.rs"]
 mod world;

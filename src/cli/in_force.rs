@@ -85,7 +85,7 @@ pub fn apply_one(
     // One is tried, and no more: servers count refusals, and lock accounts.
     let then = older.iter().find(|old| of_point == Some(prints.fingerprint(old).as_str()));
     let before = then.or(older.first());
-    let accounts = accounts_of(env, policy, rotation)?;
+    let (accounts, _) = accounts_of(env, policy, rotation)?;
     let applied = reapply(&*accounts, &today, before, &env.cancel)?;
     let negative = match before {
         Some(_) => "the old password is refused",

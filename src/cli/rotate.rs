@@ -2,28 +2,29 @@
 
 use super::Ran;
 use super::environment::Environment;
-use super::format::age;
 use super::in_force;
-use super::output::{pairs, plain, table};
+use super::output::{pairs, plain};
 use crate::clock;
 use crate::durable::Lock;
-use crate::engine::{self, Accounts, Credential, Login};
+use crate::engine::{self, Accounts, Credential, Login, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
 use crate::job::rotate::delivery::Consumer;
 use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::plan::Plan;
-use crate::job::rotate::record::{self, Glance};
+use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
-use crate::job::rotate::{Ended, Rotate, Wish, missing_end};
+use crate::job::rotate::{Ended, Rotate, Wish, missing_end, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Recipients, Role};
 use crate::secret::vault::Vault;
 use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
+
+mod status;
 
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -52,6 +53,9 @@ pub struct Arguments {
     /// Also when the last rehearsal of the source failed
     #[arg(long)]
     unrehearsed: bool,
+    /// Also when something was found that has the password and is not told of: it will be locked out
+    #[arg(long)]
+    despite_unknown: bool,
     #[command(flatten)]
     why: Why,
 }
@@ -66,6 +70,8 @@ struct Why {
     emergency: bool,
     #[arg(skip)]
     unrehearsed: bool,
+    #[arg(skip)]
+    despite_unknown: bool,
 }
 
 impl Why {
@@ -107,16 +113,23 @@ enum Command {
     },
 }
 
+impl Why {
+    /// In an emergency nobody keeps the password.
+    fn takes_unknown(&self) -> bool {
+        self.despite_unknown || self.emergency
+    }
+}
+
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         match self.command {
-            Some(Command::Status { name }) => status(env, name.as_deref()),
+            Some(Command::Status { name }) => status::show(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
             Some(Command::Reapply { name }) => reapply(env, &name),
             None => {
                 let name = self.name.unwrap_or_default();
-                let why = Why { unrehearsed: self.unrehearsed, ..self.why };
+                let why = Why { unrehearsed: self.unrehearsed, despite_unknown: self.despite_unknown, ..self.why };
                 if self.dry_run { plan(env, &name, &why) } else { act(env, &name, &why, Wish::Rotate) }
             }
         }
@@ -128,6 +141,7 @@ struct Ground<'e> {
     policy: &'e Policy,
     rotation: &'e Rotation,
     accounts: Box<dyn Accounts>,
+    settings: Settings,
     vault: &'e Vault,
     keepsake: Keepsake,
     fingerprints: Fingerprints,
@@ -139,7 +153,7 @@ impl<'e> Ground<'e> {
     fn of(env: &'e Environment, name: &str) -> Result<Self> {
         let (policy, rotation) = env.configuration()?.rotation(name)?;
         let users = env.configuration()?.users_of(policy, rotation);
-        let accounts = accounts_of(env, policy, rotation)?;
+        let (accounts, settings) = accounts_of(env, policy, rotation)?;
         let repository = env.repository()?;
         let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);
         let state = &env.paths()?.state;
@@ -147,6 +161,7 @@ impl<'e> Ground<'e> {
             policy,
             rotation,
             accounts,
+            settings,
             vault: vault(env)?,
             keepsake: Keepsake::of(state, Recipients::new(operators.map(|operator| operator.recipient)))?,
             fingerprints: Fingerprints::of(state)?,
@@ -220,7 +235,8 @@ fn note_missing_end(env: &Environment, rotation: &Rotation) -> Result<()> {
     Ok(())
 }
 
-pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> Result<Box<dyn Accounts>> {
+/// With how its server is reached by who may change it.
+pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> Result<(Box<dyn Accounts>, Settings)> {
     let source = policy.sources.iter().find(|source| source.name == rotation.source);
     let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.source)))?;
     let mut settings = source.settings.clone();
@@ -229,10 +245,11 @@ pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> R
         (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
     }
     let logins = rotation.turns.as_ref().map(|turns| &turns.users);
-    engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
+    let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
         let kind = settings.kind();
         Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
-    })
+    })?;
+    Ok((accounts, settings))
 }
 
 pub fn vault(env: &Environment) -> Result<&Vault> {
@@ -244,9 +261,11 @@ pub fn vault(env: &Environment) -> Result<&Vault> {
 fn plan(env: &Environment, name: &str, why: &Why) -> Ran {
     let ground = Ground::of(env, name)?;
     let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
-    let plan = rotate.plan(&env.cancel)?;
+    let plan = rotate.plan(ground.settings.server(), &env.cancel)?;
     let may = ground.may_begin(env, why)?;
-    let refused = may.err().filter(|_| plan.open.is_none()).map(|hindrance| hindrance.failure(ground.rotation, false));
+    let hindered = may.err().map(|hindrance| hindrance.failure(ground.rotation, false));
+    let unknown = scan::refusal(&plan.unknown, name).filter(|_| !why.takes_unknown());
+    let refused = hindered.or(unknown).filter(|_| plan.open.is_none());
     let mut document = serde_json::to_value(&plan).unwrap_or_default();
     document["refused"] = refused.as_ref().map(Failure::full).into();
     env.output.answer(&document, || described(&plan))?;
@@ -271,6 +290,9 @@ fn described(plan: &Plan) -> String {
     }
     for (number, step) in plan.steps.iter().enumerate() {
         rows.push((if number == 0 { "steps" } else { "" }, format!("{}. {}", number + 1, plain(step))));
+    }
+    for (number, found) in plan.unknown.iter().enumerate() {
+        rows.push((if number == 0 { "not told of" } else { "" }, plain(&found.to_string())));
     }
     for (number, warning) in plan.warnings.iter().enumerate() {
         rows.push((if number == 0 { "note" } else { "" }, plain(warning)));
@@ -307,6 +329,7 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
             }
             Err(hindrance) => return Err(hindrance.failure(ground.rotation, by_schedule)),
         }
+        look_for_others(env, &ground, why)?;
     }
     let recorder = env.recorder()?;
     // Several may be of one source: runs are told apart by what is rotated.
@@ -314,6 +337,22 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let reason = env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason);
     let ended = recorder.run_named(what, reason, |run| run_it(env, &ground, (why, wish), &recorder, run), note_end)?;
     report(env, name, &ended)
+}
+
+/// Whoever has the password and is not moved would be locked out.
+fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<()> {
+    let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
+    let scan = rotate.scan(ground.settings.server())?;
+    for warning in &scan.warnings {
+        env.output.warn(warning);
+    }
+    match scan::refusal(&scan.unknown, &ground.rotation.name) {
+        Some(refusal) if !why.takes_unknown() => Err(refusal),
+        refusal => {
+            refusal.iter().for_each(|refusal| env.output.warn(&refusal.full()));
+            Ok(())
+        }
+    }
 }
 
 fn run_it(
@@ -402,57 +441,4 @@ fn reapply(env: &Environment, name: &str) -> Ran {
     let document = serde_json::json!({ "ok": true, "rotation": name, "changed": told });
     env.output.answer(&document, || told.unwrap_or_else(|| format!("{name}: only what is published lets in")))?;
     Ok(None)
-}
-
-fn status(env: &Environment, name: Option<&str>) -> Ran {
-    let configuration = env.configuration()?;
-    let chosen: Vec<&Rotation> = match name {
-        Some(name) => vec![configuration.rotation(name)?.1],
-        None => configuration.rotations().map(|(_, rotation)| rotation).collect(),
-    };
-    let mut documents = Vec::new();
-    let mut rows = Vec::new();
-    for rotation in chosen {
-        let path = record::path(&configuration.rotator.vault_path, &rotation.name)?;
-        let glance = record::glance(vault(env)?, &path);
-        if glance.as_ref().is_ok_and(|glance| !glance.is_open) {
-            // Who may not write the journal looks all the same.
-            let _ = note_missing_end(env, rotation);
-        }
-        let state = env.journal()?.state().unwrap_or_default();
-        let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
-        documents.push(serde_json::json!({
-            "rotation": rotation.name,
-            "open": glance.as_ref().ok(),
-            "unknown": glance.as_ref().err().map(Failure::full),
-            "last": last.map(|(at, rotated)| serde_json::json!({ "at": at, "fact": rotated })),
-        }));
-        rows.push(vec![
-            rotation.name.clone(),
-            word_of(&glance),
-            last.map_or_else(|| "-".to_owned(), |(_, rotated)| rotated.state.clone()),
-            last.map_or_else(|| "-".to_owned(), |(at, _)| age(env.now.as_second() - at.as_second())),
-            last.and_then(|(_, rotated)| rotated.note.clone()).map_or_else(|| "-".to_owned(), |note| plain(&note)),
-        ]);
-    }
-    env.output.answer(&serde_json::json!({ "rotations": documents }), || {
-        if rows.is_empty() {
-            "no rotation is configured".to_owned()
-        } else {
-            table(&["ROTATION", "NOW", "LAST STATE", "AGO", "NOTE"], rows)
-        }
-    })?;
-    Ok(None)
-}
-
-fn word_of(glance: &Result<Glance>) -> String {
-    match glance {
-        Err(failure) => format!("unknown: {}", plain(&failure.full())),
-        Ok(Glance { is_open: false, .. }) => "nothing under way".to_owned(),
-        Ok(Glance { holder: Some(holder), back, .. }) => {
-            format!("{} by {}", if *back { "taken back" } else { "under way" }, plain(&holder.host))
-        }
-        Ok(Glance { back: true, .. }) => "to be taken back: bkp rotate resume".to_owned(),
-        Ok(_) => "stopped midway: bkp rotate resume".to_owned(),
-    }
 }

@@ -6,6 +6,7 @@ use super::reading::{Field, Named};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+mod consumers;
 mod daemon;
 mod evidence;
 mod notify;
@@ -13,11 +14,12 @@ mod rehearsals;
 mod rotations;
 mod watching;
 
+pub use consumers::{Compose, Consumer, Container, Swarm, Workload};
 pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
 pub use evidence::{AnchorPlace, Evidence};
 pub use notify::{Detail, Hook, Language, Mail, Notify};
 pub use rehearsals::{Application, Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
-pub use rotations::{Admin, Alphabet, Compose, Consumer, Password, Rotation, Rotator};
+pub use rotations::{Admin, Alphabet, Password, Rotation, Rotator};
 pub use watching::{Audit, Http, LogForm};
 
 /// One JSON schema for both kinds of files: what has the key `policy` is a policy.

@@ -146,7 +146,7 @@ impl Configuration {
     pub fn users_of(&self, policy: &Policy, rotation: &Rotation) -> Vec<&str> {
         let Some((server, account)) = server_account(policy, rotation) else { return Vec::new() };
         let uses = |source: &&Source| {
-            let user = source.settings.server().and_then(|server| server.user.as_deref());
+            let user = source.settings.user().map(String::as_str);
             let takes_turns =
                 rotation.turns.as_ref().is_some_and(|turns| turns.users.iter().any(|one| user == Some(one)));
             (user == Some(account) || takes_turns) && server_of(source).as_ref() == Some(&server)
@@ -167,7 +167,7 @@ impl Configuration {
             } else if other.published == rotation.published {
                 format!("what is published at {}", SecretRef::Vault(rotation.published.clone()))
             } else {
-                format!("the variable {}", shared_variable(rotation, other)?)
+                shared_variable(rotation, other)?
             };
             Some((other.name.as_str(), shared))
         })
@@ -201,7 +201,17 @@ pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String
             match &consumer.told {
                 Told::EnvFile { path, variable, user_variable } => {
                     let variables = [Some(variable), user_variable.as_ref()].into_iter().flatten();
-                    variables.map(|variable| format!("{variable} of {}", path.display())).collect()
+                    variables.map(|variable| format!("the variable {variable} of {}", path.display())).collect()
+                }
+                Told::SecretFile(path) => vec![format!("the file {}", path.display())],
+                Told::Swarm(service) => {
+                    service.secret.iter().map(|secret| format!("the Swarm secret {secret}")).collect()
+                }
+                Told::Kubernetes(workload) => {
+                    let of = |(secret, key): &(_, _)| {
+                        format!("the key {key} of the Secret {secret} in namespace {}", workload.namespace)
+                    };
+                    workload.secret.iter().map(of).collect()
                 }
                 _ => Vec::new(),
             }

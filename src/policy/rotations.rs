@@ -3,7 +3,8 @@
 //! An account that this version cannot rotate is refused here, and not in the night when it is due.
 
 use super::Source;
-use super::convert::{absolute, not_empty, text_of};
+use super::consumers::{self, Consumer};
+use super::convert::{not_empty, text_of};
 use super::problem::{Place, did_you_mean};
 use super::raw;
 use super::reading::{Field, Named, Reader};
@@ -14,7 +15,6 @@ use super::values::{self, duration_text};
 use crate::engine::{self, Node};
 use crate::secret::{SecretRef, VaultPath};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// What rotations of all policies have in common.
@@ -58,6 +58,8 @@ pub struct Rotation {
     pub timing: Timing,
     pub distance: Duration,
     pub consumers: Vec<Consumer>,
+    /// What else has the password and need not be moved.
+    pub known: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,37 +99,6 @@ impl Default for PasswordRule {
     }
 }
 
-/// Something that uses the password.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Consumer {
-    pub name: String,
-    pub told: Told,
-    pub reload: Reload,
-    /// A command that ends well when the consumer works.
-    pub check: Option<Vec<String>>,
-    pub patience: Duration,
-}
-
-/// How a consumer learns the password.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Told {
-    /// It reads what is published, or is told by the command that reloads it.
-    Published,
-    EnvFile {
-        path: PathBuf,
-        variable: String,
-        user_variable: Option<String>,
-    },
-}
-
-/// How a consumer takes up what it was told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reload {
-    Compose { directory: PathBuf, project: Option<String>, file: Option<PathBuf>, service: String },
-    Command(Vec<String>),
-}
-
-const PATIENCE: Duration = Duration::from_secs(120);
 const DISTANCE: Duration = Duration::from_secs(3600);
 const APART: Duration = Duration::from_secs(5 * 60);
 const LEASE: Duration = Duration::from_secs(15 * 60);
@@ -237,6 +208,7 @@ impl Reader<'_> {
             timing,
             distance: self.text(&raw.distance, values::duration).unwrap_or(DISTANCE),
             consumers: consumers?,
+            known: self.known(&raw.known),
         })
     }
 
@@ -301,6 +273,11 @@ impl Reader<'_> {
         field.value.iter().flatten().filter_map(|written| text_of(self, written, node)).collect()
     }
 
+    fn known(&self, field: &Option<Field<Vec<Field<String>>>>) -> Vec<String> {
+        let names = field.iter().filter_map(|field| field.value.as_ref()).flatten();
+        names.filter_map(|written| text_of(self, written, |text| not_empty(text, "a name or a path"))).collect()
+    }
+
     fn password_rule(&self, field: &Field<raw::Password>) -> Option<PasswordRule> {
         let raw = field.value.as_ref()?;
         let length = raw.length.as_ref().and_then(|field| match field.value? {
@@ -312,79 +289,6 @@ impl Reader<'_> {
             Some(raw::Alphabet::UrlSafe) | None => Alphabet::UrlSafe,
         };
         Some(PasswordRule { length: length.unwrap_or(PasswordRule::default().length), alphabet })
-    }
-
-    fn consumers(&self, field: &Field<Named<raw::Consumer>>) -> Vec<Consumer> {
-        let Some(Named(entries)) = &field.value else { return Vec::new() };
-        if entries.is_empty() {
-            self.wrong::<()>(field.place, "a password that nobody uses need not be rotated: name who uses it");
-        }
-        entries.iter().filter_map(|(key, value)| self.consumer(key, value)).collect()
-    }
-
-    fn consumer(&self, key: &Field<String>, field: &Field<raw::Consumer>) -> Option<Consumer> {
-        let (name, raw) = (key.value.as_deref()?, field.value.as_ref()?);
-        if let Err(message) = values::name(name) {
-            self.wrong::<()>(key.place, message);
-        }
-        if raw.env_file.is_some() != raw.variable.is_some() {
-            self.note_missing(field.place, "`env_file` and `variable` belong together", "give both, or neither");
-        }
-        let path = self.text(&raw.env_file, absolute);
-        let variable = self.text(&raw.variable, variable);
-        let user_variable = self.text(&raw.user_variable, self::variable);
-        let told = match path.zip(variable) {
-            Some((path, variable)) => Told::EnvFile { path, variable, user_variable },
-            None => Told::Published,
-        };
-        let command = |field: &Option<Field<Vec<Field<String>>>>| {
-            let field = field.as_ref()?;
-            let words: Option<Vec<String>> = field.value.as_ref()?.iter().map(|word| word.value.clone()).collect();
-            words
-                .filter(|words| !words.is_empty())
-                .or_else(|| self.wrong(field.place, "expected a command, as in [systemctl, restart, shop]"))
-        };
-        let reload = match (&raw.compose, &raw.command) {
-            (Some(_), Some(both)) => {
-                return self.wrong(both.place, "`compose` and `command` are both here; keep one of them");
-            }
-            (None, None) => {
-                let help =
-                    "add `compose: { directory: /srv/shop, service: web }`, or `command: [systemctl, restart, shop]`";
-                self.note_missing(field.place, "it is not said how this consumer takes up a new password", help);
-                None
-            }
-            (Some(compose), None) => self.compose(compose),
-            (None, command_field) => command(command_field).map(Reload::Command),
-        };
-        let patience = self.text(&raw.patience, values::duration).unwrap_or(PATIENCE);
-        Some(Consumer { name: name.to_owned(), told, reload: reload?, check: command(&raw.check), patience })
-    }
-
-    fn compose(&self, field: &Field<raw::Compose>) -> Option<Reload> {
-        let raw = field.value.as_ref()?;
-        if raw.directory.is_none() || raw.service.is_none() {
-            let help = "compose: { directory: /srv/shop, service: web }";
-            self.note_missing(field.place, "`compose` needs the directory of the project and a service", help);
-        }
-        let word = |text: &str| match text.starts_with('-') {
-            true => Err("expected a name, which does not begin with `-`".into()),
-            false => not_empty(text, "a name"),
-        };
-        Some(Reload::Compose {
-            directory: self.text(&raw.directory, absolute)?,
-            project: self.text(&raw.project, word),
-            file: self.text(&raw.file, absolute),
-            service: self.text(&raw.service, word)?,
-        })
-    }
-}
-
-fn variable(text: &str) -> Result<String, String> {
-    let sound = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    match !text.is_empty() && text.bytes().all(sound) && !text.as_bytes()[0].is_ascii_digit() {
-        true => Ok(text.to_owned()),
-        false => Err("expected the name of a variable, such as DB_PASSWORD".into()),
     }
 }
 
@@ -416,25 +320,12 @@ pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
         let nodes: Vec<String> = rotation.nodes.iter().map(ToString::to_string).collect();
         all.push((vec!["nodes"], json!(nodes)));
     }
+    if !rotation.known.is_empty() {
+        all.push((vec!["known"], json!(rotation.known)));
+    }
     for consumer in &rotation.consumers {
-        let mut put = |key, value: Value| all.push((vec!["consumers", consumer.name.as_str(), key], value));
-        if let Told::EnvFile { path, variable, user_variable } = &consumer.told {
-            if let Some(user_variable) = user_variable {
-                put("user_variable", json!(user_variable));
-            }
-            put("env_file", json!(path));
-            put("variable", json!(variable));
-        }
-        match &consumer.reload {
-            Reload::Compose { directory, service, .. } => {
-                put("compose", json!(format!("{service} of {}", directory.display())))
-            }
-            Reload::Command(words) => put("command", json!(words)),
-        }
-        if let Some(check) = &consumer.check {
-            put("check", json!(check));
-        }
-        put("patience", json!(duration_text(consumer.patience)));
+        let keys = |(key, value)| (vec!["consumers", consumer.name.as_str(), key], value);
+        all.extend(consumers::shown(consumer).into_iter().map(keys));
     }
     all
 }

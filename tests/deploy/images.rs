@@ -65,6 +65,11 @@ pub fn clients() -> &'static str {
     name_of(IMAGE.get_or_init(|| bkp("clients")))
 }
 
+pub fn servers() -> &'static str {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    name_of(IMAGE.get_or_init(|| bkp("servers")))
+}
+
 pub fn proxy() -> &'static str {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     name_of(IMAGE.get_or_init(|| build("proxy", &project("deploy/compose/proxy"), &[])))

@@ -44,6 +44,23 @@ fn settings(server: &Container) -> Settings {
 }
 
 #[test]
+fn data_that_outgrows_the_memory_of_its_scratch_server_is_told_with_what_to_raise() {
+    let Some((host, server)) = container() else { return };
+    // Small where the log is one to copy from, and larger than all memory there is where it is the least, as on a scratch server.
+    let rows = "case current_setting('wal_level') when 'minimal' then 4000000 else 10 end";
+    let view = format!("select repeat(md5(i::text), 30) as text from generate_series(1, {rows}) i");
+    server.query("shop", &format!("create materialized view grows as {view}"));
+    host.configure(&format!("repository: {{ url: \"{}\" }}\nrehearse: {{ memory: 1100MiB }}\n", host.url));
+    host.run(&["backup"]).ends(0);
+    let document = host.read(&["rehearse", "--json"]).ends(4).json();
+    let (message, hint) = (only(&document)["message"].as_str().unwrap(), only(&document)["hint"].as_str().unwrap());
+    assert!(message.contains("no room left: its data is in memory, and may take 825 MiB"), "{message}");
+    assert!(hint.contains("rehearse: { memory:"), "{hint}");
+    nothing_is_left(&host);
+    journal_is_whole(&host);
+}
+
+#[test]
 fn it_comes_back_equal_in_a_container_of_its_image() {
     let Some((host, server)) = container() else { return };
     host.run(&["backup"]).ends(0);

@@ -29,6 +29,26 @@ fn a_good_one_is_shown_with_all_that_holds() {
 }
 
 #[test]
+fn the_example_has_a_consumer_of_each_kind() {
+    let host = Host::bare();
+    host.configure("vault: { address: 'http://127.0.0.1:1', token_file: /run/secrets/token }\n");
+    fs::write(host.path("etc/policies.d/consumers.yaml"), include_str!("../../policies/consumers.yaml")).unwrap();
+    let shown = host.run(&["config", "show"]).ends(0);
+    for text in [
+        "web of /srv/till, made again",
+        "worker of /srv/till, replaced one by one, each ended within 30m",
+        "printer of /srv/till, restarted",
+        "till-proxy-1, sent HUP",
+        "till_kiosk, given the secret db_password",
+        "deployment site of till, given password of the Secret till-db",
+        "/usr/local/bin/till-password",
+        "till-test-*",
+    ] {
+        assert!(shown.out.contains(text), "{text}: {}", shown.out);
+    }
+}
+
+#[test]
 fn what_cannot_be_is_told_where_it_stands() {
     for (from, to, what) in [
         ("source: db", "source: docs", "passwords of a volume source cannot be rotated"),
@@ -41,6 +61,38 @@ fn what_cannot_be_is_told_where_it_stands() {
         ("variable: DB_PASSWORD", "variable: 'DB PASSWORD'", "name of a variable"),
         (", service: web", "", "needs the directory of the project and a service"),
         ("service: web }", "service: web }, command: [x]", "keep one of them"),
+        ("service: web }", "service: web }, container: { name: x }", "keep one of them"),
+        ("service: web }", "service: web, signal: HUP }", "does not let a process see other variables"),
+        (
+            "env_file: /srv/shop/.env, variable: DB_PASSWORD",
+            "env_file: /x, variable: X, secret_file: /x",
+            "keep one of them",
+        ),
+        ("env_file: /srv/shop/.env, variable: DB_PASSWORD", "secret_file: x", "absolute"),
+        ("service: web }", "service: web, ready: [x] }", "means nothing without `one_by_one: true`"),
+        ("service: web }", "service: web, one_by_one: true, signal: HUP }", "keep one of them"),
+        ("service: web }", "service: web }, swarm: { service: x, secret: y }", "keep one of them"),
+        (
+            "env_file: /srv/shop/.env, variable: DB_PASSWORD, compose: { directory: /srv/shop, service: web }",
+            "kubernetes: { namespace: x, deployment: y, stateful_set: z }",
+            "keep one of them",
+        ),
+        (
+            "env_file: /srv/shop/.env, variable: DB_PASSWORD, compose: { directory: /srv/shop, service: web }",
+            "kubernetes: { namespace: x, deployment: y, secret: z }",
+            "belong together",
+        ),
+        (
+            "env_file: /srv/shop/.env, variable: DB_PASSWORD, compose: { directory: /srv/shop, service: web }",
+            "kubernetes: { namespace: x, deployment: y, server: 'http://x' }",
+            "address of the API",
+        ),
+        ("compose: { directory: /srv/shop, service: web }", "container: { name: x }", "a restart does not let"),
+        (
+            "env_file: /srv/shop/.env, variable: DB_PASSWORD, compose: { directory: /srv/shop, service: web }",
+            "secret_file: /x, container: { name: x, signal: KILL }",
+            "expected one of HUP",
+        ),
         (", compose: { directory: /srv/shop, service: web }", "", "how this consumer takes up"),
         ("account: app", "account: app\n    password: { length: 8 }", "24 to 128"),
         ("account: app", "account: app\n    nodes: [db1]", "HOST:PORT"),

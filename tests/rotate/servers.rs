@@ -29,6 +29,10 @@ impl Mariadb {
         self.0.query("", sql)
     }
 
+    pub fn port(&self) -> u16 {
+        self.0.port()
+    }
+
     /// Every statement that it is told, in this file.
     pub fn logs_from_now_on(&self) -> std::path::PathBuf {
         self.0.query("", "SET GLOBAL general_log_file = 'statements.log'; SET GLOBAL general_log = 1");

@@ -109,6 +109,14 @@ impl World {
         fs::write(path, text.replace("rotate: { ", &format!("rotate: {{ lease: {lease}, "))).unwrap();
     }
 
+    /// Others than its own, as lines of YAML.
+    pub fn consumers_are(&self, consumers: &str) {
+        let path = self.host.path("etc/policies.d/shop.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        let (before, _) = text.split_once("    consumers:\n").unwrap();
+        fs::write(path, format!("{before}    consumers:\n{consumers}")).unwrap();
+    }
+
     /// Moved by a command that waits until its client has begun anew; it works unless somebody broke it.
     fn consumer(&self, name: &str) -> String {
         let [wish, done, broken] = ["wish", "done", "broken"].map(|what| self.host.text(&format!("{what}-{name}")));

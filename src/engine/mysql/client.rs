@@ -108,22 +108,25 @@ pub struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// Finds the client, logs in once, and learns what the server is.
-    pub fn open(server: &'a Server, cancel: &Cancel) -> Result<Self> {
+    /// Finds the client, logs in, and learns what the server is. With the session that was asked.
+    pub fn connect<'c>(server: &'a Server, cancel: &'c Cancel) -> Result<(Self, Session<'c>)> {
         let exec = server.exec()?;
         let wanted = ["mariadb", "mysql"];
         let first = exec.find(&wanted)?.ok_or_else(|| missing(exec.as_ref(), &wanted))?;
         let unknown = Version::of_server("");
         let mut client = Client { server, exec, program: first, login: login(server)?, version: unknown };
-        let kind = client.version_of(&client.program, cancel)?;
+        // Both have a `mysql`, and only one a `mariadb`.
+        let flavour = match client.program.as_str() {
+            "mariadb" => Flavour::Mariadb,
+            program => client.version_of(program, cancel)?.flavour,
+        };
         let mut session = client.session(cancel)?;
-        let text = session.one("SELECT VERSION()")?;
-        session.close()?;
-        client.version = Version::of_server(&text);
-        if kind.flavour != client.version.flavour {
+        client.version = Version::of_server(&session.one("SELECT VERSION()")?);
+        if flavour != client.version.flavour {
             client.program = client.of_flavour(&["mysql"], cancel)?.0;
+            session = client.session(cancel)?;
         }
-        Ok(client)
+        Ok((client, session))
     }
 
     pub fn place(&self) -> String {

@@ -55,9 +55,8 @@ pub fn preflight(settings: &Settings) -> Result<()> {
 }
 
 fn prepare<'a>(settings: &'a Settings, cancel: &Cancel) -> Result<Ready<'a>> {
-    let client = Client::open(&settings.server, cancel)?;
+    let (client, mut session) = Client::connect(&settings.server, cancel)?;
     let (program, version) = client.dump_program(cancel)?;
-    let mut session = client.session(cancel)?;
     let grants = Grants::read(&mut session, &client)?;
     if settings.databases.is_empty() {
         grants.must_see_all_databases()?;

@@ -130,8 +130,8 @@ impl Engine for Mysql {
     }
 
     fn leftovers(&self, cancel: &Cancel) -> Result<Vec<Leftover>> {
-        let client = Client::open(&self.settings.server, cancel)?;
-        leftovers::all(&mut client.session(cancel)?, &self.location())
+        let (_, mut session) = Client::connect(&self.settings.server, cancel)?;
+        leftovers::all(&mut session, &self.location())
     }
 
     fn dump(&self, sink: &mut dyn Sink, run: &DumpRun<'_>) -> Result<Dumped> {

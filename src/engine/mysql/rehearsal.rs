@@ -115,8 +115,7 @@ impl Rehearsable for Rehearsal {
 
     fn ready(&self, settings: &AnySettings, cancel: &Cancel) -> Result<()> {
         let settings = of(settings)?;
-        let client = Client::open(&settings.server, cancel)?;
-        let mut session = client.session(cancel)?;
+        let (_, mut session) = Client::connect(&settings.server, cancel)?;
         let setting_up = session.one("SELECT @@global.skip_networking")? == "1";
         if setting_up && settings.server.place != Place::Host {
             return Err(Failure::new(Kind::TryLater, "the image is still setting the server up"));
@@ -125,14 +124,13 @@ impl Rehearsable for Rehearsal {
     }
 
     fn must_be_empty(&self, settings: &AnySettings, cancel: &Cancel) -> Result<()> {
-        let client = Client::open(&of(settings)?.server, cancel)?;
-        let found = catalog::databases(&mut client.session(cancel)?)?;
+        let (_, mut session) = Client::connect(&of(settings)?.server, cancel)?;
+        let found = catalog::databases(&mut session)?;
         must_be_fresh(found.first().map(|database| format!("a database {database}")))
     }
 
     fn compare(&self, subject: &Subject<'_>, scratch: &Scratch, context: Context<'_>) -> Result<Comparison> {
-        let client = Client::open(&of(scratch.settings())?.server, context.cancel)?;
-        let mut session = client.session(context.cancel)?;
+        let (client, mut session) = Client::connect(&of(scratch.settings())?.server, context.cancel)?;
         let databases = catalog::databases(&mut session)?;
         let catalog = catalog::Catalog::read(&mut session, &client, databases)?;
         let was = subject.origin.fingerprint();
@@ -192,8 +190,7 @@ impl Rehearsable for Rehearsal {
         let Question::Sql { database, query } = question else {
             return Err(question.is_not_for("MySQL or MariaDB"));
         };
-        let client = Client::open(&of(scratch.settings())?.server, cancel)?;
-        let mut session = client.session(cancel)?;
+        let (_, mut session) = Client::connect(&of(scratch.settings())?.server, cancel)?;
         if let Some(database) = database {
             session.run(&format!("USE {}", name(database)))?;
         }

@@ -60,8 +60,7 @@ impl Rotation {
 
     /// What was opened for one call, and is closed with it.
     fn with<T>(&self, cancel: &Cancel, work: impl FnOnce(&Client<'_>, &mut Session<'_>) -> Result<T>) -> Result<T> {
-        let client = Client::open(&self.server, cancel)?;
-        let mut session = client.session(cancel)?;
+        let (client, mut session) = Client::connect(&self.server, cancel)?;
         let worked = work(&client, &mut session).map_err(|failure| client.explain(failure))?;
         session.close()?;
         Ok(worked)

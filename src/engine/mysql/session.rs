@@ -7,9 +7,13 @@ use crate::durable;
 use crate::error::{Failure, Kind, Result};
 use crate::exec::Conversation;
 
+/// Dropped, it lets the client go in order, unless that is still at work: killing one takes seconds.
 pub struct Session<'a> {
-    conversation: Box<dyn Conversation + 'a>,
+    /// Absent once it is closed.
+    conversation: Option<Box<dyn Conversation + 'a>>,
     mark: String,
+    /// An answer is not yet heard to its end.
+    waits: bool,
 }
 
 pub type Row = Vec<String>;
@@ -21,18 +25,22 @@ const SETTINGS: &str = "SET NAMES utf8mb4; \
 
 impl<'a> Session<'a> {
     pub fn begin(conversation: Box<dyn Conversation + 'a>) -> Result<Self> {
-        let mut session = Session { conversation, mark: format!("bkp-{}", durable::random_hex(8)) };
+        let mark = format!("bkp-{}", durable::random_hex(8));
+        let mut session = Session { conversation: Some(conversation), mark, waits: false };
         session.run(SETTINGS)?;
         Ok(session)
     }
 
     /// All rows of the answer.
     pub fn rows(&mut self, question: &str) -> Result<Vec<Row>> {
-        self.conversation.say(&format!("{question};\nSELECT '{}';\n", self.mark))?;
+        self.waits = true;
+        let client = self.conversation.as_deref_mut().ok_or_else(|| Failure::failed("the client is closed"))?;
+        client.say(&format!("{question};\nSELECT '{}';\n", self.mark))?;
         let mut rows = Vec::new();
         loop {
-            let line = self.conversation.hear()?;
+            let line = client.hear()?;
             if line == self.mark {
+                self.waits = false;
                 return Ok(rows);
             }
             rows.push(line.split('\t').map(plain).collect());
@@ -59,8 +67,16 @@ impl<'a> Session<'a> {
         text.parse().map_err(|_| Failure::failed(format!("the server answered `{text}` where a number was expected")))
     }
 
-    pub fn close(self) -> Result<()> {
-        self.conversation.close()
+    pub fn close(mut self) -> Result<()> {
+        self.conversation.take().map_or(Ok(()), Conversation::close)
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if let Some(conversation) = self.conversation.take().filter(|_| !self.waits) {
+            let _ = conversation.close();
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use crate::event::Cancel;
 use crate::exec::Command;
 use crate::exec::tail::Ending;
 use bytes::{Buf, Bytes};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const PIECE: usize = 128 << 10;
@@ -112,6 +114,21 @@ fn end_of(session: &mut Session<'_>, silence: Option<Duration>) -> Result<super:
 
 /// The first of `programs` that is there. Without `sh` in the image each is asked for its version.
 pub fn find(container: &Container, programs: &[&str]) -> Result<Option<String>> {
+    let key = (container.id.clone(), programs.join(" "));
+    if let Some(known) = FOUND.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        return Ok(Some(known.clone()));
+    }
+    let found = look_for(container, programs)?;
+    if let Some(found) = &found {
+        FOUND.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found.clone());
+    }
+    Ok(found)
+}
+
+/// What was found where: a command in a container takes long, and a program that is there stays there.
+static FOUND: Mutex<BTreeMap<(String, String), String>> = Mutex::new(BTreeMap::new());
+
+fn look_for(container: &Container, programs: &[&str]) -> Result<Option<String>> {
     let script = r#"for program; do command -v "$program" >/dev/null 2>&1 && echo "$program" && exit; done; exit 0"#;
     let mut arguments: Vec<_> = ["-c", script, "sh"].map(Into::into).to_vec();
     arguments.extend(programs.iter().map(Into::into));

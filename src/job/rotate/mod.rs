@@ -16,6 +16,7 @@ mod published;
 pub mod reapply;
 pub mod record;
 pub mod rules;
+pub mod scan;
 mod seen;
 pub mod state;
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use super::act::Rotate;
 use super::record::{self, Glance};
+use super::scan::{self, Found, Scan};
 use super::state::{Holds, Login};
-use crate::engine::{Credential, Pair};
+use crate::engine::{Credential, Pair, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[derive(Debug, Serialize)]
@@ -20,6 +22,8 @@ pub struct Plan {
     /// Where the password in force was tried, and lets in.
     pub nodes: Vec<String>,
     pub steps: Vec<String>,
+    /// What has the password and is not told of.
+    pub unknown: BTreeSet<Found>,
     pub warnings: Vec<String>,
     /// How long somebody cannot log in with the one or the other.
     pub gap_seconds: f64,
@@ -27,13 +31,14 @@ pub struct Plan {
 
 impl Rotate<'_> {
     /// A failure is what the rotation itself would fail with before it changes anything.
-    pub fn plan(&self, cancel: &Cancel) -> Result<Plan> {
+    pub fn plan(&self, server: Option<&Server>, cancel: &Cancel) -> Result<Plan> {
         self.vault.may_write(&self.record)?;
         self.vault.may_write(&self.rotation.published)?;
         let glance = record::glance(self.vault, &self.record)?;
         let open = glance.is_open.then_some(glance);
         let current = self.read_published()?;
         let mut warnings = Vec::new();
+        let mut unknown = BTreeSet::new();
         let mut nodes = Vec::new();
         for node in self.accounts.nodes()? {
             match self.accounts.probe(&current, &node) {
@@ -46,6 +51,9 @@ impl Rotate<'_> {
         if open.is_none() {
             warnings.extend(self.accounts.preflight(&current, cancel)?);
             self.check_consumers(&current)?;
+            let scan = self.scan_for(server, &current);
+            warnings.extend(scan.warnings);
+            unknown = scan.unknown;
         }
         warnings.extend(self.consumers.iter().filter_map(super::delivery::Consumer::warning));
         let published = format!("ref+vault://{}", self.rotation.published);
@@ -58,9 +66,33 @@ impl Rotate<'_> {
             open,
             nodes,
             steps,
+            unknown,
             warnings,
             gap_seconds: self.gap().as_secs_f64(),
         })
+    }
+
+    /// Who else has the password that is in force.
+    pub fn scan(&self, server: Option<&Server>) -> Result<Scan> {
+        let current = self.read_published()?;
+        Ok(self.scan_for(server, &current))
+    }
+
+    fn scan_for(&self, server: Option<&Server>, current: &Secret) -> Scan {
+        let mut scan = scan::scan(self.rotation, server, current);
+        for consumer in &self.consumers {
+            match consumer.delivery.others(&self.rotation.consumers) {
+                Ok(others) => scan.unknown.extend(others.into_iter().filter(|found| !found.is_known(self.rotation))),
+                Err(failure) => {
+                    scan.warnings.push(format!(
+                        "who else is given what {} is was not seen: {}",
+                        consumer.name,
+                        failure.full()
+                    ));
+                }
+            }
+        }
+        scan
     }
 
     pub(super) fn check_consumers(&self, current: &Credential) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The keys that say how passwords are rotated: shapes only, as in the module above.
 
+use super::Consumer;
 use crate::policy::reading::{Field, Named};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -60,6 +61,9 @@ pub struct Rotation {
     pub freeze: Option<Field<Vec<Field<String>>>>,
     /// No rotation sooner after the last one. Default: `1h`.
     pub distance: Option<Field<String>>,
+    /// What else has the password and need not be moved: names of containers or services, and paths; `*` at the end stands for any
+    /// rest. Whatever else is found to have it is a reason not to rotate.
+    pub known: Option<Field<Vec<Field<String>>>>,
     /// Who uses the password, in the order in which they are moved.
     pub consumers: Option<Field<Named<Consumer>>>,
 }
@@ -90,37 +94,4 @@ pub enum Alphabet {
     UrlSafe,
     /// Letters and digits.
     Alphanumeric,
-}
-
-/// Something that uses the password: how it is told, how it takes it up, and how it is seen that it works.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Consumer {
-    /// A file of variables, such as the `.env` of a Compose project: the password in it is replaced, and nothing else. Without
-    /// one, the consumer reads what is published.
-    pub env_file: Option<Field<String>>,
-    /// The variable in it that is the password, or holds it, as in an address.
-    pub variable: Option<Field<String>>,
-    /// The variable in it that is the user, where two take turns and `variable` is no address that holds both.
-    pub user_variable: Option<Field<String>>,
-    /// Made again with `docker compose up -d --no-deps SERVICE`, and waited for until it is healthy.
-    pub compose: Option<Field<Compose>>,
-    /// Run to let it take up the password, which it finds on standard input; it must end well. No shell looks at it.
-    pub command: Option<Field<Vec<Field<String>>>>,
-    /// Run afterwards until it ends well: the consumer works with the new password.
-    pub check: Option<Field<Vec<Field<String>>>>,
-    /// How long it may take until it works. Default: `2m`.
-    pub patience: Option<Field<String>>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Compose {
-    /// Directory of the project.
-    pub directory: Option<Field<String>>,
-    /// Name of the project, where it is not what Compose makes of the directory.
-    pub project: Option<Field<String>>,
-    /// The file of the project, where it is not one that Compose finds by itself.
-    pub file: Option<Field<String>>,
-    pub service: Option<Field<String>>,
 }

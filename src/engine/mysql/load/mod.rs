@@ -38,8 +38,7 @@ pub fn load(settings: &Settings, origin: &dyn Origin, target: &Target, run: &Loa
         }
     };
     let cancel = run.context.cancel;
-    let client = Client::open(&settings.server, cancel)?;
-    let mut session = client.session(cancel)?;
+    let (client, mut session) = Client::connect(&settings.server, cancel)?;
     must_fit(&Details::of(origin)?, &client, &mut session)?;
     let mut found = Definitions::default();
     for stream in [DEFINITIONS, ROUTINES] {

@@ -5,6 +5,7 @@
 //! Where names take turns, the user is exchanged in the same step: before the secret in the address, or in a variable of its own.
 
 use super::Delivery;
+use super::text::{is_plain, percent_encoded, read, with_user, within};
 use crate::durable::{self, TempFile};
 use crate::engine::{Credential, Pair};
 use crate::error::{Context, Failure, Kind, Result};
@@ -15,9 +16,6 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
-
-/// A secret that is shorter is not looked for inside of something else: it could stand there by chance.
-const TELLING: usize = 8;
 
 pub struct EnvFile {
     path: PathBuf,
@@ -52,11 +50,6 @@ impl EnvFile {
     /// Where the file itself is, if this is a link to it.
     fn real(&self) -> Result<PathBuf> {
         std::fs::canonicalize(&self.path).context(|| format!("cannot find {}", self.path.display()))
-    }
-
-    fn read(&self, path: &Path) -> Result<Zeroizing<String>> {
-        let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-        Ok(Zeroizing::new(text))
     }
 
     /// Where the value stands in the text, with its quotes.
@@ -104,7 +97,7 @@ impl EnvFile {
 
 impl Delivery for EnvFile {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
-        let text = self.read(&self.real()?)?;
+        let text = read(&self.real()?)?;
         Ok(match (self.find(&text, pair.pending)?, self.find(&text, pair.current)?) {
             (Some(_), _) => Holds::Pending,
             (None, Some(_)) => Holds::Current,
@@ -115,7 +108,7 @@ impl Delivery for EnvFile {
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
         let (from, to) = if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
         let path = self.real()?;
-        let text = self.read(&path)?;
+        let text = read(&path)?;
         let Some(found) = self.find(&text, from)? else {
             let what = format!("{} in {} is not the password that was expected", self.variable, path.display());
             return Err(Failure::new(Kind::Refused, what).hint("Somebody changed it: correct it, then run this again"));
@@ -168,7 +161,7 @@ impl Found {
 }
 
 /// Writes a file in one step, with mode and owner of `like`.
-fn exchange(like: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn exchange(like: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let what = || format!("cannot write {}", path.display());
     let metadata = std::fs::metadata(like).context(what)?;
     let mut file = TempFile::create_in(durable::parent_of(path), 0o600).context(what)?;
@@ -239,33 +232,14 @@ fn place(text: &str, value: &Range<usize>, secret: &Secret) -> Option<Place> {
     if meant(written).as_str() == secret.expose() {
         return Some(Place::Whole(value.clone()));
     }
-    let encoded = Zeroizing::new(percent_encoded(secret.expose()));
-    // `user:SECRET@host` goes before a user of the same name.
-    let in_address = Zeroizing::new(format!(":{}@", encoded.as_str()));
-    let only = |wanted: &str| {
-        let mut all = written.match_indices(wanted);
-        let first = all.next()?.0;
-        all.next().is_none().then_some(value.start + first)
-    };
-    if let Some(at) = only(&in_address) {
-        return Some(Place::Within(at + 1..at + 1 + encoded.len()));
-    }
-    let at = only(&encoded).filter(|_| encoded.len() >= TELLING)?;
-    Some(Place::Within(at..at + encoded.len()))
+    let found = within(written, secret)?;
+    Some(Place::Within(value.start + found.start..value.start + found.end))
 }
 
 /// `USER:SECRET@`, as in an address.
 fn place_with_user(text: &str, value: &Range<usize>, user: &str, secret: &Secret) -> Option<Place> {
-    let both = Zeroizing::new(format!("{}:{}", percent_encoded(user), percent_encoded(secret.expose())));
-    let written = &text[value.clone()];
-    let wanted = Zeroizing::new(format!("//{}@", both.as_str()));
-    let at = written.find(wanted.as_str()).filter(|at| written.rfind(wanted.as_str()) == Some(*at))?;
-    let start = value.start + at + 2;
-    Some(Place::WithUser(start..start + both.len()))
-}
-
-fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~".contains(&b))
+    let found = with_user(&text[value.clone()], user, secret)?;
+    Some(Place::WithUser(value.start + found.start..value.start + found.end))
 }
 
 /// A text as a value, in the quotes that were there where they do.
@@ -281,13 +255,6 @@ fn quoted(before: &str, text: &str) -> Result<String> {
         .hint("Put the copy that ends with .bkp-prev in its place by hand")),
         _ => Ok(format!("'{text}'")),
     }
-}
-
-/// As it stands in an address.
-fn percent_encoded(text: &str) -> String {
-    text.bytes()
-        .map(|b| if is_plain(&char::from(b).to_string()) { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect()
 }
 
 #[cfg(test)]

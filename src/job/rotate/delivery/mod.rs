@@ -5,8 +5,16 @@
 
 mod command;
 mod compose;
+mod container;
+mod docker;
 mod env_file;
+mod kubernetes;
+mod one_by_one;
+mod secret_file;
+mod swarm;
+pub(super) mod text;
 
+use super::scan::Found;
 use super::state::Holds;
 use crate::backoff::pause;
 use crate::engine::{Credential, Pair};
@@ -34,6 +42,11 @@ pub trait Delivery: Send + Sync {
 
     /// The rotation is over: nothing is kept aside any more.
     fn settle(&self) -> Result<()>;
+
+    /// Who else is given the same, by the same means, and is none of these consumers.
+    fn others(&self, _told: &[policy::Consumer]) -> Result<Vec<Found>> {
+        Ok(Vec::new())
+    }
 
     /// For people: what will be changed.
     fn describe(&self) -> String;
@@ -68,11 +81,24 @@ impl Consumer {
             Told::EnvFile { path, variable, user_variable } => {
                 Box::new(env_file::EnvFile::new(path, variable, user_variable.as_deref()))
             }
+            Told::SecretFile(path) => Box::new(secret_file::SecretFile::new(path)),
+            Told::Swarm(service) => Box::new(swarm::Swarm::new(rotation, service)),
+            Told::Kubernetes(workload) => Box::new(kubernetes::Kubernetes::new(rotation, workload)),
         };
         let reload: Box<dyn Reload> = match &consumer.reload {
-            policy::Reload::Compose { directory, project, file, service } => {
-                Box::new(compose::Compose::new(directory, project.as_deref(), file.as_deref(), service))
+            policy::Reload::Compose(service, policy::How::OneByOne { ready, grace }) => {
+                Box::new(one_by_one::OneByOne {
+                    compose: compose::Compose::new(service, &policy::How::Recreate),
+                    ready: ready.clone(),
+                    grace: *grace,
+                    patience: consumer.patience,
+                    by_variable: matches!(consumer.told, Told::EnvFile { .. }),
+                })
             }
+            policy::Reload::Compose(service, how) => Box::new(compose::Compose::new(service, how)),
+            policy::Reload::Swarm(service) => Box::new(swarm::Swarm::new(rotation, service)),
+            policy::Reload::Container { name, signal } => Box::new(container::Container::new(name, signal.as_deref())),
+            policy::Reload::Kubernetes(workload) => Box::new(kubernetes::Kubernetes::new(rotation, workload)),
             policy::Reload::Command(words) => {
                 Box::new(command::Hook::new(rotation, &consumer.name, words, consumer.patience))
             }

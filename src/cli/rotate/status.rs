@@ -1,0 +1,63 @@
+//! `bkp rotate status`: what is under way, and what became of the last rotations.
+
+use super::{note_missing_end, vault};
+use crate::cli::Ran;
+use crate::cli::environment::Environment;
+use crate::cli::format::age;
+use crate::cli::output::{plain, table};
+use crate::error::{Failure, Result};
+use crate::job::rotate::record::{self, Glance};
+use crate::policy::Rotation;
+
+pub fn show(env: &Environment, name: Option<&str>) -> Ran {
+    let configuration = env.configuration()?;
+    let chosen: Vec<&Rotation> = match name {
+        Some(name) => vec![configuration.rotation(name)?.1],
+        None => configuration.rotations().map(|(_, rotation)| rotation).collect(),
+    };
+    let mut documents = Vec::new();
+    let mut rows = Vec::new();
+    for rotation in chosen {
+        let path = record::path(&configuration.rotator.vault_path, &rotation.name)?;
+        let glance = record::glance(vault(env)?, &path);
+        if glance.as_ref().is_ok_and(|glance| !glance.is_open) {
+            // Who may not write the journal looks all the same.
+            let _ = note_missing_end(env, rotation);
+        }
+        let state = env.journal()?.state().unwrap_or_default();
+        let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
+        documents.push(serde_json::json!({
+            "rotation": rotation.name,
+            "open": glance.as_ref().ok(),
+            "unknown": glance.as_ref().err().map(Failure::full),
+            "last": last.map(|(at, rotated)| serde_json::json!({ "at": at, "fact": rotated })),
+        }));
+        rows.push(vec![
+            rotation.name.clone(),
+            word_of(&glance),
+            last.map_or_else(|| "-".to_owned(), |(_, rotated)| rotated.state.clone()),
+            last.map_or_else(|| "-".to_owned(), |(at, _)| age(env.now.as_second() - at.as_second())),
+            last.and_then(|(_, rotated)| rotated.note.clone()).map_or_else(|| "-".to_owned(), |note| plain(&note)),
+        ]);
+    }
+    env.output.answer(&serde_json::json!({ "rotations": documents }), || {
+        if rows.is_empty() {
+            "no rotation is configured".to_owned()
+        } else {
+            table(&["ROTATION", "NOW", "LAST STATE", "AGO", "NOTE"], rows)
+        }
+    })?;
+    Ok(None)
+}
+
+fn word_of(glance: &Result<Glance>) -> String {
+    match glance {
+        Err(failure) => format!("unknown: {}", plain(&failure.full())),
+        Ok(Glance { is_open: false, .. }) => "nothing under way".to_owned(),
+        Ok(Glance { holder: Some(holder), back, .. }) => {
+            format!("{} by {}", if *back { "taken back" } else { "under way" }, plain(&holder.host))
+        }
+        Ok(Glance { back: true, .. }) => "to be taken back: bkp rotate resume".to_owned(),
+        Ok(_) => "stopped midway: bkp rotate resume".to_owned(),
+    }
+}

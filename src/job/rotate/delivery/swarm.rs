@@ -1,0 +1,300 @@
+//! A service of Docker Swarm: given another secret, which is named anew for each version; Swarm makes its tasks anew by that.
+//!
+//! Swarm tells nobody what is in a secret. A version that bkp made is told by its name, which only somebody who has the password
+//! could have made. One that people made is read in a task of this node, and taken for the current one where none can be asked.
+
+use super::docker::{LIMIT, docker};
+use super::{Delivery, LOOK, Reload};
+use crate::engine::{Credential, Pair};
+use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
+use crate::exec::docker::{Docker, Selector};
+use crate::exec::{Command, Exec};
+use crate::job::rotate::scan::{Found, Thing};
+use crate::job::rotate::state::Holds;
+use crate::policy::{self, Consumer, SwarmService};
+use crate::secret::Secret;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+use std::io::Read;
+
+/// Digits of a version's name after that of the secret it is one of.
+const DIGITS: usize = 12;
+const ROTATION: &str = "bkp.rotation";
+const OF: &str = "bkp.secret";
+const PREVIOUS: &str = "bkp.previous";
+
+pub struct Swarm {
+    rotation: String,
+    service: SwarmService,
+}
+
+/// A secret in the file system of the tasks.
+#[derive(Debug)]
+struct Given {
+    name: String,
+    /// As `--secret-add` takes it, but for the name.
+    options: String,
+    file: String,
+}
+
+impl Swarm {
+    pub fn new(rotation: &str, service: &SwarmService) -> Self {
+        Swarm { rotation: rotation.to_owned(), service: service.clone() }
+    }
+
+    fn base(&self) -> Result<&str> {
+        let title = || Failure::usage(format!("the Swarm service {} is told by no secret", self.service.service));
+        self.service.secret.as_deref().ok_or_else(title)
+    }
+
+    fn inspect(&self, cancel: &Cancel) -> Result<Value> {
+        let words = ["service", "inspect", "--format", "{{json .}}", &self.service.service];
+        let told = docker(&words, None, LOOK, cancel)?;
+        serde_json::from_str(&told).map_err(|_| Failure::failed("docker service inspect gave no JSON"))
+    }
+
+    fn given(&self, cancel: &Cancel) -> Result<Vec<Given>> {
+        let base = self.base()?;
+        let service = self.inspect(cancel)?;
+        let all: Vec<Given> = given(&service, base);
+        let Some(first) = all.first() else {
+            let text = format!("the Swarm service {} is given no secret {base}", self.service.service);
+            return Err(Failure::new(Kind::Refused, text).hint("Correct `secret` of the consumer"));
+        };
+        if all.iter().any(|other| other.name != first.name) {
+            let text = format!("the Swarm service {} is given several versions of {base}", self.service.service);
+            return Err(Failure::new(Kind::Refused, text).hint("Let it name one of them only"));
+        }
+        Ok(all)
+    }
+
+    /// What the tasks read, where one of this node can be asked.
+    fn read(&self, file: &str, cancel: &Cancel) -> Option<Secret> {
+        let selector = Selector::Swarm { service: self.service.service.clone() };
+        let task = Docker::connect().ok()?.find(&selector).ok()?;
+        let path = if file.starts_with('/') { file.to_owned() } else { format!("/run/secrets/{file}") };
+        let arguments = vec![path.into()];
+        let command = Command { program: "cat".into(), arguments, limit: Some(LOOK), ..Command::default() };
+        let mut text = String::new();
+        task.start(&command, cancel).ok()?.read_to_string(&mut text).ok()?;
+        Some(Secret::new(text))
+    }
+
+    /// A secret of the cluster by that name, made where it is not there.
+    fn make(&self, name: &str, secret: &Secret, previous: &str, cancel: &Cancel) -> Result<()> {
+        if self.label(name, ROTATION, cancel).is_some() {
+            return Ok(());
+        }
+        let labels = [
+            format!("{ROTATION}={}", self.rotation),
+            format!("{OF}={}", self.base()?),
+            format!("{PREVIOUS}={previous}"),
+        ];
+        let mut words = vec!["secret", "create"];
+        for label in &labels {
+            words.extend(["--label", label]);
+        }
+        words.extend([name, "-"]);
+        docker(&words, Some(secret.clone()), LOOK, cancel).map(drop)
+    }
+
+    /// `None` where there is no such secret, or it has no such label.
+    fn label(&self, name: &str, label: &str, cancel: &Cancel) -> Option<String> {
+        let format = format!("{{{{index .Spec.Labels \"{label}\"}}}}");
+        let told = docker(&["secret", "inspect", "--format", &format, name], None, LOOK, cancel).ok()?;
+        Some(told.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn exists(&self, name: &str, cancel: &Cancel) -> bool {
+        docker(&["secret", "inspect", "--format", "{{.ID}}", name], None, LOOK, cancel).is_ok()
+    }
+
+    fn state(service: &Value) -> &str {
+        service["UpdateStatus"]["State"].as_str().unwrap_or("completed")
+    }
+}
+
+/// Told by nobody who does not have the secret.
+fn version(base: &str, secret: &Secret) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes any key");
+    mac.update(format!("bkp version of {base}").as_bytes());
+    let mut digits = hex::encode(mac.finalize().into_bytes());
+    digits.truncate(DIGITS);
+    format!("{base}.{digits}")
+}
+
+fn is_version(name: &str, base: &str) -> bool {
+    let digits = name.strip_prefix(base).and_then(|rest| rest.strip_prefix('.'));
+    digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Where a service is given the secret that people named, or a version of it.
+fn given(service: &Value, base: &str) -> Vec<Given> {
+    let secrets = service["Spec"]["TaskTemplate"]["ContainerSpec"]["Secrets"].as_array();
+    let one = |secret: &Value| {
+        let name = secret["SecretName"].as_str().filter(|name| *name == base || is_version(name, base))?;
+        let file = &secret["File"];
+        let text = |key: &str| file[key].as_str().unwrap_or("0").to_owned();
+        let mode = file["Mode"].as_u64().unwrap_or(0o444);
+        let options = format!("target={},uid={},gid={},mode=0{mode:o}", text("Name"), text("UID"), text("GID"));
+        Some(Given { name: name.to_owned(), options, file: text("Name") })
+    };
+    secrets.into_iter().flatten().filter_map(one).collect()
+}
+
+impl Delivery for Swarm {
+    fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
+        let (base, cancel) = (self.base()?, Cancel::default());
+        if pair.pending.user.is_some() {
+            return Err(super::text::no_user());
+        }
+        let all = self.given(&cancel)?;
+        let first = &all[0];
+        let is = |secret: &Secret| first.name == version(base, secret);
+        if is(pair.pending) {
+            return Ok(Holds::Pending);
+        }
+        if is(pair.current) {
+            return Ok(Holds::Current);
+        }
+        if is_version(&first.name, base) {
+            return Ok(Holds::Other);
+        }
+        let there = self.read(&first.file, &cancel);
+        let differs = there.is_some_and(|there| there.expose().trim_end() != pair.current.expose());
+        Ok(if differs { Holds::Other } else { Holds::Current })
+    }
+
+    fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
+        let (base, cancel) = (self.base()?, Cancel::default());
+        let all = self.given(&cancel)?;
+        let old = all[0].name.clone();
+        let before = || self.label(&old, PREVIOUS, &cancel).filter(|name| self.exists(name, &cancel));
+        let new = match to {
+            Holds::Pending => version(base, pair.pending),
+            _ => before().unwrap_or_else(|| version(base, pair.current)),
+        };
+        if to == Holds::Pending {
+            self.make(&new, pair.pending, &old, &cancel)?;
+        } else if !self.exists(&new, &cancel) {
+            self.make(&new, pair.current, &old, &cancel)?;
+        }
+        if new == old {
+            return Ok(());
+        }
+        let added: Vec<String> = all.iter().map(|given| format!("source={new},{}", given.options)).collect();
+        let mut words = vec!["service", "update", "--detach", "--quiet", "--secret-rm", &old];
+        for secret in &added {
+            words.extend(["--secret-add", secret]);
+        }
+        words.push(&self.service.service);
+        docker(&words, None, LIMIT, &cancel).map(drop)
+    }
+
+    /// Swarm refuses to remove what a service is given.
+    fn settle(&self) -> Result<()> {
+        let (base, cancel) = (self.base()?, Cancel::default());
+        let current = self.given(&cancel)?[0].name.clone();
+        let [rotation, of] = [format!("label={ROTATION}={}", self.rotation), format!("label={OF}={base}")];
+        let words = ["secret", "ls", "--filter", &rotation, "--filter", &of, "--format", "{{.Name}}"];
+        for name in docker(&words, None, LOOK, &cancel)?.lines().filter(|name| *name != current) {
+            let _ = docker(&["secret", "rm", name], None, LOOK, &cancel);
+        }
+        Ok(())
+    }
+
+    fn others(&self, told: &[Consumer]) -> Result<Vec<Found>> {
+        let cancel = Cancel::default();
+        let name = self.given(&cancel)?[0].name.clone();
+        let listed = docker(&["service", "ls", "--quiet"], None, LOOK, &cancel)?;
+        let ids: Vec<&str> = listed.split_whitespace().collect();
+        let all = docker(&[&["service", "inspect", "--format", "{{json .}}"], &ids[..]].concat(), None, LOOK, &cancel)?;
+        let is_told = |service: &str| {
+            told.iter()
+                .any(|consumer| matches!(&consumer.reload, policy::Reload::Swarm(other) if other.service == service))
+        };
+        let services = all.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let having = services.filter(|service| given(service, &name).iter().any(|given| given.name == name));
+        let names = having.filter_map(|service| service["Spec"]["Name"].as_str().map(str::to_owned));
+        let found = |name_of: String| {
+            let place = format!("of Swarm, given the secret {name}");
+            Found { thing: Thing::Service, name: name_of, place }
+        };
+        Ok(names.filter(|service| !is_told(service)).map(found).collect())
+    }
+
+    fn describe(&self) -> String {
+        let base = self.service.secret.as_deref().unwrap_or_default();
+        format!("a new version of the Swarm secret {base}, given to the service {}", self.service.service)
+    }
+}
+
+impl Reload for Swarm {
+    /// What is given another secret is made anew by that; an update that Swarm gave up is begun again.
+    fn reload(&self, _: &Credential, cancel: &Cancel) -> Result<()> {
+        let stands = matches!(Self::state(&self.inspect(cancel)?), "updating" | "completed");
+        if self.service.secret.is_some() && stands {
+            return Ok(());
+        }
+        let words = ["service", "update", "--detach", "--quiet", "--force", &self.service.service];
+        docker(&words, None, LIMIT, cancel).map(drop)
+    }
+
+    fn trouble(&self, cancel: &Cancel) -> Result<Option<String>> {
+        let service = self.inspect(cancel)?;
+        let name = &self.service.service;
+        let said = service["UpdateStatus"]["Message"].as_str().unwrap_or_default();
+        match Self::state(&service) {
+            "completed" => {}
+            "updating" => return Ok(Some(format!("the Swarm service {name} is being updated"))),
+            state => {
+                return Err(Failure::failed(format!("the Swarm service {name} was not updated ({state}): {said}"))
+                    .hint(format!("docker service ps --no-trunc {name}")));
+            }
+        }
+        let tasks = |desired: &str| {
+            let filter = format!("desired-state={desired}");
+            docker(&["service", "ps", "--filter", &filter, "--format", "{{.CurrentState}}", name], None, LOOK, cancel)
+        };
+        let waits = tasks("running")?.lines().find(|state| !state.starts_with("Running")).map(str::to_lowercase);
+        let lives = tasks("shutdown")?.lines().any(|state| state.starts_with("Running"));
+        Ok(waits
+            .map(|state| format!("a task of {name} is {state}"))
+            .or(lives.then(|| format!("an old task of {name} still runs"))))
+    }
+
+    fn describe(&self) -> String {
+        match self.service.secret {
+            Some(_) => "wait until its tasks are made anew".into(),
+            None => format!("docker service update --force {}", self.service.service),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_secret_is_given_again_where_it_was() {
+        let file = json!({ "Name": "db_password", "UID": "999", "GID": "0", "Mode": 0o400 });
+        let secrets = json!([
+            { "SecretName": "other", "File": file },
+            { "SecretName": "db.0123456789ab", "File": file },
+            { "SecretName": "db.old", "File": file },
+        ]);
+        let all = given(&json!({ "Spec": { "TaskTemplate": { "ContainerSpec": { "Secrets": secrets } } } }), "db");
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].name, "db.0123456789ab");
+        assert_eq!(all[0].options, "target=db_password,uid=999,gid=0,mode=0400");
+    }
+
+    #[test]
+    fn a_version_is_named_after_its_secret() {
+        let [one, other] = ["one", "other"].map(|text| version("db", &Secret::new(text.into())));
+        assert!(one != other && is_version(&one, "db") && !is_version(&one, "d"));
+    }
+}

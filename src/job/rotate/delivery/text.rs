@@ -1,0 +1,139 @@
+//! A secret in a text: it is the text, or it stands in an address that the text is.
+
+use crate::engine::{Credential, Pair};
+use crate::error::{Context, Failure, Kind, Result};
+use crate::job::rotate::state::Holds;
+use crate::secret::Secret;
+use std::ops::Range;
+use zeroize::Zeroizing;
+
+/// A secret that is shorter is not looked for inside of something else: it could stand there by chance.
+const TELLING: usize = 8;
+
+/// Where the secret stands in an address, as it is written there.
+pub fn within(text: &str, secret: &Secret) -> Option<Range<usize>> {
+    let encoded = Zeroizing::new(percent_encoded(secret.expose()));
+    // `user:SECRET@host` goes before a user of the same name.
+    let in_address = Zeroizing::new(format!(":{}@", encoded.as_str()));
+    let only = |wanted: &str| {
+        let mut all = text.match_indices(wanted);
+        let first = all.next()?.0;
+        all.next().is_none().then_some(first)
+    };
+    if let Some(at) = only(&in_address) {
+        return Some(at + 1..at + 1 + encoded.len());
+    }
+    let at = only(&encoded).filter(|_| encoded.len() >= TELLING)?;
+    Some(at..at + encoded.len())
+}
+
+/// Where `USER:SECRET` stands in an address.
+pub fn with_user(text: &str, user: &str, secret: &Secret) -> Option<Range<usize>> {
+    let both = Zeroizing::new(format!("{}:{}", percent_encoded(user), percent_encoded(secret.expose())));
+    let wanted = Zeroizing::new(format!("//{}@", both.as_str()));
+    let at = text.find(wanted.as_str()).filter(|at| text.rfind(wanted.as_str()) == Some(*at))?;
+    Some(at + 2..at + 2 + both.len())
+}
+
+/// The secret is all of the text but for the end of its line; or where it stands in it.
+fn place(text: &str, secret: &Secret) -> Option<Range<usize>> {
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    if line == secret.expose() { Some(0..line.len()) } else { within(text, secret) }
+}
+
+/// Whether the secret is the text, or stands in it.
+pub fn is_in(text: &str, secret: &Secret) -> bool {
+    place(text, secret).is_some()
+}
+
+/// The text with the other credential in the place of the first; `None` where the first is not in it. What ends the last line stays.
+pub fn exchanged(text: &str, from: &Credential, to: &Credential) -> Result<Option<Secret>> {
+    let (range, new) = match (&from.user, &to.user) {
+        (Some(user), Some(other)) => match (with_user(text, user, from), place(text, from)) {
+            (Some(range), _) => (range, format!("{}:{}", percent_encoded(other), percent_encoded(to.expose()))),
+            (None, Some(_)) => return Err(no_user()),
+            (None, None) => return Ok(None),
+        },
+        _ => match place(text, from) {
+            Some(range) if text.get(range.clone()) == Some(from.expose()) && range.start == 0 => {
+                (range, to.expose().to_owned())
+            }
+            Some(range) => (range, percent_encoded(to.expose())),
+            None => return Ok(None),
+        },
+    };
+    let new = Zeroizing::new(new);
+    Ok(Some(Secret::new(format!("{}{}{}", &text[..range.start], new.as_str(), &text[range.end..]))))
+}
+
+/// Which of the pair the text holds.
+pub fn holds(text: &str, pair: Pair<'_>) -> Result<Holds> {
+    let is = |credential| Ok::<_, Failure>(exchanged(text, credential, credential)?.is_some());
+    Ok(match (is(pair.pending)?, is(pair.current)?) {
+        (true, _) => Holds::Pending,
+        (false, true) => Holds::Current,
+        (false, false) => Holds::Other,
+    })
+}
+
+/// Where two users take turns, and only the password is told.
+pub fn no_user() -> Failure {
+    let what = "the password is told there, and nothing says where its user is, who changes too";
+    Failure::new(Kind::Refused, what).hint("Let it be an address (postgres://USER:PASSWORD@…), or tell the consumer by an `env_file` with `user_variable`, or a Secret of Kubernetes with `user_key`")
+}
+
+pub fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~".contains(&b))
+}
+
+/// As it stands in an address.
+pub fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|b| if is_plain(&char::from(b).to_string()) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
+}
+
+/// A file that holds a secret.
+pub fn read(path: &std::path::Path) -> Result<Zeroizing<String>> {
+    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
+    Ok(Zeroizing::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(user: Option<&str>, secret: &str) -> Credential {
+        Credential { user: user.map(str::to_owned), secret: Secret::new(secret.to_owned()) }
+    }
+
+    fn done(text: &str, from: &Credential, to: &Credential) -> Option<String> {
+        exchanged(text, from, to).unwrap().map(|text| text.expose().to_owned())
+    }
+
+    #[test]
+    fn a_secret_is_exchanged_where_it_stands() {
+        let (old, new) = (credential(None, "p@ss word"), credential(None, "New_1"));
+        for (before, after) in [
+            ("p@ss word", Some("New_1")),
+            ("p@ss word\n", Some("New_1\n")),
+            ("p@ss word\r\n", Some("New_1\r\n")),
+            ("redis://:p%40ss%20word@cache/0\n", Some("redis://:New_1@cache/0\n")),
+            ("p@ss word2", None),
+            ("", None),
+        ] {
+            assert_eq!(done(before, &old, &new).as_deref(), after, "{before}");
+        }
+        assert!(!is_in("a longer text that holds app by chance", &Secret::new("app".into())));
+    }
+
+    #[test]
+    fn a_user_is_exchanged_with_its_secret_or_not_at_all() {
+        let (old, new) = (credential(Some("app_a"), "old-secret"), credential(Some("app_b"), "New_1"));
+        let after = done("postgres://app_a:old-secret@db/app\n", &old, &new);
+        assert_eq!(after.as_deref(), Some("postgres://app_b:New_1@db/app\n"));
+        assert_eq!(done("postgres://app_a:other@db/app\n", &old, &new), None);
+        let refused = exchanged("old-secret\n", &old, &new).unwrap_err();
+        assert!(refused.full().contains("where its user is") && !refused.full().contains("old-secret"));
+    }
+}

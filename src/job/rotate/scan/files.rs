@@ -1,0 +1,72 @@
+//! Whether a text or a file has a secret in it.
+
+use crate::job::rotate::delivery::text::{is_in, percent_encoded};
+use crate::secret::Secret;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// What is larger holds data.
+const LARGEST: u64 = 64 * 1024;
+/// A secret that is shorter is only taken for one where it stands alone.
+const TELLING: usize = 8;
+
+/// A value, such as that of a variable: the secret, or something it stands in as a word.
+pub fn has(text: &str, secret: &Secret) -> bool {
+    let encoded = Zeroizing::new(percent_encoded(secret.expose()));
+    is_in(text, secret)
+        || secret.expose().len() >= TELLING
+            && [secret.expose(), encoded.as_str()].iter().any(|wanted| stands_in(text, wanted))
+}
+
+/// Lines of settings: `NAME=value`, `name: value`. Comments are passed over.
+pub fn lines_have(text: &str, secret: &Secret) -> bool {
+    let value_of = |line: &str| {
+        let value = line.split_once(['=', ':']).map_or(line, |(_, value)| value).trim();
+        value.trim_matches(['"', '\'']).to_owned()
+    };
+    let mut lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    is_in(text, secret) || lines.any(|line| has(&Zeroizing::new(value_of(line)), secret) || has(line, secret))
+}
+
+fn stands_in(text: &str, wanted: &str) -> bool {
+    let is_part = |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || "_-".contains(c));
+    text.match_indices(wanted)
+        .any(|(at, _)| !is_part(text[..at].chars().next_back()) && !is_part(text[at + wanted.len()..].chars().next()))
+}
+
+/// `None` for what is not there, or is no small file of text; an error is one that cannot be read.
+pub fn read(path: &Path) -> std::io::Result<Option<Zeroizing<String>>> {
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= LARGEST => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(error),
+        Ok(_) | Err(_) => return Ok(None),
+    };
+    let bytes = Zeroizing::new(std::fs::read(path)?);
+    debug_assert!(metadata.is_file());
+    Ok(std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_where_it_is_a_value() {
+        let secret = Secret::new("s3cret-word!".into());
+        for text in [
+            "s3cret-word!\n",
+            "A=1\nDB='s3cret-word!'\n",
+            "services:\n  web:\n    environment:\n      - DB=s3cret-word!\n",
+            "url: mysql://app:s3cret-word%21@db/app",
+            "--requirepass s3cret-word!",
+        ] {
+            assert!(lines_have(text, &secret), "{text}");
+        }
+        for text in ["", "# DB=s3cret-word!", "DB=as3cret-word!", "DB=s3cret-word"] {
+            assert!(!lines_have(text, &secret), "{text}");
+        }
+        let short = Secret::new("app".into());
+        assert!(lines_have("DB=app\n", &short) && lines_have("DB=mysql://x:app@db", &short));
+        assert!(!lines_have("DB=my app\nuser: application\n", &short));
+    }
+}

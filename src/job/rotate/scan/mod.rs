@@ -1,0 +1,136 @@
+//! Who has a password and was not told of: found before it is rotated, because whoever is not moved is locked out in the end.
+//!
+//! Looked at are the containers of this host, the small files that are mounted into them, and the files of Compose projects. What
+//! is found is named by container, variable and path; a value is compared and never shown. Programs that are neither in a
+//! container nor in such a file are not seen.
+
+mod containers;
+mod files;
+mod projects;
+
+use crate::engine::Server;
+use crate::error::{Failure, Kind};
+use crate::exec::docker::{Description, Docker};
+use crate::policy::{ComposeService, Reload, Rotation, Told};
+use crate::secret::Secret;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Something that has the password.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Found {
+    pub thing: Thing,
+    /// The name of a container, a path, or the name of a service: what `known` of the rotation would name.
+    pub name: String,
+    /// Where it has it.
+    pub place: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thing {
+    Container,
+    Service,
+    /// Of Kubernetes.
+    Workload,
+    File,
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let thing = match self.thing {
+            Thing::Container => "container ",
+            Thing::Service => "service ",
+            Thing::Workload => "workload ",
+            Thing::File => "",
+        };
+        write!(f, "{thing}{} ({})", self.name, self.place)
+    }
+}
+
+impl Found {
+    pub fn is_known(&self, rotation: &Rotation) -> bool {
+        rotation.known.iter().any(|known| match known.strip_suffix('*') {
+            Some(beginning) => self.name.starts_with(beginning),
+            None => self.name == *known,
+        })
+    }
+}
+
+/// What a look at this host came to.
+#[derive(Debug, Default)]
+pub struct Scan {
+    pub unknown: BTreeSet<Found>,
+    /// What could not be looked at.
+    pub warnings: Vec<String>,
+}
+
+/// Why a rotation does not begin while these are not told of.
+pub fn refusal(unknown: &BTreeSet<Found>, rotation: &str) -> Option<Failure> {
+    if unknown.is_empty() {
+        return None;
+    }
+    let all: Vec<String> = unknown.iter().map(Found::to_string).collect();
+    let text = format!("{rotation} is used by what is not among its consumers: {}", all.join(", "));
+    Some(Failure::new(Kind::Refused, text).hint(format!(
+        "Add each to `consumers`, or to `known` where it need not be moved. To lock them out: bkp rotate {rotation} --despite-unknown"
+    )))
+}
+
+/// What is looked for, and by whom it may be had.
+struct Search<'a> {
+    secret: &'a Secret,
+    rotation: &'a Rotation,
+    /// The server whose account it is.
+    server: Option<&'a Server>,
+}
+
+/// Looks for the secret everywhere but at the consumers of the rotation, at its server and at what is `known`.
+pub fn scan(rotation: &Rotation, server: Option<&Server>, secret: &Secret) -> Scan {
+    let search = Search { secret, rotation, server };
+    let mut scan = Scan::default();
+    let containers = match Docker::if_there().and_then(|docker| docker.map_or(Ok(Vec::new()), |d| d.containers())) {
+        Ok(containers) => containers,
+        Err(failure) => {
+            scan.warnings.push(format!("containers were not looked at for consumers: {}", failure.full()));
+            Vec::new()
+        }
+    };
+    search.containers(&containers, &mut scan);
+    search.projects(&containers, &mut scan);
+    scan.unknown.retain(|found| !found.is_known(rotation));
+    scan
+}
+
+impl Search<'_> {
+    /// Files that consumers are told by.
+    fn told_files(&self) -> impl Iterator<Item = &Path> {
+        self.rotation.consumers.iter().filter_map(|consumer| match &consumer.told {
+            Told::EnvFile { path, .. } | Told::SecretFile(path) => Some(path.as_path()),
+            Told::Swarm(_) | Told::Kubernetes(_) | Told::Published => None,
+        })
+    }
+
+    fn is_told_file(&self, path: &Path) -> bool {
+        self.told_files().any(|told| real(told) == real(path))
+    }
+
+    /// Compose services that are moved.
+    fn told_services(&self) -> impl Iterator<Item = &ComposeService> {
+        self.rotation.consumers.iter().filter_map(|consumer| match &consumer.reload {
+            Reload::Compose(service, _) => Some(service),
+            Reload::Container { .. } | Reload::Swarm(_) | Reload::Kubernetes(_) | Reload::Command(_) => None,
+        })
+    }
+
+    /// It is the server itself: what it was told when its data were made, it does not read again.
+    fn is_server(&self, container: &Description) -> bool {
+        self.server.is_some_and(|server| containers::is_of(container, server))
+    }
+}
+
+/// Where a path leads, as far as that can be seen from here.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
