@@ -27,7 +27,7 @@ fn points_of(job: &str) -> Vec<&'static str> {
 fn every_crash_point_belongs_to_a_test_here() {
     let known = ["backup:", "restore:", "refill:", "init:", "keys:"];
     // tests/containers.rs, tests/copies.rs, tests/journal.rs, tests/prune/kills.rs, tests/rehearse/kills.rs,
-    // tests/rotate/kills.rs
+    // tests/rotate/kills.rs, tests/rotate/redis.rs
     let elsewhere = [
         "quiesce:",
         "stack:",
@@ -38,6 +38,7 @@ fn every_crash_point_belongs_to_a_test_here() {
         "rehearse-server:",
         "rehearse-application:",
         "rotate:",
+        "rotate-node:",
     ];
     assert!(CRASH_POINTS.iter().all(|point| known.iter().chain(&elsewhere).any(|job| point.starts_with(job))));
 }

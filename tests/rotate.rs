@@ -23,6 +23,8 @@ mod kills;
 mod kubernetes;
 #[path = "rotate/postgres.rs"]
 mod postgres;
+#[path = "rotate/redis.rs"]
+mod redis;
 #[path = "rotate/restores.rs"]
 mod restores;
 #[path = "rotate/schedules.rs"]

@@ -211,10 +211,10 @@ impl<'e> Ground<'e> {
         let user = user.map(|user| user.expose().to_owned());
         let published = Credential { user, secret: read(&self.rotation.published)? };
         let nodes = self.accounts.nodes()?;
-        let login = Login::of_all(nodes.iter().map(|node| self.accounts.probe(&published, node)));
+        let login = self.accounts.together(nodes.iter().map(|node| self.accounts.probe(&published, node)).collect());
         match login {
             Login::Accepted => Ok("a login with what is published".to_owned()),
-            Login::Refused => Err(Failure::new(Kind::Key, "what is published is refused")
+            Login::Refused | Login::Partly => Err(Failure::new(Kind::Key, "what is published is refused")
                 .hint(format!("bkp rotate resume {}", self.rotation.name))),
             Login::Unknown(why) => {
                 Err(Failure::new(Kind::TryLater, why).hint(format!("bkp rotate resume {}", self.rotation.name)))

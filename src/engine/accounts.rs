@@ -4,7 +4,7 @@
 //! an engine says of it; only a definite refusal is one. Secrets never stand in a statement, an argument or an error text where
 //! the engine knows a way around it.
 
-use super::{Settings, mysql, postgres};
+use super::{Settings, mysql, postgres, redis};
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -30,12 +30,14 @@ pub enum Login {
     Accepted,
     /// By the server, because of the password.
     Refused,
+    /// By some nodes and not by others, where nodes know nothing of each other: each can be told again.
+    Partly,
     /// Why nothing was learned.
     Unknown(String),
 }
 
 impl Login {
-    /// Of several nodes: accepted where all accept it, refused where all refuse it.
+    /// Of several nodes that follow one of them: accepted where all accept it, refused where all refuse it.
     pub fn of_all(all: impl IntoIterator<Item = Login>) -> Login {
         let mut seen: Option<Login> = None;
         for login in all {
@@ -47,6 +49,13 @@ impl Login {
             });
         }
         seen.unwrap_or_else(|| Login::Unknown("there is no node".into()))
+    }
+
+    /// Of several nodes of which each is told by itself.
+    pub fn of_each(all: Vec<Login>) -> Login {
+        let is_known = !all.iter().any(|login| matches!(login, Login::Unknown(_)));
+        let differ = all.contains(&Login::Accepted) && all.contains(&Login::Refused);
+        if is_known && differ { Login::Partly } else { Login::of_all(all) }
     }
 }
 
@@ -111,7 +120,12 @@ pub trait Accounts: Send + Sync {
     /// One login with it, over a connection of its own that ends at once, and a query.
     fn probe(&self, credential: &Credential, node: &Node) -> Login;
 
-    /// From now on both are accepted. Called when the pending one is refused; the current one must stay good.
+    /// What the logins on all nodes come to. Nodes that disagree are waited for, unless each of them can be told again.
+    fn together(&self, logins: Vec<Login>) -> Login {
+        Login::of_all(logins)
+    }
+
+    /// From now on both are accepted. Called when the pending one is refused, or nodes differ; the current one must stay good.
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()>;
 
     /// Only the pending one is accepted from now on. Sessions live on.
@@ -157,10 +171,11 @@ pub fn accounts(
             logins.cloned(),
             nodes.to_vec(),
         ))),
-        // One line for each engine that can.
-        Settings::Mongo(_) | Settings::Redis(_) | Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => {
-            None
+        Settings::Redis(settings) => {
+            Some(Box::new(redis::Rotation::new(settings.clone(), account.to_owned(), nodes.to_vec())))
         }
+        // One line for each engine that can.
+        Settings::Mongo(_) | Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => None,
     }
 }
 
@@ -171,5 +186,5 @@ pub fn takes_turns(settings: &Settings) -> bool {
 
 /// The same question before anything is opened, for the configuration.
 pub fn has_accounts(settings: &Settings) -> bool {
-    matches!(settings, Settings::Mysql(_) | Settings::Postgres(_))
+    matches!(settings, Settings::Mysql(_) | Settings::Postgres(_) | Settings::Redis(_))
 }

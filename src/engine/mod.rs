@@ -312,6 +312,13 @@ impl Settings {
         self.server().and_then(|server| server.password.as_ref()).into_iter().chain(of_sentinel).collect()
     }
 
+    /// Who bkp logs in as, where that is known.
+    pub fn user(&self) -> Option<&str> {
+        let named = self.server()?.user.as_deref();
+        let is_default = matches!(self, Settings::Redis(_)) && named.is_none();
+        if is_default { Some("default") } else { named }
+    }
+
     /// The same server settings, to be changed.
     pub fn server_mut(&mut self) -> Option<&mut Server> {
         match self {

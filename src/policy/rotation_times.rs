@@ -146,7 +146,7 @@ impl Configuration {
     pub fn users_of(&self, policy: &Policy, rotation: &Rotation) -> Vec<&str> {
         let Some((server, account)) = server_account(policy, rotation) else { return Vec::new() };
         let uses = |source: &&Source| {
-            let user = source.settings.user().map(String::as_str);
+            let user = source.settings.user();
             let takes_turns =
                 rotation.turns.as_ref().is_some_and(|turns| turns.users.iter().any(|one| user == Some(one)));
             (user == Some(account) || takes_turns) && server_of(source).as_ref() == Some(&server)

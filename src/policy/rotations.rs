@@ -171,7 +171,7 @@ impl Reader<'_> {
         }
         let account = self.text(&raw.account, |text| not_empty(text, "an account"));
         let admin = raw.admin.as_ref().map(|admin| self.admin(admin, account.as_deref()));
-        let default_user = source.and_then(|source| source.settings.server()).and_then(|server| server.user.clone());
+        let default_user = source.and_then(|source| source.settings.user()).map(str::to_owned);
         if let (None, Some(account), Some(written)) = (&admin, &account, &raw.account)
             && default_user.as_ref() == Some(account)
         {
@@ -223,7 +223,7 @@ impl Reader<'_> {
             return self.wrong_with_help(
                 field.place,
                 text,
-                "it can rotate those of mysql: MySQL and MariaDB; and of postgres",
+                "it can rotate those of mysql (MySQL and MariaDB), postgres, and redis (Redis and Valkey)",
             );
         }
         Some(source)

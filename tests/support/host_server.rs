@@ -20,6 +20,8 @@ const REDIS: Server =
 const JAVA: Server =
     Server { program: "java", variable: "BKP_TEST_JAVA", install: "sudo apt-get install -y default-jdk-headless" };
 
+const CONFIGURATION: &str = "redis.conf";
+
 /// Servers refuse to run as root; then they run as this user and group, which is nobody.
 const NOBODY: &str = "65534";
 
@@ -33,12 +35,35 @@ rm -rf "$1""#;
 pub struct WantedServer {
     kind: Kind,
     arguments: Vec<String>,
+    password: String,
+    files: Vec<(&'static str, String)>,
 }
 
 impl WantedServer {
+    fn new(kind: Kind) -> WantedServer {
+        WantedServer { kind, arguments: vec![], password: format!("pw-{}", random_hex(8)), files: vec![] }
+    }
+
     /// An argument of the server's own.
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// The administrator's, instead of one that nobody else has.
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = password.into();
+        self
+    }
+
+    /// Redis with all that it is told in a file that it may write to, and these lines.
+    pub fn in_file(self, lines: &str) -> Self {
+        self.file(CONFIGURATION, lines)
+    }
+
+    /// In its data before it starts for the first time.
+    pub fn file(mut self, name: &'static str, text: &str) -> Self {
+        self.files.push((name, text.into()));
         self
     }
 
@@ -73,12 +98,12 @@ impl WantedServer {
             program,
             arguments: self.arguments,
             port: free_port(),
-            password: format!("pw-{}", random_hex(8)),
+            password: self.password,
             child: None,
             directory,
             supervisor,
         };
-        Some(server.set_up(classes))
+        Some(server.set_up(classes, &self.files))
     }
 }
 
@@ -96,11 +121,11 @@ pub struct HostServer {
 
 impl HostServer {
     pub fn mariadb() -> WantedServer {
-        WantedServer { kind: Kind::Mariadb, arguments: vec![] }
+        WantedServer::new(Kind::Mariadb)
     }
 
     pub fn postgres() -> WantedServer {
-        WantedServer { kind: Kind::Postgres, arguments: vec![] }
+        WantedServer::new(Kind::Postgres)
     }
 
     /// A standby of this server of PostgreSQL, with its roles; it lives as long as it is kept.
@@ -123,12 +148,12 @@ impl HostServer {
     }
 
     pub fn redis() -> WantedServer {
-        WantedServer { kind: Kind::Redis, arguments: vec![] }
+        WantedServer::new(Kind::Redis)
     }
 
     /// Speaks MongoDB's protocol and has an oplog, but no users; its data is in memory.
     pub fn mongo_java() -> WantedServer {
-        WantedServer { kind: Kind::MongoJava, arguments: vec![] }
+        WantedServer::new(Kind::MongoJava)
     }
 
     pub fn kind(&self) -> Kind {
@@ -198,9 +223,10 @@ impl HostServer {
                 command.args(["-D", &data, "-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
                 command.args(["-c", &format!("unix_socket_directories={socket}"), "-c", "fsync=off"]);
             }
+            Kind::Redis if self.data().join(CONFIGURATION).exists() => _ = command.arg(self.data().join(CONFIGURATION)),
             Kind::Redis => {
-                command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir", &data]);
-                command.args(["--requirepass", &self.password, "--unixsocket", &socket, "--save", ""]);
+                let settings = self.redis_settings();
+                command.args(settings.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]));
             }
             _ => {
                 command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", &format!("{data}:{data}/*"), "Server"]);
@@ -215,6 +241,19 @@ impl HostServer {
             assert!(ended.is_none(), "{:?} ended with {ended:?}: {}", self.kind, self.log());
             self.is_ready().then_some(())
         });
+    }
+
+    /// Settings with their values.
+    fn redis_settings(&self) -> [(&'static str, String); 6] {
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        [
+            ("bind", "127.0.0.1".to_owned()),
+            ("port", self.port.to_string()),
+            ("dir", text(self.data())),
+            ("requirepass", self.password.clone()),
+            ("unixsocket", text(self.socket())),
+            ("save", String::new()),
+        ]
     }
 
     /// Asks the server itself as its administrator; see [`Container::query`](super::docker::Container::query).
@@ -265,7 +304,7 @@ impl HostServer {
         command.stdin(input).output().unwrap()
     }
 
-    fn set_up(mut self, classes: Option<PathBuf>) -> Self {
+    fn set_up(mut self, classes: Option<PathBuf>, files: &[(&str, String)]) -> Self {
         let data = self.data();
         fs::create_dir(&data).unwrap();
         if let Some(from) = classes {
@@ -273,6 +312,13 @@ impl HostServer {
                 let path = entry.unwrap().path();
                 fs::copy(&path, data.join(path.file_name().unwrap())).unwrap();
             }
+        }
+        for (name, text) in files {
+            let own: String = match *name {
+                CONFIGURATION => self.redis_settings().map(|(name, value)| format!("{name} \"{value}\"\n")).concat(),
+                _ => String::new(),
+            };
+            fs::write(data.join(name), own + text).unwrap();
         }
         if rustix::process::geteuid().is_root() {
             super::run("chown", &["-R", &format!("{NOBODY}:{NOBODY}"), "."], &self.directory);

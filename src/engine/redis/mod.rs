@@ -16,17 +16,21 @@ mod connection;
 mod dump;
 mod facts;
 mod fitting;
+mod group;
 mod leftovers;
+mod links;
 mod live;
 mod load;
 mod rdb;
 mod rehearsal;
 mod replica;
 mod restore;
+mod rotation;
 mod sentinel;
 mod snapshot;
 
 pub use rehearsal::Rehearsal;
+pub use rotation::Rotation;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {

@@ -4,10 +4,12 @@
 
 use super::client;
 use super::connection::{Address, Connection, Reply, refused};
+use super::restore::told;
 use super::{Sentinel, Settings};
+use crate::engine::Node;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const PORT: u16 = 26_379;
 
@@ -52,15 +54,7 @@ fn asked(
 ) -> Result<Vec<(Address, &'static str)>> {
     let ca_file = settings.server.ca_file.clone();
     let at = |host: &str, port: u16| Address::Network { host: host.to_owned(), port, ca_file: ca_file.clone() };
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => {
-            (host, port.parse().map_err(|_| Failure::usage(format!("`{text}` is no address: give HOST:PORT")))?)
-        }
-        None => (text, PORT),
-    };
-    let password = sentinel.password.as_ref().map(|reference| settings.server.secrets.read(reference)).transpose()?;
-    let mut connection = Connection::open(&at(host.trim_matches(['[', ']']), port), cancel)?;
-    connection.authenticate(None, password.as_ref())?;
+    let mut connection = open(settings, sentinel, text, cancel)?;
     let name = sentinel.master.as_bytes();
     let mut found = Vec::new();
     // The older word, which every version knows.
@@ -87,6 +81,69 @@ fn asked(
         }
     }
     Ok(found)
+}
+
+/// A connection to one of the sentinels, at `HOST:PORT`.
+fn open<'a>(settings: &Settings, sentinel: &Sentinel, text: &str, cancel: &'a Cancel) -> Result<Connection<'a>> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => {
+            (host, port.parse().map_err(|_| Failure::usage(format!("`{text}` is no address: give HOST:PORT")))?)
+        }
+        None => (text, PORT),
+    };
+    let password = sentinel.password.as_ref().map(|reference| settings.server.secrets.read(reference)).transpose()?;
+    let host = host.trim_matches(['[', ']']).to_owned();
+    let address = Address::Network { host, port, ca_file: settings.server.ca_file.clone() };
+    let mut connection = Connection::open(&address, cancel)?;
+    connection.authenticate(None, password.as_ref())?;
+    Ok(connection)
+}
+
+/// Every server of the group, the master first, also those that are down now.
+pub fn members(settings: &Settings, sentinel: &Sentinel, cancel: &Cancel) -> Result<Vec<Node>> {
+    let master = master(settings, sentinel, cancel)?;
+    let mut all = Vec::new();
+    if let Address::Network { host, port, .. } = master {
+        all.push(Node { host, port });
+    }
+    let answer = |text: &String| open(settings, sentinel, text, cancel).ok();
+    for mut connection in sentinel.addresses.iter().filter_map(answer) {
+        all.extend(listed(&mut connection, &[b"SENTINEL", b"SLAVES", sentinel.master.as_bytes()])?);
+    }
+    Ok(all)
+}
+
+/// A connection to every sentinel that watches the group: those that are configured, and those that they know. Each must answer.
+pub fn every<'a>(settings: &Settings, sentinel: &Sentinel, cancel: &'a Cancel) -> Result<Vec<Connection<'a>>> {
+    let mut waiting: Vec<String> = sentinel.addresses.iter().rev().cloned().collect();
+    let (mut all, mut ids, mut asked) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    while let Some(text) = waiting.pop() {
+        if !asked.insert(text.clone()) {
+            continue;
+        }
+        let mut connection = open(settings, sentinel, &text, cancel)?;
+        if !ids.insert(told(&mut connection, &[b"SENTINEL", b"MYID"], "+sentinel")?) {
+            continue;
+        }
+        let others = listed(&mut connection, &[b"SENTINEL", b"SENTINELS", sentinel.master.as_bytes()])?;
+        waiting.extend(others.iter().map(Node::to_string));
+        all.push(connection);
+    }
+    Ok(all)
+}
+
+fn listed(connection: &mut Connection<'_>, command: &[&[u8]]) -> Result<Vec<Node>> {
+    let server = connection.address.to_string();
+    let entries = match connection.ask(command)? {
+        Reply::List(entries) => entries,
+        Reply::Refused(text) => return Err(refused(&server, "SENTINEL", "+sentinel", &text)),
+        _ => Vec::new(),
+    };
+    let node = |lines: &[String]| {
+        let field = |name: &str| lines.as_chunks::<2>().0.iter().find(|[key, _]| key == name).map(|[_, value]| value);
+        Some(Node { host: field("ip")?.clone(), port: field("port")?.parse().ok()? })
+    };
+    Ok(entries.into_iter().filter_map(|entry| node(&entry.lines())).collect())
 }
 
 fn with_role<'a>(mut connection: Connection<'a>, wanted: &str) -> Result<Connection<'a>> {

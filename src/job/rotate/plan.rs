@@ -43,7 +43,7 @@ impl Rotate<'_> {
         for node in self.accounts.nodes()? {
             match self.accounts.probe(&current, &node) {
                 Login::Accepted => nodes.push(node.to_string()),
-                Login::Refused => return Err(self.refused(&node.to_string())),
+                Login::Refused | Login::Partly => return Err(self.refused(&node.to_string())),
                 Login::Unknown(why) => return Err(Failure::new(Kind::TryLater, why).hint("Nothing was tried besides")),
             }
         }

@@ -67,7 +67,7 @@ impl Rotate<'_> {
     /// On all nodes.
     pub(super) fn probe(&self, credential: &Credential) -> Result<Login> {
         let nodes = self.accounts.nodes()?;
-        Ok(Login::of_all(nodes.iter().map(|node| self.accounts.probe(credential, node))))
+        Ok(self.accounts.together(nodes.iter().map(|node| self.accounts.probe(credential, node)).collect()))
     }
 
     /// The same again for a while, until it is what a change should have made of it: nodes may lag behind.

@@ -169,6 +169,11 @@ pub fn next(seen: &Observed) -> Step {
             return Step::Wait(why.clone());
         }
     }
+    // Stopped between two nodes: until they agree again, somebody is refused at one of them. What is to be taken away need not.
+    let is_going = seen.direction == Direction::Back;
+    if seen.current == Login::Partly || seen.pending == Login::Partly && !is_going {
+        return Step::AcceptBoth;
+    }
     match seen.direction {
         Direction::Forward => forward(seen),
         Direction::Back => back(seen),
@@ -182,7 +187,7 @@ fn begin(seen: &Observed) -> Step {
     }
     match &seen.current {
         Login::Unknown(why) => Step::Wait(why.clone()),
-        Login::Refused => Step::Stop(Halt::CurrentRefused),
+        Login::Refused | Login::Partly => Step::Stop(Halt::CurrentRefused),
         Login::Accepted if !seen.saved => Step::Save,
         Login::Accepted => Step::Record,
     }

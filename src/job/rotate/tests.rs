@@ -14,6 +14,10 @@ enum Value {
 
 /// One is told by a file, the other reads what is published.
 const CONSUMERS: usize = 2;
+/// Each is told by itself, and whoever tells them can die in between.
+type Nodes = [bool; 2];
+const ALL: Nodes = [true; 2];
+const NONE: Nodes = [false; 2];
 
 /// What a process knows that dies with it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -36,8 +40,8 @@ struct World {
     /// The record says that the pending one may have been published.
     marked: bool,
     escrowed: bool,
-    accepts_new: bool,
-    accepts_old: bool,
+    accepts_new: Nodes,
+    accepts_old: Nodes,
     published: Value,
     file: Value,
     running: [Value; CONSUMERS],
@@ -53,8 +57,8 @@ impl World {
             direction: Direction::Forward,
             marked: false,
             escrowed: false,
-            accepts_new: false,
-            accepts_old: true,
+            accepts_new: NONE,
+            accepts_old: ALL,
             published: Value::Old,
             file: Value::Old,
             running: [Value::Old; CONSUMERS],
@@ -64,8 +68,9 @@ impl World {
         }
     }
 
+    /// On whichever node one arrives.
     fn accepts(&self, value: Value) -> bool {
-        if value == Value::New { self.accepts_new } else { self.accepts_old }
+        if value == Value::New { self.accepts_new == ALL } else { self.accepts_old == ALL }
     }
 
     /// What consumer `at` would begin with.
@@ -74,7 +79,8 @@ impl World {
     }
 
     fn observed(&self, memory: &Memory) -> Observed {
-        let login = |accepted| if accepted { Login::Accepted } else { Login::Refused };
+        let login =
+            |nodes: Nodes| Login::of_each(nodes.map(|is| if is { Login::Accepted } else { Login::Refused }).into());
         let progress = |at: usize| {
             let holds = match (at, self.file) {
                 (0, Value::Old) => Holds::Current,
@@ -127,11 +133,21 @@ impl World {
             world.process = Some(memory);
             all.push(world);
         };
+        let mut halves = Vec::new();
+        // Killed between two nodes.
+        let mut half = |change: &dyn Fn(&mut World)| {
+            let mut world = World { process: None, ..self.clone() };
+            change(&mut world);
+            halves.push(world);
+        };
         match next(&self.observed(memory)) {
             Step::Save => with(&|_, m| m.saved = true),
             Step::Record => with(&|w, _| (w.recorded, w.marked) = (true, false)),
             Step::Escrow => with(&|w, _| w.escrowed = true),
-            Step::AcceptBoth => with(&|w, m| (w.accepts_new, m.tested) = (true, false)),
+            Step::AcceptBoth => {
+                with(&|w, m| (w.accepts_new, w.accepts_old, m.tested) = (ALL, ALL, false));
+                half(&|w| (w.accepts_new[0], w.accepts_old[0]) = (true, true));
+            }
             Step::Test => with(&|_, m| m.tested = true),
             Step::Publish => {
                 with(&|w, _| (w.marked, w.published) = (true, Value::New));
@@ -155,12 +171,14 @@ impl World {
             Step::Retire => {
                 assert_eq!(self.running, [Value::New; CONSUMERS], "retired before every consumer was seen: {self:?}");
                 assert!(self.published == Value::New && self.file == Value::New, "{self:?}");
-                with(&|w, _| w.accepts_old = false);
+                with(&|w, _| w.accepts_old = NONE);
+                half(&|w| w.accepts_old[0] = false);
             }
             Step::Undo => {
                 assert!(!self.running.contains(&Value::New) || self.restored, "{self:?}");
                 assert!(self.published == Value::Old && self.file == Value::Old, "{self:?}");
-                with(&|w, m| (w.accepts_new, m.undone) = (false, true));
+                with(&|w, m| (w.accepts_new, m.undone) = (NONE, true));
+                half(&|w| w.accepts_new[0] = false);
             }
             Step::Persist => with(&|_, m| m.persisted = true),
             Step::Prove => with(&|_, m| m.proven = true),
@@ -179,6 +197,7 @@ impl World {
             }
             Step::Wait(_) | Step::Stop(_) => {}
         }
+        all.extend(halves);
         all
     }
 
@@ -197,13 +216,13 @@ impl World {
             all.push(world);
         }
         if !self.restored && self.ended.is_none() {
-            all.push(World { restored: true, accepts_new: false, accepts_old: true, ..self.clone() });
+            all.push(World { restored: true, accepts_new: NONE, accepts_old: ALL, ..self.clone() });
         }
         all
     }
 
     fn obeys_the_law(&self) {
-        if self.accepts_new && self.accepts_old && self.direction == Direction::Forward {
+        if self.accepts_new == ALL && self.accepts_old == ALL && self.direction == Direction::Forward {
             assert!(self.recorded && self.escrowed, "a secret that only the engine knows: {self:?}");
         }
         if self.restored {
@@ -231,8 +250,8 @@ impl World {
             world = then;
             if let Some(end) = world.ended {
                 let expected = if end == End::Rotated { Value::New } else { Value::Old };
-                assert_ne!(world.accepts_new, world.accepts_old, "exactly one works: {world:?}");
-                assert!(world.accepts(expected), "{world:?}");
+                let other = if expected == Value::New { world.accepts_old } else { world.accepts_new };
+                assert!(world.accepts(expected) && other == NONE, "exactly one works: {world:?}");
                 assert_eq!((world.published, world.file), (expected, expected), "{world:?}");
                 assert_eq!(world.running, [expected; CONSUMERS], "{world:?}");
                 return;
@@ -268,7 +287,7 @@ fn the_law_holds_in_every_world_that_can_be_reached() {
 #[test]
 fn what_is_unknown_is_waited_for() {
     let mut world = World::new().begin(Direction::Forward);
-    (world.recorded, world.escrowed, world.accepts_new) = (true, true, true);
+    (world.recorded, world.escrowed, world.accepts_new) = (true, true, ALL);
     let known = world.observed(&Memory { tested: true, ..Memory::default() });
     let unknown = || Login::Unknown("no answer".into());
     for seen in [
@@ -286,7 +305,7 @@ fn the_table_is_the_law() {
     let mut world = World::new().begin(Direction::Forward);
     (world.recorded, world.escrowed) = (true, true);
     let of = |pending: bool, current: bool, published: Value| {
-        let world = World { accepts_new: pending, accepts_old: current, published, ..world.clone() };
+        let world = World { accepts_new: [pending; 2], accepts_old: [current; 2], published, ..world.clone() };
         next(&world.observed(&Memory::default()))
     };
     assert_eq!(of(false, true, Value::Old), Step::AcceptBoth);
@@ -302,10 +321,10 @@ fn the_table_is_the_law() {
 #[test]
 fn a_gate_that_failed_is_a_reason_to_go_back_as_long_as_there_is_a_way() {
     let mut world = World::new().begin(Direction::Forward);
-    (world.recorded, world.escrowed, world.accepts_new, world.published) = (true, true, true, Value::New);
+    (world.recorded, world.escrowed, world.accepts_new, world.published) = (true, true, ALL, Value::New);
     let failed = Memory { failed: true, ..Memory::default() };
     assert_eq!(next(&world.observed(&failed)), Step::TurnBack);
-    world.accepts_old = false;
+    world.accepts_old = NONE;
     assert!(matches!(next(&world.observed(&failed)), Step::Stop(_)));
 }
 
@@ -329,4 +348,7 @@ fn logins_on_several_nodes_agree_or_are_unknown() {
     assert!(matches!(Login::of_all([Accepted, Refused]), Login::Unknown(_)));
     assert!(matches!(Login::of_all([Login::Unknown("x".into()), Refused]), Login::Unknown(_)));
     assert!(matches!(Login::of_all([]), Login::Unknown(_)));
+    assert_eq!(Login::of_each(vec![Accepted, Refused]), Login::Partly);
+    assert_eq!(Login::of_each(vec![Refused, Refused]), Refused);
+    assert!(matches!(Login::of_each(vec![Login::Unknown("x".into()), Refused, Accepted]), Login::Unknown(_)));
 }

@@ -25,7 +25,7 @@ pub struct Rotator {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// The source whose server has the account: MySQL from 8.0.14, MariaDB from 10.4, or PostgreSQL.
+    /// The source whose server has the account: MySQL from 8.0.14, MariaDB from 10.4, PostgreSQL, Redis from 6, or Valkey.
     pub source: Option<Field<String>>,
     /// Name of the account. With `logins` in PostgreSQL: the role that owns, and that both are members of.
     pub account: Option<Field<String>>,
