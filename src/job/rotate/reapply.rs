@@ -23,12 +23,18 @@ pub fn reapply(
     let nodes = accounts.nodes()?;
     let log_in = |secret: &Credential| Login::of_all(nodes.iter().map(|node| accounts.probe(secret, node)));
     let unknown = |why: String| Failure::new(Kind::TryLater, format!("{}: {why}", accounts.describe()));
-    let is_accepted = |secret: &Credential| match log_in(secret) {
+    let lets_in = |secret: &Credential| match log_in(secret) {
         Login::Accepted => Ok(true),
+        Login::Refused | Login::Partly => Ok(false),
+        Login::Unknown(why) => Err(unknown(why)),
+    };
+    // On one node is enough.
+    let still_opens = |secret: &Credential| match log_in(secret) {
+        Login::Accepted | Login::Partly => Ok(true),
         Login::Refused => Ok(false),
         Login::Unknown(why) => Err(unknown(why)),
     };
-    let (takes_today, takes_before) = (is_accepted(today)?, before.map_or(Ok(false), is_accepted)?);
+    let (takes_today, takes_before) = (lets_in(today)?, before.map_or(Ok(false), still_opens)?);
     if takes_today && !takes_before {
         return Ok(Applied::AsItWas);
     }
@@ -38,11 +44,11 @@ pub fn reapply(
     }
     accounts.retire(pair, cancel)?;
     accounts.persist(cancel)?;
-    if !is_accepted(today)? {
+    if !lets_in(today)? {
         return Err(Failure::new(Kind::Key, format!("{} does not take what is published", accounts.describe()))
             .hint("Set it by hand, or see what the server says of the account"));
     }
-    if before.map_or(Ok(false), is_accepted)? {
+    if before.map_or(Ok(false), still_opens)? {
         return Err(Failure::new(Kind::Key, format!("{} still takes an old password", accounts.describe()))
             .hint("Look which hosts the account has, and take it away by hand"));
     }
