@@ -380,6 +380,11 @@ pub const CRASH_POINTS: &[&str] = &[
     "rehearse-application:started",
     "journal:half-written",
     "journal:written",
+    "vault-secret-id:made",
+    "vault-secret-id:noted",
+    "vault-secret-id:proven",
+    "vault-secret-id:stored",
+    "vault-secret-id:destroyed",
 ];
 
 /// Kills the process, as a power cut would, when `BKP_CRASH_AT` names this point; as `POINT#N`, the n-th time that it comes

@@ -104,6 +104,7 @@ fn the_examples_load_together() {
             "rehearsed.yaml",
             "rotated.yaml",
             "swarm-redis-sentinel.yaml",
+            "vault-itself.yaml",
             "vault.yaml",
         ]
     );

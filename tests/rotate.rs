@@ -39,5 +39,7 @@ mod swarm;
 mod trouble;
 #[path = "rotate/unknown.rs"]
 mod unknown;
+#[path = "rotate/vault_days.rs"]
+mod vault_days;
 #[path = "rotate/world.rs"]
 mod world;

@@ -14,6 +14,10 @@ mod outage;
 mod program;
 #[path = "vault/reading.rs"]
 mod reading;
+#[path = "vault/renewal.rs"]
+mod renewal;
+#[path = "vault/snapshots.rs"]
+mod snapshots;
 
 use bkp::backoff::Budget;
 use bkp::error::Failure;
@@ -41,15 +45,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(address: &str, login: Login) -> Client {
-        let settings = Settings {
-            address: address.into(),
-            namespace: None,
-            ca_file: None,
-            client_certificate: None,
-            login,
-            timeout: Duration::from_secs(10),
-            budget: QUICK,
-        };
+        let settings = Settings { budget: QUICK, ..Settings::new(address.into(), login) };
         Client { directory: tempfile::tempdir().unwrap(), settings }
     }
 
@@ -86,6 +82,7 @@ pub fn approle(role_id: &str, secret_id: SecretRef, wrapped: bool) -> Login {
         role_id: Given::Here(role_id.into()),
         secret_id: Some(secret_id),
         wrapped,
+        renew: false,
     }
 }
 

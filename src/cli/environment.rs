@@ -416,6 +416,10 @@ impl Environment {
         Ok(Access { writer, keys, trust, operator: Some(operator) })
     }
 
+    pub fn has_identity(&self) -> bool {
+        !self.globals.identity.is_empty()
+    }
+
     pub fn operator(&self) -> Result<Operator> {
         Operator::read(&self.globals.identity)
     }

@@ -169,6 +169,13 @@ impl Arguments {
             }
         };
         env.reads(point);
+        let unseal_keys = match point.engine.kind.as_str() {
+            "vault" => {
+                let keys = &env.configuration()?.rehearser.unseal_keys;
+                keys.iter().map(|key| env.secrets()?.read(key)).collect::<Result<Vec<_>>>()?
+            }
+            _ => Vec::new(),
+        };
         let (keys, places, assertions) = (access.keys_for(point), env.places(repository)?, one.assertions());
         let job = Rehearse {
             repository,
@@ -177,6 +184,7 @@ impl Arguments {
             // A proof stands in the repository, and not in its copies.
             writer: access.writer.as_ref().filter(|_| !self.from.is_copy()),
             assertions: &assertions,
+            unseal_keys: &unseal_keys,
             rehearser: &env.configuration()?.rehearser,
             keep: self.keep,
         };

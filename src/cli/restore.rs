@@ -225,7 +225,8 @@ impl Arguments {
         let Some(to) = self.to.as_deref().and_then(Path::to_str) else { return Ok(None) };
         let of_this_kind = to.split_once(':').is_some_and(|(kind, _)| kind == point.engine.kind);
         let source = of_this_kind.then(|| policy::adhoc(to)).transpose()?;
-        Ok(source.filter(|source| source.settings.server().is_some()))
+        let is_server = |settings: &Settings| settings.server().is_some() || matches!(settings, Settings::Vault(_));
+        Ok(source.filter(|source| is_server(&source.settings)))
     }
 
     /// Times are meant in the zone of the source's policy.
@@ -295,6 +296,10 @@ impl Arguments {
             (None, Settings::Command(command)) if command.restore.is_some() => Ok(Destination::Command),
             (None, Settings::Command(_)) => {
                 Ok(Destination::New(restore::default_target(Path::new(stream), point, &here()?)))
+            }
+            (None, Settings::Vault(_)) => {
+                let file = format!("{}.snap", point.source);
+                Ok(Destination::New(restore::default_target(Path::new(&file), point, &here()?)))
             }
             (None, Settings::Redis(_)) => {
                 Ok(Destination::New(restore::default_target(Path::new(&point.source), point, &here()?)))

@@ -19,7 +19,7 @@ use crate::job::rotate::state::End;
 use crate::job::rotate::{Ended, Rotate, Wish, missing_end, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
-use crate::repo::keys::{Recipients, Role};
+use crate::repo::keys::{Keyring, Recipients, Role};
 use crate::secret::vault::Vault;
 use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
@@ -188,6 +188,7 @@ impl<'e> Ground<'e> {
             keepsake: &self.keepsake,
             fingerprints: &self.fingerprints,
             consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
+            recovery: self.recovery(env)?,
             holder: (journal, host::name()),
             lease: jiff::SignedDuration::try_from(env.configuration()?.rotator.lease)
                 .unwrap_or(jiff::SignedDuration::MAX),
@@ -196,6 +197,14 @@ impl<'e> Ground<'e> {
             prove,
             note,
         })
+    }
+
+    /// What opens escrows, where somebody gave it.
+    fn recovery(&self, env: &Environment) -> Result<Option<Keyring>> {
+        if !env.has_identity() {
+            return Ok(None);
+        }
+        env.operator()?.keyring(&*env.repository()?.store).map(Some)
     }
 
     fn may_begin(&self, env: &Environment, why: &Why) -> Result<std::result::Result<(), Hindrance>> {
@@ -224,7 +233,11 @@ impl<'e> Ground<'e> {
 }
 
 /// Of a rotation that nothing is pending of in Vault: its process may have died before it could note that.
-fn note_missing_end(env: &Environment, rotation: &Rotation) -> Result<()> {
+fn note_missing_end(env: &Environment, rotation: &Rotation, version: u64) -> Result<()> {
+    // Vault was brought back to before it: then it is not over.
+    if Keepsake::is_lost_of(&env.paths()?.state, &rotation.name, version) {
+        return Ok(());
+    }
     let journal = env.journal()?;
     journal.end_what_died(clock::now())?;
     let state = journal.state()?;
@@ -288,6 +301,9 @@ fn described(plan: &Plan) -> String {
         let way = if open.back { "is being taken back" } else { "is under way" };
         rows.push(("open", format!("one {way}; it is brought to its end first")));
     }
+    for (number, granted) in plan.granted.iter().enumerate() {
+        rows.push((if number == 0 { "in Vault" } else { "" }, format!("may {}", plain(granted))));
+    }
     for (number, step) in plan.steps.iter().enumerate() {
         rows.push((if number == 0 { "steps" } else { "" }, format!("{}. {}", number + 1, plain(step))));
     }
@@ -314,9 +330,10 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
-    let is_open = record::glance(ground.vault, &path)?.is_open;
+    let glance = record::glance(ground.vault, &path)?;
+    let is_open = glance.is_open;
     if !is_open {
-        note_missing_end(env, ground.rotation)?;
+        note_missing_end(env, ground.rotation, glance.version)?;
     }
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();

@@ -175,7 +175,9 @@ pub fn accounts(
             Some(Box::new(redis::Rotation::new(settings.clone(), account.to_owned(), nodes.to_vec())))
         }
         // One line for each engine that can.
-        Settings::Mongo(_) | Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => None,
+        Settings::Mongo(_) | Settings::Vault(_) | Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => {
+            None
+        }
     }
 }
 

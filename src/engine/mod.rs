@@ -27,6 +27,7 @@ mod rehearsal;
 mod server;
 pub mod sqlite;
 mod transfer;
+pub mod vault;
 pub mod volume;
 
 pub use accounts::{Accounts, Credential, Login, Node, Pair, Session, accounts, has_accounts, takes_turns};
@@ -293,6 +294,7 @@ pub enum Settings {
     Sqlite(sqlite::Settings),
     Volume(volume::Settings),
     Command(command::Settings),
+    Vault(vault::Settings),
 }
 
 impl Settings {
@@ -305,6 +307,9 @@ impl Settings {
 
     /// The references to secrets that it needs.
     pub fn secrets(&self) -> Vec<&SecretRef> {
+        if let Settings::Vault(settings) = self {
+            return settings.vault.login.references();
+        }
         let of_sentinel = match self {
             Settings::Redis(settings) => settings.sentinel.as_ref().and_then(|sentinel| sentinel.password.as_ref()),
             _ => None,
@@ -326,7 +331,7 @@ impl Settings {
             Settings::Postgres(settings) => Some(&mut settings.server),
             Settings::Mongo(settings) => Some(&mut settings.server),
             Settings::Redis(settings) => Some(&mut settings.server),
-            Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => None,
+            Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) | Settings::Vault(_) => None,
         }
     }
 
@@ -340,6 +345,7 @@ impl Settings {
             Settings::Sqlite(_) => "sqlite",
             Settings::Volume(_) => "volume",
             Settings::Command(_) => "command",
+            Settings::Vault(_) => "vault",
         }
     }
 
@@ -350,7 +356,7 @@ impl Settings {
             Settings::Postgres(settings) => Some(&settings.server),
             Settings::Mongo(settings) => Some(&settings.server),
             Settings::Redis(settings) => Some(&settings.server),
-            Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) => None,
+            Settings::Sqlite(_) | Settings::Volume(_) | Settings::Command(_) | Settings::Vault(_) => None,
         }
     }
 }
@@ -365,6 +371,7 @@ pub fn build(settings: &Settings) -> Box<dyn Engine> {
         Settings::Sqlite(s) => Box::new(sqlite::Sqlite::new(s.clone())),
         Settings::Volume(s) => Box::new(volume::Volume::new(s.clone())),
         Settings::Command(s) => Box::new(command::CommandEngine::new(s.clone())),
+        Settings::Vault(s) => Box::new(vault::Vault::new(s.clone())),
     }
 }
 
@@ -379,6 +386,7 @@ pub fn of_kind(kind: &str, location: &std::path::Path) -> Option<Settings> {
         }
         "sqlite" => Some(Settings::Sqlite(sqlite::Settings::of(location))),
         "volume" => Some(Settings::Volume(volume::Settings::of(location))),
+        "vault" => Some(Settings::Vault(vault::Settings::of(location))),
         "command" => Some(Settings::Command(command::Settings {
             run: vec![location.display().to_string()],
             stream: "output".into(),

@@ -78,6 +78,8 @@ pub struct Subject<'a> {
     pub bytes: u64,
     /// An application will be started beside the server.
     pub with_application: bool,
+    /// Those that this host may show to a scratch server that is sealed.
+    pub unseal_keys: &'a [Secret],
 }
 
 /// What a point is loaded into.
@@ -121,6 +123,8 @@ pub struct Site<'a> {
     pub port: u16,
     /// A path short enough for a socket.
     pub socket: &'a Path,
+    /// A server that is reached by the socket has no network.
+    pub alone: bool,
 }
 
 /// A server as a process of this host.
@@ -136,6 +140,8 @@ pub struct ProcessRecipe {
     pub files: Vec<(PathBuf, Secret)>,
     /// It listens on the socket of its site, or else on its port.
     pub by_socket: bool,
+    /// It is not started where it would have a network.
+    pub alone: bool,
 }
 
 /// Where a scratch server answers.
@@ -375,6 +381,7 @@ pub fn rehearsable(kind: &str) -> Option<&'static dyn Rehearsable> {
         "redis" => Some(&super::redis::Rehearsal),
         "postgres" => Some(&super::postgres::Rehearsal),
         "mysql" => Some(&super::mysql::Rehearsal),
+        "vault" => Some(&super::vault::Rehearsal),
         _ => None,
     }
 }

@@ -35,6 +35,10 @@ impl<'a, R: Read> Metered<'a, R> {
         self.hash.finalize().to_hex().to_string()
     }
 
+    pub fn into_inner(self) -> R {
+        self.inner
+    }
+
     /// Whether the end was reached, and not only what the other side cared to read.
     pub fn ended(&self) -> bool {
         self.ended

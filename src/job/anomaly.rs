@@ -42,9 +42,11 @@ pub fn dropped(engine: &str, before: &Inventory, now: &Inventory) -> Option<Stri
     })
 }
 
-/// Bytes are compared by themselves; the keys of a Redis expire.
+/// Bytes are compared by themselves; the keys of a Redis expire, and so do tokens and leases of a Vault.
 fn comes_and_goes(engine: &str, what: &str) -> bool {
-    what == "bytes" || (engine == "redis" && !["databases", "functions", "users"].contains(&what))
+    what == "bytes"
+        || engine == "vault" && ["entries", "tokens", "leases"].contains(&what)
+        || (engine == "redis" && !["databases", "functions", "users"].contains(&what))
 }
 
 /// Everything that is odd about a point that has just been made.

@@ -12,7 +12,7 @@ use crate::repo::point::Layout;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// `mysql:container=shop-db,user=backup,password_file=/run/secrets/db`, `redis:host=127.0.0.1`, `sqlite:/srv/app.db`, `volume:/srv/documents`, `volume:NAME` of a Docker volume, `command:pg_dump shop` (by `sh -c`).
+/// `mysql:container=shop-db,user=backup,password_file=/run/secrets/db`, `redis:host=127.0.0.1`, `vault:address=https://vault.example:8200,token_file=/etc/bkp/vault-token`, `sqlite:/srv/app.db`, `volume:/srv/documents`, `volume:NAME` of a Docker volume, `command:pg_dump shop` (by `sh -c`).
 pub fn adhoc(text: &str) -> Result<Source> {
     let (name, rest) = match text.split_once('=') {
         Some((name, rest)) if !name.contains([':', '/']) => (Some(name), rest),
@@ -29,6 +29,7 @@ pub fn adhoc(text: &str) -> Result<Source> {
         "volume" => Path::new(location).file_name(),
         "command" => location.split_whitespace().next().and_then(|program| Path::new(program).file_name()),
         "mysql" | "postgres" | "mongo" | "redis" => server_name(location),
+        "vault" => vault_name(location),
         other => {
             let suggestion = did_you_mean(other, KINDS);
             return Err(Failure::usage(format!("unknown kind of source `{other}`{suggestion}")).hint(FORMS));
@@ -54,7 +55,7 @@ pub fn adhoc(text: &str) -> Result<Source> {
             };
             Settings::Volume(volume::Settings::of(path))
         }
-        "mysql" | "postgres" | "mongo" | "redis" => server(kind, location)?,
+        "mysql" | "postgres" | "mongo" | "redis" | "vault" => server(kind, location)?,
         _ => Settings::Command(command::Settings {
             run: ["sh", "-c", location].map(String::from).to_vec(),
             stream: default_stream(&name),
@@ -70,13 +71,20 @@ fn named(name: String, settings: Settings) -> Source {
     Source { name, settings, layout: Layout::default() }
 }
 
-const FORMS: &str = "Write mysql:container=NAME (or postgres, mongo, redis), sqlite:/srv/app.db, volume:/srv/documents, volume:NAME or command:'pg_dump shop', with NAME= in front to name it";
+const FORMS: &str = "Write mysql:container=NAME (or postgres, mongo, redis), sqlite:/srv/app.db, volume:/srv/documents, volume:NAME, vault:address=URL,token_file=PATH or command:'pg_dump shop', with NAME= in front to name it";
 
 /// What a server is named after: its container, service or host.
 fn server_name(location: &str) -> Option<&OsStr> {
     let values = ["container", "service", "swarm_service", "host"];
     let value = |key: &str| location.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
     values.into_iter().find_map(value).map(OsStr::new)
+}
+
+/// What a Vault is named after: its host.
+fn vault_name(location: &str) -> Option<&OsStr> {
+    let address = location.split(',').find_map(|pair| pair.strip_prefix("address="))?;
+    let host = address.split_once("://").map_or(address, |(_, rest)| rest).split(['/', ':']).next();
+    host.filter(|host| !host.is_empty()).map(OsStr::new)
 }
 
 /// The keys of a policy, as `KEY=VALUE,KEY=VALUE`: read exactly as a policy is, with the same checks.

@@ -93,7 +93,10 @@ impl Reader<'_> {
         if let Some(path) = self.text(file, absolute) {
             return Some(SecretRef::File(path));
         }
-        let reference = reference.as_ref()?;
+        self.reference(key, reference.as_ref()?)
+    }
+
+    fn reference(&self, key: &str, reference: &Field<String>) -> Option<SecretRef> {
         match reference.value.as_deref()?.parse() {
             Ok(secret) => {
                 if matches!(secret, SecretRef::Vault(_)) {
@@ -113,6 +116,11 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    pub(super) fn references(&self, key: &str, field: &Option<Field<Vec<Field<String>>>>) -> Vec<SecretRef> {
+        let list = field.iter().flat_map(|field| field.value.iter().flatten());
+        list.filter_map(|one| self.reference(key, one)).collect()
     }
 
     pub fn policy(&self, field: &Field<raw::Policy>) -> Option<PolicyParts> {

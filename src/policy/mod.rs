@@ -24,6 +24,7 @@ mod consumers;
 mod convert;
 mod load;
 mod mask;
+mod passwords;
 mod paths;
 mod problem;
 mod raw;
@@ -51,12 +52,13 @@ pub use channels::{Address, Carrier, Channel, Detail, Digest, Encryption, Langua
 pub use consumers::{Cluster, ComposeService, Consumer, How, Reload, SwarmService, Told, Workload, WorkloadKind};
 pub use convert::docker_volume_path;
 pub use load::{load, load_files, load_with};
+pub use passwords::{Alphabet, PasswordRule};
 pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
 pub use raw::schema;
 pub use rehearsals::{Assertion, Expected, Rehearsals, Rehearser, one_line};
 pub use rotation_times::Freeze;
-pub use rotations::{Alphabet, PasswordRule, Rotation, Rotator};
+pub use rotations::{Rotation, Rotator};
 pub use show::{Shown, show};
 pub use stores::PRIMARY;
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
@@ -264,7 +266,8 @@ impl Configuration {
             let references = [&store.access_key, &store.secret_key, &store.session_token];
             references.into_iter().flatten().map(move |reference| (reference.clone(), name.to_owned()))
         });
-        let of_rehearser = self.rehearser.identity.iter().map(|reference| (reference.clone(), "rehearse".to_owned()));
+        let of_rehearser = self.rehearser.identity.iter().chain(&self.rehearser.unseal_keys);
+        let of_rehearser = of_rehearser.map(|reference| (reference.clone(), "rehearse".to_owned()));
         let of_http = self.http.token.iter().map(|reference| (reference.clone(), "http".to_owned()));
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
         let of_sources = sources.flat_map(|source| {

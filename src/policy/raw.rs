@@ -148,6 +148,8 @@ pub struct AppRole {
     pub secret_id_file: Option<Field<String>>,
     /// What is referred to is a wrapping token: it is unwrapped once, and the secret id is kept in the state directory.
     pub wrapped: Option<Field<bool>>,
+    /// Replace the secret id at half of its life: in its file, or where one that came wrapped is kept. The role needs leave for it.
+    pub renew: Option<Field<bool>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -313,6 +315,8 @@ pub struct Source {
     pub sqlite: Option<Field<Sqlite>>,
     pub volume: Option<Field<Volume>>,
     pub command: Option<Field<Command>>,
+    /// A Vault or OpenBao with integrated storage (raft), and as whom bkp takes its snapshots: best a role that may do nothing else.
+    pub vault: Option<Field<Vault>>,
     /// How dumps are stored. Not for `volume`, whose files are deduplicated always.
     pub layout: Option<Field<Layout>>,
 }

@@ -21,6 +21,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rehearser {
     pub identity: Option<SecretRef>,
+    /// What opens a Vault that was restored.
+    pub unseal_keys: Vec<SecretRef>,
     /// Bytes that a scratch server may take.
     pub memory: u64,
     /// Hundredths of a processor.
@@ -31,7 +33,8 @@ pub struct Rehearser {
 
 impl Default for Rehearser {
     fn default() -> Self {
-        Rehearser { identity: None, memory: 2 << 30, processors: 200, patience: Duration::from_secs(5 * 60) }
+        let patience = Duration::from_secs(5 * 60);
+        Rehearser { identity: None, unseal_keys: Vec::new(), memory: 2 << 30, processors: 200, patience }
     }
 }
 
@@ -123,6 +126,7 @@ impl Reader<'_> {
         });
         Some(Rehearser {
             identity: self.secret("identity", &raw.identity, &raw.identity_file),
+            unseal_keys: self.references("unseal_keys", &raw.unseal_keys),
             memory: self.memory(&raw.memory).unwrap_or(default.memory),
             processors: processors.unwrap_or(default.processors),
             patience: self.text(&raw.patience, values::duration).unwrap_or(default.patience),

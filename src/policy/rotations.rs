@@ -5,6 +5,7 @@
 use super::Source;
 use super::consumers::{self, Consumer};
 use super::convert::{not_empty, text_of};
+use super::passwords::PasswordRule;
 use super::problem::{Place, did_you_mean};
 use super::raw;
 use super::reading::{Field, Named, Reader};
@@ -51,6 +52,8 @@ pub struct Rotation {
     pub published: VaultPath,
     pub nodes: Vec<Node>,
     pub password: PasswordRule,
+    /// The password policy of Vault that makes passwords, which must fit the rule.
+    pub vault_policy: Option<String>,
     pub every: Option<Duration>,
     /// Cron. Absent: only by hand.
     pub schedule: Option<String>,
@@ -60,43 +63,6 @@ pub struct Rotation {
     pub consumers: Vec<Consumer>,
     /// What else has the password and need not be moved.
     pub known: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PasswordRule {
-    pub length: usize,
-    pub alphabet: Alphabet,
-}
-
-/// Safe in addresses, in `.env` files and between quotes of every kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alphabet {
-    UrlSafe,
-    Alphanumeric,
-}
-
-impl Alphabet {
-    /// A password has characters of each of these.
-    pub fn classes(self) -> &'static [&'static str] {
-        const ALL: [&str; 4] = ["ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789", "_-"];
-        match self {
-            Alphabet::UrlSafe => &ALL,
-            Alphabet::Alphanumeric => &ALL[..3],
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Alphabet::UrlSafe => "url_safe",
-            Alphabet::Alphanumeric => "alphanumeric",
-        }
-    }
-}
-
-impl Default for PasswordRule {
-    fn default() -> Self {
-        PasswordRule { length: 40, alphabet: Alphabet::UrlSafe }
-    }
 }
 
 const DISTANCE: Duration = Duration::from_secs(3600);
@@ -203,6 +169,7 @@ impl Reader<'_> {
             published: published?,
             nodes: raw.nodes.as_ref().map(|nodes| self.nodes(nodes)).unwrap_or_default(),
             password: raw.password.as_ref().and_then(|rule| self.password_rule(rule)).unwrap_or_default(),
+            vault_policy: raw.password.as_ref().and_then(|rule| self.vault_policy(rule)),
             every: self.text(&raw.every, values::duration),
             schedule,
             timing,
@@ -277,19 +244,6 @@ impl Reader<'_> {
         let names = field.iter().filter_map(|field| field.value.as_ref()).flatten();
         names.filter_map(|written| text_of(self, written, |text| not_empty(text, "a name or a path"))).collect()
     }
-
-    fn password_rule(&self, field: &Field<raw::Password>) -> Option<PasswordRule> {
-        let raw = field.value.as_ref()?;
-        let length = raw.length.as_ref().and_then(|field| match field.value? {
-            length @ 24..=128 => usize::try_from(length).ok(),
-            _ => self.wrong(field.place, "expected 24 to 128 characters"),
-        });
-        let alphabet = match raw.alphabet.as_ref().and_then(|field| field.value) {
-            Some(raw::Alphabet::Alphanumeric) => Alphabet::Alphanumeric,
-            Some(raw::Alphabet::UrlSafe) | None => Alphabet::UrlSafe,
-        };
-        Some(PasswordRule { length: length.unwrap_or(PasswordRule::default().length), alphabet })
-    }
 }
 
 /// For showing: what is not said counts too.
@@ -298,7 +252,10 @@ pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
         (vec!["source"], json!(rotation.source)),
         (vec!["account"], json!(rotation.account)),
         (vec!["published"], json!(SecretRef::Vault(rotation.published.clone()).to_string())),
-        (vec!["password", "length"], json!(rotation.password.length)),
+        match &rotation.vault_policy {
+            Some(policy) => (vec!["password", "vault_policy"], json!(policy)),
+            None => (vec!["password", "length"], json!(rotation.password.length)),
+        },
         (vec!["password", "alphabet"], json!(rotation.password.alphabet.name())),
         (vec!["distance"], json!(duration_text(rotation.distance))),
     ];

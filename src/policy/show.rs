@@ -19,13 +19,13 @@ use crate::engine::redis::Method;
 use crate::engine::{Server, Settings, command};
 use crate::exec::Place;
 use crate::exec::docker::{Quiet, Selector};
-use crate::secret::vault::{self, Given, Login};
 use crate::store::LockMode;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 mod text;
+mod vault;
 
 /// One value in effect.
 #[derive(Clone, Debug, Serialize)]
@@ -49,7 +49,7 @@ pub fn show(configuration: &Configuration) -> Shown {
     }
     configuration.copies.iter().for_each(|copy| showing.copy(copy));
     if let Some(vault) = &configuration.vault {
-        showing.vault(vault);
+        showing.vault(&["vault"], vault);
     }
     showing.put(&["timezone"], &[], zone_text(&configuration.timezone));
     showing.put(&["memory"], &[], size_text(configuration.memory));
@@ -168,53 +168,14 @@ impl Showing<'_> {
         self.put_some(&key("bandwidth"), &[], store.bandwidth.map(|rate| format!("{}/s", size_text(rate))));
     }
 
-    fn vault(&mut self, vault: &vault::Settings) {
-        let text = |path: &std::path::PathBuf| path.display().to_string();
-        self.put(&["vault", "address"], &[], vault.address.as_str());
-        self.put_some(&["vault", "namespace"], &[], vault.namespace.as_deref());
-        self.put_some(&["vault", "ca_file"], &[], vault.ca_file.as_ref().map(text));
-        if let Some((certificate, key)) = &vault.client_certificate {
-            self.put(&["vault", "client_certificate_file"], &[], text(certificate));
-            self.put(&["vault", "client_key_file"], &[], text(key));
-        }
-        self.put(&["vault", "timeout"], &[], duration_text(vault.timeout));
-        match &vault.login {
-            Login::Token(token) => self.put(&["vault", "token"], &["token_file"], token.to_string()),
-            Login::AppRole { mount, role_id, secret_id, wrapped } => {
-                self.put(&["vault", "approle", "mount"], &[], mount.as_str());
-                let role_id = match role_id {
-                    Given::Here(text) => text.clone(),
-                    Given::Kept(reference) => reference.to_string(),
-                };
-                self.put(&["vault", "approle", "role_id"], &["role_id_file"], role_id);
-                let secret_id = secret_id.as_ref().map(ToString::to_string);
-                self.put_some(&["vault", "approle", "secret_id"], &["secret_id_file"], secret_id);
-                self.put(&["vault", "approle", "wrapped"], &[], *wrapped);
-            }
-            Login::Userpass { mount, user, password } => {
-                self.put(&["vault", "userpass", "mount"], &[], mount.as_str());
-                self.put(&["vault", "userpass", "user"], &[], user.as_str());
-                self.put(&["vault", "userpass", "password"], &["password_file"], password.to_string());
-            }
-            Login::Kubernetes { mount, role, jwt } => {
-                self.put(&["vault", "kubernetes", "mount"], &[], mount.as_str());
-                self.put(&["vault", "kubernetes", "role"], &[], role.as_str());
-                self.put(&["vault", "kubernetes", "jwt"], &["jwt_file"], jwt.to_string());
-            }
-            Login::Jwt { mount, role, jwt } => {
-                self.put(&["vault", "jwt", "mount"], &[], mount.as_str());
-                self.put_some(&["vault", "jwt", "role"], &[], role.as_deref());
-                self.put(&["vault", "jwt", "jwt"], &["jwt_file"], jwt.to_string());
-            }
-        }
-    }
-
     /// What rehearsals need, where somebody said something of it.
     fn rehearser(&mut self) {
         let rehearser = &self.configuration.rehearser;
         if *rehearser != Rehearser::default() {
             let identity = rehearser.identity.as_ref().map(ToString::to_string);
             self.put_some(&["rehearse", "identity"], &["identity_file"], identity);
+            let keys: Vec<String> = rehearser.unseal_keys.iter().map(ToString::to_string).collect();
+            self.put_some(&["rehearse", "unseal_keys"], &[], (!keys.is_empty()).then(|| json!(keys)));
             self.put(&["rehearse", "memory"], &[], size_text(rehearser.memory));
             self.put(&["rehearse", "processors"], &[], rehearser.processors);
             self.put(&["rehearse", "patience"], &[], duration_text(rehearser.patience));
@@ -385,6 +346,9 @@ impl Showing<'_> {
                 self.put_some(&key("volume", "quiesce"), &[], quiesce);
                 self.put_some(&key("volume", "include"), &[], list(&volume.include));
                 self.put_some(&key("volume", "exclude"), &[], list(&volume.exclude));
+            }
+            Settings::Vault(settings) => {
+                self.vault(&["policies", policy, "sources", source.name.as_str(), "vault"], &settings.vault);
             }
             Settings::Command(settings) => {
                 let arguments = |run: &Vec<String>| run.iter().map(|text| mask::by_words(text, 0)).collect::<Vec<_>>();

@@ -9,13 +9,13 @@ use super::raw;
 use super::reading::{Field, Named, Reader, words};
 use super::servers::ServerKind;
 use super::values;
-use crate::engine::{self, command, sqlite, volume};
+use crate::engine::{self, command, sqlite, vault, volume};
 use crate::exec::docker::Quiet;
 use crate::repo::point::Layout;
 use std::path::Path;
 
 /// Kinds of sources, as they are written in a policy and on the command line.
-pub const KINDS: [&str; 7] = ["mysql", "postgres", "mongo", "redis", "sqlite", "volume", "command"];
+pub const KINDS: [&str; 8] = ["mysql", "postgres", "mongo", "redis", "sqlite", "volume", "command", "vault"];
 
 impl Reader<'_> {
     pub(super) fn sources(
@@ -66,6 +66,7 @@ impl Reader<'_> {
             raw.sqlite.is_some(),
             raw.volume.is_some(),
             raw.command.is_some(),
+            raw.vault.is_some(),
         ];
         match kinds.iter().filter(|kind| **kind).count() {
             0 => {
@@ -89,7 +90,8 @@ impl Reader<'_> {
         let sqlite = || self.sqlite(raw.sqlite.as_ref()?).map(engine::Settings::Sqlite);
         let volume = || self.volume(raw.volume.as_ref()?).map(engine::Settings::Volume);
         let command = || self.command(name, raw.command.as_ref()?).map(engine::Settings::Command);
-        servers.into_iter().flatten().next().or_else(sqlite).or_else(volume).or_else(command)
+        let vault = || self.vault_source(raw.vault.as_ref()?).map(engine::Settings::Vault);
+        servers.into_iter().flatten().next().or_else(sqlite).or_else(volume).or_else(command).or_else(vault)
     }
 
     fn sqlite(&self, field: &Field<raw::Sqlite>) -> Option<sqlite::Settings> {
@@ -182,6 +184,21 @@ impl Reader<'_> {
             restore: self.arguments(&raw.restore),
             limit: self.text(&raw.limit, values::duration).unwrap_or(command::Settings::LIMIT),
         })
+    }
+
+    fn vault_source(&self, field: &Field<raw::Vault>) -> Option<vault::Settings> {
+        let raw = field.value.as_ref()?;
+        if let Some(place) =
+            raw.approle.as_ref().and_then(|role| role.value.as_ref()?.wrapped.as_ref()).map(|f| f.place)
+        {
+            let help = "unwrap it, and keep it in a file: VAULT_TOKEN=$WRAPPED vault unwrap -field=secret_id";
+            return self.wrong_with_help(place, "the secret id of a source does not come wrapped", help);
+        }
+        if let Some(namespace) = &raw.namespace {
+            let help = "leave it out: a snapshot is of all of Vault, and is taken in its root namespace";
+            return self.wrong_with_help(namespace.place, "a snapshot is of no namespace", help);
+        }
+        self.vault(field).map(|vault| vault::Settings { vault })
     }
 
     fn arguments(&self, field: &Option<Field<Vec<Field<String>>>>) -> Option<Vec<String>> {

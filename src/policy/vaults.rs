@@ -27,6 +27,7 @@ impl Reader<'_> {
         }
         Some(Settings {
             address: self.text(&raw.address, |text| check_address(text).map(|()| text.to_owned()))?,
+            socket: None,
             namespace: self.text(&raw.namespace, namespace),
             ca_file: self.text(&raw.ca_file, absolute),
             client_certificate: certificate.zip(key),
@@ -81,7 +82,15 @@ impl Reader<'_> {
         if given && secret_id.is_none() {
             return None;
         }
-        Some(Login::AppRole { mount: self.auth_mount(&raw.mount, "approle")?, role_id: role_id?, secret_id, wrapped })
+        let renew = raw.renew.as_ref().and_then(|field| field.value).unwrap_or(false);
+        if let Some(field) =
+            raw.renew.as_ref().filter(|_| renew && !wrapped && !matches!(secret_id, Some(SecretRef::File(_))))
+        {
+            let help = "give it as `secret_id_file`, in a directory that bkp may write to, or `wrapped`";
+            return self.wrong_with_help(field.place, "a secret id that is handed over cannot be replaced", help);
+        }
+        let mount = self.auth_mount(&raw.mount, "approle")?;
+        Some(Login::AppRole { mount, role_id: role_id?, secret_id, wrapped, renew })
     }
 
     fn kubernetes(&self, field: &Field<raw::Kubernetes>) -> Option<Login> {

@@ -147,8 +147,14 @@ impl Secrets {
     /// The same of these references, for people.
     pub fn degraded_of<'a>(&self, references: impl IntoIterator<Item = &'a SecretRef>) -> Vec<String> {
         let all = self.degraded();
-        let of = |reference: &SecretRef| all.iter().find(|d| d.reference == *reference).map(ToString::to_string);
-        references.into_iter().filter_map(of).collect()
+        let mut of_vault = false;
+        let of = |reference: &SecretRef| {
+            of_vault |= matches!(reference, SecretRef::Vault(_));
+            all.iter().find(|d| d.reference == *reference).map(ToString::to_string)
+        };
+        let mut told: Vec<String> = references.into_iter().filter_map(of).collect();
+        told.extend(self.vault().filter(|_| of_vault).and_then(Vault::secret_id_trouble));
+        told
     }
 }
 

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -73,6 +73,7 @@ impl Api {
 struct Cluster {
     api: Api,
     directory: PathBuf,
+    process: Child,
     _supervisor: Supervisor,
 }
 
@@ -91,11 +92,11 @@ impl Cluster {
         let log = fs::File::create(directory.join("log")).unwrap();
         let mut command = Command::new(program);
         command.arg(&directory).arg(port.to_string()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut child = command.process_group(0).spawn().unwrap();
-        fs::write(directory.join("pid"), child.id().to_string()).unwrap();
+        let mut process = command.process_group(0).spawn().unwrap();
+        fs::write(directory.join("pid"), process.id().to_string()).unwrap();
         wait_for("the control plane of Kubernetes", 120, || {
             let log = || fs::read_to_string(directory.join("log")).unwrap();
-            assert!(child.try_wait().unwrap().is_none(), "it ended: {}", log());
+            assert!(process.try_wait().unwrap().is_none(), "it ended: {}", log());
             directory.join("ready").exists().then_some(())
         });
         let authority = fs::read(directory.join("certificates/apiserver.crt")).unwrap();
@@ -104,7 +105,7 @@ impl Cluster {
         let runtime =
             Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
         let api = Api { port, token, client, runtime };
-        let cluster = Cluster { api, directory, _supervisor: supervisor };
+        let cluster = Cluster { api, directory, process, _supervisor: supervisor };
         cluster.api.create("/api/v1/namespaces", &json!({ "metadata": { "name": "shop" } }));
         cluster.lets_bkp_in();
         Some(cluster)
@@ -125,6 +126,13 @@ impl Cluster {
     fn token_of_bkp(&self) -> String {
         let tokens = fs::read_to_string(self.directory.join("tokens.csv")).unwrap();
         tokens.lines().nth(1).unwrap().split(',').next().unwrap().to_owned()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -240,9 +248,10 @@ fn tend(api: &Api, target: &dyn Target, only: &Only, pod: &Value, pods: &mut Has
 
 /// A shop in a cluster: a Deployment that has the password in a variable, a StatefulSet that has an address in a file.
 struct Shop {
+    /// It ends before the others do.
+    kubelet: Kubelet,
     cluster: Cluster,
     world: World,
-    kubelet: Kubelet,
 }
 
 fn workload(kind: &str, name: &str, replicas: u32, spec: &Value) -> Value {
@@ -282,7 +291,7 @@ impl Shop {
         world.consumers_are(&format!(
             "      web:\n        kubernetes: {{ namespace: shop, deployment: web, secret: db, key: password, {place} }}\n        patience: 30s\n      worker:\n        kubernetes: {{ namespace: shop, stateful_set: worker, secret: db, key: url, {place} }}\n        patience: 30s\n"
         ));
-        let shop = Shop { cluster, world, kubelet };
+        let shop = Shop { kubelet, cluster, world };
         shop.is_ready();
         Some(shop)
     }

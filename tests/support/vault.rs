@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,12 +63,21 @@ impl Vault {
         Vault::start(part, false)
     }
 
+    /// One that keeps its data by itself, and can give and take snapshots of it; just set up.
+    pub fn with_raft(part: &str) -> Option<Vault> {
+        Vault::begin(part, false, true)
+    }
+
     /// With TLS, and a certificate of an authority that only [`Vault::file`] `ca.pem` knows; it wants one of its clients, too.
     pub fn with_tls(part: &str) -> Option<Vault> {
         Vault::start(part, true).map(Vault::furnished)
     }
 
     fn start(part: &str, tls: bool) -> Option<Vault> {
+        Vault::begin(part, tls, false)
+    }
+
+    fn begin(part: &str, tls: bool, raft: bool) -> Option<Vault> {
         let program = require(part, &VAULT)?;
         let directory = tempfile::Builder::new().prefix("bkp-vault-").tempdir().unwrap().keep();
         fs::write(directory.join("pid"), "").unwrap();
@@ -90,8 +100,19 @@ impl Vault {
             client = client.tls_certs_only([]);
             "tls_disable = true".into()
         };
+        let storage = match raft {
+            true => "storage \"raft\" {\n node_id = \"one\"\n performance_multiplier = 1\n",
+            false => "storage \"file\" {\n",
+        };
+        let addresses = match raft {
+            true => {
+                format!("api_addr = \"http://127.0.0.1:{port}\"\ncluster_addr = \"http://127.0.0.1:{}\"\n", free_port())
+            }
+            false => String::new(),
+        };
+        fs::create_dir(path("data")).unwrap();
         let configuration = format!(
-            "storage \"file\" {{ path = \"{}\" }}\nlistener \"tcp\" {{ address = \"127.0.0.1:{port}\" {security} }}\ndisable_mlock = true\n",
+            "{storage} path = \"{}\"\n}}\n{addresses}listener \"tcp\" {{ address = \"127.0.0.1:{port}\" {security} }}\ndisable_mlock = true\n",
             path("data")
         );
         fs::write(directory.join("vault.hcl"), configuration.replace("\" tls_", "\"\n tls_")).unwrap();
@@ -148,6 +169,76 @@ impl Vault {
         &self.program
     }
 
+    pub fn unseal_key(&self) -> &str {
+        &self.unseal_key
+    }
+
+    /// A directory for PATH with the program, for whoever may not look where it was built.
+    pub fn program_for_everybody(&self) -> PathBuf {
+        let directory = self.directory.join("bin");
+        if !directory.exists() {
+            let readable = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+            readable(&self.directory);
+            fs::create_dir(&directory).unwrap();
+            let program = directory.join("vault");
+            if fs::hard_link(&self.program, &program).is_err() {
+                fs::copy(&self.program, &program).unwrap();
+                readable(&program);
+            }
+            readable(&directory);
+        }
+        directory
+    }
+
+    /// Everything that is in it now, where it keeps its data by itself.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.raft(self.client.get(format!("{}/v1/sys/storage/raft/snapshot", self.address())))
+    }
+
+    /// Goes back to that.
+    pub fn go_back_to(&self, snapshot: &[u8]) {
+        let url = format!("{}/v1/sys/storage/raft/snapshot-force", self.address());
+        self.raft(self.client.post(url).body(snapshot.to_vec()));
+        let is_open = || (self.ask("GET", "sys/health", None, &[]).0 == 200).then_some(());
+        wait_for("Vault after its restore", 60, is_open);
+    }
+
+    fn raft(&self, request: reqwest::RequestBuilder) -> Vec<u8> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let request = request.header("X-Vault-Token", &self.root);
+        runtime().spawn(async move {
+            let response = request.send().await.unwrap();
+            assert!(response.status().is_success(), "{}", response.status());
+            sender.send(response.bytes().await.unwrap().to_vec()).unwrap();
+        });
+        receiver.recv().expect("Vault answers")
+    }
+
+    /// Other unseal keys, from now on.
+    pub fn rekey(&mut self) {
+        let begun =
+            self.ask("PUT", "sys/rekey/init", Some(json!({ "secret_shares": 1, "secret_threshold": 1 })), &[]).1;
+        let update = json!({ "key": self.unseal_key, "nonce": begun["nonce"] });
+        let keys = self.ask("PUT", "sys/rekey/update", Some(update), &[]).1;
+        self.unseal_key = keys["keys"][0].as_str().unwrap().into();
+    }
+
+    /// Opens it with these keys, which are not its own.
+    pub fn unseal_with(&self, key: &str) {
+        self.put("sys/unseal", json!({ "key": key }));
+        wait_for("the unsealing", 60, || (self.ask("GET", "sys/health", None, &[]).0 == 200).then_some(()));
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.ask("GET", "sys/health", None, &[]).0 == 503
+    }
+
+    /// The same node, asked as the root of the cluster whose snapshot it took.
+    pub fn asked_with(&mut self, root: &str) -> &Vault {
+        self.root = root.into();
+        self
+    }
+
     fn run(&self) {
         let log = File::options().create(true).append(true).open(self.directory.join("log")).unwrap();
         let child = Command::new(&self.program)
@@ -191,8 +282,7 @@ impl Vault {
 
     /// Status and answer.
     pub fn ask(&self, method: &str, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> (u16, Value) {
-        static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-        let runtime = RUNTIME.get_or_init(|| Runtime::new().unwrap());
+        let runtime = runtime();
         let url = format!("{}/v1/{path}", self.address());
         let mut request = self.client.request(method.parse().unwrap(), url).header("X-Vault-Token", &self.root);
         for (name, value) in headers {
@@ -282,6 +372,11 @@ impl Drop for Vault {
     }
 }
 
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().unwrap())
+}
+
 /// What the proxy does with a request.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -289,6 +384,10 @@ pub enum Act {
     Answer(u16, &'static str),
     /// Takes the request and says nothing.
     Silence,
+    /// Lets it take place, and loses the answer.
+    Lose,
+    /// Lets so many bytes of the answer through, and breaks off.
+    Cut(u64),
     Pass,
 }
 
@@ -305,6 +404,10 @@ struct Plan {
     always: Option<Act>,
     /// From the first request whose path begins so, everything after is answered like this.
     after: Option<(String, Act)>,
+    /// Every request whose path begins so, whatever was said of all.
+    on: Option<(String, Act)>,
+    /// So many requests pass, and none after them.
+    passing: Option<(usize, Act)>,
     heads: Vec<String>,
 }
 
@@ -312,6 +415,15 @@ impl Plan {
     fn act(&mut self, head: &str) -> Act {
         self.heads.push(head.to_owned());
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        if let Some((_, act)) = self.on.as_ref().filter(|(prefix, _)| path.starts_with(prefix.as_str())) {
+            return act.clone();
+        }
+        if let Some((left, act)) = &mut self.passing {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => return act.clone(),
+            }
+        }
         let act = self.next.pop_front().or_else(|| self.always.clone()).unwrap_or(Act::Pass);
         if self.after.as_ref().is_some_and(|(prefix, _)| path.starts_with(prefix.as_str())) {
             self.always = self.after.take().map(|(_, act)| act);
@@ -347,6 +459,22 @@ impl Proxy {
         self.plan.lock().unwrap().always = Some(act);
     }
 
+    /// Every request for this path and those below it.
+    pub fn on(&self, path: &str, act: Act) {
+        self.plan.lock().unwrap().on = Some((path.to_owned(), act));
+    }
+
+    /// So many requests pass, and to all others this happens.
+    pub fn pass(&self, requests: usize, then: Act) {
+        self.plan.lock().unwrap().passing = Some((requests, then));
+    }
+
+    /// Everything passes again. Whether all did until now.
+    pub fn is_mended(&self) -> bool {
+        let passing = self.plan.lock().unwrap().passing.take();
+        passing.is_none_or(|(left, _)| left > 0)
+    }
+
     /// From the second request on, counted from the first one for this path.
     pub fn after(&self, path: &str, act: Act) {
         self.plan.lock().unwrap().after = Some((path.to_owned(), act));
@@ -372,12 +500,16 @@ fn serve(mut line: TcpStream, upstream: u16, plan: &Mutex<Plan>) -> Option<()> {
                 format!("HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
             line.write_all(answer.as_bytes()).ok()?;
         }
-        Act::Pass => {
+        Act::Pass | Act::Lose | Act::Cut(_) => {
             let mut server = TcpStream::connect(("127.0.0.1", upstream)).ok()?;
             let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
             server.write_all(head.as_bytes()).ok()?;
             server.write_all(&body).ok()?;
-            std::io::copy(&mut server, &mut line).ok()?;
+            match act {
+                Act::Lose => _ = std::io::copy(&mut server, &mut std::io::sink()),
+                Act::Cut(bytes) => _ = std::io::copy(&mut server.take(bytes), &mut line),
+                _ => _ = std::io::copy(&mut server, &mut line),
+            }
         }
     }
     line.shutdown(Shutdown::Both).ok()

@@ -33,7 +33,7 @@ fn the_commands_that_let_bkp_in_do_so() {
         unreachable!()
     };
     let role_id = Given::Kept(file("vault-role-id"));
-    client.settings.login = Login::AppRole { mount, role_id, secret_id, wrapped };
+    client.settings.login = Login::AppRole { mount, role_id, secret_id, wrapped, renew: false };
     let password = client.begin().read(&reference("kv/shop/database#/password")).unwrap();
     assert_eq!(password.expose(), "hunter2 of the page");
 }

@@ -88,6 +88,9 @@ fn is_here(address: &str) -> bool {
 
 fn token(vault: &Vault, findings: &mut Findings) -> Result<()> {
     let token = vault.token()?;
+    if let Some(trouble) = vault.secret_id_trouble() {
+        findings.add("vault", Verdict::Warning, trouble);
+    }
     let policies = token.policies.join(", ");
     let lasts = match token.lasts {
         None => "it does not end".to_owned(),

@@ -59,6 +59,7 @@ impl Rehearsable for Rehearsal {
             arguments: arguments.collect(),
             files: Vec::new(),
             by_socket: false,
+            alone: false,
         }))
     }
 

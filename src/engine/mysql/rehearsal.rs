@@ -96,6 +96,7 @@ impl Rehearsable for Rehearsal {
             arguments,
             files: vec![(init, Secret::new(script))],
             by_socket: true,
+            alone: false,
         }))
     }
 

@@ -80,6 +80,7 @@ impl Rehearsable for Rehearsal {
             arguments: arguments.into_iter().chain(here).collect(),
             files: vec![(password_file, password.clone())],
             by_socket: true,
+            alone: false,
         }))
     }
 

@@ -49,6 +49,7 @@ impl Rehearsable for Rehearsal {
             arguments: all,
             files: Vec::new(),
             by_socket: true,
+            alone: false,
         }))
     }
 

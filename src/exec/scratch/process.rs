@@ -48,6 +48,8 @@ pub struct Wanted {
     pub files: Vec<(PathBuf, Secret)>,
     /// It listens on [`Site::socket`], or else on [`Site::port`].
     pub by_socket: bool,
+    /// It is not started where it would have a network: by the socket, and only where [`Site::is_alone`].
+    pub alone: bool,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,11 @@ impl Site {
         self.port
     }
 
+    /// Whether a server that is reached by its socket has no network here.
+    pub fn is_alone(&self, cancel: &Cancel) -> bool {
+        Confined::here(true, cancel).without_network
+    }
+
     /// Starts the server, on whatever was put into the directory before. Whether it is ready is for its clients to find out.
     pub fn start(self, wanted: &Wanted, cancel: &Cancel) -> Result<Running> {
         for (path, content) in &wanted.files {
@@ -98,6 +105,9 @@ impl Site {
         }
         give(self.path())?;
         let user = Confined::here(wanted.by_socket, cancel);
+        if wanted.alone && !user.without_network {
+            return Err(Failure::failed("the scratch server would have a network here, and must not"));
+        }
         let program = self.server(wanted)?;
         for command in &wanted.before {
             self.run(command.clone(), wanted, &user)?.wait(BEFORE, cancel)?;

@@ -19,6 +19,7 @@ use crate::repo::point::Point;
 use crate::repo::proof::{self, Level};
 use crate::repo::read::PointReader;
 use crate::repo::writer::Writer;
+use crate::secret::Secret;
 use jiff::Timestamp;
 use std::io::Read;
 use std::time::Instant;
@@ -31,6 +32,8 @@ pub struct Rehearse<'a> {
     /// Who signs the proof; without one none is recorded in the repository.
     pub writer: Option<&'a Writer>,
     pub assertions: &'a [Assertion],
+    /// For scratch servers that are sealed.
+    pub unseal_keys: &'a [Secret],
     /// What this host gives to scratch servers.
     pub rehearser: &'a Rehearser,
     /// Leave the scratch target to the user.
@@ -93,7 +96,8 @@ impl Rehearse<'_> {
         let with_application =
             plan.level == Level::Checked && self.assertions.iter().any(|a| matches!(a.question, Question::Http(_)));
         let version = point.engine.version.as_str();
-        let subject = Subject { origin: &origin, version, bytes: point.bytes, with_application };
+        let (bytes, unseal_keys) = (point.bytes, self.unseal_keys);
+        let subject = Subject { origin: &origin, version, bytes, with_application, unseal_keys };
         let run = durable::random_hex(8);
         let grounds = Grounds {
             state: &self.places.state,

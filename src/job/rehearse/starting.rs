@@ -130,7 +130,8 @@ impl Starting<'_> {
         let site = process::Site::make(&self.lease, &roomy())?;
         must_have_room(site.path(), subject.bytes)?;
         let socket = site.socket();
-        let place = engine::Site { directory: site.path(), port: site.port(), socket: &socket };
+        let (port, alone) = (site.port(), site.is_alone(self.cancel));
+        let place = engine::Site { directory: site.path(), port, socket: &socket, alone };
         let recipe = rehearsable.process(subject, &place, self.password)?.ok_or_else(|| {
             Failure::failed(
                 "a server of this kind is rehearsed in a container only, and there is no container engine here",
@@ -152,6 +153,7 @@ impl Starting<'_> {
             before: recipe.before,
             files: recipe.files,
             by_socket: recipe.by_socket,
+            alone: recipe.alone,
         };
         site.start(&wanted, self.cancel)
     }

@@ -6,17 +6,18 @@
 use super::delivery::Consumer;
 use super::keepsake::{Fingerprints, Keepsake};
 use super::lease::Lease;
-use super::record::Keeper;
+use super::record::{self, Keeper};
 use super::seen::Memory;
 use super::state::{Direction, End, Kept, Observed, Step, next};
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
 use crate::engine::{Accounts, Credential, Pair};
-use crate::error::Result;
+use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::journal::Rotated;
 use crate::policy::Rotation;
+use crate::repo::keys::Keyring;
 use crate::secret::VaultPath;
 use crate::secret::vault::{Vault, Written};
 use jiff::SignedDuration;
@@ -48,6 +49,8 @@ pub struct Rotate<'a> {
     pub keepsake: &'a Keepsake,
     pub fingerprints: &'a Fingerprints,
     pub consumers: Vec<Consumer>,
+    /// Opens what is sealed to the operators; somebody gave the recovery key.
+    pub recovery: Option<Keyring>,
     /// The id of this host's journal, and what people call the host.
     pub holder: (String, String),
     /// How long nobody else takes over after it has said nothing.
@@ -91,8 +94,16 @@ impl At<'_> {
 
 impl Rotate<'_> {
     pub fn run(&self, wish: Wish, cancel: &Cancel) -> Result<Ended> {
+        if wish == Wish::Rotate {
+            self.permitted()?;
+        }
+        let lost = self.lost()?;
         let (journal, host) = &self.holder;
         let mut keeper = Keeper::take(self.vault, self.record.clone(), (journal, host), self.lease, clock::now())?;
+        if let Some(pending) = lost {
+            let worked = self.read_published().and_then(|now| keeper.record(&self.run, &pending, &now, clock::now()));
+            worked.inspect_err(|_| drop(keeper.release()))?;
+        }
         let (pending, previous) = (keeper.pending(), keeper.previous());
         let is_open = pending.is_some();
         let current = previous.filter(|_| is_open).map_or_else(|| self.read_published(), Ok);
@@ -131,6 +142,24 @@ impl Rotate<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// The pending secret of a rotation that Vault knows nothing of any more. Without the recovery key nothing is begun: a new secret
+    /// would be the end of the only copy.
+    pub(super) fn lost(&self) -> Result<Option<Credential>> {
+        let name = &self.rotation.name;
+        let glance = record::glance(self.vault, &self.record)?;
+        if glance.is_open || !self.keepsake.is_lost(name, glance.version) {
+            return Ok(None);
+        }
+        let keys = self.recovery.as_ref().ok_or_else(|| {
+            let text = format!(
+                "Vault was brought back to a state from before {name} was begun: the new password is sealed on this host, and some may use it already"
+            );
+            Failure::new(Kind::Key, text)
+                .hint(format!("Go on with the recovery key: bkp rotate resume {name} --identity recovery-key.txt"))
+        })?;
+        self.keepsake.unseal(name, keys).map(Some)
     }
 
     fn go(&self, wish: Wish, is_open: bool, at: &mut At<'_>) -> Result<Ended> {
@@ -229,7 +258,7 @@ impl Rotate<'_> {
         for consumer in &self.consumers {
             consumer.delivery.settle()?;
         }
-        self.keepsake.remove(&self.keepsake.escrow(&self.rotation.name))?;
+        self.keepsake.forget(&self.rotation.name)?;
         crash_point("rotate:unescrowed");
         let ended = self.ended(end, at);
         at.keeper.close()?;

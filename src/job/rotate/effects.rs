@@ -1,8 +1,8 @@
 //! The effects, one for each step. Each can be done twice, ends in a crash point, and is noted in the journal.
 
 use super::act::{At, Rotate};
+use super::published;
 use super::state::{Direction, Holds, Login};
-use super::{password, published};
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
@@ -29,9 +29,9 @@ impl Rotate<'_> {
 
     pub(super) fn make(&self, at: &mut At<'_>) -> Result<()> {
         // What an earlier rotation may have left is of another secret.
-        self.keepsake.remove(&self.keepsake.escrow(&self.rotation.name))?;
+        self.keepsake.forget(&self.rotation.name)?;
         let user = self.rotation.turns.as_ref().map(|turns| turns.after(at.current.user.as_deref()).to_owned());
-        let pending = Credential { user, secret: password::generate(self.rotation.password)? };
+        let pending = Credential { user, secret: self.new_password()? };
         at.keeper.record(&self.run, &pending, &at.current, clock::now())?;
         crash_point("rotate:recorded");
         at.memory.is_first = true;
@@ -44,6 +44,7 @@ impl Rotate<'_> {
 
     pub(super) fn escrow(&self, at: &mut At<'_>) -> Result<()> {
         if let Some(pending) = &at.pending {
+            self.keepsake.note_version(&self.rotation.name, at.keeper.fence())?;
             let user = pending.user.as_ref().map_or_else(String::new, |user| format!("{user}\n"));
             let text = Secret::new(format!("{user}{}", pending.expose()));
             self.keepsake.seal(&self.keepsake.escrow(&self.rotation.name), &text)?;

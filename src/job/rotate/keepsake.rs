@@ -4,9 +4,10 @@
 //! Sealed files open with the recovery key alone: `age -d -i recovery-key.txt FILE | zstd -d`. The host itself cannot read them.
 
 use crate::durable::{self, Lock};
+use crate::engine::Credential;
 use crate::error::{Context, Failure, Kind, Result};
-use crate::repo::container::encode;
-use crate::repo::keys::Recipients;
+use crate::repo::container::{decode, encode};
+use crate::repo::keys::{Keyring, Recipients};
 use crate::secret::Secret;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -53,6 +54,48 @@ impl Keepsake {
         self.escrow(rotation).exists()
     }
 
+    /// Notes at which version the record in Vault was, before the pending secret is escrowed.
+    pub fn note_version(&self, rotation: &str, version: u64) -> Result<()> {
+        let path = self.version_file(rotation);
+        let what = || format!("cannot write {}", path.display());
+        durable::write(&path, version.to_string().as_bytes(), 0o600).context(what)
+    }
+
+    /// The pending secret is here, and a Vault whose record is at this version has not heard of it yet: it went back to an older
+    /// state. Where another host brought the rotation to its end, the record has gone on.
+    pub fn is_lost(&self, rotation: &str, version: u64) -> bool {
+        is_lost(&self.directory, rotation, version)
+    }
+
+    /// The same where nobody asks who the operators are.
+    pub fn is_lost_of(state: &Path, rotation: &str, version: u64) -> bool {
+        is_lost(&directory(state), rotation, version)
+    }
+
+    /// What is sealed of the pending secret, with the recovery key.
+    pub fn unseal(&self, rotation: &str, keys: &Keyring) -> Result<Credential> {
+        let path = self.escrow(rotation);
+        let sealed = std::fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
+        let text = Zeroizing::new(decode::open_whole(&sealed, keys, &path.display().to_string())?);
+        let text = std::str::from_utf8(&text).map_err(|_| Failure::failed(format!("{} is damaged", path.display())))?;
+        // The user stands before it, where users take turns.
+        let (user, secret) = match text.trim_end().split_once('\n') {
+            Some((user, secret)) => (Some(user.to_owned()), secret),
+            None => (None, text.trim_end()),
+        };
+        Ok(Credential { user, secret: Secret::new(secret.to_owned()) })
+    }
+
+    fn version_file(&self, rotation: &str) -> PathBuf {
+        version_file(&self.directory, rotation)
+    }
+
+    /// Nothing is pending any more.
+    pub fn forget(&self, rotation: &str) -> Result<()> {
+        self.remove(&self.escrow(rotation))?;
+        self.remove(&self.version_file(rotation))
+    }
+
     /// Durable when this returns.
     pub fn seal(&self, path: &Path, secret: &Secret) -> Result<()> {
         let text = Zeroizing::new(format!("{}\n", secret.expose().trim_end()));
@@ -68,6 +111,17 @@ impl Keepsake {
             _ => durable::sync_directory(&self.directory).context(|| "cannot sync a directory".into()),
         }
     }
+}
+
+fn version_file(directory: &Path, rotation: &str) -> PathBuf {
+    directory.join(format!("{rotation}.pending.version"))
+}
+
+fn is_lost(directory: &Path, rotation: &str, version: u64) -> bool {
+    let noted = std::fs::read_to_string(version_file(directory, rotation)).ok();
+    let noted = noted.and_then(|text| text.trim().parse::<u64>().ok());
+    let is_escrowed = directory.join(format!("{rotation}.pending.age")).exists();
+    is_escrowed && noted.is_some_and(|noted| version < noted)
 }
 
 fn directory(state: &Path) -> PathBuf {

@@ -1,6 +1,7 @@
 //! New passwords: from the kernel's chance alone, with characters of every class that a server may ask for.
 
-use crate::error::{Failure, Result};
+use super::act::Rotate;
+use crate::error::{Failure, Kind, Result};
 use crate::policy::PasswordRule;
 use crate::secret::Secret;
 use zeroize::Zeroizing;
@@ -22,6 +23,45 @@ pub fn generate(rule: PasswordRule) -> Result<Secret> {
     }
 }
 
+/// Policies of Vault may begin one with a character that no program takes for the first of a password.
+const TRIES: u32 = 20;
+const LENGTHS: std::ops::RangeInclusive<usize> = 24..=128;
+
+impl Rotate<'_> {
+    /// From the password policy of Vault where there is one, else by bkp itself.
+    pub(super) fn new_password(&self) -> Result<Secret> {
+        let Some(policy) = &self.rotation.vault_policy else { return generate(self.rotation.password) };
+        let mut wrong = String::new();
+        for _ in 0..TRIES {
+            let made = self.vault.password(policy)?;
+            match misfit(made.expose(), self.rotation.password) {
+                None => return Ok(made),
+                Some(why) => wrong = why,
+            }
+        }
+        Err(Failure::new(
+            Kind::Refused,
+            format!("the password policy {policy} of Vault makes what is not safe everywhere: {wrong}"),
+        )
+        .hint(format!("Correct the policy (vault read sys/policies/password/{policy}), or leave out `vault_policy`")))
+    }
+}
+
+/// Why a password is refused, without a word of it.
+fn misfit(password: &str, rule: PasswordRule) -> Option<String> {
+    let length = password.chars().count();
+    if !LENGTHS.contains(&length) {
+        return Some(format!("{length} characters, and not 24 to 128"));
+    }
+    let all = rule.alphabet.classes().concat();
+    if !password.chars().all(|c| all.contains(c)) {
+        let alphabet = if all.contains('_') { "letters, digits, `_` and `-`" } else { "letters and digits" };
+        return Some(format!("other characters than {alphabet}"));
+    }
+    let first = password.starts_with(|c: char| c.is_ascii_alphanumeric());
+    (!first).then(|| "a first character that is neither a letter nor a digit".to_owned())
+}
+
 /// A number below `limit`, each as likely as any other.
 fn below(limit: usize) -> Result<usize> {
     let fair = 256 - 256 % limit;
@@ -39,6 +79,24 @@ fn below(limit: usize) -> Result<usize> {
 mod tests {
     use super::*;
     use crate::policy::Alphabet;
+
+    #[test]
+    fn what_vault_makes_must_be_safe_everywhere() {
+        let rule = |alphabet| PasswordRule { length: 40, alphabet };
+        let table = [
+            ("Abcdefghijklmnopqrstuvwx", Alphabet::UrlSafe, None),
+            ("Abcdefghijklmnopqrstuvw_", Alphabet::UrlSafe, None),
+            ("Abcdefghijklmnopqrstuvw_", Alphabet::Alphanumeric, Some("other characters than letters and digits")),
+            ("Abcdefghijklmnopqrst$vwx", Alphabet::UrlSafe, Some("other characters")),
+            ("Abcdefg", Alphabet::UrlSafe, Some("7 characters")),
+            ("-bcdefghijklmnopqrstuvwx", Alphabet::UrlSafe, Some("a first character")),
+        ];
+        for (password, alphabet, wrong) in table {
+            let found = misfit(password, rule(alphabet));
+            assert_eq!(found.is_some(), wrong.is_some(), "{password}");
+            assert!(found.is_none_or(|found| found.contains(wrong.unwrap())));
+        }
+    }
 
     #[test]
     fn passwords_fit_their_rule() {

@@ -7,7 +7,8 @@ use super::state::{Holds, Login};
 use crate::engine::{Credential, Pair, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
-use crate::secret::Secret;
+use crate::secret::vault;
+use crate::secret::{Secret, SecretRef};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct Plan {
     pub published: String,
     /// What was begun before and is not at its end.
     pub open: Option<Glance>,
+    /// What the token may do in Vault, of what is needed: path by path. Empty where it is not told.
+    pub granted: Vec<String>,
     /// Where the password in force was tried, and lets in.
     pub nodes: Vec<String>,
     pub steps: Vec<String>,
@@ -32,13 +35,18 @@ pub struct Plan {
 impl Rotate<'_> {
     /// A failure is what the rotation itself would fail with before it changes anything.
     pub fn plan(&self, server: Option<&Server>, cancel: &Cancel) -> Result<Plan> {
-        self.vault.may_write(&self.record)?;
-        self.vault.may_write(&self.rotation.published)?;
+        let granted = self.permitted()?;
+        self.lost()?;
         let glance = record::glance(self.vault, &self.record)?;
         let open = glance.is_open.then_some(glance);
         let current = self.read_published()?;
         let mut warnings = Vec::new();
         let mut unknown = BTreeSet::new();
+        if granted.is_empty() {
+            warnings.push("Vault does not tell what the token may do: give its role the policy `default`".to_owned());
+        }
+        // What the policy makes is looked at now, and not in the middle.
+        self.new_password()?;
         let mut nodes = Vec::new();
         for node in self.accounts.nodes()? {
             match self.accounts.probe(&current, &node) {
@@ -64,6 +72,7 @@ impl Rotate<'_> {
             account,
             published,
             open,
+            granted,
             nodes,
             steps,
             unknown,
@@ -93,6 +102,24 @@ impl Rotate<'_> {
             }
         }
         scan
+    }
+
+    /// Everything that is needed in Vault, asked for at once and before anything is begun.
+    pub(super) fn permitted(&self) -> Result<Vec<String>> {
+        const WRITE: &[&str] = &["create", "read", "update"];
+        let mut wanted =
+            vec![(self.vault.mounted(&self.record)?, WRITE), (self.vault.mounted(&self.rotation.published)?, WRITE)];
+        if let Some((_, SecretRef::Vault(path))) = &self.rotation.admin {
+            wanted.push((self.vault.mounted(path)?, &["read"]));
+        }
+        if let Some(turns) = &self.rotation.turns {
+            wanted.push((self.vault.mounted(&turns.published)?, WRITE));
+        }
+        let policy = self.rotation.vault_policy.as_ref();
+        wanted.extend(policy.map(|policy| (vault::generates(policy), &["read"][..])));
+        let known = self.vault.may_all(&wanted)?;
+        let told = wanted.iter().filter(|_| known).map(|(path, may)| format!("{} {path}", may.join(", ")));
+        Ok(told.collect())
     }
 
     pub(super) fn check_consumers(&self, current: &Credential) -> Result<()> {

@@ -100,6 +100,8 @@ pub struct Glance {
     pub is_open: bool,
     pub back: bool,
     pub may_be_published: bool,
+    /// Of the document: it only grows, unless Vault itself goes back to an older state.
+    pub version: u64,
 }
 
 /// Where the document of a rotation is.
@@ -133,8 +135,9 @@ fn is_over(vault: &Vault, document: &Document, holder: &Holder, now: Timestamp) 
 
 /// Looks without taking it.
 pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
-    let (_, content) = read(vault, path)?;
+    let (version, content) = read(vault, path)?;
     Ok(Glance {
+        version,
         holder: content.holder.clone(),
         begun: content.begun,
         is_open: content.pending.is_some(),

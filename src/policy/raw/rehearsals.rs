@@ -13,6 +13,9 @@ pub struct Rehearser {
     pub identity: Option<Field<String>>,
     /// File that holds it.
     pub identity_file: Option<Field<String>>,
+    /// References to the unseal keys of a Vault, as many as its threshold, to open what a rehearsal restored of it. Whoever has them
+    /// and a backup can read all that is in that Vault: keep them on a host of their own.
+    pub unseal_keys: Option<Field<Vec<Field<String>>>>,
     /// How much memory a scratch server may take. Default: `2GiB`.
     pub memory: Option<Field<String>>,
     /// How long a scratch server may take until it answers. Default: `5m`.

@@ -85,6 +85,8 @@ pub struct Password {
     pub length: Option<Field<u64>>,
     /// Of which characters. Both are safe in addresses and in `.env` files. Default: `url_safe`.
     pub alphabet: Option<Field<Alphabet>>,
+    /// Name of a password policy of Vault, which makes them instead; what it makes must fit the alphabet, and have 24 to 128 characters.
+    pub vault_policy: Option<Field<String>>,
 }
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]

@@ -95,17 +95,37 @@ impl Connection {
         &self,
         call: impl Future<Output = std::result::Result<T, ClientError>> + Send + 'static,
     ) -> std::result::Result<T, Trouble> {
-        let (sender, receiver) = mpsc::sync_channel(1);
         // The client has the same limit; this one holds also for what it does beside the request.
-        let limit = self.timeout + CONNECT;
+        self.ask_within(self.timeout + CONNECT, call)
+    }
+
+    pub fn ask_within<T: Send + 'static, E: Into<Trouble> + Send + 'static>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = std::result::Result<T, E>> + Send + 'static,
+    ) -> std::result::Result<T, Trouble> {
+        let (sender, receiver) = mpsc::sync_channel(1);
         self.spawn(async move {
             let _ = sender.try_send(tokio::time::timeout(limit, call).await);
         });
         match receiver.recv() {
-            Ok(Ok(answer)) => answer.map_err(Trouble::from),
+            Ok(Ok(answer)) => answer.map_err(Into::into),
             Ok(Err(_)) => Err(Trouble::NoAnswer("no answer in time".into())),
             Err(_) => Err(Trouble::NotUnderstood("the Vault client stopped".into())),
         }
+    }
+
+    /// A request that vaultrs could not make without holding all of it in memory.
+    pub fn request(&self, method: reqwest::Method, path: &str, speaker: &Speaker) -> Result<reqwest::RequestBuilder> {
+        let mut token = reqwest::header::HeaderValue::from_str(&speaker.0.middle.token)
+            .map_err(|_| Failure::new(Kind::Key, "the token for Vault is none"))?;
+        token.set_sensitive(true);
+        let request = self.http.request(method, format!("{}/v1/{path}", self.address));
+        let request = request.header("X-Vault-Request", "true").header("X-Vault-Token", token);
+        Ok(match &self.namespace {
+            Some(namespace) => request.header("X-Vault-Namespace", namespace),
+            None => request,
+        })
     }
 
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
@@ -140,6 +160,9 @@ fn http_client(settings: &Settings) -> Result<reqwest::Client> {
         // Without TLS, no certificates of the system are needed, which may have none.
         None if !secure => builder = builder.tls_certs_only(Vec::new()),
         None => {}
+    }
+    if let Some(socket) = &settings.socket {
+        builder = builder.unix_socket(socket.clone());
     }
     if let Some((certificate, key)) = &settings.client_certificate {
         let mut pem = read(certificate, "the client certificate for Vault")?;
@@ -239,6 +262,15 @@ impl From<ClientError> for Trouble {
             ClientError::RestClientError { source } => source.into(),
             // Their texts are fixed words.
             other => Trouble::NotUnderstood(other.to_string()),
+        }
+    }
+}
+
+impl From<reqwest::Error> for Trouble {
+    fn from(error: reqwest::Error) -> Self {
+        match certificate(&error) {
+            Some(reason) => Trouble::Certificate(reason),
+            None => Trouble::NoAnswer(innermost(&error)),
         }
     }
 }

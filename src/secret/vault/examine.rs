@@ -6,7 +6,7 @@ use super::told::{self, policy_line};
 use super::{Vault, VaultPath};
 use crate::error::{Failure, Kind, Result};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 use vaultrs::api;
 
@@ -22,6 +22,9 @@ pub struct Health {
     pub standby: bool,
     /// By its own clock.
     pub time: Option<Timestamp>,
+    /// Its cluster; not known of one that is sealed.
+    pub cluster: Option<String>,
+    pub is_openbao: bool,
 }
 
 /// The token that bkp works with.
@@ -53,6 +56,9 @@ impl Vault {
             sealed: is("sealed"),
             standby: is("standby"),
             time: answer["server_time_utc"].as_i64().and_then(|at| Timestamp::from_second(at).ok()),
+            cluster: answer["cluster_id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned),
+            // Only Vault has editions.
+            is_openbao: answer.get("enterprise").is_none(),
         })
     }
 
@@ -73,7 +79,15 @@ impl Vault {
 
     /// Whether the token may read the secret, and whether the secret has the field: without its value leaving here.
     pub fn may_read(&self, path: &VaultPath) -> Result<()> {
-        self.capabilities(path)?;
+        let api_path = self.mounted(path)?;
+        let capabilities = self.capabilities(&[&api_path])?;
+        if !capabilities.missing(&api_path, &["read"]).is_empty() {
+            let have = capabilities.policies();
+            let text = format!("the token (policies {have}) may not read {api_path} (for ref+vault://{path})");
+            return Err(
+                Failure::new(Kind::Key, text).hint(format!("Add to one of its policies: {}", policy_line(&api_path)))
+            );
+        }
         self.read(path, &self.settings.budget).map(drop).map_err(|refusal| refusal.failure)
     }
 
@@ -87,35 +101,6 @@ impl Vault {
             Err(trouble) if trouble.is_outage() => Err(told::outage(&self.settings, &trouble)),
             Err(trouble) => Err(unexpected(&trouble)),
         }
-    }
-
-    fn capabilities(&self, path: &VaultPath) -> Result<()> {
-        let (answer, session) =
-            self.in_session(&self.settings.budget, |connection: &Connection, session: &Session| {
-                self.mount(connection, session, &path.path)?;
-                let speaker = session.speaker.clone();
-                let body = Some(json!({ "paths": [self.api_path(path)] }));
-                let call = Call { path: "sys/capabilities-self".into(), query: None, body };
-                connection.ask(async move { api::exec_with_result(speaker.client(), call).await })
-            })?;
-        let answer: Value = match answer {
-            Ok(answer) => answer,
-            // A token without the policy `default` may not ask; then reading alone decides.
-            Err(trouble) if trouble.status() == Some(403) => return Ok(()),
-            Err(trouble) => return Err(unexpected(&trouble)),
-        };
-        let api_path = self.api_path(path);
-        let capabilities: Vec<&str> =
-            answer[&api_path].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        if capabilities.iter().any(|c| matches!(*c, "read" | "root")) {
-            return Ok(());
-        }
-        let have = session.policies.join(", ");
-        Err(Failure::new(
-            Kind::Key,
-            format!("the token (policies {have}) may not read {api_path} (for ref+vault://{path})"),
-        )
-        .hint(format!("Add to one of its policies: {}", policy_line(&api_path))))
     }
 }
 

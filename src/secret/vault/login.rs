@@ -17,7 +17,7 @@ impl Vault {
     pub(super) fn log_in(&self, connection: &Arc<Connection>, patience: &Budget) -> Result<Session> {
         let auth = match &self.settings.login {
             Login::Token(reference) => return self.with_token(connection, reference, patience),
-            Login::AppRole { mount, role_id, secret_id, wrapped } => {
+            Login::AppRole { mount, role_id, secret_id, wrapped, .. } => {
                 return self.with_role(connection, (mount, role_id), (secret_id.as_ref(), *wrapped), patience);
             }
             Login::Userpass { mount, user, password } => {
@@ -108,7 +108,19 @@ impl Vault {
         let refused = |trouble: Trouble| told::login(&self.settings, &trouble);
         let auth = match (reference, wrapped) {
             (None, _) => log_in(&Secret::new(String::new())).map_err(refused)?,
-            (Some(reference), false) => log_in(&local::read(reference)?).map_err(refused)?,
+            (Some(reference), false) => {
+                let read = local::read(reference)?;
+                match log_in(&read) {
+                    Err(trouble) if trouble.status() == Some(400) => {
+                        // Another process may just have replaced it.
+                        match local::read(reference)? {
+                            next if next.expose() != read.expose() => log_in(&next).map_err(refused)?,
+                            _ => return Err(refused(trouble)),
+                        }
+                    }
+                    answer => answer.map_err(refused)?,
+                }
+            }
             (Some(reference), true) => {
                 let kept = self.secret_id(connection, mount, reference, patience)?;
                 match log_in(&kept.secret_id) {

@@ -14,16 +14,25 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use token::Session;
 
+mod capabilities;
 mod connection;
 mod examine;
 mod kv;
 mod login;
+mod node;
+mod passwords;
+mod raft;
+mod renewed;
 mod token;
 mod told;
 mod wrapped;
 mod write;
 
+pub use capabilities::{Capabilities, line};
 pub use examine::{Health, TokenFacts};
+pub use node::{Seal, Tables};
+pub use passwords::generates;
+pub use raft::{Download, SNAPSHOT};
 pub use write::{Document, Written};
 
 /// Where Vault is, and as whom to speak to it.
@@ -31,6 +40,8 @@ pub use write::{Document, Written};
 pub struct Settings {
     /// `https://host:port`, without a path; checked by [`check_address`].
     pub address: String,
+    /// Where it listens instead, on this host.
+    pub socket: Option<PathBuf>,
     pub namespace: Option<String>,
     /// Certificate authorities (PEM) to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
@@ -47,12 +58,13 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     Token(SecretRef),
-    /// `wrapped`: the first secret id comes as a wrapping token.
+    /// `wrapped`: the first secret id comes as a wrapping token. `renew`: it is replaced at half of its life.
     AppRole {
         mount: String,
         role_id: Given,
         secret_id: Option<SecretRef>,
         wrapped: bool,
+        renew: bool,
     },
     Userpass {
         mount: String,
@@ -78,7 +90,32 @@ pub enum Given {
     Kept(SecretRef),
 }
 
+impl Login {
+    /// What it needs.
+    pub fn references(&self) -> Vec<&SecretRef> {
+        match self {
+            Login::Token(reference) | Login::Kubernetes { jwt: reference, .. } | Login::Jwt { jwt: reference, .. } => {
+                vec![reference]
+            }
+            Login::Userpass { password, .. } => vec![password],
+            Login::AppRole { role_id, secret_id, .. } => {
+                let role_id = match role_id {
+                    Given::Here(_) => None,
+                    Given::Kept(reference) => Some(reference),
+                };
+                role_id.into_iter().chain(secret_id).collect()
+            }
+        }
+    }
+}
+
 impl Settings {
+    pub fn new(address: String, login: Login) -> Self {
+        let (socket, namespace, ca_file, client_certificate) = Default::default();
+        let (timeout, budget) = (Settings::TIMEOUT, Settings::BUDGET);
+        Settings { address, socket, namespace, ca_file, client_certificate, login, timeout, budget }
+    }
+
     pub const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// How long to try, and at first.
@@ -122,13 +159,19 @@ pub struct Vault {
     connection: Mutex<Option<Arc<Connection>>>,
     session: Mutex<Option<Arc<Session>>>,
     mounts: Mutex<Vec<kv::Mount>>,
+    tended: Mutex<renewed::Tended>,
     answered: std::sync::atomic::AtomicBool,
 }
 
 impl Vault {
     pub(super) fn new(settings: Settings, state: PathBuf, stopped: Box<dyn Fn() -> bool + Send + Sync>) -> Self {
-        let (connection, session, mounts) = Default::default();
-        Vault { settings, state, stopped, connection, session, mounts, answered: false.into() }
+        let (connection, session, mounts, tended) = Default::default();
+        Vault { settings, state, stopped, connection, session, mounts, tended, answered: false.into() }
+    }
+
+    /// One that keeps nothing on this host: for a Vault that is backed up, and not read from. No I/O.
+    pub fn alone(settings: Settings) -> Self {
+        Vault::new(settings, PathBuf::new(), Box::new(|| false))
     }
 
     pub fn settings(&self) -> &Settings {
@@ -208,13 +251,18 @@ impl Vault {
     fn session(&self, connection: &Arc<Connection>, patience: &Budget) -> Result<(Arc<Session>, bool)> {
         let mut current = lock(&self.session);
         if let Some(session) = current.as_ref().filter(|session| !session.ends_soon()) {
-            return Ok((session.clone(), false));
+            let session = session.clone();
+            drop(current);
+            self.tend_secret_id(connection, &session, patience);
+            return Ok((session, false));
         }
         let session = Arc::new(self.log_in(connection, patience)?);
         token::keep_alive(connection, &session);
         if let Some(old) = current.replace(session.clone()) {
             old.revoke_in_background(connection);
         }
+        drop(current);
+        self.tend_secret_id(connection, &session, patience);
         Ok((session, true))
     }
 

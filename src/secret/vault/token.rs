@@ -18,6 +18,8 @@ pub(super) struct Session {
     pub speaker: Arc<Speaker>,
     /// Names of Vault's policies, for messages.
     pub policies: Vec<String>,
+    /// The role that logged in, where one did.
+    pub role: Option<String>,
     /// By this process, which therefore revokes it.
     made_here: bool,
     lease: Mutex<Lease>,
@@ -55,13 +57,14 @@ impl Session {
     /// From a login.
     pub fn made(speaker: Arc<Speaker>, auth: &AuthInfo) -> Self {
         let lease = Mutex::new(Lease::new(auth.lease_duration, auth.renewable));
-        Session { speaker, policies: auth.policies.clone(), made_here: true, lease }
+        let role = auth.metadata.as_ref().and_then(|known| known.get("role_name").cloned());
+        Session { speaker, policies: auth.policies.clone(), role, made_here: true, lease }
     }
 
     /// Of somebody else's token.
     pub fn of_token(speaker: Arc<Speaker>, policies: Vec<String>, seconds: u64, renewable: bool) -> Self {
         let lease = Mutex::new(Lease::new(seconds, renewable));
-        Session { speaker, policies, made_here: false, lease }
+        Session { speaker, policies, role: None, made_here: false, lease }
     }
 
     pub fn ends_soon(&self) -> bool {

@@ -135,6 +135,7 @@ mod tests {
     fn settings(namespace: Option<&str>) -> Settings {
         Settings {
             address: "https://vault.example:8200".into(),
+            socket: None,
             namespace: namespace.map(str::to_owned),
             ca_file: None,
             client_certificate: None,

@@ -113,11 +113,11 @@ impl Vault {
         Ok(kept)
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.state.join("vault").join("secret-id.json")
     }
 
-    fn kept(&self) -> Result<Option<Kept>> {
+    pub(super) fn kept(&self) -> Result<Option<Kept>> {
         let path = self.file();
         let text = match std::fs::read(&path) {
             Ok(bytes) => Zeroizing::new(bytes),
@@ -130,6 +130,12 @@ impl Vault {
                 .hint("Remove it, and give bkp a new wrapped secret id")
         })?;
         Ok(Some(Kept { secret_id: Secret::new(file.secret_id.clone()), from: file.from.clone() }))
+    }
+
+    /// Another one in place of the one that is kept.
+    pub(super) fn keep_instead(&self, secret_id: &Secret) -> Result<()> {
+        let from = self.kept()?.map_or_else(String::new, |kept| kept.from);
+        self.keep(&Kept { secret_id: secret_id.clone(), from })
     }
 
     fn keep(&self, kept: &Kept) -> Result<()> {

@@ -6,8 +6,7 @@
 use super::connection::{Call, Connection, Trouble};
 use super::kv::{Answer, Fields};
 use super::token::Session;
-use super::told;
-use super::{Vault, VaultPath};
+use super::{Vault, VaultPath, line, told};
 use crate::error::{Failure, Kind, Result};
 use crate::secret::Secret;
 use jiff::Timestamp;
@@ -113,31 +112,11 @@ impl Vault {
         }
     }
 
-    /// Whether the token may read and write there, without doing either. Nothing is known where it may not ask.
-    pub fn may_write(&self, path: &VaultPath) -> Result<()> {
-        let (answer, session) = self.in_session(&self.settings.budget, |connection, session| {
-            let api_path = self.versioned_path(connection, session, path)?;
-            let speaker = session.speaker.clone();
-            let body = Some(json!({ "paths": [api_path] }));
-            let call = Call { path: "sys/capabilities-self".into(), query: None, body };
-            let answer: Value = connection.ask(async move { api::exec_with_result(speaker.client(), call).await })?;
-            let all = answer[&api_path].as_array().into_iter().flatten();
-            Ok(all.filter_map(|one| one.as_str().map(str::to_owned)).collect::<Vec<_>>())
-        })?;
-        let api_path = self.api_path(path);
-        match answer {
-            Ok(may) if may.iter().any(|c| c == "root") => Ok(()),
-            Ok(may) => match ["create", "read", "update"].iter().find(|needed| !may.iter().any(|c| c == **needed)) {
-                None => Ok(()),
-                Some(_) => {
-                    let have = session.policies.join(", ");
-                    let text = format!("the token of Vault (policies {have}) may not read and write {api_path}");
-                    Err(Failure::new(Kind::Key, text).hint(format!("Add to one of its policies: {}", line(&api_path))))
-                }
-            },
-            Err(trouble) if trouble.status() == Some(403) => Ok(()),
-            Err(trouble) => Err(told::outage(&self.settings, &trouble)),
-        }
+    /// What Vault's policies call this path, after Vault was asked what it is mounted on.
+    pub fn mounted(&self, path: &VaultPath) -> Result<String> {
+        let (answer, _) = self
+            .in_session(&self.settings.budget, |connection, session| self.versioned_path(connection, session, path))?;
+        answer.map_err(|trouble| told::outage(&self.settings, &trouble))
     }
 
     /// `MOUNT/data/PATH`, also where Vault does not tell what the mount is.
@@ -160,7 +139,8 @@ impl Vault {
             let have = session.policies.join(", ");
             let words = trouble.words();
             let text = format!("Vault denies {what} {api_path}: {words}; the token has the policies {have}");
-            return Failure::new(Kind::Key, text).hint(format!("Add to one of its policies: {}", line(&api_path)));
+            return Failure::new(Kind::Key, text)
+                .hint(format!("Add to one of its policies: {}", line(&api_path, &["create", "read", "update"])));
         }
         if what == "reading" {
             return told::refused(&self.settings, path, &api_path, &session.policies, trouble);
@@ -168,10 +148,6 @@ impl Vault {
         Failure::new(Kind::Key, format!("Vault does not take {api_path}: {}", trouble.words()))
             .hint("Try it with Vault's own client: vault kv put -cas=VERSION")
     }
-}
-
-fn line(api_path: &str) -> String {
-    format!("path \"{api_path}\" {{ capabilities = [\"create\", \"read\", \"update\"] }}")
 }
 
 fn not_versioned(path: &VaultPath) -> Failure {

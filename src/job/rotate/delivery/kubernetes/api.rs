@@ -79,6 +79,14 @@ impl Api {
         }
     }
 
+    /// What is gone already is as good.
+    pub fn delete(&self, path: &str, cancel: &Cancel) -> Result<()> {
+        match self.ask(Call::Delete, path, cancel)? {
+            Answer::Refused(StatusCode::NOT_FOUND, _) => Ok(()),
+            answer => self.done(answer, Call::Delete, path).map(drop),
+        }
+    }
+
     pub fn call(&self, call: Call<'_>, path: &str, cancel: &Cancel) -> Result<Value> {
         let answer = self.ask(call, path, cancel)?;
         self.done(answer, call, path)

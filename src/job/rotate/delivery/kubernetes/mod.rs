@@ -206,9 +206,7 @@ impl Kubernetes {
             if is_old && !is_going && rollout::why_not_ready(&pod).is_some() {
                 let name = pod["metadata"]["name"].as_str().unwrap_or_default();
                 let path = format!("/api/v1/namespaces/{}/pods/{name}", self.workload.namespace);
-                if api.find(&path, cancel)?.is_some() {
-                    api.call(Call::Delete, &path, cancel)?;
-                }
+                api.delete(&path, cancel)?;
             }
         }
         Ok(())
@@ -226,18 +224,20 @@ impl Kubernetes {
         let ended = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
         let mut pods = self.pods(api, object, cancel)?;
         pods.retain(|pod| !ended(pod));
-        if let Some((base, _)) = &self.workload.secret {
-            let names = |object: &Value, pod: &str| -> Vec<String> {
-                references(object, pod, base).into_iter().map(|(_, name)| name).collect()
-            };
-            let wanted = names(object, POD);
-            let old = pods.iter().find(|pod| names(pod, "/spec").iter().any(|name| !wanted.contains(name)));
-            if let Some(pod) = old {
-                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                return Ok(Some(format!("pod {name} still has the other one")));
-            }
-        }
-        Ok(pods.iter().find_map(rollout::why_not_ready))
+        let names = |object: &Value, pod: &str| -> Vec<String> {
+            let base = self.workload.secret.as_ref().map(|(base, _)| base.as_str());
+            let references = base.map(|base| references(object, pod, base)).unwrap_or_default();
+            references.into_iter().map(|(_, name)| name).collect()
+        };
+        let wanted = names(object, POD);
+        let (new, old): (Vec<&Value>, Vec<&Value>) =
+            pods.iter().partition(|pod| names(pod, "/spec").iter().all(|name| wanted.contains(name)));
+        // Why a new one does not come up says more than that an old one is still needed.
+        let still = |pod: &&Value| {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            format!("pod {name} still has the other one")
+        };
+        Ok(new.into_iter().find_map(rollout::why_not_ready).or_else(|| old.first().map(still)))
     }
 }
 
@@ -274,10 +274,7 @@ impl Delivery for Kubernetes {
         for secret in all["items"].as_array().into_iter().flatten() {
             let name = secret["metadata"]["name"].as_str().unwrap_or_default();
             if secret["metadata"]["annotations"][ROTATION] == self.rotation.as_str() && name != current {
-                let path = format!("{}/{name}", self.secrets());
-                if api.find(&path, &cancel)?.is_some() {
-                    api.call(Call::Delete, &path, &cancel)?;
-                }
+                api.delete(&format!("{}/{name}", self.secrets()), &cancel)?;
             }
         }
         Ok(())
