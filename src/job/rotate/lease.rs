@@ -77,6 +77,11 @@ impl<'a> Lease<'a> {
         self.keeper().direction()
     }
 
+    /// The fencing number.
+    pub fn fence(&self) -> u64 {
+        self.keeper().fence()
+    }
+
     pub fn mark(&self) -> Option<String> {
         self.keeper().mark().map(str::to_owned)
     }

@@ -243,6 +243,10 @@ impl<'a> Keeper<'a> {
         self.content.mark.as_deref()
     }
 
+    pub fn fence(&self) -> u64 {
+        self.version
+    }
+
     /// How long ago it was said that it is held; nothing when somebody else has taken over.
     pub fn age(&self) -> Option<SignedDuration> {
         self.said.map(|said| since_boot() - said)
