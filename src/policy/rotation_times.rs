@@ -7,7 +7,7 @@ use super::raw;
 use super::reading::{Field, Reader};
 use super::timing::{self, Blackout, Overlap, Timing, Written};
 use super::values;
-use super::{Configuration, Consumer, Policy, Rotation, Source, SwarmService, Told, Workload};
+use super::{Configuration, Consumer, Policy, Rotation, Source, Told};
 use crate::secret::SecretRef;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -213,12 +213,7 @@ pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String
                     };
                     workload.secret.iter().map(of).collect()
                 }
-                Told::SecretFile(path) => vec![path.display().to_string()],
-                Told::Swarm(SwarmService { secret: Some(secret), .. }) => vec![format!("the Swarm secret {secret}")],
-                Told::Kubernetes(Workload { secret: Some((secret, key)), namespace, .. }) => {
-                    vec![format!("{key} of the Secret {secret} in namespace {namespace}")]
-                }
-                Told::Published | Told::Swarm(_) | Told::Kubernetes(_) => Vec::new(),
+                Told::Published => Vec::new(),
             }
         };
         rotation.consumers.iter().flat_map(of).collect()
