@@ -356,6 +356,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "rotate:accepted",
     "rotate:tested",
     "rotate:marked",
+    "rotate:publishing",
     "rotate:published",
     "rotate:delivered",
     "rotate:reloaded",
@@ -387,11 +388,16 @@ pub const CRASH_POINTS: &[&str] = &[
 ];
 
 /// Kills the process, as a power cut would, when `BKP_CRASH_AT` names this point; as `POINT#N`, the n-th time that it comes
-/// here. Absent from release builds.
+/// here. With `BKP_STOP_AT` it is stopped instead, the first time, as a machine that is suspended, until it is told to go on. Absent from
+/// release builds.
 pub fn crash_point(name: &str) {
     static PASSED: AtomicU64 = AtomicU64::new(0);
     debug_assert!(CRASH_POINTS.contains(&name), "{name} is not in the list of crash points");
     if !cfg!(debug_assertions) {
+        return;
+    }
+    if std::env::var("BKP_STOP_AT").is_ok_and(|wanted| wanted == name) && PASSED.fetch_add(1, Relaxed) == 0 {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
         return;
     }
     let Ok(wanted) = std::env::var("BKP_CRASH_AT") else { return };

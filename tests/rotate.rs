@@ -15,6 +15,8 @@ mod configuration;
 mod deliveries;
 #[path = "rotate/documents.rs"]
 mod documents;
+#[path = "rotate/hosts.rs"]
+mod hosts;
 #[path = "rotate/kills.rs"]
 mod kills;
 #[path = "rotate/kubernetes.rs"]
@@ -25,6 +27,8 @@ mod mongo;
 mod postgres;
 #[path = "rotate/redis.rs"]
 mod redis;
+#[path = "rotate/restores.rs"]
+mod restores;
 #[path = "rotate/schedules.rs"]
 mod schedules;
 #[path = "rotate/secrecy.rs"]

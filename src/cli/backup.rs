@@ -6,6 +6,7 @@ use super::copies;
 use super::discover::told;
 use super::environment::Environment;
 use super::format::{count, size, took};
+use super::in_force;
 use super::kept::Kept;
 use super::output::plain;
 use super::points::{PointView, view};
@@ -152,7 +153,8 @@ impl Arguments {
         let member = |(policy, source): &(&Policy, &policy::Source)| {
             let engine = env.engine(&source.settings)?;
             let options = env.write_options(source.layout, Some(*policy))?;
-            Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, options })
+            let credentials = in_force::of(env, source);
+            Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, options, credentials })
         };
         let opened = open(env).and_then(|(repository, writer)| {
             let members = sources.iter().map(member).collect::<Result<Vec<_>>>()?;
@@ -310,6 +312,7 @@ impl Place<'_> {
             source: &source.name,
             engine: &*engine,
             options: self.env.write_options(source.layout, self.env.policy_of(&source.name)?)?,
+            credentials: in_force::of(self.env, source),
             reread,
             together: None,
             purpose: None,

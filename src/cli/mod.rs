@@ -22,6 +22,7 @@ mod export;
 mod format;
 mod globals;
 mod healthcheck;
+mod in_force;
 mod init;
 mod journal;
 mod kept;

@@ -183,7 +183,12 @@ pub fn basis(env: &Environment, period: Period, offline: bool) -> Result<Basis> 
         repository: Seen::from(repository),
         copies: Seen::from(copies),
         surroundings: Seen::from(around),
-        credentials: basis::credentials(configuration, env.secrets()?, offline),
+        credentials: basis::credentials(
+            configuration,
+            env.secrets()?,
+            offline,
+            &env.journal()?.state().unwrap_or_default(),
+        ),
         reads_with: configuration.rehearser.identity.as_ref().map(ToString::to_string),
         unrecorded,
         facts,

@@ -5,6 +5,7 @@ use super::backup::tell_what_goes_on;
 use super::environment::{Access, Environment};
 use super::format;
 use super::globals::FromCopy;
+use super::in_force;
 use super::plan::{describe, report};
 use super::{points, show};
 use crate::clock;
@@ -386,6 +387,7 @@ impl Opened<'_> {
             source: &point.source,
             engine,
             options,
+            credentials: configured.map_or_else(Vec::new, |(_, source)| in_force::of(env, source)),
             reread: false,
             together: None,
             purpose: Some(SAFETY),
@@ -394,8 +396,20 @@ impl Opened<'_> {
             Restore { repository, keys: &keys, places: &places, engine, recorder: &recorder, safety, without_safety };
         let progress = env.progress();
         let policy = configured.map(|(policy, _)| policy.name.as_str());
-        let run = || job.run(plan, point, confirmed, env.context(&progress), clock::now());
-        recorder.run(What::source(Job::Restore, &point.source, policy), Reason::Manual, run, |restored, run| RunEnded {
+        let in_place = matches!(plan.act.target, Destination::InPlace(_)) && plan.act.part == Part::Whole;
+        let run = |run: &str| {
+            let mut restored = job.run(plan, point, confirmed, env.context(&progress), clock::now())?;
+            if let Some((_, source)) = configured.filter(|_| in_place) {
+                let body = PointReader::open(repository, point, &keys, &env.cancel)?.body;
+                let applied = in_force::apply(env, source, &body.credentials, (run, &recorder));
+                let applied = applied.map_err(|failure| in_force::not_ready(&failure))?;
+                applied.iter().for_each(|text| env.output.warn(text));
+                restored.warnings.extend(applied);
+            }
+            Ok(restored)
+        };
+        let what = What::source(Job::Restore, &point.source, policy);
+        recorder.run_named(what, Reason::Manual, run, |restored, run| RunEnded {
             point: Some(point.point.clone()),
             bytes: restored.loaded.bytes,
             consistent_at: Some(point.consistent_at),

@@ -2,8 +2,10 @@
 
 use super::Ran;
 use super::environment::Environment;
+use super::in_force;
 use super::output::{pairs, plain};
 use crate::clock;
+use crate::durable::Lock;
 use crate::engine::{self, Accounts, Credential, Login, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
@@ -95,6 +97,12 @@ enum Command {
         #[command(flatten)]
         why: Why,
     },
+    /// After the server was put back by other means than bkp: the account takes what is published, and no older password
+    #[command(after_help = "Examples:\n  bkp rotate reapply shop-db")]
+    Reapply {
+        #[arg(value_name = "ROTATION")]
+        name: String,
+    },
     /// Take back what was begun, as long as the old password is not retired
     #[command(after_help = "Examples:\n  bkp rotate rollback shop-db --because 'the shop does not start'")]
     Rollback {
@@ -118,6 +126,7 @@ impl Arguments {
             Some(Command::Status { name }) => status::show(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
+            Some(Command::Reapply { name }) => reapply(env, &name),
             None => {
                 let name = self.name.unwrap_or_default();
                 let why = Why { unrehearsed: self.unrehearsed, despite_unknown: self.despite_unknown, ..self.why };
@@ -136,26 +145,15 @@ struct Ground<'e> {
     vault: &'e Vault,
     keepsake: Keepsake,
     fingerprints: Fingerprints,
-    /// bkp itself uses the account, to make its backups.
-    is_own: bool,
+    /// The sources that are backed up with the account.
+    users: Vec<&'e str>,
 }
 
 impl<'e> Ground<'e> {
     fn of(env: &'e Environment, name: &str) -> Result<Self> {
         let (policy, rotation) = env.configuration()?.rotation(name)?;
-        let source = policy.sources.iter().find(|source| source.name == rotation.source);
-        let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.source)))?;
-        let mut settings = source.settings.clone();
-        settings.read_secrets_with(env.secrets()?);
-        let is_own = settings.user() == Some(&rotation.account);
-        if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
-            (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
-        }
-        let logins = rotation.turns.as_ref().map(|turns| &turns.users);
-        let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
-            let kind = settings.kind();
-            Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
-        })?;
+        let users = env.configuration()?.users_of(policy, rotation);
+        let (accounts, settings) = accounts_of(env, policy, rotation)?;
         let repository = env.repository()?;
         let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);
         let state = &env.paths()?.state;
@@ -167,7 +165,7 @@ impl<'e> Ground<'e> {
             vault: vault(env)?,
             keepsake: Keepsake::of(state, Recipients::new(operators.map(|operator| operator.recipient)))?,
             fingerprints: Fingerprints::of(state)?,
-            is_own,
+            users,
         })
     }
 
@@ -192,6 +190,8 @@ impl<'e> Ground<'e> {
             consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
             recovery: self.recovery(env)?,
             holder: (journal, host::name()),
+            lease: jiff::SignedDuration::try_from(env.configuration()?.rotator.lease)
+                .unwrap_or(jiff::SignedDuration::MAX),
             because: why.because.clone(),
             emergency: why.emergency,
             prove,
@@ -233,7 +233,11 @@ impl<'e> Ground<'e> {
 }
 
 /// Of a rotation that nothing is pending of in Vault: its process may have died before it could note that.
-fn note_missing_end(env: &Environment, rotation: &Rotation) -> Result<()> {
+fn note_missing_end(env: &Environment, rotation: &Rotation, version: u64) -> Result<()> {
+    // Vault was brought back to before it: then it is not over.
+    if Keepsake::is_lost_of(&env.paths()?.state, &rotation.name, version) {
+        return Ok(());
+    }
     let journal = env.journal()?;
     journal.end_what_died(clock::now())?;
     let state = journal.state()?;
@@ -244,7 +248,24 @@ fn note_missing_end(env: &Environment, rotation: &Rotation) -> Result<()> {
     Ok(())
 }
 
-fn vault(env: &Environment) -> Result<&Vault> {
+/// With how its server is reached by who may change it.
+pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> Result<(Box<dyn Accounts>, Settings)> {
+    let source = policy.sources.iter().find(|source| source.name == rotation.source);
+    let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.source)))?;
+    let mut settings = source.settings.clone();
+    settings.read_secrets_with(env.secrets()?);
+    if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
+        (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
+    }
+    let logins = rotation.turns.as_ref().map(|turns| &turns.users);
+    let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
+        let kind = settings.kind();
+        Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
+    })?;
+    Ok((accounts, settings))
+}
+
+pub fn vault(env: &Environment) -> Result<&Vault> {
     env.secrets()?.vault().ok_or_else(|| {
         Failure::usage("nothing says where Vault is").hint("Write `vault: { address: … }` into the main file")
     })
@@ -309,9 +330,10 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
-    let is_open = record::glance(ground.vault, &path)?.is_open;
+    let glance = record::glance(ground.vault, &path)?;
+    let is_open = glance.is_open;
     if !is_open {
-        note_missing_end(env, ground.rotation)?;
+        note_missing_end(env, ground.rotation, glance.version)?;
     }
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();
@@ -357,21 +379,18 @@ fn run_it(
     recorder: &Recorder,
     run: &str,
 ) -> Result<Ended> {
-    let source = &ground.rotation.source;
     // No dump logs in while its account is between two passwords.
-    let held = match ground.is_own {
-        true => Some(env.places(&env.repository()?)?.lock(source)?),
-        false => None,
-    };
+    let places = env.places(&env.repository()?)?;
+    let held: Vec<Lock> = ground.users.iter().map(|source| places.lock(source)).collect::<Result<_>>()?;
     let held = RefCell::new(held);
     let prove = || {
         let works = ground.published_works(env)?;
-        drop(held.borrow_mut().take());
-        if ground.is_own {
-            backup(env, source).map(|()| format!("{works}, and a backup of {source}"))
-        } else {
-            Ok(works)
-        }
+        held.borrow_mut().clear();
+        ground.users.iter().try_for_each(|source| backup(env, source))?;
+        Ok(match ground.users.is_empty() {
+            true => works,
+            false => format!("{works}, and a backup of {}", ground.users.join(", ")),
+        })
     };
     let note = |rotated| recorder.note(&[Fact::Rotation(Box::new(rotated))]);
     ground.rotate(env, why, run, &prove, &note)?.run(wish, &env.cancel)
@@ -428,4 +447,15 @@ fn report(env: &Environment, name: &str, ended: &Ended) -> Ran {
         Some(why) => Err(rolled_back(why)),
         None => Ok(None),
     }
+}
+
+fn reapply(env: &Environment, name: &str) -> Ran {
+    let (policy, rotation) = env.configuration()?.rotation(name)?;
+    let recorder = env.recorder()?;
+    let what = What::source(Job::Rotate, name, Some(name));
+    let act = |run: &str| in_force::apply_one(env, (policy, rotation), &[], (run, &recorder));
+    let told = recorder.run_named(what, Reason::Manual, act, |_, run| RunEnded::well(run, false))?;
+    let document = serde_json::json!({ "ok": true, "rotation": name, "changed": told });
+    env.output.answer(&document, || told.unwrap_or_else(|| format!("{name}: only what is published lets in")))?;
+    Ok(None)
 }

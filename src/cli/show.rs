@@ -93,6 +93,7 @@ fn body_document(body: &Body) -> serde_json::Value {
         "warning_texts": body.warnings,
         "notes": body.notes,
         "restore": body.restore,
+        "credentials": body.credentials,
     })
 }
 

@@ -39,6 +39,8 @@ pub struct Backup<'a> {
     pub reread: bool,
     /// [`SAFETY`](crate::repo::point::SAFETY), or nothing.
     pub purpose: Option<&'static str>,
+    /// Versions of the credentials that are in force at its server: names and fingerprints, never values.
+    pub credentials: Vec<serde_json::Value>,
     /// The others that are backed up together with this source.
     pub together: Option<Together<'a>>,
 }
@@ -229,6 +231,7 @@ impl Backup<'_> {
             position: dumped.position,
             details: dumped.details,
             restore: dumped.restore_hint,
+            credentials: self.credentials.clone(),
             ..Body::default()
         };
         Ok(Draft {

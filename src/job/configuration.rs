@@ -85,6 +85,7 @@ impl Keeping<'_> {
             source: CONFIGURATION,
             engine: &engine,
             options: self.options,
+            credentials: Vec::new(),
             reread: true,
             purpose: None,
             together: None,

@@ -37,6 +37,7 @@ pub struct Member {
     pub policy: String,
     pub engine: Box<dyn Engine>,
     pub options: Options,
+    pub credentials: Vec<serde_json::Value>,
 }
 
 /// How the backup of one source ended, and how many seconds it took.
@@ -106,6 +107,7 @@ impl StackBackup<'_> {
             source: &member.source,
             engine: &*member.engine,
             options: member.options,
+            credentials: member.credentials.clone(),
             reread: self.reread,
             together: Some(together),
             purpose: None,

@@ -13,7 +13,7 @@ pub struct Rotated {
     pub account: String,
     /// `planned`, `pending`, `accepted`, `tested`, `published`, `delivered`, `reloaded`, `moved`, `unused`, `retired`, `persisted`,
     /// `proven`, `rotated`; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`,
-    /// when its process died and what is published since is neither of its passwords.
+    /// when its process died and what is published since is neither of its passwords; and `reapplied` after a restore.
     pub state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
@@ -41,6 +41,6 @@ pub struct Rotated {
 impl Rotated {
     /// Nothing of this rotation is open any more.
     pub fn is_end(&self) -> bool {
-        matches!(self.state.as_str(), "rotated" | "rolled_back" | "overtaken")
+        matches!(self.state.as_str(), "rotated" | "rolled_back" | "overtaken" | "reapplied")
     }
 }

@@ -7,7 +7,7 @@ use super::raw;
 use super::reading::{Field, Reader};
 use super::timing::{self, Blackout, Overlap, Timing, Written};
 use super::values;
-use super::{Configuration, Consumer, Policy, Rotation, Told};
+use super::{Configuration, Consumer, Policy, Rotation, Source, Told};
 use crate::secret::SecretRef;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -133,6 +133,30 @@ impl Configuration {
         timing
     }
 
+    /// The rotations of accounts at the server of a source.
+    pub fn rotations_at(&self, source: &Source) -> Vec<(&Policy, &Rotation)> {
+        let server = server_of(source);
+        let is_there = |(policy, rotation): &(&Policy, &Rotation)| {
+            server.is_some() && server_account(policy, rotation).map(|(server, _)| server) == server
+        };
+        self.rotations().filter(is_there).collect()
+    }
+
+    /// The sources that are backed up with the account of a rotation, by name.
+    pub fn users_of(&self, policy: &Policy, rotation: &Rotation) -> Vec<&str> {
+        let Some((server, account)) = server_account(policy, rotation) else { return Vec::new() };
+        let uses = |source: &&Source| {
+            let user = source.settings.user();
+            let takes_turns =
+                rotation.turns.as_ref().is_some_and(|turns| turns.users.iter().any(|one| user == Some(one)));
+            (user == Some(account) || takes_turns) && server_of(source).as_ref() == Some(&server)
+        };
+        let mut names: Vec<&str> =
+            self.policies.iter().flat_map(|policy| &policy.sources).filter(uses).map(|s| s.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// The rotation of another policy that has the same password in its hands, and what they share.
     pub(super) fn other_owner(&self, policy: &Policy, rotation: &Rotation) -> Option<(&str, String)> {
         let account = server_account(policy, rotation);
@@ -153,6 +177,10 @@ impl Configuration {
 /// Where the server is, as far as the configuration tells, and the account on it.
 fn server_account<'r>(policy: &Policy, rotation: &'r Rotation) -> Option<(String, &'r str)> {
     let source = policy.sources.iter().find(|source| source.name == rotation.source)?;
+    Some((server_of(source)?, rotation.account.as_str()))
+}
+
+fn server_of(source: &Source) -> Option<String> {
     let (kind, server) = (source.settings.kind(), source.settings.server()?);
     // Where the usual port need not be written.
     let usual = match kind {
@@ -163,7 +191,7 @@ fn server_account<'r>(policy: &Policy, rotation: &'r Rotation) -> Option<(String
     };
     let location = server.location().to_lowercase().replace("localhost", "127.0.0.1");
     let location = location.strip_suffix(usual).unwrap_or(&location);
-    Some((format!("{kind} {location}"), rotation.account.as_str()))
+    Some(format!("{kind} {location}"))
 }
 
 /// Two that write the same variable of the same file would undo each other.

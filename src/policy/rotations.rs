@@ -25,13 +25,15 @@ pub struct Rotator {
     pub vault_path: String,
     /// Between two of them, of different passwords.
     pub apart: Duration,
+    /// How long a host that says nothing keeps one to itself.
+    pub lease: Duration,
     pub window: Vec<Blackout>,
     pub freeze: Vec<Freeze>,
 }
 
 impl Default for Rotator {
     fn default() -> Self {
-        Rotator { vault_path: "kv/bkp/rot".into(), apart: APART, window: Vec::new(), freeze: Vec::new() }
+        Rotator { vault_path: "kv/bkp/rot".into(), apart: APART, lease: LEASE, window: Vec::new(), freeze: Vec::new() }
     }
 }
 
@@ -64,9 +66,10 @@ pub struct Rotation {
 }
 
 const DISTANCE: Duration = Duration::from_secs(3600);
-const APART: Duration = Duration::from_secs(300);
+const APART: Duration = Duration::from_secs(5 * 60);
+const LEASE: Duration = Duration::from_secs(15 * 60);
 /// Words of `bkp rotate`.
-const TAKEN: [&str; 3] = ["status", "resume", "rollback"];
+const TAKEN: [&str; 4] = ["status", "resume", "rollback", "reapply"];
 
 impl Reader<'_> {
     pub(super) fn rotator(&self, field: &Field<raw::Rotator>) -> Option<Rotator> {
@@ -83,6 +86,7 @@ impl Reader<'_> {
         Some(Rotator {
             vault_path: path.unwrap_or(default.vault_path),
             apart: self.text(&raw.apart, values::duration).unwrap_or(default.apart),
+            lease: self.text(&raw.lease, values::duration).unwrap_or(default.lease),
             window: self.windows(&raw.window),
             freeze: self.freezes(&raw.freeze),
         })

@@ -58,6 +58,7 @@ pub fn show(configuration: &Configuration) -> Shown {
         let rotator = &configuration.rotator;
         showing.put(&["rotate", "vault_path"], &[], rotator.vault_path.as_str());
         showing.put(&["rotate", "apart"], &[], duration_text(rotator.apart));
+        showing.put(&["rotate", "lease"], &[], duration_text(rotator.lease));
         for (key, value) in rotation_times::shown_hours(&rotator.window, &rotator.freeze) {
             showing.put(&["rotate", key], &[], value);
         }

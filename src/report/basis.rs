@@ -10,8 +10,8 @@ use crate::error::Kind;
 use crate::evidence::Verification;
 use crate::job::copy::state::CopyState;
 use crate::job::discover::Found;
-use crate::journal::Job;
-use crate::policy::{Configuration, LockKeep, Policy, StoreSettings, duration_text};
+use crate::journal::{Job, State};
+use crate::policy::{Configuration, LockKeep, Policy, Rotation, StoreSettings, duration_text};
 use crate::schedule::Schedule;
 use crate::secret::{SecretRef, Secrets};
 use crate::store::LockMode;
@@ -124,6 +124,8 @@ pub struct Credential {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KnownFrom {
+    /// The journal.
+    Rotation,
     /// The file was written then.
     File,
     /// The version of the secret was.
@@ -254,10 +256,20 @@ pub fn stores(configuration: &Configuration) -> Vec<StoreInForce> {
 }
 
 /// How old the secrets are that the configuration refers to, as far as anything says so. `offline`: Vault is not asked.
-pub fn credentials(configuration: &Configuration, secrets: &Secrets, offline: bool) -> Vec<Credential> {
+/// What was rotated is as old as its rotation, by the journal: what is beside it in its secret is written, too.
+pub fn credentials(configuration: &Configuration, secrets: &Secrets, offline: bool, state: &State) -> Vec<Credential> {
     // One that is away is not asked for each secret.
     let mut away: Option<String> = offline.then(|| "it was not asked (--offline)".to_owned());
+    let rotated = |reference: &SecretRef| {
+        let of = |rotation: &Rotation| SecretRef::Vault(rotation.published.clone()) == *reference;
+        let (_, rotation) = configuration.rotations().find(|(_, rotation)| of(rotation))?;
+        state.rotations.get(&rotation.name)?.rotated.as_ref().map(|(at, _)| *at)
+    };
     let of = |(reference, used_by): (SecretRef, String)| {
+        if let Some(at) = rotated(&reference) {
+            let (changed, known_from) = (Some(at), KnownFrom::Rotation);
+            return Credential { reference: reference.to_string(), used_by, changed, known_from, why_unknown: None };
+        }
         let is_of_vault = matches!(reference, SecretRef::Vault(_));
         let written = match away.as_ref().filter(|_| is_of_vault) {
             Some(why) => Err(why.clone()),

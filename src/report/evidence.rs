@@ -93,7 +93,7 @@ pub fn find(basis: &Basis, evidence: Evidence, say: Say<'_>) -> Option<Backing> 
         Evidence::Immutability => finder.locks(),
         Evidence::Deletions => finder.deletions(),
         Evidence::CredentialAges => finder.credentials(),
-        Evidence::Rotations => finder.runs(Job::Rotate),
+        Evidence::Rotations => finder.rotations(),
         Evidence::AuditTrail => finder.journal(),
         Evidence::Clocks => finder.clocks(),
         Evidence::Notifications => finder.messages(),
@@ -226,6 +226,20 @@ impl Finder<'_> {
         let done = say.t("done", "correctas");
         let what = format!("{}, {done}: {good}", say.count(runs.len() as u64, RUN, RUNS));
         (!runs.is_empty()).then_some(Backing { what: what.into(), records })
+    }
+
+    fn rotations(&self) -> Option<Backing> {
+        let (say, all) = (self.say, self.basis.facts.rotated());
+        let done = all.iter().filter(|one| one.is_done()).count() as u64;
+        let refused = all.iter().filter(|one| one.refused.is_some()).count() as u64;
+        let what = say.counts(&[
+            (say.t("rotations begun", "renovaciones iniciadas"), all.len() as u64),
+            (say.t("done", "correctas"), done),
+            (say.t("the old credential seen to be refused", "con la credencial anterior rechazada"), refused),
+        ]);
+        let record = |one: &super::facts::Rotation<'_>| one.end.map(|(mark, _)| mark).or(one.records.last().copied());
+        let records = Records::of(all.iter().filter_map(record).map(|mark| mark.record));
+        (!all.is_empty()).then_some(Backing { what: what.into(), records })
     }
 
     fn copies(&self) -> Option<Backing> {

@@ -24,6 +24,35 @@ const PHRASES: &[(&str, &str)] = &[
         "the schedule or the clock was changed before it came",
         "se cambió la programación o el reloj antes de que llegara",
     ),
+    (
+        "it was rotated, or the schedule or the clock was changed, before it came",
+        "se renovó, o se cambió la programación o el reloj, antes de que llegara",
+    ),
+    (
+        "nothing is rotated on these days (`freeze`), until {}",
+        "en estos días no se renueva nada (`freeze`), hasta el {}",
+    ),
+    (
+        "the last rehearsal of {} failed: what is changed now could not be restored",
+        "la última prueba de restauración de {} falló: lo que se cambie ahora no podría restaurarse",
+    ),
+    // How a rotation ended.
+    (
+        "noted afterwards: it was closed, and its process died before it noted that",
+        "anotado después: se cerró, y su proceso murió antes de anotarlo",
+    ),
+    (
+        "noted afterwards: it was taken back, and its process died before it noted that",
+        "anotado después: se revirtió, y su proceso murió antes de anotarlo",
+    ),
+    (
+        "noted afterwards: its process died before it changed anything",
+        "anotado después: su proceso murió antes de cambiar nada",
+    ),
+    (
+        "noted afterwards: neither of its passwords is published now",
+        "anotado después: ninguna de sus contraseñas está publicada ahora",
+    ),
     ("it was put off until after slot {}", "se aplazó hasta después de la ejecución prevista de {}"),
     ("slot {} is still at work", "la ejecución prevista de {} sigue en curso"),
     ("slot {} came while it waited", "la ejecución prevista de {} llegó mientras esta esperaba"),

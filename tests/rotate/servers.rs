@@ -25,6 +25,10 @@ impl Mariadb {
         Some(server)
     }
 
+    pub fn query(&self, sql: &str) -> String {
+        self.0.query("", sql)
+    }
+
     pub fn port(&self) -> u16 {
         self.0.port()
     }

@@ -1,7 +1,6 @@
 //! Bad days: a consumer that does not come up, a Vault that is away, two hosts at once, sessions that nobody told of.
 
 use super::servers::Mariadb;
-use super::support::host::Host;
 use super::support::vault::Vault;
 use super::world::{Target, World};
 use serde_json::json;
@@ -56,12 +55,7 @@ fn two_hosts_do_not_rotate_one_password_together() {
     let part = "rotations by two hosts";
     let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
     let world = World::new(vault, server);
-    let other = Host::new();
-    for name in ["etc/policies.d/shop.yaml", "token", "admin"] {
-        fs::copy(world.host.path(name), other.path(name)).unwrap();
-    }
-    let main = fs::read_to_string(world.host.path("etc/bkp.yaml")).unwrap();
-    other.configure(&main.replace(&world.host.url, &other.url));
+    let other = world.other_host();
     world.dies_at("rotate:accepted", &["shop-db"]);
     for arguments in [&["rotate", "shop-db"][..], &["rotate", "resume", "shop-db"], &["rotate", "rollback", "shop-db"]]
     {

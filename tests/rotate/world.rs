@@ -91,6 +91,24 @@ impl World {
         fs::write(self.host.path("etc/policies.d/shop.yaml"), policy).unwrap();
     }
 
+    /// With the same configuration, in a repository of its own.
+    pub fn other_host(&self) -> Host {
+        let other = Host::new();
+        for name in ["etc/policies.d/shop.yaml", "token", "admin"] {
+            fs::copy(self.host.path(name), other.path(name)).unwrap();
+        }
+        let main = fs::read_to_string(self.host.path("etc/bkp.yaml")).unwrap();
+        other.configure(&main.replace(&self.host.url, &other.url));
+        other
+    }
+
+    /// Another host may take over so soon from one that says nothing.
+    pub fn lease(&self, lease: &str) {
+        let path = self.host.path("etc/bkp.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text.replace("rotate: { ", &format!("rotate: {{ lease: {lease}, "))).unwrap();
+    }
+
     /// Others than its own, as lines of YAML.
     pub fn consumers_are(&self, consumers: &str) {
         let path = self.host.path("etc/policies.d/shop.yaml");
@@ -128,6 +146,10 @@ impl World {
     pub fn open_shop(&mut self) {
         let begin = |name: &&str| Client::begin(self, name);
         self.clients = CONSUMERS.iter().map(begin).collect();
+    }
+
+    pub fn close_shop(&mut self) {
+        self.clients.clear();
     }
 
     pub fn is_mended(&self, consumer: &str) {
@@ -240,7 +262,7 @@ impl Client {
     fn begin(world: &World, name: &str) -> Client {
         let (logins, failures, ends) = (Arc::default(), Arc::default(), Arc::default());
         let login = Arc::new(Mutex::new((world.target.users()[0].to_owned(), world.old.clone())));
-        let client = Client {
+        let mut client = Client {
             name: name.to_owned(),
             logins: Arc::clone(&logins),
             failures: Arc::clone(&failures),
@@ -267,17 +289,16 @@ impl Client {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
         };
-        Client { thread: Some(std::thread::spawn(work)), ..client }
+        client.thread = Some(std::thread::spawn(work));
+        client
     }
 }
 
-impl Drop for World {
+impl Drop for Client {
     fn drop(&mut self) {
-        for client in &mut self.clients {
-            client.ends.store(true, SeqCst);
-            let thread = client.thread.take();
-            thread.into_iter().for_each(|thread| drop(thread.join()));
-        }
+        self.ends.store(true, SeqCst);
+        let thread = self.thread.take();
+        thread.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 

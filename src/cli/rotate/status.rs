@@ -20,9 +20,9 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
     for rotation in chosen {
         let path = record::path(&configuration.rotator.vault_path, &rotation.name)?;
         let glance = record::glance(vault(env)?, &path);
-        if glance.as_ref().is_ok_and(|glance| !glance.is_open) {
+        if let Some(glance) = glance.as_ref().ok().filter(|glance| !glance.is_open) {
             // Who may not write the journal looks all the same.
-            let _ = note_missing_end(env, rotation);
+            let _ = note_missing_end(env, rotation, glance.version);
         }
         let state = env.journal()?.state().unwrap_or_default();
         let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());

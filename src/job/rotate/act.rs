@@ -5,6 +5,7 @@
 
 use super::delivery::Consumer;
 use super::keepsake::{Fingerprints, Keepsake};
+use super::lease::Lease;
 use super::record::{self, Keeper};
 use super::seen::Memory;
 use super::state::{Direction, End, Kept, Observed, Step, next};
@@ -18,7 +19,9 @@ use crate::journal::Rotated;
 use crate::policy::Rotation;
 use crate::repo::keys::Keyring;
 use crate::secret::VaultPath;
-use crate::secret::vault::Vault;
+use crate::secret::vault::{Vault, Written};
+use jiff::SignedDuration;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// How long is waited for what is not known, before somebody else is left to go on.
@@ -50,6 +53,8 @@ pub struct Rotate<'a> {
     pub recovery: Option<Keyring>,
     /// The id of this host's journal, and what people call the host.
     pub holder: (String, String),
+    /// How long nobody else takes over after it has said nothing.
+    pub lease: SignedDuration,
     pub because: Option<String>,
     /// Old sessions are ended, and an account that neither secret opens is set to the pending one.
     pub emergency: bool,
@@ -72,7 +77,7 @@ pub struct Ended {
 
 /// While it goes.
 pub(super) struct At<'k> {
-    pub(super) keeper: Keeper<'k>,
+    pub(super) keeper: &'k Lease<'k>,
     pub(super) memory: Memory,
     pub(super) current: Credential,
     pub(super) pending: Option<Credential>,
@@ -94,7 +99,7 @@ impl Rotate<'_> {
         }
         let lost = self.lost()?;
         let (journal, host) = &self.holder;
-        let mut keeper = Keeper::take(self.vault, self.record.clone(), journal, host, clock::now())?;
+        let mut keeper = Keeper::take(self.vault, self.record.clone(), (journal, host), self.lease, clock::now())?;
         if let Some(pending) = lost {
             let worked = self.read_published().and_then(|now| keeper.record(&self.run, &pending, &now, clock::now()));
             worked.inspect_err(|_| drop(keeper.release()))?;
@@ -103,10 +108,22 @@ impl Rotate<'_> {
         let is_open = pending.is_some();
         let current = previous.filter(|_| is_open).map_or_else(|| self.read_published(), Ok);
         let current = current.inspect_err(|_| drop(keeper.release()))?;
+        if keeper.is_unfenced() {
+            self.fence()?;
+            keeper.fenced(clock::now())?;
+        }
         let memory = Memory::new(self.consumers.len());
+        let lease = Lease::of(keeper);
+        let keeper = &lease;
         let mut at = At { keeper, memory, current, pending, failed: None, warnings: Vec::new(), cancel };
-        let worked = self.go(wish, is_open, &mut at);
-        match (worked, at.keeper.release()) {
+        let worked = std::thread::scope(|scope| {
+            let (end, ended) = channel();
+            scope.spawn(move || keeper.keep_alive(&ended));
+            let worked = self.go(wish, is_open, &mut at);
+            drop(end);
+            worked
+        });
+        match (worked, lease.release()) {
             (Ok(mut ended), Err(failure)) => {
                 let text = format!("Vault still says that this host is at it, for some minutes: {}", failure.full());
                 ended.warnings.push(text);
@@ -114,6 +131,16 @@ impl Rotate<'_> {
             }
             // Where Vault is away, the time does it.
             (worked, _) => worked,
+        }
+    }
+
+    /// After somebody else: what that one may still be about to write is refused from now on.
+    fn fence(&self) -> Result<()> {
+        loop {
+            let document = self.vault.document(&self.rotation.published)?;
+            if document.version == 0 || self.vault.write(&self.rotation.published, &document)? != Written::Outdated {
+                return Ok(());
+            }
         }
     }
 
@@ -179,6 +206,7 @@ impl Rotate<'_> {
     }
 
     fn take(&self, step: Step, at: &mut At<'_>, observed: &Observed) -> Result<()> {
+        at.keeper.hold()?;
         match step {
             Step::Save => self.save(at),
             Step::Record => self.make(at),

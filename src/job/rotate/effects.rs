@@ -103,6 +103,7 @@ impl Rotate<'_> {
         let path = &self.rotation.published;
         let document = self.vault.document(path)?;
         let is_expected = published::read(self.rotation, &document).is_some_and(|there| there.is(from));
+        crash_point("rotate:publishing");
         // What was written in between is seen by the next look.
         if !is_expected || self.vault.write(path, &published::with(self.rotation, &document, to))? == Written::Outdated
         {

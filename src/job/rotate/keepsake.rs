@@ -64,9 +64,12 @@ impl Keepsake {
     /// The pending secret is here, and a Vault whose record is at this version has not heard of it yet: it went back to an older
     /// state. Where another host brought the rotation to its end, the record has gone on.
     pub fn is_lost(&self, rotation: &str, version: u64) -> bool {
-        let noted = std::fs::read_to_string(self.version_file(rotation)).ok();
-        let noted = noted.and_then(|text| text.trim().parse::<u64>().ok());
-        self.is_escrowed(rotation) && noted.is_some_and(|noted| version < noted)
+        is_lost(&self.directory, rotation, version)
+    }
+
+    /// The same where nobody asks who the operators are.
+    pub fn is_lost_of(state: &Path, rotation: &str, version: u64) -> bool {
+        is_lost(&directory(state), rotation, version)
     }
 
     /// What is sealed of the pending secret, with the recovery key.
@@ -84,7 +87,7 @@ impl Keepsake {
     }
 
     fn version_file(&self, rotation: &str) -> PathBuf {
-        self.directory.join(format!("{rotation}.pending.version"))
+        version_file(&self.directory, rotation)
     }
 
     /// Nothing is pending any more.
@@ -108,6 +111,17 @@ impl Keepsake {
             _ => durable::sync_directory(&self.directory).context(|| "cannot sync a directory".into()),
         }
     }
+}
+
+fn version_file(directory: &Path, rotation: &str) -> PathBuf {
+    directory.join(format!("{rotation}.pending.version"))
+}
+
+fn is_lost(directory: &Path, rotation: &str, version: u64) -> bool {
+    let noted = std::fs::read_to_string(version_file(directory, rotation)).ok();
+    let noted = noted.and_then(|text| text.trim().parse::<u64>().ok());
+    let is_escrowed = directory.join(format!("{rotation}.pending.age")).exists();
+    is_escrowed && noted.is_some_and(|noted| version < noted)
 }
 
 fn directory(state: &Path) -> PathBuf {

@@ -1,9 +1,10 @@
 //! What a rotation keeps in Vault, at a path of its own: the pending secret, the one before, and who is at it.
 //!
 //! One document for each rotation, written only on the condition that nobody has written since: its version is the fencing
-//! number. Whoever holds it says so with each write; another host takes over only when that is too long ago, and the one before
-//! then finds its number outdated and stops. What consumers read is never written here.
+//! number. Whoever holds it says so with each write; another host takes over only when that is too long ago, by the clock of
+//! Vault, and the one before then finds its number outdated and stops ([`super::lease`]). What consumers read is never written here.
 
+use super::lease::since_boot;
 use super::state::Direction;
 use crate::engine::Credential;
 use crate::error::{Failure, Kind, Result};
@@ -13,9 +14,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-/// For so long nobody else takes over after the last write.
-const LEASE: SignedDuration = SignedDuration::from_mins(15);
-
 /// Who is at it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -23,7 +21,15 @@ pub struct Holder {
     pub journal: String,
     /// For people.
     pub host: String,
+    /// For people: by the clock of that host.
     pub until: Timestamp,
+    /// For how many seconds it is held after the last write.
+    #[serde(default = "quarter")]
+    pub seconds: i64,
+}
+
+fn quarter() -> i64 {
+    15 * 60
 }
 
 /// The document. Wiped when dropped.
@@ -46,6 +52,9 @@ struct Content {
     previous_user: Option<String>,
     #[serde(default)]
     back: bool,
+    /// Somebody took over, and the host before may still be about to publish.
+    #[serde(default)]
+    unfenced: bool,
     /// What the engine counted when the pending secret was about to be published. With it, it may have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
@@ -78,6 +87,9 @@ pub struct Keeper<'a> {
     content: Content,
     journal: String,
     host: String,
+    pub term: SignedDuration,
+    /// When it was said last that it is held, since the machine was started.
+    said: Option<SignedDuration>,
 }
 
 /// What anybody may know of it.
@@ -100,7 +112,10 @@ pub fn path(below: &str, rotation: &str) -> Result<VaultPath> {
 }
 
 fn read(vault: &Vault, path: &VaultPath) -> Result<(u64, Content)> {
-    let document = vault.document(path)?;
+    content(&vault.document(path)?, path)
+}
+
+fn content(document: &Document, path: &VaultPath) -> Result<(u64, Content)> {
     if document.version == 0 || document.value().is_null() {
         return Ok((document.version, Content::default()));
     }
@@ -110,6 +125,12 @@ fn read(vault: &Vault, path: &VaultPath) -> Result<(u64, Content)> {
         )
     })?;
     Ok((document.version, content))
+}
+
+/// Whether the holder has said nothing for too long. By the clock of Vault: those of two hosts may differ by hours.
+fn is_over(vault: &Vault, document: &Document, holder: &Holder, now: Timestamp) -> bool {
+    let by_vault = vault.health().ok().and_then(|health| health.time).zip(document.written);
+    by_vault.map_or(holder.until <= now, |(now, said)| now.duration_since(said).as_secs() > holder.seconds)
 }
 
 /// Looks without taking it.
@@ -127,17 +148,26 @@ pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
 
 impl<'a> Keeper<'a> {
     /// Takes it, unless another host has it. That no other process of this host does is known by a lock.
-    pub fn take(vault: &'a Vault, path: VaultPath, journal: &str, host: &str, now: Timestamp) -> Result<Self> {
-        let (version, content) = read(vault, &path)?;
-        let other = content.holder.as_ref().filter(|holder| holder.journal != journal && holder.until > now);
-        if let Some(holder) = other {
+    pub fn take(
+        vault: &'a Vault,
+        path: VaultPath,
+        (journal, host): (&str, &str),
+        term: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let document = vault.document(&path)?;
+        let (version, mut content) = content(&document, &path)?;
+        let other = content.holder.as_ref().filter(|holder| holder.journal != journal);
+        content.unfenced |= other.is_some();
+        let other = content.holder.as_ref().filter(|holder| holder.journal != journal);
+        if let Some(holder) = other.filter(|holder| !is_over(vault, &document, holder, now)) {
             let text =
                 format!("{} is being rotated by {}, which has it until {}", path.path, holder.host, holder.until);
             return Err(Failure::new(Kind::Locked, text)
                 .hint("Wait for it, or look there: bkp rotate status. It can be resumed here when that time is over"));
         }
         let (journal, host) = (journal.to_owned(), host.to_owned());
-        let mut keeper = Keeper { vault, path, version, content, journal, host };
+        let mut keeper = Keeper { vault, path, version, content, journal, host, term, said: None };
         keeper.write(now)?;
         Ok(keeper)
     }
@@ -217,20 +247,39 @@ impl<'a> Keeper<'a> {
         self.version
     }
 
+    /// How long ago it was said that it is held; nothing when somebody else has taken over.
+    pub fn age(&self) -> Option<SignedDuration> {
+        self.said.map(|said| since_boot() - said)
+    }
+
+    /// A host that had it before may still be about to publish: then what consumers read has to be written once more, as it is,
+    /// so that the version it would follow is outdated.
+    pub fn is_unfenced(&self) -> bool {
+        self.content.unfenced && self.content.pending.is_some()
+    }
+
+    pub fn fenced(&mut self, now: Timestamp) -> Result<()> {
+        self.content.unfenced = false;
+        self.write(now)
+    }
+
     fn write(&mut self, now: Timestamp) -> Result<()> {
-        let until = now.checked_add(LEASE).unwrap_or(Timestamp::MAX);
-        self.content.holder = Some(Holder { journal: self.journal.clone(), host: self.host.clone(), until });
+        let until = now.checked_add(self.term).unwrap_or(Timestamp::MAX);
+        let (journal, host, seconds) = (self.journal.clone(), self.host.clone(), self.term.as_secs());
+        self.content.holder = Some(Holder { journal, host, until, seconds });
         self.put()
     }
 
     fn put(&mut self) -> Result<()> {
+        let before = since_boot();
         let value = serde_json::to_value(&self.content).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
         match self.vault.write(&self.path, &Document::new(self.version, value))? {
             Written::Version(version) => {
-                self.version = version;
+                (self.version, self.said) = (version, Some(before));
                 Ok(())
             }
             Written::Outdated => {
+                self.said = None;
                 Err(Failure::new(Kind::Locked, format!("somebody else has taken over {}", self.path.path))
                     .hint("Look who: bkp rotate status, there and here"))
             }

@@ -13,6 +13,8 @@ pub struct Rotator {
     pub vault_path: Option<Field<String>>,
     /// How long after one rotation the next one of another password may begin. Default: `5m`.
     pub apart: Option<Field<String>>,
+    /// How long another host waits before it takes over a rotation from one that says nothing any more. Default: `15m`.
+    pub lease: Option<Field<String>>,
     /// Hours in which the daemon begins rotations, where one has no `window` of its own.
     pub window: Option<Field<Vec<Field<String>>>>,
     /// Days on which nothing is rotated, beside those that a rotation has of its own.

@@ -10,6 +10,7 @@ mod integrity;
 mod overview;
 mod policies;
 mod restores;
+mod rotations;
 mod runs;
 mod safekeeping;
 mod scope;

@@ -1,9 +1,9 @@
 //! Where the points are and who can reach them: copies, encryption, locks, keys, credentials, and what was deleted.
 
 use super::policies::retention_words;
+use super::rotations;
 use super::{Cell, Section, Table, Tone, Writing};
 use crate::job::copy::state::{CopyState, Standing};
-use crate::journal::Job;
 use crate::repo::keys::Role;
 use crate::report::basis::{KnownFrom, Seen};
 use crate::report::recorded;
@@ -227,6 +227,7 @@ pub fn keys(writing: &Writing<'_>) -> Section {
                 .map_or(Cell::toned(say.t("unknown", "desconocido"), Tone::Warn), |at| Cell::of(say.when(at))),
             age.map_or(Cell::soft("–"), |seconds| Cell::of(say.span(seconds))),
             Cell::soft(match credential.known_from {
+                KnownFrom::Rotation => say.t("recorded rotation", "renovación registrada").to_owned(),
                 KnownFrom::File => say.t("time of the file", "fecha del archivo").to_owned(),
                 KnownFrom::Vault => say.t("version in Vault", "versión en Vault").to_owned(),
                 KnownFrom::NotRecorded => match &credential.why_unknown {
@@ -237,12 +238,12 @@ pub fn keys(writing: &Writing<'_>) -> Section {
         ]);
     }
     section.table(table);
-    let rotations = basis.facts.runs_of(Job::Rotate).count();
-    if rotations == 0 {
-        section.paragraph(say.t(
+    match rotations::table(writing) {
+        Some(table) => section.table(table),
+        None => section.paragraph(say.t(
             "No evidence of rotations: none is recorded in the period.",
             "Sin evidencia de renovaciones: no consta ninguna en el periodo.",
-        ));
+        )),
     }
     section
 }

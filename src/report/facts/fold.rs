@@ -4,7 +4,7 @@
 
 use super::{
     Anchor, ClockChange, CopySeries, Deletion, EndOfRun, EndOfSlot, Facts, Hold, Loaded, Mark, Name, Names, Rehearsal,
-    Release, RetentionChange, Run, Series, Slot, is_unknown,
+    Release, RetentionChange, RotationState, Run, Series, Slot, is_unknown,
 };
 use crate::journal::{Fact, Job, Outcome, Record, RunEnded, RunStarted, SlotEnd, SlotId};
 use crate::repo::names::CONFIGURATION;
@@ -130,6 +130,7 @@ impl<'a> Fold<'a> {
             Fact::Rehearsed(rehearsed) => {
                 facts.rehearsals.push(Rehearsal { mark, rehearsed: rehearsed.clone() });
             }
+            Fact::Rotation(rotated) => facts.rotations.push(RotationState { mark, rotated: rotated.clone() }),
             Fact::Anchored { place, upto, hash, ok, message } => facts.anchors.push(Anchor {
                 mark,
                 place: names.of(place),

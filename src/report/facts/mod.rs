@@ -8,12 +8,14 @@ mod attendance;
 mod fold;
 mod name;
 mod recovery;
+mod rotations;
 #[cfg(test)]
 mod tests;
 
 pub use attendance::{Absence, Attendance, Ending};
 pub use name::{Name, Names};
 pub use recovery::{DayOfPoints, Recovery, Worst};
+pub use rotations::{Rotation, RotationState};
 
 use super::period::Period;
 use crate::error::Result;
@@ -41,6 +43,9 @@ pub struct Facts {
     pub deletions: Vec<Deletion>,
     pub copies: Vec<CopySeries>,
     pub rehearsals: Vec<Rehearsal>,
+    /// States of rotations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<RotationState>,
     pub holds: Vec<Hold>,
     pub clock: Vec<ClockChange>,
     pub attendance: Attendance,

@@ -20,6 +20,8 @@ pub struct Health {
     pub initialized: bool,
     pub sealed: bool,
     pub standby: bool,
+    /// By its own clock.
+    pub time: Option<Timestamp>,
     /// Its cluster; not known of one that is sealed.
     pub cluster: Option<String>,
     pub is_openbao: bool,
@@ -53,6 +55,7 @@ impl Vault {
             initialized: is("initialized"),
             sealed: is("sealed"),
             standby: is("standby"),
+            time: answer["server_time_utc"].as_i64().and_then(|at| Timestamp::from_second(at).ok()),
             cluster: answer["cluster_id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned),
             // Only Vault has editions.
             is_openbao: answer.get("enterprise").is_none(),

@@ -9,6 +9,7 @@ use super::token::Session;
 use super::{Vault, VaultPath, line, told};
 use crate::error::{Failure, Kind, Result};
 use crate::secret::Secret;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::fmt;
 use vaultrs::api;
@@ -18,6 +19,8 @@ pub struct Document {
     fields: Fields,
     /// 0 where there is no secret yet.
     pub version: u64,
+    /// When that was written, by the clock of Vault.
+    pub written: Option<Timestamp>,
 }
 
 impl fmt::Debug for Document {
@@ -29,7 +32,7 @@ impl fmt::Debug for Document {
 impl Document {
     /// With these fields, to be written over `version`.
     pub fn new(version: u64, fields: Value) -> Self {
-        Document { fields: Fields(Answer::Values(fields)), version }
+        Document { fields: Fields(Answer::Values(fields)), version, written: None }
     }
 
     pub fn value(&self) -> &Value {
@@ -155,7 +158,8 @@ fn not_versioned(path: &VaultPath) -> Failure {
 fn document(mut answer: Value) -> Option<Document> {
     let version = answer["metadata"]["version"].as_u64()?;
     let data = answer.get_mut("data").map(Value::take)?;
-    Some(Document::new(version, data))
+    let written = answer["metadata"]["created_time"].as_str().and_then(|at| at.parse().ok());
+    Some(Document { written, ..Document::new(version, data) })
 }
 
 #[cfg(test)]

@@ -1,0 +1,94 @@
+//! That this process has a rotation to itself, for as long as it is at it.
+//!
+//! Whoever has it says so in Vault, by a thread of its own also while a step takes long, and sees before each step that it is
+//! still so. Another host takes over when nothing was said for the time of the lease, by the clock of Vault and nobody else's;
+//! what the one before writes into Vault afterwards is refused, for each write names the version that it follows. An engine
+//! cannot refuse: so no step begins with less than two thirds of the lease left.
+
+use super::record::Keeper;
+use super::state::Direction;
+use crate::clock;
+use crate::engine::Credential;
+use crate::error::{Kind, Result};
+use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub struct Lease<'a>(Mutex<Keeper<'a>>);
+
+impl<'a> Lease<'a> {
+    pub fn of(keeper: Keeper<'a>) -> Self {
+        Lease(Mutex::new(keeper))
+    }
+
+    fn keeper(&self) -> MutexGuard<'_, Keeper<'a>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before a step: it is still ours, and for long enough. Where Vault cannot be asked, what is left of it must do.
+    pub fn hold(&self) -> Result<()> {
+        let mut keeper = self.keeper();
+        let age = keeper.age();
+        if age.is_some_and(|age| age < keeper.term / 3) {
+            return Ok(());
+        }
+        match keeper.renew(clock::now()) {
+            Err(failure) if failure.kind() == Kind::TryLater && age.is_some_and(|age| age < keeper.term) => Ok(()),
+            renewed => renewed,
+        }
+    }
+
+    /// Until the other end is dropped.
+    pub fn keep_alive(&self, until: &Receiver<()>) {
+        let pause = Duration::try_from(self.keeper().term / 4).unwrap_or(Duration::from_secs(60));
+        while until.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            // What becomes of it is seen before the next step.
+            let _ = self.keeper().renew(clock::now());
+        }
+    }
+
+    pub fn renew(&self, now: Timestamp) -> Result<()> {
+        self.keeper().renew(now)
+    }
+
+    pub fn record(&self, run: &str, pending: &Credential, previous: &Credential, now: Timestamp) -> Result<()> {
+        self.keeper().record(run, pending, previous, now)
+    }
+
+    pub fn turn(&self, direction: Direction, now: Timestamp) -> Result<()> {
+        self.keeper().turn(direction, now)
+    }
+
+    pub fn set_mark(&self, mark: String, now: Timestamp) -> Result<()> {
+        self.keeper().set_mark(mark, now)
+    }
+
+    pub fn close(&self) -> Result<()> {
+        self.keeper().close()
+    }
+
+    pub fn release(&self) -> Result<()> {
+        self.keeper().release()
+    }
+
+    pub fn direction(&self) -> Direction {
+        self.keeper().direction()
+    }
+
+    /// The fencing number.
+    pub fn fence(&self) -> u64 {
+        self.keeper().fence()
+    }
+
+    pub fn mark(&self) -> Option<String> {
+        self.keeper().mark().map(str::to_owned)
+    }
+}
+
+/// Of a clock that nobody sets, and that goes on while the machine sleeps.
+pub fn since_boot() -> SignedDuration {
+    let time = clock_gettime(ClockId::Boottime);
+    SignedDuration::new(time.tv_sec, i32::try_from(time.tv_nsec).unwrap_or_default())
+}

@@ -1,0 +1,73 @@
+//! Two hosts that have the same rotation: who has it, who takes over, and what the one that was overtaken can still do.
+
+use super::servers::Mariadb;
+use super::support::vault::Vault;
+use super::support::{wait_for, wait_for_every};
+use super::world::World;
+use rustix::process::Signal;
+
+fn version(world: &World) -> u64 {
+    let path = format!("kv/data/bkp/{}/shop-db", world.name);
+    world.vault.get(&path)["metadata"]["version"].as_u64().unwrap()
+}
+
+/// The gate of a consumer takes longer than the lease: the other host is kept out all the same.
+#[test]
+fn who_is_at_work_keeps_others_out_however_long_a_step_takes() {
+    let part = "rotations by two hosts";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let mut world = World::new(vault, server);
+    world.lease("3s");
+    let other = world.other_host();
+    world.open_shop();
+    let old = world.old.clone();
+    std::fs::write(world.host.path("broken-web"), "nothing that it holds").unwrap();
+    let at_work = world.host.start(world.host.command(&["rotate", "shop-db"]));
+    wait_for("web is told", 60, || world.states().contains(&"reloaded".to_owned()).then_some(()));
+    let before = version(&world);
+    // It says so every three quarters of a second.
+    wait_for("the lease is renewed for longer than it lasts", 60, || (version(&world) > before + 5).then_some(()));
+    other.run(&["rotate", "resume", "shop-db"]).fails(11, "is being rotated by", "bkp rotate status");
+    other.run(&["rotate", "shop-db"]).fails(11, "is being rotated by", "bkp rotate status");
+    world.is_mended("web");
+    world.host.finish(at_work).ends(0);
+    world.one_password_works(&old);
+}
+
+/// It is suspended between its last look and its write, for longer than its lease. The other host takes the rotation back, which
+/// was never published; when the first one wakes up, its write must not count.
+#[test]
+fn a_host_that_was_overtaken_publishes_nothing() {
+    let part = "rotations by two hosts";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let mut world = World::new(vault, server);
+    world.lease("2s");
+    let other = world.other_host();
+    world.open_shop();
+    let old = world.old.clone();
+    let mut command = world.host.command(&["rotate", "shop-db"]);
+    command.env("BKP_STOP_AT", "rotate:publishing");
+    let sleeper = world.host.start(command);
+    let stat = format!("/proc/{}/stat", sleeper.child.id());
+    wait_for("it is suspended", 60, || std::fs::read_to_string(&stat).unwrap().contains(") T ").then_some(()));
+    let pending = world.record()["pending"].as_str().unwrap().to_owned();
+    wait_for_every(500, "the other host takes over", 60, || {
+        let answer = other.run(&["rotate", "rollback", "shop-db"]);
+        if answer.status.success() {
+            return Some(());
+        }
+        answer.fails(11, "is being rotated by", "bkp rotate status");
+        None
+    });
+    assert_eq!(world.published(), old);
+    world.target.log_in(&pending).unwrap_err();
+    sleeper.signal(Signal::CONT);
+    world.host.finish(sleeper).fails(11, "somebody else has taken over", "bkp rotate status");
+    assert_eq!(world.published(), old, "what was overtaken published");
+    world.target.log_in(&old).unwrap();
+    world.target.log_in(&pending).unwrap_err();
+    world.nobody_was_refused();
+    // What it could not note any more it notes when it looks next.
+    world.rotate(&["status"]).ends(0).says("nothing under way");
+    assert_eq!(world.states().last().unwrap(), "rolled_back");
+}
