@@ -74,6 +74,7 @@ fn made(host: &Host, source: &str, settings: &Settings, change: &(dyn Fn(&mut Du
         reread: false,
         purpose: None,
         together: None,
+        credentials: Vec::new(),
     };
     host.next_second();
     let (cancel, meter) = (Cancel::default(), Meter::default());
