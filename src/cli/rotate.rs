@@ -3,7 +3,6 @@
 use super::Ran;
 use super::environment::Environment;
 use super::in_force;
-use super::output::{pairs, plain};
 use crate::clock;
 use crate::durable::Lock;
 use crate::engine::{self, Accounts, Credential, Login, Settings};
@@ -12,7 +11,6 @@ use crate::host;
 use crate::job::recorder::{Recorder, What};
 use crate::job::rotate::delivery::Consumer;
 use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
-use crate::job::rotate::plan::Plan;
 use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
@@ -24,6 +22,7 @@ use crate::secret::vault::Vault;
 use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
 
+mod planned;
 mod status;
 
 #[derive(clap::Args, Debug)]
@@ -130,7 +129,7 @@ impl Arguments {
             None => {
                 let name = self.name.unwrap_or_default();
                 let why = Why { unrehearsed: self.unrehearsed, despite_unknown: self.despite_unknown, ..self.why };
-                if self.dry_run { plan(env, &name, &why) } else { act(env, &name, &why, Wish::Rotate) }
+                if self.dry_run { planned::show(env, &name, &why) } else { act(env, &name, &why, Wish::Rotate) }
             }
         }
     }
@@ -269,60 +268,6 @@ pub fn vault(env: &Environment) -> Result<&Vault> {
     env.secrets()?.vault().ok_or_else(|| {
         Failure::usage("nothing says where Vault is").hint("Write `vault: { address: … }` into the main file")
     })
-}
-
-fn plan(env: &Environment, name: &str, why: &Why) -> Ran {
-    let ground = Ground::of(env, name)?;
-    let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
-    let plan = rotate.plan(ground.settings.server(), &env.cancel)?;
-    let may = ground.may_begin(env, why)?;
-    let hindered = may.err().map(|hindrance| hindrance.failure(ground.rotation, false));
-    let unknown = scan::refusal(&plan.unknown, name).filter(|_| !why.takes_unknown());
-    let refused = hindered.or(unknown).filter(|_| plan.open.is_none());
-    let mut document = serde_json::to_value(&plan).unwrap_or_default();
-    document["refused"] = refused.as_ref().map(Failure::full).into();
-    env.output.answer(&document, || described(&plan))?;
-    if let Some(refused) = refused {
-        return Err(refused);
-    }
-    env.output.note("\nNothing was done. To do it: the same command without --dry-run");
-    Ok(None)
-}
-
-fn described(plan: &Plan) -> String {
-    let mut rows = vec![
-        ("rotation", plan.rotation.clone()),
-        ("account", plain(&plan.account)),
-        ("published", plan.published.clone()),
-        ("logs in at", plan.nodes.join(", ")),
-        ("gap", gap(plan.gap_seconds)),
-    ];
-    if let Some(open) = &plan.open {
-        let way = if open.back { "is being taken back" } else { "is under way" };
-        rows.push(("open", format!("one {way}; it is brought to its end first")));
-    }
-    for (number, granted) in plan.granted.iter().enumerate() {
-        rows.push((if number == 0 { "in Vault" } else { "" }, format!("may {}", plain(granted))));
-    }
-    for (number, step) in plan.steps.iter().enumerate() {
-        rows.push((if number == 0 { "steps" } else { "" }, format!("{}. {}", number + 1, plain(step))));
-    }
-    for (number, found) in plan.unknown.iter().enumerate() {
-        rows.push((if number == 0 { "not told of" } else { "" }, plain(&found.to_string())));
-    }
-    for (number, warning) in plan.warnings.iter().enumerate() {
-        rows.push((if number == 0 { "note" } else { "" }, plain(warning)));
-    }
-    pairs(&rows)
-}
-
-fn gap(seconds: f64) -> String {
-    match seconds > 0.0 {
-        true => format!(
-            "up to {seconds:.0} s (the `patience` of all consumers), in which those are refused that log in anew before they were moved; and there is no way back"
-        ),
-        false => "none".to_owned(),
-    }
 }
 
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
