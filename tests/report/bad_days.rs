@@ -65,10 +65,13 @@ fn a_removed_record_is_told_with_its_place_and_the_report_is_made() {
     let past = Past::new();
     past.daemon_starts("2026-10-31T12:00:00Z");
     past.nights("2026-11-01", "2026-11-10");
-    let text = std::fs::read_to_string(past.journal_file()).unwrap();
-    let without: String =
-        text.lines().enumerate().filter(|(n, _)| *n != 20).map(|(_, line)| format!("{line}\n")).collect();
-    std::fs::write(past.journal_file(), without).unwrap();
+    let segments = past.segments().into_iter();
+    let (segment, text) = segments
+        .map(|segment| (segment.clone(), std::fs::read_to_string(segment).unwrap()))
+        .find(|(_, text)| text.contains("\"seq\":21,"))
+        .unwrap();
+    let without: String = text.split_inclusive('\n').filter(|line| !line.contains("\"seq\":21,")).collect();
+    std::fs::write(segment, without).unwrap();
     let report = past.json("2026-11");
     let finding = &report["integrity"]["seen"]["findings"][0];
     assert_eq!((&finding["tampering"], &finding["from"], &finding["to"]), (&"removed".into(), &21.into(), &21.into()));

@@ -185,8 +185,12 @@ impl Past {
         serde_json::from_str(&self.report(period, "json", &[])).unwrap()
     }
 
-    pub fn journal_file(&self) -> std::path::PathBuf {
-        self.host.path("state/journal/0000000000000001.jsonl")
+    /// The segments of the journal, the oldest first: one for each day.
+    pub fn segments(&self) -> Vec<std::path::PathBuf> {
+        let entries = fs::read_dir(self.host.path("state/journal")).unwrap().flatten().map(|entry| entry.path());
+        let mut segments: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
+        segments.sort();
+        segments
     }
 }
 

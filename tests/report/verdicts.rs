@@ -112,15 +112,13 @@ fn the_report_says_of_the_journal_what_evidence_verify_says() {
     assert!(text.contains(&format!("bkp evidence verify evidence.tar --key {key}")), "{text}");
 
     // The chain holds by itself without its newest records.
-    let first = past.journal_file();
-    for entry in std::fs::read_dir(past.host.path("state/journal")).unwrap().flatten() {
-        if entry.path() != first && entry.path().extension().is_some_and(|extension| extension == "jsonl") {
-            std::fs::remove_file(entry.path()).unwrap();
-        }
-    }
-    let lines = std::fs::read_to_string(&first).unwrap();
-    let kept: Vec<&str> = lines.split_inclusive('\n').collect();
-    std::fs::write(&first, kept[..kept.len() - 5].concat()).unwrap();
+    let segments = past.segments();
+    let (kept, removed) = segments.split_at(segments.len() / 2);
+    removed.iter().for_each(|segment| std::fs::remove_file(segment).unwrap());
+    let last = kept.last().unwrap();
+    let lines = std::fs::read_to_string(last).unwrap();
+    let lines: Vec<&str> = lines.split_inclusive('\n').collect();
+    std::fs::write(last, lines[..lines.len() - 1].concat()).unwrap();
     assert_eq!(told(), verified(4));
     let text = past.bkp(&["report", "--period", "2026-11", "--lang", "es"]).ends(0).out;
     assert!(text.contains("DAÑADO") && text.contains("cortado al final"), "{text}");
