@@ -173,6 +173,7 @@ fn workers_are_replaced_one_by_one_and_no_task_is_lost() {
     let path = stack.world.host.path("etc/policies.d/shop.yaml");
     fs::write(&path, fs::read_to_string(&path).unwrap().replace("patience: 1m", "patience: 5s")).unwrap();
     let customer = Customer::begin(&python, &stack, &broker);
+    crate::kills::wait_for_distance(&stack.world);
     stack.rotate(&["shop-db"]).fails(1, "a new container of worker is not ready", "rotate again");
     assert_eq!(stack.one_password_works(&old), new);
     assert!(customer.ends(&stack) > 5);

@@ -15,7 +15,7 @@ pub fn forward() -> impl Iterator<Item = &'static str> {
     CRASH_POINTS.iter().copied().filter(|point| point.starts_with("rotate:") && !BACK.contains(point))
 }
 
-fn wait_for_distance(world: &World) {
+pub fn wait_for_distance(world: &World) {
     world.host.next_second();
     world.host.next_second();
 }

@@ -57,13 +57,14 @@ fn mariadb(site: &Site) -> Wanted {
     let (init, socket) = (of(site.path(), "init.sql"), format!("--socket={}", of(site.path(), "s")));
     let text = format!("SET PASSWORD FOR root@localhost = PASSWORD('{PASSWORD}');\n");
     let install = ["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal", &data];
-    let file = format!("--init-file={init}");
+    let (file, temporary) = (format!("--init-file={init}"), format!("--tmpdir={}", site.path().display()));
     Wanted {
         programs: vec!["mariadbd"],
-        arguments: words(&["--no-defaults", &data, &socket, "--skip-networking", &file]),
+        arguments: words(&["--no-defaults", &data, &socket, "--skip-networking", &file, &temporary]),
         before: vec![Command {
             program: "mariadb-install-db".into(),
             arguments: words(&install),
+            environment: vec![("TMPDIR".into(), site.path().into())],
             ..Command::default()
         }],
         files: vec![(init.into(), Secret::new(text))],

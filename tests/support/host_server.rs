@@ -386,6 +386,8 @@ impl HostServer {
         let log = File::options().create(true).append(true).open(self.directory.join("log")).unwrap();
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap());
         command.env_clear().env("PATH", path).env("HOME", &self.directory).current_dir(&self.directory);
+        // A starting MariaDB removes the temporary tables of others that it finds there.
+        command.env("TMPDIR", self.data());
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         command
     }

@@ -69,7 +69,9 @@ impl Rehearsable for Rehearsal {
             }
             false => (vec!["mysqld"], "mysqld", ["--no-defaults", "--initialize-insecure"].map(Into::into).into()),
         };
-        let mut before = Command { program: program.into(), arguments: options, ..Command::default() };
+        // A server that starts removes what other servers have among their temporary files, if it looks in the same directory.
+        let environment = vec![("TMPDIR".into(), site.directory.to_owned().into_os_string())];
+        let mut before = Command { program: program.into(), arguments: options, environment, ..Command::default() };
         before.arguments.push(datadir.clone());
         before.arguments.extend(same.iter().filter(|argument| !argument.starts_with("--sql")).map(Into::into));
         let init = site.directory.join("init.sql");
