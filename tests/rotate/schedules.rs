@@ -61,6 +61,14 @@ fn ended(world: &World, which: impl Fn(&Value) -> bool) -> (String, String) {
     (end["as"].as_str().unwrap().to_owned(), end["why"].as_str().unwrap_or_default().to_owned())
 }
 
+/// What `bkp metrics` says of the rotation.
+fn measured(world: &World, what: &str) -> f64 {
+    let text = run(world, &["metrics"]).ends(0).out;
+    let name = format!("bkp_rotation_{what}{{");
+    let line = text.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn the_daemon_rotates_what_is_due_and_goes_on_with_what_was_cut_short() {
     let part = "rotations by the daemon";
@@ -94,6 +102,9 @@ fn the_daemon_rotates_what_is_due_and_goes_on_with_what_was_cut_short() {
     set_clock(&world, "2026-12-02T12:00:00Z");
     world.host.finish(world.host.start(dies)).was_killed();
     run(&world, &["status"]).says("The rotation of shop-db stopped midway");
+    for what in ["open_since_timestamp_seconds", "due_timestamp_seconds", "last_success_timestamp_seconds"] {
+        assert!(measured(&world, what) > 1_700_000_000.0, "{what}");
+    }
     let at_work = daemon(&world);
     let (end, why) = ended(&world, |record| record["slot"].as_str().unwrap().starts_with("2026-12-02T12:0"));
     assert_eq!((end.as_str(), why.as_str()), ("done", ""));
@@ -108,6 +119,7 @@ fn the_daemon_rotates_what_is_due_and_goes_on_with_what_was_cut_short() {
     assert!(end == "failed" && why.contains("the old password is in force"), "{end}: {why}");
     assert_eq!(world.published(), third);
     run(&world, &["status"]).says("The last rotation of shop-db failed");
+    assert_eq!(measured(&world, "failures_in_a_row"), 1.0);
     stop(&world, at_work);
     run(&world, &["journal", "verify"]).ends(0);
 }

@@ -52,6 +52,11 @@ const NOT_IN_A_PLAIN_SCRAPE: &[&str] = &[
     "bkp_rehearsal_reached_timestamp_seconds",
     "bkp_rto_estimated_seconds",
     "bkp_repo_prune_last_success_timestamp_seconds",
+    // tests/rotate/schedules.rs sees them.
+    "bkp_rotation_due_timestamp_seconds",
+    "bkp_rotation_failures_in_a_row",
+    "bkp_rotation_last_success_timestamp_seconds",
+    "bkp_rotation_open_since_timestamp_seconds",
 ];
 
 /// All that a host tells on which everything happened.
