@@ -86,7 +86,9 @@ pub fn apply_one(
     let then = older.iter().find(|old| of_point == Some(prints.fingerprint(old).as_str()));
     let before = then.or(older.first());
     let (accounts, _) = accounts_of(env, policy, rotation)?;
-    let applied = reapply(&*accounts, &today, before, &env.cancel)?;
+    let users = rotation.turns.iter().flat_map(|turns| turns.users.iter().map(String::as_str));
+    let other = users.into_iter().find(|user| Some(*user) != today.user.as_deref());
+    let applied = reapply(&*accounts, &today, before, other, &env.cancel)?;
     let negative = match before {
         Some(_) => "the old password is refused",
         None => "no older password is known",

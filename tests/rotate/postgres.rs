@@ -172,6 +172,39 @@ fn killed_rotations_of_postgres_are_brought_to_their_end() {
     kills::converges(vault, Arc::new(server), kills::forward());
 }
 
+/// A server that was put back by other means than bkp.
+#[test]
+fn the_login_of_today_is_applied_again_and_only_the_others_are_locked() {
+    let part = "logins of PostgreSQL that are applied again";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Postgres::start(part, &[])) else { return };
+    let server = Arc::new(server);
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    let first = world.old.clone();
+    let is_as_published = |world: &World, refused: &str| {
+        server.log_in_as("app_a", &world.published()).unwrap();
+        server.log_in_as("app_a", refused).unwrap_err();
+        server.log_in_as("app_b", refused).unwrap_err();
+        assert_eq!(server.server.query("", "select rolcanlogin from pg_authid where rolname = 'app_b'"), "f");
+    };
+    // Vault knows no older version.
+    server.set_up("of the backup");
+    world.rotate(&["reapply", "shop-db"]).ends(0);
+    is_as_published(&world, "of the backup");
+    // The turn of the same user as in the point.
+    world.open_shop();
+    for _ in 0..2 {
+        kills::wait_for_distance(&world);
+        world.rotate(&["shop-db"]).ends(0);
+    }
+    world.close_shop();
+    assert_eq!(world.published_user(), "app_a");
+    let put_back = format!("alter role app_a password '{first}'; alter role app_b login password '{first}'");
+    server.server.query("", &put_back);
+    world.rotate(&["reapply", "shop-db"]).ends(0);
+    is_as_published(&world, &first);
+    assert_ne!(world.published(), first);
+}
+
 #[test]
 fn rotations_of_postgres_are_taken_back() {
     let part = "rotations of PostgreSQL that are taken back";

@@ -1,8 +1,10 @@
 //! After a server was put back: the account takes what is published, and nothing that a backup brought back.
 
+use crate::durable::random_hex;
 use crate::engine::{Accounts, Credential, Login, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::secret::Secret;
 
 /// What was found, and done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +14,13 @@ pub enum Applied {
     Changed,
 }
 
-/// `today` is what is published, `before` what was in force before, as far as it is known. When this returns, the one lets in on
-/// every node and the other nowhere.
+/// `today` is what is published, `before` what was in force before, as far as it is known; `other` the user whose turn it is not,
+/// where two take turns. When this returns, the one lets in on every node, and `before` and `other` nowhere.
 pub fn reapply(
     accounts: &dyn Accounts,
     today: &Credential,
     before: Option<&Credential>,
+    other: Option<&str>,
     cancel: &Cancel,
 ) -> Result<Applied> {
     let nodes = accounts.nodes()?;
@@ -38,11 +41,18 @@ pub fn reapply(
     if takes_today && !takes_before {
         return Ok(Applied::AsItWas);
     }
-    let pair = Pair { current: before.unwrap_or(today), pending: today };
+    // Never the one of today: what is retired is locked, or taken away by its value.
+    let nobody_s = |user: Option<&str>| {
+        let (user, secret) = (user.map(str::to_owned), Secret::new(random_hex(16)));
+        Credential { user, secret }
+    };
     if !takes_today {
-        accounts.accept_both(pair, cancel)?;
+        let current = before.cloned().unwrap_or_else(|| nobody_s(today.user.as_deref()));
+        accounts.accept_both(Pair { current: &current, pending: today }, cancel)?;
     }
-    accounts.retire(pair, cancel)?;
+    let retired = before.filter(|before| before.user.as_deref() == other).cloned();
+    let retired = retired.unwrap_or_else(|| nobody_s(other));
+    accounts.retire(Pair { current: &retired, pending: today }, cancel)?;
     accounts.persist(cancel)?;
     if !lets_in(today)? {
         return Err(Failure::new(Kind::Key, format!("{} does not take what is published", accounts.describe()))
