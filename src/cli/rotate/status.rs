@@ -15,16 +15,20 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
         Some(name) => vec![configuration.rotation(name)?.1],
         None => configuration.rotations().map(|(_, rotation)| rotation).collect(),
     };
-    let mut documents = Vec::new();
-    let mut rows = Vec::new();
-    for rotation in chosen {
+    let look = |rotation: &&Rotation| {
         let path = record::path(&configuration.rotator.vault_path, &rotation.name)?;
         let glance = record::glance(vault(env)?, &path);
         if let Some(glance) = glance.as_ref().ok().filter(|glance| !glance.is_open) {
             // Who may not write the journal looks all the same.
             let _ = note_missing_end(env, rotation, glance.version);
         }
-        let state = env.journal()?.state().unwrap_or_default();
+        Ok(glance)
+    };
+    let glances = chosen.iter().map(look).collect::<Result<Vec<_>>>()?;
+    let state = env.journal()?.state().unwrap_or_default();
+    let mut documents = Vec::new();
+    let mut rows = Vec::new();
+    for (rotation, glance) in chosen.into_iter().zip(glances) {
         let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
         documents.push(serde_json::json!({
             "rotation": rotation.name,
