@@ -1,5 +1,6 @@
 //! How consumers are told and moved, with real containers that log in all the time.
 
+use super::documents::REMOVE;
 use super::servers::Mariadb;
 use super::support::docker::engine::docker;
 use super::support::docker::{Kind, image_named, require};
@@ -14,13 +15,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 use std::sync::Arc;
-
-const REMOVE: &str = "
-for kind in container network; do
-  for id in $(docker $kind ls -q $([ $kind != container ] || echo --all) --filter label=com.docker.compose.project=\"$1\"); do
-    docker $kind rm $([ $kind != container ] || echo --force --volumes) $id
-  done
-done";
 
 /// Logs in all the time with what it has, writes down each refusal, and tells by its hash what it logged in with.
 const LIVES: &str = r#"

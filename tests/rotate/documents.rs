@@ -13,7 +13,8 @@ use std::process::Command;
 
 const PART: &str = "the steps of docs/ROTATION.md";
 
-const REMOVE: &str = "
+/// A Compose project, by its name.
+pub const REMOVE: &str = "
 for kind in container network; do
   for id in $(docker $kind ls -q $([ $kind != container ] || echo --all) --filter label=com.docker.compose.project=\"$1\"); do
     docker $kind rm $([ $kind != container ] || echo --force --volumes) $id
