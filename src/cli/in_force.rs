@@ -1,7 +1,7 @@
 //! Which versions of credentials are in force at a server: written into its points, and applied again after a restore in place.
 
 use super::environment::Environment;
-use super::rotate::accounts_of;
+use super::rotate::{accounts_of, published};
 use crate::engine::Credential;
 use crate::error::{Failure, Result};
 use crate::job::recorder::Recorder;
@@ -10,7 +10,6 @@ use crate::job::rotate::reapply::{Applied, reapply};
 use crate::job::rotate::record;
 use crate::journal::{Fact, Rotated};
 use crate::policy::{Policy, Rotation, Source};
-use crate::secret::{SecretRef, VaultPath};
 use serde_json::{Value, json};
 
 /// How many versions of what is published are looked through for the one that was in force.
@@ -69,18 +68,12 @@ pub fn apply_one(
         )));
     }
     let document = vault.document(&rotation.published)?;
-    let published = |version: Option<u64>| {
-        let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(VaultPath { version, ..path.clone() }));
-        let user = rotation.turns.as_ref().map(|turns| read(&turns.published)).transpose()?;
-        let user = user.map(|user| user.expose().to_owned());
-        Ok::<_, Failure>(Credential { user, secret: read(&rotation.published)? })
-    };
-    let today = published(None)?;
+    let today = published(env, rotation, None)?;
     let prints = Fingerprints::of(&env.paths()?.state)?;
     let of_point = then.iter().find(|one| one["name"] == *name).and_then(|one| one["version"].as_str());
     let older = (1..document.version).rev().take(usize::try_from(LOOKED_AT).unwrap_or_default());
     // A version that is gone opens nothing that could be tried.
-    let older: Vec<Credential> = older.filter_map(|version| published(Some(version)).ok()).collect();
+    let older: Vec<Credential> = older.filter_map(|version| published(env, rotation, Some(version)).ok()).collect();
     let older: Vec<Credential> = older.into_iter().filter(|old| old.expose() != today.expose()).collect();
     // One is tried, and no more: servers count refusals, and lock accounts.
     let then = older.iter().find(|old| of_point == Some(prints.fingerprint(old).as_str()));

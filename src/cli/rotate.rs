@@ -214,13 +214,7 @@ impl<'e> Ground<'e> {
 
     /// What is published lets in, everywhere.
     fn published_works(&self, env: &Environment) -> Result<String> {
-        let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(path.clone()));
-        let user = self.rotation.turns.as_ref().map(|turns| read(&turns.published)).transpose()?;
-        let user = user.map(|user| user.expose().to_owned());
-        let published = Credential { user, secret: read(&self.rotation.published)? };
-        let nodes = self.accounts.nodes()?;
-        let login = self.accounts.together(nodes.iter().map(|node| self.accounts.probe(&published, node)).collect());
-        match login {
+        match self.accounts.log_in(&published(env, self.rotation, None)?)? {
             Login::Accepted => Ok("a login with what is published".to_owned()),
             Login::Refused | Login::Partly => Err(Failure::new(Kind::Key, "what is published is refused")
                 .hint(format!("bkp rotate resume {}", self.rotation.name))),
@@ -262,6 +256,14 @@ pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> R
         Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
     })?;
     Ok((accounts, settings))
+}
+
+/// What consumers read: now, or in an older version.
+pub fn published(env: &Environment, rotation: &Rotation, version: Option<u64>) -> Result<Credential> {
+    let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(VaultPath { version, ..path.clone() }));
+    let user = rotation.turns.as_ref().map(|turns| read(&turns.published)).transpose()?;
+    let user = user.map(|user| user.expose().to_owned());
+    Ok(Credential { user, secret: read(&rotation.published)? })
 }
 
 pub fn vault(env: &Environment) -> Result<&Vault> {

@@ -4,8 +4,8 @@
 //! an engine says of it; only a definite refusal is one. Secrets never stand in a statement, an argument or an error text where
 //! the engine knows a way around it.
 
-use super::{Settings, mongo, mysql, postgres, redis};
-use crate::error::Result;
+use super::{Server, Settings, mongo, mysql, postgres, redis};
+use crate::error::{Failure, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
 use std::fmt;
@@ -125,6 +125,11 @@ pub trait Accounts: Send + Sync {
         Login::of_all(logins)
     }
 
+    /// What becomes of it on all nodes.
+    fn log_in(&self, credential: &Credential) -> Result<Login> {
+        Ok(self.together(self.nodes()?.iter().map(|node| self.probe(credential, node)).collect()))
+    }
+
     /// From now on both are accepted. Called when the pending one is refused, or nodes differ; the current one must stay good.
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()>;
 
@@ -151,6 +156,19 @@ pub trait Accounts: Send + Sync {
     fn has_gap(&self) -> bool {
         false
     }
+}
+
+/// Those that are named, else the server itself where it can be reached over the network.
+pub(super) fn nodes_of(server: &Server, named: &[Node], port: u16) -> Result<Vec<Node>> {
+    if !named.is_empty() {
+        return Ok(named.to_vec());
+    }
+    if let (Some(socket), None) = (&server.socket, &server.host) {
+        let what = format!("the server at {} is only known by its socket", socket.display());
+        return Err(Failure::usage(what).hint("Passwords are tried over the network: give `nodes: [HOST:PORT]`"));
+    }
+    let (host, port) = server.address(port)?;
+    Ok(vec![Node { host, port }])
 }
 
 /// The accounts of a server, where this version can rotate them. `settings` log in as somebody who may change them; `nodes` are

@@ -170,15 +170,7 @@ impl Accounts for Rotation {
     }
 
     fn nodes(&self) -> Result<Vec<Node>> {
-        if !self.nodes.is_empty() {
-            return Ok(self.nodes.clone());
-        }
-        if let (Some(socket), None) = (&self.server.socket, &self.server.host) {
-            let what = format!("the server at {} is only known by its socket", socket.display());
-            return Err(Failure::usage(what).hint("Passwords are tried over the network: give `nodes: [HOST:PORT]`"));
-        }
-        let (host, port) = self.server.address(PORT)?;
-        Ok(vec![Node { host, port }])
+        rotation::nodes_of(&self.server, &self.nodes, PORT)
     }
 
     fn probe(&self, credential: &Credential, node: &Node) -> Login {

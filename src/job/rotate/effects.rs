@@ -200,7 +200,7 @@ impl Rotate<'_> {
         at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
         // Once more, for there is no way back from here.
-        let pending = self.probe(pair.pending)?;
+        let pending = self.accounts.log_in(pair.pending)?;
         if pending != Login::Accepted {
             at.memory.pending = Some(pending);
             return Ok(());

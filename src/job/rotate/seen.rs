@@ -64,19 +64,13 @@ impl Memory {
 }
 
 impl Rotate<'_> {
-    /// On all nodes.
-    pub(super) fn probe(&self, credential: &Credential) -> Result<Login> {
-        let nodes = self.accounts.nodes()?;
-        Ok(self.accounts.together(nodes.iter().map(|node| self.accounts.probe(credential, node)).collect()))
-    }
-
     /// The same again for a while, until it is what a change should have made of it: nodes may lag behind.
     pub(super) fn probe_until(&self, credential: &Credential, expected: &Login, cancel: &Cancel) -> Result<Login> {
         let mut login = Login::Unknown("it was not tried".into());
         for seconds in SETTLES {
             pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
             cancel.check()?;
-            login = self.probe(credential)?;
+            login = self.accounts.log_in(credential)?;
             if login == *expected {
                 break;
             }
@@ -93,10 +87,10 @@ impl Rotate<'_> {
         current: &Credential,
     ) -> Result<Observed> {
         if memory.current.is_none() {
-            memory.current = Some(self.probe(current)?);
+            memory.current = Some(self.accounts.log_in(current)?);
         }
         if let (None, Some(pair)) = (&memory.pending, pair) {
-            memory.pending = Some(self.probe(pair.pending)?);
+            memory.pending = Some(self.accounts.log_in(pair.pending)?);
         }
         let nothing = || Login::Refused;
         Ok(Observed {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// A secret that is shorter is not looked for inside of something else: it could stand there by chance.
-const TELLING: usize = 8;
+pub const TELLING: usize = 8;
 
 /// Where the secret stands in an address, as it is written there.
 pub fn within(text: &str, secret: &Secret) -> Option<Range<usize>> {

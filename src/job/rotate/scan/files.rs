@@ -1,14 +1,12 @@
 //! Whether a text or a file has a secret in it.
 
-use crate::job::rotate::delivery::text::{is_in, percent_encoded};
+use crate::job::rotate::delivery::text::{TELLING, is_in, percent_encoded};
 use crate::secret::Secret;
 use std::path::Path;
 use zeroize::Zeroizing;
 
 /// What is larger holds data.
 const LARGEST: u64 = 64 * 1024;
-/// A secret that is shorter is only taken for one where it stands alone.
-const TELLING: usize = 8;
 
 /// A value, such as that of a variable: the secret, or something it stands in as a word.
 pub fn has(text: &str, secret: &Secret) -> bool {
@@ -36,13 +34,12 @@ fn stands_in(text: &str, wanted: &str) -> bool {
 
 /// `None` for what is not there, or is no small file of text; an error is one that cannot be read.
 pub fn read(path: &Path) -> std::io::Result<Option<Zeroizing<String>>> {
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() && metadata.len() <= LARGEST => metadata,
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= LARGEST => {}
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(error),
         Ok(_) | Err(_) => return Ok(None),
-    };
+    }
     let bytes = Zeroizing::new(std::fs::read(path)?);
-    debug_assert!(metadata.is_file());
     Ok(std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned())))
 }
 
