@@ -363,6 +363,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "rotate:moved",
     "rotate:unused",
     "rotate:retired",
+    "rotate:ended",
     "rotate:persisted",
     "rotate:proven",
     "rotate:unescrowed",

@@ -12,7 +12,7 @@ pub struct Rotated {
     pub source: String,
     pub account: String,
     /// `planned`, `pending`, `accepted`, `tested`, `published`, `delivered`, `reloaded`, `moved`, `unused`, `retired`, `persisted`,
-    /// `proven`, `rotated`; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`,
+    /// `proven`, `rotated`; `retiring` where its refusal was not seen yet, and `refused` when it was; `ended`, of sessions; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`,
     /// when its process died and what is published since is neither of its passwords; and `reapplied` after a restore.
     pub state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

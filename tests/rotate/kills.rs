@@ -12,7 +12,8 @@ const BACK: [&str; 3] = ["rotate:turned-back", "rotate:unpublished", "rotate:und
 const AT_THE_ENDS: [&str; 2] = ["rotate:saved", "rotate:closed"];
 
 pub fn forward() -> impl Iterator<Item = &'static str> {
-    CRASH_POINTS.iter().copied().filter(|point| point.starts_with("rotate:") && !BACK.contains(point))
+    let elsewhere = [&BACK[..], &["rotate:ended"]].concat();
+    CRASH_POINTS.iter().copied().filter(move |point| point.starts_with("rotate:") && !elsewhere.contains(point))
 }
 
 pub fn wait_for_distance(world: &World) {

@@ -8,7 +8,7 @@ use super::keepsake::{Fingerprints, Keepsake};
 use super::lease::Lease;
 use super::record::{self, Keeper};
 use super::seen::Memory;
-use super::state::{Direction, End, Kept, Observed, Step, next};
+use super::state::{Direction, End, Observed, Step, next};
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
@@ -84,6 +84,8 @@ pub(super) struct At<'k> {
     pub(super) failed: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) cancel: &'k Cancel,
+    /// When consumers began to be moved back, in the engine's own counting.
+    pub(super) went_back: Option<String>,
 }
 
 impl At<'_> {
@@ -101,21 +103,21 @@ impl Rotate<'_> {
         let (journal, host) = &self.holder;
         let mut keeper = Keeper::take(self.vault, self.record.clone(), (journal, host), self.lease, clock::now())?;
         if let Some(pending) = lost {
-            let worked = self.read_published().and_then(|now| keeper.record(&self.run, &pending, &now, clock::now()));
-            worked.inspect_err(|_| drop(keeper.release()))?;
+            let recorded = |now: Credential| keeper.record((&self.run, self.emergency), (&pending, &now), clock::now());
+            self.read_published().and_then(recorded).inspect_err(|_| drop(keeper.release()))?;
         }
         let (pending, previous) = (keeper.pending(), keeper.previous());
         let is_open = pending.is_some();
         let current = previous.filter(|_| is_open).map_or_else(|| self.read_published(), Ok);
         let current = current.inspect_err(|_| drop(keeper.release()))?;
-        if keeper.is_unfenced() {
-            self.fence()?;
-            keeper.fenced(clock::now())?;
+        if is_open {
+            self.take_up(&mut keeper).inspect_err(|_| drop(keeper.release()))?;
         }
         let memory = Memory::new(self.consumers.len());
         let lease = Lease::of(keeper);
         let keeper = &lease;
-        let mut at = At { keeper, memory, current, pending, failed: None, warnings: Vec::new(), cancel };
+        let mut at =
+            At { keeper, memory, current, pending, failed: None, warnings: Vec::new(), cancel, went_back: None };
         let worked = std::thread::scope(|scope| {
             let (end, ended) = channel();
             scope.spawn(move || keeper.keep_alive(&ended));
@@ -132,6 +134,18 @@ impl Rotate<'_> {
             // Where Vault is away, the time does it.
             (worked, _) => worked,
         }
+    }
+
+    /// Before what was begun is gone on with.
+    fn take_up(&self, keeper: &mut Keeper<'_>) -> Result<()> {
+        if keeper.is_unfenced() {
+            self.fence()?;
+            keeper.fenced(clock::now())?;
+        }
+        if self.emergency && !keeper.is_urgent() {
+            keeper.urge(clock::now())?;
+        }
+        Ok(())
     }
 
     /// After somebody else: what that one may still be about to write is refused from now on.
@@ -198,13 +212,6 @@ impl Rotate<'_> {
         }
     }
 
-    fn look(&self, at: &mut At<'_>) -> Result<Observed> {
-        let kept = Kept { recorded: at.pending.is_some(), escrowed: self.keepsake.is_escrowed(&self.rotation.name) };
-        let direction = at.keeper.direction();
-        let pair = at.pending.as_ref().map(|pending| Pair { current: &at.current, pending });
-        self.observe(&mut at.memory, direction, kept, pair, &at.current)
-    }
-
     fn take(&self, step: Step, at: &mut At<'_>, observed: &Observed) -> Result<()> {
         at.keeper.hold()?;
         match step {
@@ -212,6 +219,7 @@ impl Rotate<'_> {
             Step::Record => self.make(at),
             Step::Escrow => self.escrow(at),
             Step::AcceptBoth => self.accept_both(at),
+            Step::Force => self.force(at),
             Step::Test => self.test(at),
             Step::Publish => self.publish(at, Direction::Forward),
             Step::Unpublish => self.publish(at, Direction::Back),
@@ -220,6 +228,7 @@ impl Rotate<'_> {
             Step::Gate(number) => self.gate(at, number),
             Step::SeeUnused => self.see_unused(at),
             Step::Retire => self.retire(at),
+            Step::EndSessions => self.end_sessions(at),
             Step::Undo => self.undo(at),
             Step::Persist => {
                 self.accounts.persist(at.cancel)?;

@@ -3,19 +3,15 @@
 use super::act::{At, Rotate};
 use super::published;
 use super::state::{Direction, Holds, Login};
-use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
 use crate::engine::Credential;
 use crate::error::{Failure, Result};
 use crate::secret::Secret;
 use crate::secret::vault::Written;
-use std::time::{Duration, Instant};
 
-/// Between two looks at sessions.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How long old sessions may take to go, at least.
-const DRAINS: Duration = Duration::from_secs(30);
+/// The negative test.
+pub(super) const REFUSED: &str = "the old password is refused";
 
 impl Rotate<'_> {
     pub(super) fn save(&self, at: &mut At<'_>) -> Result<()> {
@@ -32,7 +28,7 @@ impl Rotate<'_> {
         self.keepsake.forget(&self.rotation.name)?;
         let user = self.rotation.turns.as_ref().map(|turns| turns.after(at.current.user.as_deref()).to_owned());
         let pending = Credential { user, secret: self.new_password()? };
-        at.keeper.record(&self.run, &pending, &at.current, clock::now())?;
+        at.keeper.record(&self.run, &pending, &at.current, self.emergency)?;
         crash_point("rotate:recorded");
         at.memory.is_first = true;
         // It was just made: nobody can know it.
@@ -53,11 +49,17 @@ impl Rotate<'_> {
         Ok(())
     }
 
-    pub(super) fn accept_both(&self, at: &mut At<'_>) -> Result<()> {
-        if at.memory.accepted {
-            let what = format!("{} took the new password and does not accept it", self.accounts.describe());
-            return Err(Failure::failed(what).hint(format!("Roll back: bkp rotate rollback {}", self.rotation.name)));
+    /// What was done once and did nothing is not done again and again.
+    fn not_in_vain(&self, at: &At<'_>) -> Result<()> {
+        if !at.memory.accepted {
+            return Ok(());
         }
+        let what = format!("{} took the new password and does not accept it", self.accounts.describe());
+        Err(Failure::failed(what).hint(format!("Roll back: bkp rotate rollback {}", self.rotation.name)))
+    }
+
+    pub(super) fn accept_both(&self, at: &mut At<'_>) -> Result<()> {
+        self.not_in_vain(at)?;
         at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
         self.accounts.accept_both(pair, at.cancel)?;
@@ -69,6 +71,20 @@ impl Rotate<'_> {
             at.memory.current = None;
         }
         self.noted(at, "accepted", None, None);
+        Ok(())
+    }
+
+    /// Whatever password somebody gave it: it must not outlive the emergency.
+    pub(super) fn force(&self, at: &mut At<'_>) -> Result<()> {
+        self.not_in_vain(at)?;
+        at.keeper.renew(clock::now())?;
+        let Some(pair) = at.pair() else { return Ok(()) };
+        self.accounts.only(pair.pending, at.cancel)?;
+        crash_point("rotate:accepted");
+        let pending = self.probe_until(pair.pending, &Login::Accepted, at.cancel)?;
+        (at.memory.accepted, at.memory.tested, at.memory.pending) = (true, false, Some(pending));
+        at.memory.current = None;
+        self.noted(at, "accepted", None, Some("it alone: what else was there is gone".into()));
         Ok(())
     }
 
@@ -134,6 +150,7 @@ impl Rotate<'_> {
 
     pub(super) fn reload(&self, at: &mut At<'_>, number: usize) -> Result<()> {
         let consumer = &self.consumers[number];
+        self.mark_way_back(at)?;
         at.memory.moved[number].touched = true;
         let Some(pair) = at.pair() else { return Ok(()) };
         let secret = if at.keeper.direction() == Direction::Forward { pair.pending } else { pair.current };
@@ -163,39 +180,6 @@ impl Rotate<'_> {
         Ok(())
     }
 
-    pub(super) fn see_unused(&self, at: &mut At<'_>) -> Result<()> {
-        let begun = Instant::now();
-        let patience = self.consumers.iter().map(|consumer| consumer.patience).max().unwrap_or(DRAINS).max(DRAINS);
-        let mark = match at.keeper.mark() {
-            Some(mark) => mark.to_owned(),
-            None => self.accounts.mark(at.cancel)?,
-        };
-        loop {
-            let Some(pair) = at.pair() else { return Ok(()) };
-            let old = self.accounts.sessions_before(pair, &mark, at.cancel)?;
-            if old.is_empty() {
-                crash_point("rotate:unused");
-                at.memory.unused = true;
-                self.noted(at, "unused", None, Some("no session is older than the publishing".into()));
-                return Ok(());
-            }
-            if self.emergency {
-                for session in &old {
-                    self.accounts.end_session(session, at.cancel)?;
-                }
-            }
-            if begun.elapsed() > patience {
-                let clients: Vec<&str> = old.iter().map(|session| session.client.as_str()).collect();
-                let why = format!("sessions with the old password are still open, from {}", clients.join(", "));
-                at.memory.failed = Some(why.clone());
-                self.noted(at, "stopped", None, Some(why));
-                return Ok(());
-            }
-            pause(PAUSE, &|| at.cancel.check().is_err());
-            at.cancel.check()?;
-        }
-    }
-
     pub(super) fn retire(&self, at: &mut At<'_>) -> Result<()> {
         at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
@@ -215,8 +199,14 @@ impl Rotate<'_> {
                 Failure::failed(what).hint(format!("Look why; then go on: bkp rotate resume {}", self.rotation.name))
             );
         }
+        // What is not known yet is looked at again, and noted when it was seen.
+        let (state, note) = match &current {
+            Login::Unknown(why) => ("retiring", format!("retired, and its refusal was not seen yet: {why}")),
+            _ => ("retired", REFUSED.to_owned()),
+        };
+        at.memory.refusal_noted = current == Login::Refused;
         (at.memory.pending, at.memory.current) = (Some(pending), Some(current));
-        self.noted(at, "retired", None, Some("the old password is refused".into()));
+        self.noted(at, state, None, Some(note));
         Ok(())
     }
 

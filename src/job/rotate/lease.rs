@@ -53,8 +53,13 @@ impl<'a> Lease<'a> {
         self.keeper().renew(now)
     }
 
-    pub fn record(&self, run: &str, pending: &Credential, previous: &Credential, now: Timestamp) -> Result<()> {
-        self.keeper().record(run, pending, previous, now)
+    pub fn record(&self, run: &str, pending: &Credential, previous: &Credential, urgent: bool) -> Result<()> {
+        self.keeper().record((run, urgent), (pending, previous), clock::now())
+    }
+
+    /// Somebody said that the old one may be known to others, in this run or before.
+    pub fn is_urgent(&self) -> bool {
+        self.keeper().is_urgent()
     }
 
     pub fn turn(&self, direction: Direction, now: Timestamp) -> Result<()> {

@@ -18,6 +18,7 @@ pub mod record;
 pub mod rules;
 pub mod scan;
 mod seen;
+mod sessions;
 pub mod state;
 #[cfg(test)]
 mod tests;

@@ -52,6 +52,9 @@ struct Content {
     previous_user: Option<String>,
     #[serde(default)]
     back: bool,
+    /// The previous one may be known to others: whoever goes on ends all sessions when it is retired.
+    #[serde(default)]
+    urgent: bool,
     /// Somebody took over, and the host before may still be about to publish.
     #[serde(default)]
     unfenced: bool,
@@ -178,8 +181,14 @@ impl<'a> Keeper<'a> {
     }
 
     /// The pending credential and the one that is in force are durable when this returns.
-    pub fn record(&mut self, run: &str, pending: &Credential, previous: &Credential, now: Timestamp) -> Result<()> {
+    pub fn record(
+        &mut self,
+        (run, urgent): (&str, bool),
+        (pending, previous): (&Credential, &Credential),
+        now: Timestamp,
+    ) -> Result<()> {
         self.content.run = Some(run.to_owned());
+        self.content.urgent = urgent;
         self.content.begun = Some(now);
         self.content.pending = Some(pending.expose().to_owned());
         self.content.previous = Some(previous.expose().to_owned());
@@ -204,6 +213,16 @@ impl<'a> Keeper<'a> {
     pub fn turn(&mut self, direction: Direction, now: Timestamp) -> Result<()> {
         self.content.back = direction == Direction::Back;
         self.write(now)
+    }
+
+    /// From now on, whoever goes on with it.
+    pub fn urge(&mut self, now: Timestamp) -> Result<()> {
+        self.content.urgent = true;
+        self.write(now)
+    }
+
+    pub fn is_urgent(&self) -> bool {
+        self.content.urgent
     }
 
     pub fn set_mark(&mut self, mark: String, now: Timestamp) -> Result<()> {

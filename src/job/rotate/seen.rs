@@ -1,7 +1,8 @@
 //! What a process has seen of a rotation so far, and how it looks again.
 
-use super::act::Rotate;
-use super::state::{Direction, Holds, Kept, Login, Observed, Progress};
+use super::act::{At, Rotate};
+use super::effects::REFUSED;
+use super::state::{Direction, Holds, Kept, Login, Observed, Progress, Published};
 use crate::backoff::pause;
 use crate::engine::{Credential, Pair};
 use crate::error::Result;
@@ -23,6 +24,10 @@ pub struct Memory {
     pub persisted: bool,
     pub undone: bool,
     pub proven: bool,
+    /// Every session was ended since the old one is refused.
+    pub ended: bool,
+    /// That the old one is refused stands in the journal.
+    pub refusal_noted: bool,
     pub failed: Option<String>,
     /// Was told the engine already: doing it again could cost the old one.
     pub accepted: bool,
@@ -50,7 +55,9 @@ impl Memory {
             let stays = direction == Direction::Back && (!may_be_published || untouched);
             *moved = Moved { touched: moved.touched, reloaded: stays, passed: stays };
         }
-        (self.failed, self.unused, self.persisted, self.undone) = (None, false, false, false);
+        // What was never published, nobody but its consumers can have begun with.
+        self.unused = direction == Direction::Back && !may_be_published;
+        (self.failed, self.persisted, self.undone, self.ended) = (None, false, false, false);
     }
 
     /// What is not known is tried again. What was refused is not: servers count that, and lock accounts.
@@ -78,23 +85,31 @@ impl Rotate<'_> {
         Ok(login)
     }
 
-    pub(super) fn observe(
-        &self,
-        memory: &mut Memory,
-        direction: Direction,
-        kept: Kept,
-        pair: Option<Pair<'_>>,
-        current: &Credential,
-    ) -> Result<Observed> {
+    pub(super) fn look(&self, at: &mut At<'_>) -> Result<Observed> {
+        let observed = self.observe(at)?;
+        // The negative test, however it came about: killed after it was retired, or where the new one takes its place.
+        let both = (&observed.pending, &observed.current);
+        let is_over = observed.published == Published::Pending && both == (&Login::Accepted, &Login::Refused);
+        if is_over && !at.memory.refusal_noted {
+            at.memory.refusal_noted = true;
+            self.noted(at, "refused", None, Some(REFUSED.into()));
+        }
+        Ok(observed)
+    }
+
+    fn observe(&self, at: &mut At<'_>) -> Result<Observed> {
+        let kept = Kept { recorded: at.pending.is_some(), escrowed: self.keepsake.is_escrowed(&self.rotation.name) };
+        let pair = at.pending.as_ref().map(|pending| Pair { current: &at.current, pending });
+        let memory = &mut at.memory;
         if memory.current.is_none() {
-            memory.current = Some(self.accounts.log_in(current)?);
+            memory.current = Some(self.accounts.log_in(&at.current)?);
         }
         if let (None, Some(pair)) = (&memory.pending, pair) {
             memory.pending = Some(self.accounts.log_in(pair.pending)?);
         }
         let nothing = || Login::Refused;
         Ok(Observed {
-            direction,
+            direction: at.keeper.direction(),
             kept,
             saved: memory.saved,
             pending: memory.pending.clone().unwrap_or_else(nothing),
@@ -108,6 +123,8 @@ impl Rotate<'_> {
             proven: memory.proven,
             failed: memory.failed.clone(),
             forced: self.emergency,
+            urgent: self.emergency || at.keeper.is_urgent(),
+            ended: memory.ended,
         })
     }
 

@@ -64,7 +64,7 @@ pub struct Observed {
     /// Both were tried on every node, anew and from outside, since the engine took the pending one.
     pub tested: bool,
     pub consumers: Vec<Progress>,
-    /// No session is left from before the new secret could be read.
+    /// No session is left that may still need the secret which is about to be taken away.
     pub unused: bool,
     /// The engine will still know what it accepts after a restart.
     pub persisted: bool,
@@ -76,6 +76,10 @@ pub struct Observed {
     pub failed: Option<String>,
     /// Somebody who knows what it means wants the account set to the pending secret although neither is accepted.
     pub forced: bool,
+    /// The old one may be known to others: no session is waited for, and all of them are ended when it is refused.
+    pub urgent: bool,
+    /// They were.
+    pub ended: bool,
 }
 
 /// One effect, or the end.
@@ -89,6 +93,8 @@ pub enum Step {
     Escrow,
     /// S2.
     AcceptBoth,
+    /// S2 where neither is accepted: the pending one alone, whatever is there.
+    Force,
     /// S3.
     Test,
     /// S4.
@@ -103,6 +109,8 @@ pub enum Step {
     SeeUnused,
     /// S8.
     Retire,
+    /// S8 where the old one may be known to others.
+    EndSessions,
     /// S8.
     Persist,
     /// S9.
@@ -200,7 +208,7 @@ fn forward(seen: &Observed) -> Step {
         // S1; or the engine was put back to before the rotation.
         (false, true) if !is_pending && seen.failed.is_some() => Step::TurnBack,
         (false, true) => Step::AcceptBoth,
-        (false, false) if seen.forced => Step::AcceptBoth,
+        (false, false) if seen.forced => Step::Force,
         (false, false) => Step::Stop(Halt::Drift),
         (true, true) if seen.failed.is_some() => Step::TurnBack,
         (true, true) if !seen.tested => Step::Test,
@@ -208,8 +216,10 @@ fn forward(seen: &Observed) -> Step {
         (true, _) if !is_pending => Step::Publish,
         (true, both) => match move_on(seen, Holds::Pending) {
             Some(step) => step,
-            None if both && !seen.unused => Step::SeeUnused,
+            // Whoever may not have it could otherwise keep it, by using it.
+            None if both && !seen.unused && !seen.urgent => Step::SeeUnused,
             None if both => Step::Retire,
+            None if seen.urgent && !seen.ended => Step::EndSessions,
             None if !seen.persisted => Step::Persist,
             None if !seen.proven => Step::Prove,
             None => Step::Close(End::Rotated),
@@ -222,14 +232,17 @@ fn back(seen: &Observed) -> Step {
     match (accepted(&seen.pending), accepted(&seen.current)) {
         // There is no old one to go back to.
         (true, false) => Step::TurnForward,
+        (false, false) if seen.forced => Step::TurnForward,
         (false, false) => Step::Stop(Halt::Drift),
         // The engine was put back to before the rotation: what is published leads nowhere, so that goes first, too.
         (_, true) if seen.published == Published::Pending => Step::Unpublish,
-        (_, true) => match move_on(seen, Holds::Current) {
-            Some(step) => step,
-            None if !seen.undone => Step::Undo,
-            None if !seen.persisted => Step::Persist,
-            None => Step::Close(End::RolledBack),
+        (_, true) => match (move_on(seen, Holds::Current), &seen.failed) {
+            (Some(step), _) => step,
+            (None, Some(why)) => Step::Stop(Halt::GateFailed(why.clone())),
+            (None, _) if seen.undone && seen.persisted => Step::Close(End::RolledBack),
+            (None, _) if seen.undone => Step::Persist,
+            (None, _) if !seen.unused && !seen.urgent && seen.pending != Login::Refused => Step::SeeUnused,
+            (None, _) => Step::Undo,
         },
     }
 }

@@ -76,7 +76,7 @@ impl<'a> Rotation<'a> {
         match rotated.state.as_str() {
             "tested" => rotated.nodes.iter().for_each(|node| add(&mut self.nodes, node)),
             "moved" => rotated.consumer.iter().for_each(|consumer| add(&mut self.moved, consumer)),
-            "retired" => self.refused = Some(mark),
+            "retired" | "refused" => self.refused = self.refused.or(Some(mark)),
             "reapplied" => {
                 rotated.nodes.iter().for_each(|node| add(&mut self.nodes, node));
                 self.refused = rotated.from.as_ref().map(|_| mark);

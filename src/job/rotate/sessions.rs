@@ -1,0 +1,139 @@
+//! Sessions that were opened with what is about to be taken away, or was: waited for, told of, or ended.
+//!
+//! Where names take turns, a session tells whose it is. Elsewhere only its age is known: forward, one that is older than the
+//! publishing; on the way back, one that was opened while the new secret could be read and that no consumer's restart ended.
+
+use super::act::{At, Rotate};
+use super::state::Direction;
+use crate::backoff::pause;
+use crate::durable::crash_point;
+use crate::engine::{Pair, Session};
+use crate::error::Result;
+use std::time::{Duration, Instant};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long sessions may take to go, at least.
+const DRAINS: Duration = Duration::from_secs(30);
+
+impl Rotate<'_> {
+    pub(super) fn see_unused(&self, at: &mut At<'_>) -> Result<()> {
+        match at.keeper.direction() {
+            Direction::Forward => self.see_old_unused(at),
+            Direction::Back => self.see_new_unused(at),
+        }
+    }
+
+    fn see_old_unused(&self, at: &mut At<'_>) -> Result<()> {
+        let mark = match at.keeper.mark() {
+            Some(mark) => mark,
+            None => self.accounts.mark(at.cancel)?,
+        };
+        let Some(pair) = at.pair() else { return Ok(()) };
+        let left = self.wait_until_gone(at, &|| self.accounts.sessions_before(pair, &mark, at.cancel))?;
+        match left.is_empty() {
+            true => {
+                crash_point("rotate:unused");
+                at.memory.unused = true;
+                self.noted(at, "unused", None, Some("no session is older than the publishing".into()));
+            }
+            false => {
+                let why = format!("sessions with the old password are still open, from {}", clients(&left));
+                at.memory.failed = Some(why.clone());
+                self.noted(at, "stopped", None, Some(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the way back. Where names do not take turns, nobody can tell which of the two a session began with: then it is waited for,
+    /// and told of.
+    fn see_new_unused(&self, at: &mut At<'_>) -> Result<()> {
+        self.mark_way_back(at)?;
+        let (Some(pair), Some(published), Some(until)) = (at.pair(), at.keeper.mark(), at.went_back.clone()) else {
+            at.memory.unused = true;
+            return Ok(());
+        };
+        let exchanged = Pair { current: pair.pending, pending: pair.current };
+        let takes_turns = self.rotation.turns.is_some();
+        let left = self.wait_until_gone(at, &|| match takes_turns {
+            true => self.accounts.sessions_before(exchanged, &published, at.cancel),
+            false => {
+                let older = self.accounts.sessions_before(pair, &published, at.cancel)?;
+                let mut all = self.accounts.sessions_before(pair, &until, at.cancel)?;
+                all.retain(|session| !older.contains(session));
+                Ok(all)
+            }
+        })?;
+        let note = match (left.is_empty(), takes_turns) {
+            (true, true) => "no session of the new user is open".to_owned(),
+            (true, false) => "no session is left from while the new password was published".to_owned(),
+            (false, true) => {
+                let why = format!("sessions of the new user are still open, from {}", clients(&left));
+                at.memory.failed = Some(why.clone());
+                self.noted(at, "stopped", None, Some(why));
+                return Ok(());
+            }
+            (false, false) => {
+                let who = clients(&left);
+                let note = format!("sessions from while the new password was published are still open, from {who}");
+                at.warnings.push(format!("{note}: what began with that one is refused when it logs in anew; restart it"));
+                note
+            }
+        };
+        crash_point("rotate:unused");
+        at.memory.unused = true;
+        self.noted(at, "unused", None, Some(note));
+        Ok(())
+    }
+
+    /// Before the first consumer is moved back: what each opens from now on is its own affair.
+    pub(super) fn mark_way_back(&self, at: &mut At<'_>) -> Result<()> {
+        if at.went_back.is_none() && at.keeper.direction() == Direction::Back && at.keeper.mark().is_some() {
+            at.went_back = Some(self.accounts.mark(at.cancel)?);
+        }
+        Ok(())
+    }
+
+    /// The old one is refused, and a session that was opened with it would live on for ever. All of the account are ended, for
+    /// nobody knows which those are; consumers come back with the new one.
+    pub(super) fn end_sessions(&self, at: &mut At<'_>) -> Result<()> {
+        let now = self.accounts.mark(at.cancel)?;
+        let Some(pair) = at.pair() else { return Ok(()) };
+        let left = self.wait_until_gone(at, &|| {
+            let open = self.accounts.sessions_before(pair, &now, at.cancel)?;
+            open.iter().try_for_each(|session| self.accounts.end_session(session, at.cancel))?;
+            Ok(open)
+        })?;
+        crash_point("rotate:ended");
+        at.memory.ended = true;
+        let note = match left.is_empty() {
+            true => "every session from before the old password was refused is ended".to_owned(),
+            false => format!("sessions could not be ended, from {}", clients(&left)),
+        };
+        if !left.is_empty() {
+            at.warnings.push(format!("{note}: end them at the server"));
+        }
+        self.noted(at, "ended", None, Some(note));
+        Ok(())
+    }
+
+    /// Those that are left when the patience of all consumers is over.
+    fn wait_until_gone(&self, at: &At<'_>, look: &dyn Fn() -> Result<Vec<Session>>) -> Result<Vec<Session>> {
+        let begun = Instant::now();
+        let patience = self.consumers.iter().map(|consumer| consumer.patience).max().unwrap_or(DRAINS).max(DRAINS);
+        loop {
+            let left = look()?;
+            if left.is_empty() || begun.elapsed() > patience {
+                return Ok(left);
+            }
+            pause(PAUSE, &|| at.cancel.check().is_err());
+            at.cancel.check()?;
+        }
+    }
+}
+
+fn clients(sessions: &[Session]) -> String {
+    let clients: Vec<&str> = sessions.iter().map(|session| session.client.as_str()).collect();
+    clients.join(", ")
+}
