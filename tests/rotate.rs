@@ -15,6 +15,8 @@ mod configuration;
 mod deliveries;
 #[path = "rotate/documents.rs"]
 mod documents;
+#[path = "rotate/emergency.rs"]
+mod emergency;
 #[path = "rotate/hosts.rs"]
 mod hosts;
 #[path = "rotate/kills.rs"]

@@ -3,7 +3,6 @@
 use super::Ran;
 use super::environment::Environment;
 use super::in_force;
-use crate::clock;
 use crate::durable::Lock;
 use crate::engine::{self, Accounts, Credential, Login, Settings};
 use crate::error::{Failure, Kind, Result};
@@ -14,14 +13,17 @@ use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
-use crate::job::rotate::{Ended, Rotate, Wish, missing_end, scan};
+use crate::job::rotate::{Ended, Rotate, Wish, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Keyring, Recipients, Role};
+use crate::schedule::Schedule;
 use crate::secret::vault::Vault;
 use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
 
+mod canary;
+mod missing;
 mod planned;
 mod status;
 
@@ -192,6 +194,7 @@ impl<'e> Ground<'e> {
             lease: jiff::SignedDuration::try_from(env.configuration()?.rotator.lease)
                 .unwrap_or(jiff::SignedDuration::MAX),
             because: why.because.clone(),
+            last_closed: None,
             emergency: why.emergency,
             prove,
             note,
@@ -212,6 +215,16 @@ impl<'e> Ground<'e> {
         Ok(rules::may_begin(&Asked { configuration, policy, rotation, state: &state, now: env.now }, why.allowed()))
     }
 
+    /// Whether the slot that this is for would be one, by what the journal knows now.
+    fn is_due(&self, env: &Environment) -> Result<bool> {
+        let (Some(slot), state) = (&env.slot, env.journal()?.state()?) else { return Ok(true) };
+        let rotated = state.rotations.get(&self.rotation.name).and_then(|known| known.rotated.as_ref());
+        let rotated = rotated.map(|(at, _)| *at);
+        let configuration = env.configuration()?;
+        let schedule = Schedule::of_rotation(configuration, self.policy, self.rotation, &host::name(), rotated);
+        Ok(schedule.calendar.is_time(slot.id.slot))
+    }
+
     /// What is published lets in, everywhere.
     fn published_works(&self, env: &Environment) -> Result<String> {
         match self.accounts.log_in(&published(env, self.rotation, None)?)? {
@@ -223,22 +236,6 @@ impl<'e> Ground<'e> {
             }
         }
     }
-}
-
-/// Of a rotation that nothing is pending of in Vault: its process may have died before it could note that.
-fn note_missing_end(env: &Environment, rotation: &Rotation, version: u64) -> Result<()> {
-    // Vault was brought back to before it: then it is not over.
-    if Keepsake::is_lost_of(&env.paths()?.state, &rotation.name, version) {
-        return Ok(());
-    }
-    let journal = env.journal()?;
-    journal.end_what_died(clock::now())?;
-    let state = journal.state()?;
-    let Some((_, last)) = rules::cut_short(&state, &rotation.name) else { return Ok(()) };
-    let published = env.secrets()?.read(&SecretRef::Vault(rotation.published.clone()))?;
-    let published = Fingerprints::of(&env.paths()?.state)?.fingerprint(&published);
-    env.recorder()?.note(&[Fact::Rotation(Box::new(missing_end(last, &published)))]);
-    Ok(())
 }
 
 /// With how its server is reached by who may change it.
@@ -279,11 +276,13 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
     let glance = record::glance(ground.vault, &path)?;
     let is_open = glance.is_open;
-    if !is_open {
-        note_missing_end(env, ground.rotation, glance.version)?;
-    }
+    let other = if is_open { None } else { missing::note(env, ground.rotation, &glance)? };
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();
+        if let Some(host) = other.filter(|_| !ground.is_due(env).unwrap_or(true)) {
+            env.output.note(&format!("{name} was rotated by {host}, and is not due"));
+            return Ok(None);
+        }
         match ground.may_begin(env, why)? {
             Ok(()) => {}
             // Somebody else did it, just now.
@@ -299,8 +298,9 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     // Several may be of one source: runs are told apart by what is rotated.
     let what = What::source(Job::Rotate, name, Some(name));
     let reason = env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason);
-    let ended = recorder.run_named(what, reason, |run| run_it(env, &ground, (why, wish), &recorder, run), note_end)?;
-    report(env, name, &ended)
+    let asked = Asking { why, wish, last_closed: glance.last_closed() };
+    let ended = recorder.run_named(what, reason, |run| run_it(env, &ground, &asked, &recorder, run), note_end)?;
+    report(env, name, &ended, wish)
 }
 
 /// Whoever has the password and is not moved would be locked out.
@@ -319,10 +319,17 @@ fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<
     }
 }
 
+/// What somebody wants, and what was the last thing known when it was looked whether that may be.
+struct Asking<'a> {
+    why: &'a Why,
+    wish: Wish,
+    last_closed: Option<&'a str>,
+}
+
 fn run_it(
     env: &Environment,
     ground: &Ground<'_>,
-    (why, wish): (&Why, Wish),
+    asked: &Asking<'_>,
     recorder: &Recorder,
     run: &str,
 ) -> Result<Ended> {
@@ -333,31 +340,16 @@ fn run_it(
     let prove = || {
         let works = ground.published_works(env)?;
         held.borrow_mut().clear();
-        ground.users.iter().try_for_each(|source| backup(env, source))?;
+        ground.users.iter().try_for_each(|source| canary::backup(env, source))?;
         Ok(match ground.users.is_empty() {
             true => works,
             false => format!("{works}, and a backup of {}", ground.users.join(", ")),
         })
     };
     let note = |rotated| recorder.note(&[Fact::Rotation(Box::new(rotated))]);
-    ground.rotate(env, why, run, &prove, &note)?.run(wish, &env.cancel)
-}
-
-/// A canary: a backup with the new password, as a process of its own, as the daemon makes them.
-fn backup(env: &Environment, source: &str) -> Result<()> {
-    let program = std::env::current_exe().map_err(|e| Failure::failed("cannot find bkp itself").because(e))?;
-    let mut command = std::process::Command::new(program);
-    command.arg("--config").arg(&env.paths()?.config).args(["--quiet", "backup", source]);
-    let ended = command.output().map_err(|e| Failure::failed("cannot start a backup").because(e))?;
-    match ended.status.code() {
-        Some(0 | 3) => Ok(()),
-        _ => {
-            let said = String::from_utf8_lossy(&ended.stderr);
-            let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            Err(Failure::failed(format!("the backup of {source} with the new password failed: {first}"))
-                .hint("Mend it, then: bkp rotate resume; the old password is gone already"))
-        }
-    }
+    let mut rotate = ground.rotate(env, asked.why, run, &prove, &note)?;
+    rotate.last_closed = asked.last_closed.map(str::to_owned);
+    rotate.run(asked.wish, &env.cancel)
 }
 
 fn note_end(ended: &Ended, run: &str) -> RunEnded {
@@ -372,7 +364,7 @@ fn rolled_back(why: &str) -> Failure {
         .hint("Mend what failed, then rotate again")
 }
 
-fn report(env: &Environment, name: &str, ended: &Ended) -> Ran {
+fn report(env: &Environment, name: &str, ended: &Ended, wish: Wish) -> Ran {
     for warning in &ended.warnings {
         env.output.warn(warning);
     }
@@ -381,8 +373,9 @@ fn report(env: &Environment, name: &str, ended: &Ended) -> Ran {
         End::RolledBack => "rolled_back",
         End::Nothing => "nothing",
     };
+    let went_on = wish == Wish::RollBack && ended.end == End::Rotated;
     let document = serde_json::json!({
-        "ok": ended.failed.is_none(), "rotation": name, "end": word,
+        "ok": ended.failed.is_none() && !went_on, "rotation": name, "end": word,
         "from": ended.from, "to": ended.to, "failed": ended.failed,
     });
     env.output.answer(&document, || match (ended.end, &ended.from, &ended.to) {
@@ -391,6 +384,10 @@ fn report(env: &Environment, name: &str, ended: &Ended) -> Ran {
         _ => format!("{name}: nothing is under way"),
     })?;
     match &ended.failed {
+        _ if went_on => {
+            let text = format!("{name} could not be taken back: the old password was gone already, so the new one is in force");
+            Err(Failure::new(Kind::Refused, text).hint(format!("Everybody has the new one. For another one: bkp rotate {name}")))
+        }
         Some(why) => Err(rolled_back(why)),
         None => Ok(None),
     }

@@ -22,19 +22,22 @@ impl Daemon {
 
     /// Expects what is to be gone on with now, where nothing else of it is about to be. Gives whether there is any.
     pub(super) fn expect_what_was_cut_short(&mut self, now: Timestamp) -> bool {
+        let configuration = self.settings.configuration.clone();
         let state = self.ledger.state();
         let since = state.daemon.as_ref().map_or(now, |daemon| daemon.since);
         let Ok(slot) = Timestamp::from_second(now.as_second()) else { return false };
         let is_due = |lane: &&mut Lane| {
             let known = state.policy(Job::Rotate, &lane.schedule.policy);
-            let has_come = known.is_some_and(|known| known.open.range(..=now).next().is_some());
+            let Ok((_, rotation)) = configuration.rotation(&lane.schedule.policy) else { return false };
+            let has_come = known.is_some_and(|known| known.open.range(..=now).any(|(_, slot)| slot.due <= now));
+            let is_allowed = || opening(&lane.schedule.timing, lane.schedule.zone(), now).is_none();
             lane.schedule.job == Job::Rotate
                 && lane.current
                 && !has_come
                 && lane.work.is_none()
                 && known.is_none_or(|known| known.reached < Some(slot))
-                && rules::resume_at(state, &lane.schedule.policy, since).is_some_and(|at| at <= now)
-                && opening(&lane.schedule.timing, lane.schedule.zone(), now).is_none()
+                && rules::resume_at(state, rotation, since).is_some_and(|at| at <= now)
+                && (rules::is_in_gap(state, rotation) || is_allowed())
         };
         let mut facts = Vec::new();
         for lane in self.lanes.iter_mut().filter(is_due) {

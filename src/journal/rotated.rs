@@ -2,6 +2,7 @@
 //!
 //! Secrets are there as fingerprints, which are made with a key of this host and tell one from another, and nothing else.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,8 +14,12 @@ pub struct Rotated {
     pub account: String,
     /// `planned`, `pending`, `accepted`, `tested`, `published`, `delivered`, `reloaded`, `moved`, `unused`, `retired`, `persisted`,
     /// `proven`, `rotated`; `retiring` where its refusal was not seen yet, and `refused` when it was; `ended`, of sessions; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`,
-    /// when its process died and what is published since is neither of its passwords; and `reapplied` after a restore.
+    /// when its process died and what is published since is neither of its passwords; and `reapplied` after a restore; and
+    /// `elsewhere`, when another host exchanged it.
     pub state: String,
+    /// When that was, where it is noted later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
     /// Fingerprint of the secret that was in force when the rotation began.
@@ -41,6 +46,6 @@ pub struct Rotated {
 impl Rotated {
     /// Nothing of this rotation is open any more.
     pub fn is_end(&self) -> bool {
-        matches!(self.state.as_str(), "rotated" | "rolled_back" | "overtaken" | "reapplied")
+        matches!(self.state.as_str(), "rotated" | "rolled_back" | "overtaken" | "reapplied" | "elsewhere")
     }
 }

@@ -191,8 +191,9 @@ pub struct RotationState {
 
 impl RotationState {
     fn take_in(&mut self, rotated: &Rotated, at: Timestamp) {
+        let at = rotated.when.filter(|when| *when < at).unwrap_or(at);
         self.last = Some((at, Box::new(rotated.clone())));
-        if rotated.state == "rotated" {
+        if matches!(&*rotated.state, "rotated" | "elsewhere") {
             self.rotated.clone_from(&self.last);
         }
     }

@@ -1,5 +1,6 @@
 //! PostgreSQL, where two logins of one owner take turns; and a single role, whose gap somebody has accepted.
 
+use super::emergency::{Held, KeepsSessions};
 use super::kills;
 use super::servers::is_rotated_without_a_gap;
 use super::support::docker::Container;
@@ -123,6 +124,18 @@ impl Target for Postgres {
     fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
         log_in(self.server.port(), user, password)?;
         self.standby.as_ref().map_or(Ok(()), |standby| log_in_to_read(standby.port(), user, password))
+    }
+}
+
+impl KeepsSessions for Postgres {
+    fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(self.server.port()).user(user).password(password).dbname("postgres");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (client, connection) =
+            runtime.block_on(config.connect(tokio_postgres::NoTls)).map_err(|e| e.to_string())?;
+        runtime.spawn(connection);
+        Ok(Box::new(move || runtime.block_on(client.simple_query("select 1")).is_ok()))
     }
 }
 

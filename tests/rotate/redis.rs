@@ -1,5 +1,6 @@
 //! Redis and Valkey: one server, a group with a replica and a sentinel, and what restarts and failovers make of a rotation.
 
+use super::emergency::{Held, KeepsSessions};
 use super::kills;
 use super::servers::is_rotated_without_a_gap;
 use super::support::docker::Container;
@@ -81,10 +82,10 @@ fn hashes(port: u16, user: &str) -> usize {
 }
 
 /// A server with its users in its configuration, or in a file of users.
-struct Redis(Mutex<HostServer>, u16, &'static str);
+pub struct Redis(Mutex<HostServer>, u16, &'static str);
 
 impl Redis {
-    fn start(part: &str) -> Option<Redis> {
+    pub fn start(part: &str) -> Option<Redis> {
         let server = HostServer::redis().in_file(&format!("user bkp-rotate on >{ADMIN} {RIGHTS}\n")).start(part)?;
         let port = server.port();
         Some(Redis(Mutex::new(server), port, "CONFIG REWRITE"))
@@ -125,6 +126,13 @@ impl Target for Redis {
 
     fn log_in(&self, password: &str) -> Result<(), String> {
         log_in("127.0.0.1", self.1, "app", password)
+    }
+}
+
+impl KeepsSessions for Redis {
+    fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
+        let mut session = Session::open("127.0.0.1", self.1, user, password)?;
+        Ok(Box::new(move || session.ask("PING").is_ok()))
     }
 }
 

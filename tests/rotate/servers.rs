@@ -1,5 +1,6 @@
 //! A whole rotation on each server that can be had, and what the servers themselves come to.
 
+use super::emergency::{Held, KeepsSessions};
 use super::support::docker::Container;
 use super::support::host_server::HostServer;
 use super::support::vault::Vault;
@@ -8,6 +9,13 @@ use mysql::prelude::Queryable;
 use std::sync::Arc;
 
 const RIGHTS: &str = "GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO 'bkp-rotate'@'%'; GRANT SELECT ON mysql.* TO 'bkp-rotate'@'%'";
+
+/// Kept open until it is dropped.
+fn hold(host: &str, port: u16, password: &str) -> Result<Held, String> {
+    let options = mysql::OptsBuilder::new().ip_or_hostname(Some(host)).tcp_port(port).prefer_socket(false);
+    let mut connection = mysql::Conn::new(options.user(Some("app")).pass(Some(password))).map_err(|e| e.to_string())?;
+    Ok(Box::new(move || connection.query_drop("SELECT 1").is_ok()))
+}
 
 /// As a program of the stack does it.
 fn log_in(host: &str, port: u16, password: &str) -> Result<(), String> {
@@ -56,6 +64,18 @@ impl Target for Mariadb {
 
     fn log_in(&self, password: &str) -> Result<(), String> {
         log_in("127.0.0.1", self.0.port(), password)
+    }
+}
+
+impl KeepsSessions for Mariadb {
+    fn hold(&self, _: &str, password: &str) -> Result<Held, String> {
+        hold("127.0.0.1", self.0.port(), password)
+    }
+}
+
+impl KeepsSessions for Mysql {
+    fn hold(&self, _: &str, password: &str) -> Result<Held, String> {
+        hold(&self.1, 3306, password)
     }
 }
 

@@ -117,6 +117,18 @@ impl World {
         fs::write(path, format!("{before}    consumers:\n{consumers}")).unwrap();
     }
 
+    /// Told by a file, and nobody waits for them.
+    pub fn consumers_take_what_they_are_told(&self) {
+        let one = |name: &&str| {
+            let file = self.env_file(name);
+            format!(
+                "      {name}:\n        env_file: {}\n        variable: DATABASE_URL\n        command: [sh, -c, 'cat > /dev/null']\n",
+                file.display()
+            )
+        };
+        self.consumers_are(&CONSUMERS.iter().map(one).collect::<String>());
+    }
+
     /// Moved by a command that waits until its client has begun anew; it works unless somebody broke it.
     fn consumer(&self, name: &str) -> String {
         let [wish, done, broken] = ["wish", "done", "broken"].map(|what| self.host.text(&format!("{what}-{name}")));

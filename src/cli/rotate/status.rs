@@ -1,6 +1,6 @@
 //! `bkp rotate status`: what is under way, and what became of the last rotations.
 
-use super::{note_missing_end, vault};
+use super::{missing, vault};
 use crate::cli::Ran;
 use crate::cli::environment::Environment;
 use crate::cli::format::age;
@@ -20,7 +20,7 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
         let glance = record::glance(vault(env)?, &path);
         if let Some(glance) = glance.as_ref().ok().filter(|glance| !glance.is_open) {
             // Who may not write the journal looks all the same.
-            let _ = note_missing_end(env, rotation, glance.version);
+            let _ = missing::note(env, rotation, glance);
         }
         Ok(glance)
     };

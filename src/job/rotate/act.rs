@@ -56,7 +56,9 @@ pub struct Rotate<'a> {
     /// How long nobody else takes over after it has said nothing.
     pub lease: SignedDuration,
     pub because: Option<String>,
-    /// Old sessions are ended, and an account that neither secret opens is set to the pending one.
+    /// The run of the last rotation that had come to its end when it was decided to begin one.
+    pub last_closed: Option<String>,
+    /// Sessions are ended, and an account that neither secret opens is set to the pending one.
     pub emergency: bool,
     /// Something that only the secret in force can do; what it was.
     pub prove: &'a dyn Fn() -> Result<String>,
@@ -103,8 +105,16 @@ impl Rotate<'_> {
         let (journal, host) = &self.holder;
         let mut keeper = Keeper::take(self.vault, self.record.clone(), (journal, host), self.lease, clock::now())?;
         if let Some(pending) = lost {
-            let recorded = |now: Credential| keeper.record((&self.run, self.emergency), (&pending, &now), clock::now());
+            let recorded = |now: Credential| {
+                let run = self.keepsake.run(&self.rotation.name).unwrap_or_else(|| self.run.clone());
+                keeper.record((&run, self.emergency), (&pending, &now), clock::now())
+            };
             self.read_published().and_then(recorded).inspect_err(|_| drop(keeper.release()))?;
+        }
+        if wish == Wish::Rotate && keeper.last_closed() != self.last_closed.as_deref() {
+            keeper.release()?;
+            let text = format!("{} was brought to an end by another host in this moment", self.rotation.name);
+            return Err(Failure::new(Kind::Locked, text).hint("See what it came to: bkp rotate status"));
         }
         let (pending, previous) = (keeper.pending(), keeper.previous());
         let is_open = pending.is_some();
@@ -163,7 +173,7 @@ impl Rotate<'_> {
     pub(super) fn lost(&self) -> Result<Option<Credential>> {
         let name = &self.rotation.name;
         let glance = record::glance(self.vault, &self.record)?;
-        if glance.is_open || !self.keepsake.is_lost(name, glance.version) {
+        if !self.keepsake.is_lost(name, &glance) {
             return Ok(None);
         }
         let keys = self.recovery.as_ref().ok_or_else(|| {
@@ -181,7 +191,10 @@ impl Rotate<'_> {
             return Ok(self.ended(End::Nothing, at));
         }
         if wish == Wish::RollBack && at.keeper.direction() == Direction::Forward {
-            at.keeper.turn(Direction::Back, clock::now())?;
+            at.keeper.turn(Direction::Back, None)?;
+        }
+        if wish != Wish::RollBack && at.keeper.direction() == Direction::Back {
+            at.failed = at.keeper.why_back();
         }
         let (direction, published) = (at.keeper.direction(), at.keeper.mark().is_some());
         at.memory.turn(direction, published, |_| true);
@@ -251,13 +264,13 @@ impl Rotate<'_> {
     }
 
     fn turn(&self, at: &mut At<'_>, direction: Direction, why: Option<String>) -> Result<()> {
-        at.keeper.turn(direction, clock::now())?;
+        at.keeper.turn(direction, why.clone())?;
         crash_point("rotate:turned-back");
         let published = at.keeper.mark().is_some();
         let reads = |number: usize| self.rotation.consumers[number].told == crate::policy::Told::Published;
         at.memory.turn(direction, published, reads);
+        at.failed = why.clone();
         if direction == Direction::Back {
-            at.failed.clone_from(&why);
             self.noted(at, "turned_back", None, why);
         }
         Ok(())
@@ -267,10 +280,12 @@ impl Rotate<'_> {
         for consumer in &self.consumers {
             consumer.delivery.settle()?;
         }
-        self.keepsake.forget(&self.rotation.name)?;
+        let own = at.keeper.run();
+        let is_over = |run: &str| own.as_deref() == Some(run) || at.keeper.is_closed(run);
+        self.keepsake.clear(&self.rotation.name, is_over, clock::now())?;
         crash_point("rotate:unescrowed");
         let ended = self.ended(end, at);
-        at.keeper.close()?;
+        at.keeper.close(end == End::Rotated)?;
         crash_point("rotate:closed");
         match end {
             End::Rotated => self.noted(at, "rotated", None, None),

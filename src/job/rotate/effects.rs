@@ -7,6 +7,7 @@ use crate::clock;
 use crate::durable::crash_point;
 use crate::engine::Credential;
 use crate::error::{Failure, Result};
+use crate::policy::Told;
 use crate::secret::Secret;
 use crate::secret::vault::Written;
 
@@ -25,7 +26,7 @@ impl Rotate<'_> {
 
     pub(super) fn make(&self, at: &mut At<'_>) -> Result<()> {
         // What an earlier rotation may have left is of another secret.
-        self.keepsake.forget(&self.rotation.name)?;
+        self.keepsake.clear(&self.rotation.name, |run| at.keeper.is_closed(run), clock::now())?;
         let user = self.rotation.turns.as_ref().map(|turns| turns.after(at.current.user.as_deref()).to_owned());
         let pending = Credential { user, secret: self.new_password()? };
         at.keeper.record(&self.run, &pending, &at.current, self.emergency)?;
@@ -40,7 +41,9 @@ impl Rotate<'_> {
 
     pub(super) fn escrow(&self, at: &mut At<'_>) -> Result<()> {
         if let Some(pending) = &at.pending {
-            self.keepsake.note_version(&self.rotation.name, at.keeper.fence())?;
+            let run = at.keeper.run().unwrap_or_else(|| self.run.clone());
+            self.keepsake.clear(&self.rotation.name, |other| other == run || at.keeper.is_closed(other), clock::now())?;
+            self.keepsake.note_run(&self.rotation.name, at.keeper.fence(), &run)?;
             let user = pending.user.as_ref().map_or_else(String::new, |user| format!("{user}\n"));
             let text = Secret::new(format!("{user}{}", pending.expose()));
             self.keepsake.seal(&self.keepsake.escrow(&self.rotation.name), &text)?;
@@ -130,6 +133,8 @@ impl Rotate<'_> {
             Direction::Back => ("rotate:unpublished", "unpublished"),
         };
         crash_point(point);
+        // Who began by himself since he was moved has what was there before.
+        at.memory.exchanged(|number| self.rotation.consumers[number].told == Told::Published);
         self.noted(at, state, None, None);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //!
 //! Sealed files open with the recovery key alone: `age -d -i recovery-key.txt FILE | zstd -d`. The host itself cannot read them.
 
+use super::record::Glance;
 use crate::durable::{self, Lock};
 use crate::engine::Credential;
 use crate::error::{Context, Failure, Kind, Result};
@@ -10,6 +11,7 @@ use crate::repo::container::{decode, encode};
 use crate::repo::keys::{Keyring, Recipients};
 use crate::secret::Secret;
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
 use sha2::Sha256;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -50,26 +52,33 @@ impl Keepsake {
         Lock::take(&self.directory.join("at-work"), "the rotations of this host")
     }
 
-    pub fn is_escrowed(&self, rotation: &str) -> bool {
-        self.escrow(rotation).exists()
+    /// Of this run.
+    pub fn is_escrowed(&self, rotation: &str, run: Option<&str>) -> bool {
+        let noted = self.run(rotation);
+        self.escrow(rotation).exists() && (noted.is_none() || noted.as_deref() == run)
     }
 
-    /// Notes at which version the record in Vault was, before the pending secret is escrowed.
-    pub fn note_version(&self, rotation: &str, version: u64) -> Result<()> {
-        let path = self.version_file(rotation);
+    /// Notes at which version the record in Vault was, and for which run, before the pending secret is escrowed.
+    pub fn note_run(&self, rotation: &str, version: u64, run: &str) -> Result<()> {
+        let path = version_file(&self.directory, rotation);
         let what = || format!("cannot write {}", path.display());
-        durable::write(&path, version.to_string().as_bytes(), 0o600).context(what)
+        durable::write(&path, format!("{version} {run}").as_bytes(), 0o600).context(what)
     }
 
-    /// The pending secret is here, and a Vault whose record is at this version has not heard of it yet: it went back to an older
-    /// state. Where another host brought the rotation to its end, the record has gone on.
-    pub fn is_lost(&self, rotation: &str, version: u64) -> bool {
-        is_lost(&self.directory, rotation, version)
+    /// The run whose secret is escrowed, where that was noted.
+    pub fn run(&self, rotation: &str) -> Option<String> {
+        noted(&self.directory, rotation)?.1
+    }
+
+    /// A pending secret is here, and Vault has not heard of its run: it went back to an older state. Where another host brought
+    /// the rotation to its end, that is known there.
+    pub fn is_lost(&self, rotation: &str, glance: &Glance) -> bool {
+        is_lost(&self.directory, rotation, glance)
     }
 
     /// The same where nobody asks who the operators are.
-    pub fn is_lost_of(state: &Path, rotation: &str, version: u64) -> bool {
-        is_lost(&directory(state), rotation, version)
+    pub fn is_lost_of(state: &Path, rotation: &str, glance: &Glance) -> bool {
+        is_lost(&directory(state), rotation, glance)
     }
 
     /// What is sealed of the pending secret, with the recovery key.
@@ -86,14 +95,16 @@ impl Keepsake {
         Ok(Credential { user, secret: Secret::new(secret.to_owned()) })
     }
 
-    fn version_file(&self, rotation: &str) -> PathBuf {
-        version_file(&self.directory, rotation)
-    }
-
-    /// Nothing is pending any more.
-    pub fn forget(&self, rotation: &str) -> Result<()> {
-        self.remove(&self.escrow(rotation))?;
-        self.remove(&self.version_file(rotation))
+    /// Nothing is pending any more of runs that came to their end. What is of another one may be the only copy of a password that
+    /// somebody uses, and is moved aside.
+    pub fn clear(&self, rotation: &str, is_over: impl FnOnce(&str) -> bool, now: Timestamp) -> Result<()> {
+        let (escrow, noted) = (self.escrow(rotation), self.run(rotation));
+        if escrow.exists() && !noted.is_some_and(|run| is_over(&run)) {
+            let aside = self.directory.join(format!("{rotation}.pending.{}.age", now.strftime("%Y%m%dT%H%M%SZ")));
+            std::fs::rename(&escrow, &aside).context(|| format!("cannot move {} aside", escrow.display()))?;
+        }
+        self.remove(&escrow)?;
+        self.remove(&version_file(&self.directory, rotation))
     }
 
     /// Durable when this returns.
@@ -117,11 +128,21 @@ fn version_file(directory: &Path, rotation: &str) -> PathBuf {
     directory.join(format!("{rotation}.pending.version"))
 }
 
-fn is_lost(directory: &Path, rotation: &str, version: u64) -> bool {
-    let noted = std::fs::read_to_string(version_file(directory, rotation)).ok();
-    let noted = noted.and_then(|text| text.trim().parse::<u64>().ok());
+/// The version of the record and the run that were noted with an escrow.
+fn noted(directory: &Path, rotation: &str) -> Option<(u64, Option<String>)> {
+    let text = std::fs::read_to_string(version_file(directory, rotation)).ok()?;
+    let mut words = text.split_whitespace();
+    Some((words.next()?.parse().ok()?, words.next().map(str::to_owned)))
+}
+
+fn is_lost(directory: &Path, rotation: &str, glance: &Glance) -> bool {
     let is_escrowed = directory.join(format!("{rotation}.pending.age")).exists();
-    is_escrowed && noted.is_some_and(|noted| version < noted)
+    is_escrowed
+        && noted(directory, rotation).is_some_and(|(version, run)| match run {
+            // However many were written since: other hosts write, too.
+            Some(run) => !glance.knows(&run),
+            None => glance.version < version,
+        })
 }
 
 fn directory(state: &Path) -> PathBuf {

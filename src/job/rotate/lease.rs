@@ -62,16 +62,30 @@ impl<'a> Lease<'a> {
         self.keeper().is_urgent()
     }
 
-    pub fn turn(&self, direction: Direction, now: Timestamp) -> Result<()> {
-        self.keeper().turn(direction, now)
+    pub fn turn(&self, direction: Direction, why: Option<String>) -> Result<()> {
+        self.keeper().turn(direction, why, clock::now())
+    }
+
+    /// What failed, where it goes back and nobody asked for it.
+    pub fn why_back(&self) -> Option<String> {
+        self.keeper().why_back().map(str::to_owned)
+    }
+
+    /// The run that recorded what is pending.
+    pub fn run(&self) -> Option<String> {
+        self.keeper().run().map(str::to_owned)
+    }
+
+    pub fn is_closed(&self, run: &str) -> bool {
+        self.keeper().is_closed(run)
     }
 
     pub fn set_mark(&self, mark: String, now: Timestamp) -> Result<()> {
         self.keeper().set_mark(mark, now)
     }
 
-    pub fn close(&self) -> Result<()> {
-        self.keeper().close()
+    pub fn close(&self, rotated: bool) -> Result<()> {
+        self.keeper().close(rotated, clock::now())
     }
 
     pub fn release(&self) -> Result<()> {

@@ -1,6 +1,9 @@
-//! The end of a rotation that the journal does not have, although Vault has it: the process died between the two.
+//! The end of a rotation that the journal does not have, although Vault has it: the process died between the two, or it was
+//! another host that rotated.
 
-use crate::journal::Rotated;
+use super::record::{Closed, Glance};
+use crate::journal::{Rotated, State};
+use crate::policy::Rotation;
 
 /// What is to be noted, where nothing is pending in Vault any more. `last` is the newest record of the rotation, `published` the
 /// fingerprint of what is published now.
@@ -15,6 +18,27 @@ pub fn missing_end(last: &Rotated, published: &str) -> Rotated {
         (false, false, _) => ("overtaken", "noted afterwards: neither of its passwords is published now"),
     };
     Rotated { state: state.into(), note: Some(note.into()), nodes: Vec::new(), consumer: None, ..last.clone() }
+}
+
+/// The last exchange of the password, where another host made it and the journal `own` does not know of it.
+pub fn elsewhere<'g>(state: &State, rotation: &Rotation, glance: &'g Glance, own: &str) -> Option<&'g Closed> {
+    let known = state.rotations.get(&rotation.name).and_then(|known| known.rotated.as_ref());
+    let is_known = |closed: &Closed| known.is_some_and(|(at, rotated)| *at >= closed.at || rotated.run == closed.run);
+    glance.rotated().filter(|closed| closed.journal != own && !is_known(closed))
+}
+
+/// Fingerprints of other hosts tell nothing here: that of what is published now is left to whoever has read it.
+pub fn elsewhere_record(rotation: &Rotation, closed: &Closed) -> Rotated {
+    Rotated {
+        run: closed.run.clone(),
+        rotation: rotation.name.clone(),
+        source: rotation.source.clone(),
+        account: rotation.account.clone(),
+        state: "elsewhere".into(),
+        when: Some(closed.at),
+        note: Some(format!("{} rotated it", closed.host)),
+        ..Rotated::default()
+    }
 }
 
 #[cfg(test)]

@@ -25,4 +25,4 @@ mod tests;
 mod told;
 
 pub use act::{Ended, Rotate, Wish};
-pub use missing_end::missing_end;
+pub use missing_end::{elsewhere, elsewhere_record, missing_end};

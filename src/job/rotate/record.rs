@@ -6,6 +6,7 @@
 
 use super::lease::since_boot;
 use super::state::Direction;
+use crate::durable::random_hex;
 use crate::engine::Credential;
 use crate::error::{Failure, Kind, Result};
 use crate::secret::vault::{Document, Vault, Written};
@@ -32,11 +33,33 @@ fn quarter() -> i64 {
     15 * 60
 }
 
+/// One that came to its end, wherever that was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// Of the run that recorded its secret.
+    pub run: String,
+    pub at: Timestamp,
+    /// Who ended it: the id of a journal, and for people.
+    pub journal: String,
+    pub host: String,
+    /// Another password is published since.
+    pub rotated: bool,
+}
+
+/// So many are remembered.
+const REMEMBERED: usize = 50;
+
 /// The document. Wiped when dropped.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Content {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     holder: Option<Holder>,
+    /// The process that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    writer: Option<String>,
+    /// The newest at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    closed: Vec<Closed>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +75,9 @@ struct Content {
     previous_user: Option<String>,
     #[serde(default)]
     back: bool,
+    /// Why it went back by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
     /// The previous one may be known to others: whoever goes on ends all sessions when it is retired.
     #[serde(default)]
     urgent: bool,
@@ -90,6 +116,8 @@ pub struct Keeper<'a> {
     content: Content,
     journal: String,
     host: String,
+    /// This process.
+    writer: String,
     pub term: SignedDuration,
     /// When it was said last that it is held, since the machine was started.
     said: Option<SignedDuration>,
@@ -103,6 +131,10 @@ pub struct Glance {
     pub is_open: bool,
     pub back: bool,
     pub may_be_published: bool,
+    #[serde(skip)]
+    pub run: Option<String>,
+    #[serde(skip)]
+    pub closed: Vec<Closed>,
     /// Of the document: it only grows, unless Vault itself goes back to an older state.
     pub version: u64,
 }
@@ -130,10 +162,41 @@ fn content(document: &Document, path: &VaultPath) -> Result<(u64, Content)> {
     Ok((document.version, content))
 }
 
-/// Whether the holder has said nothing for too long. By the clock of Vault: those of two hosts may differ by hours.
-fn is_over(vault: &Vault, document: &Document, holder: &Holder, now: Timestamp) -> bool {
-    let by_vault = vault.health().ok().and_then(|health| health.time).zip(document.written);
-    by_vault.map_or(holder.until <= now, |(now, said)| now.duration_since(said).as_secs() > holder.seconds)
+impl Glance {
+    /// Whether this is the document that the run was recorded in, and not one from before it.
+    pub fn knows(&self, run: &str) -> bool {
+        self.run.as_deref() == Some(run) || self.closed.iter().any(|closed| closed.run == run)
+    }
+
+    /// The last one that exchanged the password.
+    pub fn rotated(&self) -> Option<&Closed> {
+        self.closed.iter().rev().find(|closed| closed.rotated)
+    }
+
+    pub fn last_closed(&self) -> Option<&str> {
+        self.closed.last().map(|closed| closed.run.as_str())
+    }
+}
+
+/// Whether the holder has said nothing for too long. By the clock of Vault and no other: those of two hosts may differ by hours.
+/// Nothing where Vault does not tell its time.
+fn is_over(vault: &Vault, document: &Document, holder: &Holder) -> Option<bool> {
+    let (now, said) = vault.health().ok().and_then(|health| health.time).zip(document.written)?;
+    Some(now.duration_since(said).as_secs() > holder.seconds)
+}
+
+fn held(path: &VaultPath, holder: &Holder, is_over: Option<bool>) -> Failure {
+    let Holder { host, until, .. } = holder;
+    let text = format!("{} is being rotated by {host}, which has it until {until}", path.path);
+    Failure::new(Kind::Locked, text).hint(match is_over {
+        Some(_) => {
+            "Wait for it, or look there: bkp rotate status. It can be resumed here when that time is over".to_owned()
+        }
+        None => format!(
+            "Vault does not tell its time here (sys/health), so bkp cannot know when that is over. Look there: bkp rotate status. If that host is gone for good: vault kv patch -remove-data=holder {}",
+            path.path
+        ),
+    })
 }
 
 /// Looks without taking it.
@@ -146,6 +209,8 @@ pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
         is_open: content.pending.is_some(),
         back: content.back,
         may_be_published: content.mark.is_some(),
+        run: content.run.clone().filter(|_| content.pending.is_some()),
+        closed: content.closed.clone(),
     })
 }
 
@@ -162,15 +227,14 @@ impl<'a> Keeper<'a> {
         let (version, mut content) = content(&document, &path)?;
         let other = content.holder.as_ref().filter(|holder| holder.journal != journal);
         content.unfenced |= other.is_some();
-        let other = content.holder.as_ref().filter(|holder| holder.journal != journal);
-        if let Some(holder) = other.filter(|holder| !is_over(vault, &document, holder, now)) {
-            let text =
-                format!("{} is being rotated by {}, which has it until {}", path.path, holder.host, holder.until);
-            return Err(Failure::new(Kind::Locked, text)
-                .hint("Wait for it, or look there: bkp rotate status. It can be resumed here when that time is over"));
+        if let Some(holder) = content.holder.as_ref().filter(|holder| holder.journal != journal) {
+            let is_over = is_over(vault, &document, holder);
+            if is_over != Some(true) {
+                return Err(held(&path, holder, is_over));
+            }
         }
-        let (journal, host) = (journal.to_owned(), host.to_owned());
-        let mut keeper = Keeper { vault, path, version, content, journal, host, term, said: None };
+        let (journal, host, writer) = (journal.to_owned(), host.to_owned(), random_hex(8));
+        let mut keeper = Keeper { vault, path, version, content, journal, host, writer, term, said: None };
         keeper.write(now)?;
         Ok(keeper)
     }
@@ -194,7 +258,7 @@ impl<'a> Keeper<'a> {
         self.content.previous = Some(previous.expose().to_owned());
         self.content.pending_user.clone_from(&pending.user);
         self.content.previous_user.clone_from(&previous.user);
-        (self.content.back, self.content.mark) = (false, None);
+        (self.content.back, self.content.why, self.content.mark) = (false, None, None);
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.
         let (_, there) = read(self.vault, &self.path)?;
@@ -210,9 +274,14 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    pub fn turn(&mut self, direction: Direction, now: Timestamp) -> Result<()> {
-        self.content.back = direction == Direction::Back;
+    /// `why`: what failed, where nobody asked for it.
+    pub fn turn(&mut self, direction: Direction, why: Option<String>, now: Timestamp) -> Result<()> {
+        (self.content.back, self.content.why) = (direction == Direction::Back, why);
         self.write(now)
+    }
+
+    pub fn why_back(&self) -> Option<&str> {
+        self.content.why.as_deref()
     }
 
     /// From now on, whoever goes on with it.
@@ -230,11 +299,17 @@ impl<'a> Keeper<'a> {
         self.write(now)
     }
 
-    /// Nothing is pending any more, and nobody is at it.
-    pub fn close(&mut self) -> Result<()> {
+    /// Nothing is pending any more, and nobody is at it. That it was stays known, to all hosts.
+    pub fn close(&mut self, rotated: bool, now: Timestamp) -> Result<()> {
+        let mut closed = std::mem::take(&mut self.content.closed);
+        if let Some(run) = self.content.run.take() {
+            let (journal, host) = (self.journal.clone(), self.host.clone());
+            closed.push(Closed { run, at: now, journal, host, rotated });
+        }
+        closed.drain(..closed.len().saturating_sub(REMEMBERED));
         let holder = self.content.holder.take();
         self.content = Content::default();
-        self.content.holder = holder;
+        (self.content.holder, self.content.closed) = (holder, closed);
         self.release()
     }
 
@@ -244,6 +319,18 @@ impl<'a> Keeper<'a> {
             Some(_) => self.put(),
             None => Ok(()),
         }
+    }
+
+    pub fn run(&self) -> Option<&str> {
+        self.content.run.as_deref()
+    }
+
+    pub fn last_closed(&self) -> Option<&str> {
+        self.content.closed.last().map(|closed| closed.run.as_str())
+    }
+
+    pub fn is_closed(&self, run: &str) -> bool {
+        self.content.closed.iter().any(|closed| closed.run == run)
     }
 
     pub fn pending(&self) -> Option<Credential> {
@@ -289,19 +376,25 @@ impl<'a> Keeper<'a> {
         self.put()
     }
 
+    /// A write that took place, and whose answer was lost, is found in the way of the next one: what this very process wrote is no
+    /// reason to stop.
     fn put(&mut self) -> Result<()> {
-        let before = since_boot();
-        let value = serde_json::to_value(&self.content).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
-        match self.vault.write(&self.path, &Document::new(self.version, value))? {
-            Written::Version(version) => {
+        loop {
+            let before = since_boot();
+            self.content.writer = Some(self.writer.clone());
+            let value =
+                serde_json::to_value(&self.content).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
+            if let Written::Version(version) = self.vault.write(&self.path, &Document::new(self.version, value))? {
                 (self.version, self.said) = (version, Some(before));
-                Ok(())
+                return Ok(());
             }
-            Written::Outdated => {
+            let (version, there) = read(self.vault, &self.path)?;
+            if version <= self.version || there.writer.as_ref() != Some(&self.writer) {
                 self.said = None;
-                Err(Failure::new(Kind::Locked, format!("somebody else has taken over {}", self.path.path))
-                    .hint("Look who: bkp rotate status, there and here"))
+                return Err(Failure::new(Kind::Locked, format!("somebody else has taken over {}", self.path.path))
+                    .hint("Look who: bkp rotate status, there and here"));
             }
+            self.version = version;
         }
     }
 }

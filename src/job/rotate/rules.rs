@@ -2,13 +2,15 @@
 //! brought to its end.
 
 use crate::error::{Failure, Kind};
-use crate::journal::{Job, Rotated, State};
+use crate::journal::{Job, Outcome, Rotated, State};
 use crate::policy::{Configuration, Policy, Rotation, duration_text};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
-/// So long nobody goes on by itself with what somebody interrupted: he may be looking into it.
+/// So long nobody goes on by itself with what somebody interrupted: he may be looking into it. And with what only has to wait.
 const LEFT_ALONE: SignedDuration = SignedDuration::from_mins(15);
+/// The same while consumers are refused.
+const IN_A_GAP: SignedDuration = SignedDuration::from_mins(1);
 /// And with what only a person can mend, or what did not work.
 const TRIED_AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
@@ -127,25 +129,49 @@ pub fn cut_short<'s>(state: &'s State, name: &str) -> Option<(Timestamp, &'s Rot
     is_open.then_some((*at, &**last))
 }
 
-/// When it is gone on with by the daemon, which began at `since`: at once, if it was begun before that. No later than with the
-/// next slot in any case.
-pub fn resume_at(state: &State, name: &str, since: Timestamp) -> Option<Timestamp> {
+/// Whether consumers may be refused as long as it is not gone on with: the server has one password, and was about to be told the
+/// new one. No rule for when rotations may be holds then.
+pub fn is_in_gap(state: &State, rotation: &Rotation) -> bool {
+    let open = cut_short(state, &rotation.name).filter(|_| rotation.accepts_gap);
+    open.is_some_and(|(_, last)| last.to.is_some())
+}
+
+/// When it is gone on with by the daemon, which began at `since`: at once, if it was begun before that, or in a gap. No later than
+/// with the next slot in any case.
+pub fn resume_at(state: &State, rotation: &Rotation, since: Timestamp) -> Option<Timestamp> {
+    let name = &rotation.name;
     let (at, last) = cut_short(state, name)?;
-    let tried =
-        state.policy(Job::Rotate, name).and_then(|known| known.last_ended.as_ref()).map(|(_, ended, ..)| *ended);
-    let wait = match tried.filter(|tried| *tried >= at) {
-        Some(tried) => return tried.checked_add(TRIED_AGAIN).ok(),
-        None if at < since => SignedDuration::ZERO,
-        None if last.state == "stopped" => TRIED_AGAIN,
-        None => LEFT_ALONE,
+    let tried = state.policy(Job::Rotate, name).and_then(|known| known.last_ended.as_ref());
+    let tried = tried.map(|(_, ended, ..)| *ended).filter(|tried| *tried >= at);
+    let is_decided_by_somebody = match tried {
+        Some(_) => !only_waited(state, name),
+        None => last.state == "stopped",
     };
-    at.checked_add(wait).ok()
+    let wait = match (is_in_gap(state, rotation), tried, is_decided_by_somebody) {
+        (_, None, _) if at < since => SignedDuration::ZERO,
+        (_, Some(tried), false) if tried < since => SignedDuration::ZERO,
+        (true, None, false) => SignedDuration::ZERO,
+        (true, Some(_), false) => IN_A_GAP,
+        (true, _, true) | (false, _, false) => LEFT_ALONE,
+        (false, _, true) => TRIED_AGAIN,
+    };
+    tried.unwrap_or(at).checked_add(wait).ok()
+}
+
+/// The last try found nothing wrong: Vault or a server was away, something else was at it, or it was ended from outside.
+fn only_waited(state: &State, name: &str) -> bool {
+    let last = state.histories.get(&(Job::Rotate, name.to_owned())).and_then(|known| known.last.as_ref());
+    last.is_some_and(|last| {
+        last.run.outcome == Outcome::Aborted
+            || [Kind::TryLater, Kind::Locked].map(Kind::exit_code).contains(&last.run.code)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Fact, Record, SlotEnd, SlotId};
+    use crate::journal::{Fact, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+    use crate::policy::{Paths, load_with};
 
     fn at(text: &str) -> Timestamp {
         format!("2026-11-30T{text}Z").parse().unwrap()
@@ -160,27 +186,86 @@ mod tests {
     }
 
     fn noted(word: &str) -> Fact {
-        let rotated = Rotated { run: "r".into(), rotation: "db".into(), state: word.into(), ..Rotated::default() };
+        let (run, rotation, to) = ("r".into(), "db".into(), Some("new".into()));
+        let rotated = Rotated { run, rotation, to, state: word.into(), ..Rotated::default() };
         Fact::Rotation(Box::new(rotated))
+    }
+
+    /// As the configuration has it, with a gap or without.
+    fn rotation(gap: bool) -> Rotation {
+        let (kind, accepted) = if gap { ("postgres", "    accept_gap: true\n") } else { ("mysql", "") };
+        let policy = format!(
+            "policy: shop\nsources:\n  db: {{ {kind}: {{ host: db, user: bkp }} }}\nrotate:\n  db:\n    source: db\n    account: app\n{accepted}    published: ref+vault://kv/shop#/password\n    consumers: {{ web: {{ command: [reload] }} }}\n"
+        );
+        let main = "repository: { url: /srv/backups }\ntimezone: UTC\nvault: { address: 'https://vault', token_file: /t }\n";
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("policies.d")).unwrap();
+        std::fs::write(directory.path().join("policies.d/shop.yaml"), policy).unwrap();
+        let config = directory.path().join("bkp.yaml");
+        std::fs::write(&config, main).unwrap();
+        let [state, cache, run] = ["state", "cache", "run"].map(|name| directory.path().join(name));
+        let paths = Paths { config, config_given: true, state, cache, run };
+        let loaded = load_with(&paths, &|_| None).unwrap_or_else(|problems| panic!("{problems:?}"));
+        loaded.rotation("db").unwrap().1.clone()
     }
 
     #[test]
     fn what_was_cut_short_is_gone_on_with_at_the_start_and_later_by_hand() {
+        let db = rotation(false);
         let killed = state(&[("10:00:00", noted("published"))]);
-        assert_eq!(resume_at(&killed, "db", at("11:00:00")), Some(at("10:00:00")), "before the daemon began");
-        assert_eq!(resume_at(&killed, "db", at("09:00:00")), Some(at("10:15:00")), "somebody may be looking into it");
+        assert_eq!(resume_at(&killed, &db, at("11:00:00")), Some(at("10:00:00")), "before the daemon began");
+        assert_eq!(resume_at(&killed, &db, at("09:00:00")), Some(at("10:15:00")), "somebody may be looking into it");
         let stopped = state(&[("10:00:00", noted("stopped"))]);
         let tomorrow = at("10:00:00").checked_add(TRIED_AGAIN).ok();
-        assert_eq!(resume_at(&stopped, "db", at("09:00:00")), tomorrow);
+        assert_eq!(resume_at(&stopped, &db, at("09:00:00")), tomorrow);
         let ended = state(&[("10:00:00", noted("published")), ("10:01:00", noted("rotated"))]);
-        assert_eq!(resume_at(&ended, "db", at("11:00:00")), None);
+        assert_eq!(resume_at(&ended, &db, at("11:00:00")), None);
+    }
+
+    /// A rotation that was tried again and came to nothing, with this kind of failure.
+    fn tried(kind: Kind) -> State {
+        let id = SlotId { job: Job::Rotate, policy: "db".into(), slot: at("11:00:00") };
+        let run = RunStarted {
+            run: "r2".into(),
+            job: Job::Rotate,
+            source: Some("db".into()),
+            policy: Some("db".into()),
+            slot: Some(id.slot),
+            reason: Reason::CatchUp,
+            pid: 1,
+        };
+        let run_ended = RunEnded::failed("r2", &Failure::new(kind, "why"));
+        let end = Fact::SlotEnded { id, end: SlotEnd::Failed, why: None, runs: vec![] };
+        state(&[
+            ("10:00:00", noted("published")),
+            ("11:00:00", Fact::RunStarted(run)),
+            ("11:00:01", Fact::RunEnded(run_ended)),
+            ("11:00:01", end),
+        ])
     }
 
     #[test]
     fn what_could_not_be_gone_on_with_is_not_tried_all_the_time() {
-        let id = SlotId { job: Job::Rotate, policy: "db".into(), slot: at("11:00:00") };
-        let end = Fact::SlotEnded { id, end: SlotEnd::Failed, why: None, runs: vec![] };
-        let tried = state(&[("10:00:00", noted("published")), ("11:00:01", end)]);
-        assert_eq!(resume_at(&tried, "db", at("10:30:00")), at("11:00:01").checked_add(TRIED_AGAIN).ok());
+        let failed = resume_at(&tried(Kind::Failed), &rotation(false), at("10:30:00"));
+        assert_eq!(failed, at("11:00:01").checked_add(TRIED_AGAIN).ok());
+        let waited = resume_at(&tried(Kind::TryLater), &rotation(false), at("10:30:00"));
+        assert_eq!(waited, Some(at("11:15:01")), "nobody has to decide anything");
+        let waited = resume_at(&tried(Kind::TryLater), &rotation(false), at("12:00:00"));
+        assert_eq!(waited, Some(at("11:00:01")), "before the daemon began");
+    }
+
+    #[test]
+    fn while_consumers_are_refused_nobody_is_left_alone_with_it() {
+        let db = rotation(true);
+        for state_word in ["pending", "accepted", "published", "moved"] {
+            let killed = state(&[("10:00:00", noted(state_word))]);
+            assert!(is_in_gap(&killed, &db) && !is_in_gap(&killed, &rotation(false)));
+            assert_eq!(resume_at(&killed, &db, at("09:00:00")), Some(at("10:00:00")), "{state_word}");
+        }
+        assert_eq!(resume_at(&tried(Kind::TryLater), &db, at("10:30:00")), Some(at("11:01:01")));
+        assert_eq!(resume_at(&tried(Kind::Failed), &db, at("10:30:00")), Some(at("11:15:01")));
+        let planned = Rotated { run: "r".into(), rotation: "db".into(), state: "planned".into(), ..Rotated::default() };
+        let planned = state(&[("10:00:00", Fact::Rotation(Box::new(planned)))]);
+        assert!(!is_in_gap(&planned, &db), "nothing was changed yet");
     }
 }

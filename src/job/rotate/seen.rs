@@ -60,6 +60,14 @@ impl Memory {
         (self.failed, self.persisted, self.undone, self.ended) = (None, false, false, false);
     }
 
+    /// What is published is another one from now on: those who read it are not moved yet.
+    pub fn exchanged(&mut self, reads_published: impl Fn(usize) -> bool) {
+        for (_, moved) in self.moved.iter_mut().enumerate().filter(|(at, _)| reads_published(*at)) {
+            (moved.reloaded, moved.passed) = (false, false);
+        }
+        self.unused = false;
+    }
+
     /// What is not known is tried again. What was refused is not: servers count that, and lock accounts.
     pub fn try_again(&mut self) {
         for login in [&mut self.pending, &mut self.current] {
@@ -98,7 +106,8 @@ impl Rotate<'_> {
     }
 
     fn observe(&self, at: &mut At<'_>) -> Result<Observed> {
-        let kept = Kept { recorded: at.pending.is_some(), escrowed: self.keepsake.is_escrowed(&self.rotation.name) };
+        let escrowed = self.keepsake.is_escrowed(&self.rotation.name, at.keeper.run().as_deref());
+        let kept = Kept { recorded: at.pending.is_some(), escrowed };
         let pair = at.pending.as_ref().map(|pending| Pair { current: &at.current, pending });
         let memory = &mut at.memory;
         if memory.current.is_none() {

@@ -1,15 +1,18 @@
-//! The law of rotation against every interleaving of effects, crashes, failing gates, commands to roll back, consumers that start
-//! again by themselves, and an engine that is put back to before the rotation.
+//! The law of rotation against every interleaving of effects, crashes, failing gates, commands to roll back and of an emergency,
+//! consumers that start again by themselves, and one of these: the engine is put back to before the rotation, somebody gives
+//! the account a password of his own, somebody writes over what is published. With a server that keeps both, and with a gap.
 //!
 //! The world here does what the effects of [`super::act`] do, and nothing is assumed of the order they come in.
 
-use super::state::{Direction, End, Holds, Kept, Login, Observed, Progress, Published, Step, next};
+use super::state::{Direction, End, Halt, Holds, Kept, Login, Observed, Progress, Published, Step, next};
 use std::collections::{HashSet, VecDeque};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Value {
     Old,
     New,
+    /// Somebody else's.
+    Other,
 }
 
 /// One is told by a file, the other reads what is published.
@@ -30,7 +33,26 @@ struct Memory {
     persisted: bool,
     undone: bool,
     proven: bool,
+    ended: bool,
     failed: bool,
+    emergency: bool,
+}
+
+impl Memory {
+    /// It may have begun anew since it was moved.
+    fn forget(&mut self, at: usize) {
+        (self.reloaded[at], self.passed[at], self.unused) = (false, false, false);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Disturbance {
+    /// The engine is as it was before the rotation.
+    Restored,
+    /// The account has neither.
+    Drifted,
+    /// What is published is neither.
+    Overwritten,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -39,6 +61,7 @@ struct World {
     direction: Direction,
     /// The record says that the pending one may have been published.
     marked: bool,
+    urgent: bool,
     escrowed: bool,
     accepts_new: Nodes,
     accepts_old: Nodes,
@@ -46,13 +69,20 @@ struct World {
     file: Value,
     running: [Value; CONSUMERS],
     process: Option<Memory>,
-    restored: bool,
+    /// One password at a time.
+    gap: bool,
+    /// What somebody else did; once.
+    disturbed: Option<Disturbance>,
+    /// Nobody could help that the law is broken, until it holds again.
+    excused: bool,
     ended: Option<End>,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(gap: bool) -> Self {
         World {
+            gap,
+            urgent: false,
             recorded: false,
             direction: Direction::Forward,
             marked: false,
@@ -63,14 +93,19 @@ impl World {
             file: Value::Old,
             running: [Value::Old; CONSUMERS],
             process: None,
-            restored: false,
+            disturbed: None,
+            excused: false,
             ended: None,
         }
     }
 
     /// On whichever node one arrives.
     fn accepts(&self, value: Value) -> bool {
-        if value == Value::New { self.accepts_new == ALL } else { self.accepts_old == ALL }
+        match value {
+            Value::New => self.accepts_new == ALL,
+            Value::Old => self.accepts_old == ALL,
+            Value::Other => false,
+        }
     }
 
     /// What consumer `at` would begin with.
@@ -95,7 +130,11 @@ impl World {
             saved: memory.saved,
             pending: login(self.accepts_new),
             current: login(self.accepts_old),
-            published: if self.published == Value::New { Published::Pending } else { Published::Current },
+            published: match self.published {
+                Value::New => Published::Pending,
+                Value::Old => Published::Current,
+                Value::Other => Published::Other,
+            },
             tested: memory.tested,
             consumers: (0..CONSUMERS).map(progress).collect(),
             unused: memory.unused,
@@ -103,13 +142,16 @@ impl World {
             undone: memory.undone,
             proven: memory.proven,
             failed: memory.failed.then(|| "its gate failed".to_owned()),
-            forced: false,
+            forced: memory.emergency,
+            urgent: memory.emergency || self.urgent,
+            ended: memory.ended,
         }
     }
 
-    fn begin(&self, direction: Direction) -> World {
+    fn begin(&self, direction: Direction, emergency: bool) -> World {
         let mut world = self.clone();
-        let mut memory = Memory::default();
+        let mut memory = Memory { emergency, ..Memory::default() };
+        world.urgent |= emergency && world.recorded;
         if world.recorded && direction == Direction::Back {
             world.direction = Direction::Back;
         }
@@ -117,7 +159,8 @@ impl World {
             world.direction = direction;
         }
         // Nobody can have moved.
-        memory.passed = [world.direction == Direction::Back && !world.marked; CONSUMERS];
+        let is_untouched = world.direction == Direction::Back && !world.marked;
+        (memory.passed, memory.unused) = ([is_untouched; CONSUMERS], is_untouched);
         world.process = Some(memory);
         world
     }
@@ -131,26 +174,47 @@ impl World {
             let mut memory = memory.clone();
             change(&mut world, &mut memory);
             world.process = Some(memory);
-            all.push(world);
+            all.push(world.judged());
         };
         let mut halves = Vec::new();
         // Killed between two nodes.
         let mut half = |change: &dyn Fn(&mut World)| {
             let mut world = World { process: None, ..self.clone() };
             change(&mut world);
-            halves.push(world);
+            halves.push(world.judged());
         };
         match next(&self.observed(memory)) {
             Step::Save => with(&|_, m| m.saved = true),
-            Step::Record => with(&|w, _| (w.recorded, w.marked) = (true, false)),
+            Step::Record => with(&|w, m| (w.recorded, w.marked, w.urgent) = (true, false, m.emergency)),
             Step::Escrow => with(&|w, _| w.escrowed = true),
+            // Who is refused before he was moved has somebody's consent.
+            Step::AcceptBoth if self.gap => {
+                assert!(self.recorded && self.escrowed, "{self:?}");
+                let told = |w: &mut World, nodes: &[usize]| {
+                    nodes.iter().for_each(|at| (w.accepts_new[*at], w.accepts_old[*at]) = (true, false));
+                    w.excused = true;
+                };
+                with(&|w, m| {
+                    told(w, &[0, 1]);
+                    m.tested = false;
+                });
+                half(&|w| told(w, &[0]));
+            }
+            Step::Force => {
+                assert!(memory.emergency && self.escrowed, "{self:?}");
+                with(&|w, m| (w.accepts_new, w.accepts_old, m.tested) = (ALL, NONE, false));
+                half(&|w| w.accepts_new[0] = true);
+            }
             Step::AcceptBoth => {
                 with(&|w, m| (w.accepts_new, w.accepts_old, m.tested) = (ALL, ALL, false));
                 half(&|w| (w.accepts_new[0], w.accepts_old[0]) = (true, true));
             }
             Step::Test => with(&|_, m| m.tested = true),
             Step::Publish => {
-                with(&|w, _| (w.marked, w.published) = (true, Value::New));
+                with(&|w, m| {
+                    (w.marked, w.published) = (true, Value::New);
+                    m.forget(1);
+                });
                 with(&|w, _| w.marked = true);
             }
             Step::Deliver(0) => {
@@ -169,13 +233,17 @@ impl World {
                 with(&|_, m| m.failed = true);
             }
             Step::Retire => {
-                assert_eq!(self.running, [Value::New; CONSUMERS], "retired before every consumer was seen: {self:?}");
+                assert!(!self.running.contains(&Value::Old), "retired before every consumer was seen: {self:?}");
                 assert!(self.published == Value::New && self.file == Value::New, "{self:?}");
                 with(&|w, _| w.accepts_old = NONE);
                 half(&|w| w.accepts_old[0] = false);
             }
+            Step::EndSessions => {
+                assert!(self.accepts_old == NONE && !self.running.contains(&Value::Old), "{self:?}");
+                with(&|_, m| m.ended = true);
+            }
             Step::Undo => {
-                assert!(!self.running.contains(&Value::New) || self.restored, "{self:?}");
+                assert!(!self.running.contains(&Value::New) || self.excused, "{self:?}");
                 assert!(self.published == Value::Old && self.file == Value::Old, "{self:?}");
                 with(&|w, m| (w.accepts_new, m.undone) = (NONE, true));
                 half(&|w| w.accepts_new[0] = false);
@@ -184,13 +252,17 @@ impl World {
             Step::Prove => with(&|_, m| m.proven = true),
             Step::TurnBack => with(&|w, m| {
                 w.direction = Direction::Back;
-                *m = Memory { saved: m.saved, passed: [!w.marked; CONSUMERS], ..Memory::default() };
+                let (passed, unused) = ([!w.marked; CONSUMERS], !w.marked);
+                *m = Memory { saved: m.saved, emergency: m.emergency, passed, unused, ..Memory::default() };
             }),
             Step::TurnForward => with(&|w, m| {
                 w.direction = Direction::Forward;
-                *m = Memory { saved: m.saved, ..Memory::default() };
+                *m = Memory { saved: m.saved, emergency: m.emergency, ..Memory::default() };
             }),
-            Step::Unpublish => with(&|w, _| w.published = Value::Old),
+            Step::Unpublish => with(&|w, m| {
+                w.published = Value::Old;
+                m.forget(1);
+            }),
             Step::Close(end) => {
                 with(&|w, _| (w.escrowed, w.recorded, w.ended) = (false, false, Some(end)));
                 with(&|w, _| w.escrowed = false);
@@ -207,53 +279,107 @@ impl World {
         if self.process.is_some() {
             all.push(World { process: None, ..self.clone() });
         } else {
-            all.push(self.begin(Direction::Forward));
-            all.push(self.begin(Direction::Back));
+            all.push(self.begin(Direction::Forward, false));
+            all.push(self.begin(Direction::Forward, true));
+            all.push(self.begin(Direction::Back, false));
         }
         for at in 0..CONSUMERS {
             let mut world = self.clone();
             world.running[at] = world.reads(at);
             all.push(world);
         }
-        if !self.restored && self.ended.is_none() {
-            all.push(World { restored: true, accepts_new: NONE, accepts_old: ALL, ..self.clone() });
+        if self.disturbed.is_none() && self.recorded && self.ended.is_none() {
+            let by = |what| World { disturbed: Some(what), excused: true, ..self.clone() };
+            let back = World { accepts_new: NONE, accepts_old: ALL, ..by(Disturbance::Restored) };
+            let foreign = World { accepts_new: NONE, accepts_old: NONE, ..by(Disturbance::Drifted) };
+            let written = World { published: Value::Other, ..by(Disturbance::Overwritten) };
+            all.extend([back, foreign, written]);
         }
-        all
+        all.extend(self.put_right());
+        all.into_iter().map(World::judged).collect()
+    }
+
+    /// By a person, who was told what to do.
+    fn put_right(&self) -> Option<World> {
+        let is_wrong = self.published == Value::Other && self.ended.is_none();
+        let published = if self.accepts(Value::Old) { Value::Old } else { Value::New };
+        is_wrong.then(|| World { published, ..self.clone() })
+    }
+
+    /// Excused no longer than it takes until everybody is let in.
+    fn judged(mut self) -> World {
+        self.excused &= !self.is_lawful();
+        self
+    }
+
+    fn is_lawful(&self) -> bool {
+        let all = (0..CONSUMERS).flat_map(|at| [self.running[at], self.reads(at)]);
+        all.chain([self.published]).all(|value| self.accepts(value))
     }
 
     fn obeys_the_law(&self) {
         if self.accepts_new == ALL && self.accepts_old == ALL && self.direction == Direction::Forward {
             assert!(self.recorded && self.escrowed, "a secret that only the engine knows: {self:?}");
         }
-        if self.restored {
-            return;
-        }
-        for at in 0..CONSUMERS {
-            assert!(self.accepts(self.running[at]), "consumer {at} is locked out: {self:?}");
-            assert!(self.accepts(self.reads(at)), "consumer {at} would be locked out: {self:?}");
-        }
-        assert!(self.accepts(self.published), "what is published is not accepted: {self:?}");
+        assert!(self.excused || self.is_lawful(), "somebody is locked out, or would be: {self:?}");
+        self.waits_for_what_is_unknown();
     }
 
-    /// A run that nothing disturbs from here on.
-    fn converges(&self) {
-        let mut world = if self.process.is_some() { self.clone() } else { self.begin(Direction::Forward) };
-        for _ in 0..60 {
+    /// Whichever answer is missing: nothing is done to the engine, to what is published or to a consumer.
+    fn waits_for_what_is_unknown(&self) {
+        let Some(memory) = self.process.as_ref().filter(|_| self.recorded) else { return };
+        let (seen, unknown) = (self.observed(memory), || Login::Unknown("no answer".into()));
+        for seen in [
+            Observed { pending: unknown(), ..seen.clone() },
+            Observed { current: unknown(), ..seen.clone() },
+            Observed { published: Published::Unknown("sealed".into()), ..seen.clone() },
+        ] {
+            let step = next(&seen);
+            // What is published is somebody else's, and the pending one opens nothing: that is known.
+            let is_given_up = step == Step::Close(End::RolledBack) && seen.published == Published::Other;
+            assert!(matches!(step, Step::Wait(_) | Step::Escrow | Step::Stop(_)) || is_given_up, "{step:?} in {seen:?}");
+        }
+    }
+
+    /// A run that nothing disturbs from here on, but a person where one is asked for. `good` are those of which that is known.
+    fn converges(&self, good: &mut HashSet<World>) {
+        let begin = |world: &World| world.begin(Direction::Forward, false);
+        let mut world = if self.process.is_some() { self.clone() } else { begin(self) };
+        let mut way = Vec::new();
+        while way.len() < 80 {
+            if good.contains(&world) {
+                good.extend(way);
+                return;
+            }
+            way.push(world.clone());
             let Some(then) = world.step().into_iter().next() else {
-                // A gate that failed for good, in this process; the next one tries again.
                 let memory = world.process.clone().unwrap_or_default();
-                assert!(memory.failed, "stopped where it should not: {:?}", next(&world.observed(&memory)));
-                world = World { process: None, ..world };
-                world = world.begin(Direction::Forward);
+                let dead = World { process: None, ..world.clone() };
+                world = match next(&world.observed(&memory)) {
+                    Step::Stop(Halt::Drift) => dead.begin(Direction::Forward, true),
+                    Step::Stop(Halt::ForeignPublished) => begin(&dead.put_right().unwrap_or(dead)),
+                    // A gate that failed for good, in this process; the next one tries again.
+                    _ if memory.failed => begin(&dead),
+                    other => panic!("stopped where it should not: {other:?} in {world:?}"),
+                };
                 continue;
             };
             world = then;
             if let Some(end) = world.ended {
+                // Nothing was left to take back, and what somebody else published is his affair.
+                if world.published == Value::Other {
+                    assert!(end == End::RolledBack && world.accepts_new == NONE, "{world:?}");
+                    good.extend(way);
+                    return;
+                }
                 let expected = if end == End::Rotated { Value::New } else { Value::Old };
                 let other = if expected == Value::New { world.accepts_old } else { world.accepts_new };
                 assert!(world.accepts(expected) && other == NONE, "exactly one works: {world:?}");
                 assert_eq!((world.published, world.file), (expected, expected), "{world:?}");
-                assert_eq!(world.running, [expected; CONSUMERS], "{world:?}");
+                // One that began while something else was published is his affair, too.
+                let is_moved = |value: &Value| *value == expected || *value == Value::Other;
+                assert!(world.running.iter().all(is_moved), "{world:?}");
+                good.extend(way);
                 return;
             }
         }
@@ -261,48 +387,56 @@ impl World {
     }
 }
 
-#[test]
-fn the_law_holds_in_every_world_that_can_be_reached() {
+/// Everything that can come of it.
+fn search(gap: bool) -> (HashSet<World>, HashSet<&'static str>) {
     let mut seen = HashSet::new();
-    let mut waiting = VecDeque::from([World::new()]);
-    let mut ends = HashSet::new();
+    let mut waiting = VecDeque::from([World::new(gap)]);
+    let (mut ends, mut good) = (HashSet::new(), HashSet::new());
     while let Some(world) = waiting.pop_front() {
         if !seen.insert(world.clone()) {
             continue;
         }
         world.obeys_the_law();
         if let Some(end) = world.ended {
-            ends.insert(format!("{end:?}"));
+            ends.insert(match end {
+                End::Rotated => "rotated",
+                End::RolledBack => "rolled back",
+                End::Nothing => "nothing",
+            });
             continue;
         }
-        world.converges();
+        world.converges(&mut good);
         waiting.extend(world.step());
         waiting.extend(world.others());
     }
-    assert_eq!(ends.len(), 3, "{ends:?}");
-    assert!(seen.len() > 500, "only {} worlds were seen", seen.len());
+    println!("{} worlds", seen.len());
+    (seen, ends)
 }
 
-/// Where something is not known, nothing is done.
 #[test]
-fn what_is_unknown_is_waited_for() {
-    let mut world = World::new().begin(Direction::Forward);
-    (world.recorded, world.escrowed, world.accepts_new) = (true, true, ALL);
-    let known = world.observed(&Memory { tested: true, ..Memory::default() });
-    let unknown = || Login::Unknown("no answer".into());
-    for seen in [
-        Observed { pending: unknown(), ..known.clone() },
-        Observed { current: unknown(), ..known.clone() },
-        Observed { published: Published::Unknown("sealed".into()), ..known.clone() },
-    ] {
-        assert!(matches!(next(&seen), Step::Wait(_)), "{seen:?}");
+fn the_law_holds_in_every_world_that_can_be_reached() {
+    let (seen, ends) = search(false);
+    assert_eq!(ends.len(), 3, "{ends:?}");
+    for disturbed in [Disturbance::Restored, Disturbance::Drifted, Disturbance::Overwritten] {
+        let of_it = seen.iter().filter(|world| world.disturbed == Some(disturbed));
+        let (excused, lawful): (Vec<_>, Vec<_>) = of_it.partition(|world| world.excused);
+        assert!(excused.len() > 100 && lawful.len() > 100, "{disturbed:?}: {} and {}", excused.len(), lawful.len());
     }
+}
+
+/// Once the server was told, there is only forward, and at the end of it everybody is let in again.
+#[test]
+fn a_gap_is_only_left_forward() {
+    let (seen, _) = search(true);
+    let told = |world: &&World| world.accepts_new == ALL && world.disturbed.is_none() && world.ended.is_none();
+    assert!(seen.iter().filter(told).all(|world| world.accepts_old == NONE));
+    assert!(seen.iter().any(|world| world.excused) && seen.len() > 500, "{}", seen.len());
 }
 
 /// The table of what is found after a crash, and what follows.
 #[test]
 fn the_table_is_the_law() {
-    let mut world = World::new().begin(Direction::Forward);
+    let mut world = World::new(false).begin(Direction::Forward, false);
     (world.recorded, world.escrowed) = (true, true);
     let of = |pending: bool, current: bool, published: Value| {
         let world = World { accepts_new: [pending; 2], accepts_old: [current; 2], published, ..world.clone() };
@@ -320,7 +454,7 @@ fn the_table_is_the_law() {
 
 #[test]
 fn a_gate_that_failed_is_a_reason_to_go_back_as_long_as_there_is_a_way() {
-    let mut world = World::new().begin(Direction::Forward);
+    let mut world = World::new(false).begin(Direction::Forward, false);
     (world.recorded, world.escrowed, world.accepts_new, world.published) = (true, true, ALL, Value::New);
     let failed = Memory { failed: true, ..Memory::default() };
     assert_eq!(next(&world.observed(&failed)), Step::TurnBack);
@@ -331,7 +465,7 @@ fn a_gate_that_failed_is_a_reason_to_go_back_as_long_as_there_is_a_way() {
 /// Somebody changed the password by hand, there and here: then that is the one, and what was begun can be given up.
 #[test]
 fn what_somebody_else_published_is_not_written_over() {
-    let mut world = World::new().begin(Direction::Forward);
+    let mut world = World::new(false).begin(Direction::Forward, false);
     (world.recorded, world.escrowed) = (true, true);
     let seen = Observed { published: Published::Other, ..world.observed(&Memory::default()) };
     assert!(matches!(next(&seen), Step::Stop(_)));

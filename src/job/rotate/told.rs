@@ -1,7 +1,7 @@
 //! What is told of a rotation: to the journal, and to people when only they can go on.
 
 use super::act::{At, Rotate};
-use super::state::Halt;
+use super::state::{Halt, Login};
 use crate::engine::Credential;
 use crate::error::{Failure, Kind, Result};
 use crate::journal::Rotated;
@@ -28,6 +28,7 @@ impl Rotate<'_> {
             source: self.rotation.source.clone(),
             account: self.rotation.account.clone(),
             state: state.to_owned(),
+            when: None,
             because: self.because.clone(),
             from: Some(print(&at.current)),
             from_user: at.current.user.clone(),
@@ -57,7 +58,14 @@ impl Rotate<'_> {
                     "Somebody changed it: publish the one that works and roll back; or set the account to the new one: bkp rotate resume {name} --emergency"
                 )),
             Halt::ForeignPublished => Failure::new(Kind::Refused, format!("{published} is neither the old nor the new password"))
-                .hint("Somebody else wrote there: put the old one back (vault kv rollback) and resume; or, where that one is right, give this up: bkp rotate rollback"),
+                .hint(match at.memory.pending {
+                    Some(Login::Refused) => format!(
+                        "Somebody else wrote there: put the old one back (vault kv rollback) and resume; or, where that one is right, give this up: bkp rotate rollback {name}"
+                    ),
+                    _ => format!(
+                        "Somebody else wrote there, and the account accepts the old and the new one: put one of them back (vault kv rollback), then: bkp rotate resume {name}, or rollback"
+                    ),
+                }),
             Halt::ForeignDelivered(number) => {
                 let consumer = &self.consumers[*number];
                 Failure::new(Kind::Refused, format!("{} holds neither the old nor the new password", consumer.name))

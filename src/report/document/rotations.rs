@@ -42,6 +42,7 @@ fn row(writing: &Writing<'_>, one: &Rotation<'_>) -> Vec<Cell> {
     let until = one.end.map(|(end, _)| format!(" – {}", say.when(end.at))).unwrap_or_default();
     let came_to = match one.end.map(|(_, state)| state) {
         Some("rotated") => Cell::of(say.t("rotated", "renovada")),
+        Some("elsewhere") => Cell::of(say.t("rotated by another host", "renovada por otro equipo")),
         Some("reapplied") => Cell::of(say.t("applied again after a restore", "aplicada de nuevo tras restaurar")),
         Some("rolled_back") => Cell::toned(with_note(writing, say.t("taken back", "revertida"), one), Tone::Warn),
         Some(_) => Cell::toned(with_note(writing, say.t("end not known", "final desconocido"), one), Tone::Warn),

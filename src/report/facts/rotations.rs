@@ -43,7 +43,7 @@ impl Facts {
         for RotationState { mark, rotated } in &self.rotations {
             // It stands by itself, also in the middle of nothing.
             let mut one = match rotated.state.as_str() {
-                "reapplied" => Rotation::default(),
+                "reapplied" | "elsewhere" => Rotation::default(),
                 _ => open.remove(rotated.rotation.as_str()).unwrap_or_default(),
             };
             if one.records.is_empty() {
@@ -123,17 +123,23 @@ mod tests {
                 state(9, "turned_back", |one| one.note = Some("web does not work".into())),
                 state(10, "rolled_back", |_| {}),
                 state(12, "reapplied", |one| one.from = Some("aa".into())),
-                state(13, "planned", |_| {}),
+                // Killed before it saw that; whoever went on did.
+                state(13, "retiring", |_| {}),
+                state(14, "refused", |_| {}),
+                state(15, "refused", |_| {}),
+                state(16, "rotated", |_| {}),
+                state(17, "retiring", |_| {}),
             ],
             ..Facts::default()
         };
         let all = facts.rotated();
-        assert_eq!(all.len(), 4);
+        assert_eq!(all.len(), 5);
         assert!(all[0].is_done() && all[0].refused.unwrap().record == 5 && all[0].records.len() == 5);
         assert_eq!((all[0].from, all[0].to, all[0].because), (Some("aa"), Some("bb"), Some("INC-42")));
         assert_eq!((&all[0].nodes[..], &all[0].moved[..]), (&["db:3306"][..], &["web"][..]));
         assert_eq!((all[1].note, all[1].is_done()), (Some("web does not work"), false));
         assert_eq!(all[2].refused.unwrap().record, 12);
-        assert_eq!(all[3].end, None);
+        assert_eq!(all[3].refused.unwrap().record, 14, "when it was first seen");
+        assert_eq!((all[4].refused, all[4].end), (None, None), "told, and not seen");
     }
 }

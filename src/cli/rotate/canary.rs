@@ -1,0 +1,74 @@
+//! The canary: a backup with the new password, as a process of its own, as the daemon makes them.
+
+use crate::backoff::pause;
+use crate::cli::environment::Environment;
+use crate::error::{Failure, Kind, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long another backup of the source is waited for, before the rotation is left to be gone on with.
+const WAITS: Duration = Duration::from_secs(10 * 60);
+const PAUSE: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(100);
+
+pub fn backup(env: &Environment, source: &str) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let (code, said) = run(env, source)?;
+        let is = |kind: Kind| code == Some(i32::from(kind.exit_code()));
+        if matches!(code, Some(0 | 3)) {
+            return Ok(());
+        }
+        env.cancel.check()?;
+        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let failed = format!("the backup of {source} with the new password failed: {first}");
+        // The daemon took its turn as soon as the source was let go.
+        if is(Kind::Locked) && begun.elapsed() < WAITS {
+            pause(PAUSE, &|| env.cancel.check().is_err());
+            continue;
+        }
+        return Err(match is(Kind::Locked) || is(Kind::TryLater) {
+            true => Failure::new(Kind::TryLater, failed)
+                .hint("The old password is gone, and the new one works; go on with: bkp rotate resume"),
+            false => {
+                Failure::failed(failed).hint("Mend it, then: bkp rotate resume; the old password is gone already")
+            }
+        });
+    }
+}
+
+/// How it ended, and what it said.
+fn run(env: &Environment, source: &str) -> Result<(Option<i32>, String)> {
+    let program = std::env::current_exe().map_err(|e| Failure::failed("cannot find bkp itself").because(e))?;
+    let mut command = Command::new(program);
+    command.arg("--config").arg(&env.paths()?.config).args(["--quiet", "backup", source]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let lost = |e| Failure::failed("cannot run a backup").because(e);
+    let mut child = command.spawn().map_err(lost)?;
+    let errors = child.stderr.take();
+    let reader = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        let _ = errors.map(|mut errors| errors.read_to_end(&mut said));
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let mut is_told = false;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(lost)? {
+            break status;
+        }
+        if env.cancel.check().is_err() && !is_told {
+            is_told = true;
+            end(&child);
+        }
+        std::thread::sleep(TICK);
+    };
+    Ok((status.code(), reader.join().unwrap_or_default()))
+}
+
+/// Whoever ends this process means the backup, too, which tidies up after itself.
+fn end(child: &Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+}

@@ -1,0 +1,41 @@
+//! What the journal of this host does not have of a rotation, and Vault has: its end, or that another host rotated.
+
+use super::published;
+use crate::cli::environment::Environment;
+use crate::clock;
+use crate::error::{Failure, Result};
+use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
+use crate::job::rotate::record::Glance;
+use crate::job::rotate::rules;
+use crate::job::rotate::{elsewhere, elsewhere_record, missing_end};
+use crate::journal::Fact;
+use crate::policy::Rotation;
+use crate::secret::SecretRef;
+
+/// Of a rotation that nothing is pending of in Vault: its process may have died before it could note that, or another host
+/// has exchanged the password since. Gives who did, where that was not known.
+pub fn note(env: &Environment, rotation: &Rotation, glance: &Glance) -> Result<Option<String>> {
+    // Vault was brought back to before it: then it is not over.
+    if Keepsake::is_lost_of(&env.paths()?.state, &rotation.name, glance) {
+        return Ok(None);
+    }
+    let journal = env.journal()?;
+    journal.end_what_died(clock::now())?;
+    let print = || {
+        let published = env.secrets()?.read(&SecretRef::Vault(rotation.published.clone()))?;
+        Ok::<_, Failure>(Fingerprints::of(&env.paths()?.state)?.fingerprint(&published))
+    };
+    if let Some((_, last)) = rules::cut_short(&journal.state()?, &rotation.name) {
+        env.recorder()?.note(&[Fact::Rotation(Box::new(missing_end(last, &print()?)))]);
+    }
+    let own = journal.id()?.unwrap_or_default();
+    let Some(closed) = elsewhere(&journal.state()?, rotation, glance, &own) else { return Ok(None) };
+    let user = match &rotation.turns {
+        Some(_) => published(env, rotation, None)?.user,
+        None => None,
+    };
+    let mut rotated = elsewhere_record(rotation, closed);
+    (rotated.to, rotated.to_user) = (Some(print()?), user);
+    env.recorder()?.note(&[Fact::Rotation(Box::new(rotated))]);
+    Ok(Some(closed.host.clone()))
+}
