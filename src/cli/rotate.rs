@@ -4,7 +4,7 @@ use super::Ran;
 use super::environment::Environment;
 use super::in_force;
 use crate::durable::Lock;
-use crate::engine::{self, Accounts, Credential, Login, Settings};
+use crate::engine::{self, Accounts, Login, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
@@ -13,13 +13,12 @@ use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
-use crate::job::rotate::{Ended, Rotate, Wish, scan};
+use crate::job::rotate::{Ended, Rotate, Wish, published, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Keyring, Recipients, Role};
 use crate::schedule::Schedule;
 use crate::secret::vault::Vault;
-use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
 
 mod canary;
@@ -98,7 +97,7 @@ enum Command {
         #[command(flatten)]
         why: Why,
     },
-    /// After the server was put back by other means than bkp: the account takes what is published, and no older password
+    /// After the server was put back: the account takes what is published, and nothing else
     #[command(after_help = "Examples:\n  bkp rotate reapply shop-db")]
     Reapply {
         #[arg(value_name = "ROTATION")]
@@ -127,7 +126,10 @@ impl Arguments {
             Some(Command::Status { name }) => status::show(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
-            Some(Command::Reapply { name }) => reapply(env, &name),
+            Some(Command::Reapply { name }) => {
+                let _lock = in_force::lock(env, &name)?;
+                reapply(env, &name)
+            }
             None => {
                 let name = self.name.unwrap_or_default();
                 let why = Why { unrehearsed: self.unrehearsed, despite_unknown: self.despite_unknown, ..self.why };
@@ -179,7 +181,6 @@ impl<'e> Ground<'e> {
         note: &'g dyn Fn(crate::journal::Rotated),
     ) -> Result<Rotate<'g>> {
         let name = &self.rotation.name;
-        let journal = env.journal()?.id()?.unwrap_or_default();
         Ok(Rotate {
             rotation: self.rotation,
             run: run.to_owned(),
@@ -190,9 +191,8 @@ impl<'e> Ground<'e> {
             fingerprints: &self.fingerprints,
             consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
             recovery: self.recovery(env)?,
-            holder: (journal, host::name()),
-            lease: jiff::SignedDuration::try_from(env.configuration()?.rotator.lease)
-                .unwrap_or(jiff::SignedDuration::MAX),
+            holder: holder(env)?,
+            lease: lease(env)?,
             because: why.because.clone(),
             last_closed: None,
             emergency: why.emergency,
@@ -226,8 +226,8 @@ impl<'e> Ground<'e> {
     }
 
     /// What is published lets in, everywhere.
-    fn published_works(&self, env: &Environment) -> Result<String> {
-        match self.accounts.log_in(&published(env, self.rotation, None)?)? {
+    fn published_works(&self) -> Result<String> {
+        match self.accounts.log_in(&published::now(self.vault, self.rotation)?.1)? {
             Login::Accepted => Ok("a login with what is published".to_owned()),
             Login::Refused | Login::Partly => Err(Failure::new(Kind::Key, "what is published is refused")
                 .hint(format!("bkp rotate resume {}", self.rotation.name))),
@@ -255,12 +255,14 @@ pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> R
     Ok((accounts, settings))
 }
 
-/// What consumers read: now, or in an older version.
-pub fn published(env: &Environment, rotation: &Rotation, version: Option<u64>) -> Result<Credential> {
-    let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(VaultPath { version, ..path.clone() }));
-    let user = rotation.turns.as_ref().map(|turns| read(&turns.published)).transpose()?;
-    let user = user.map(|user| user.expose().to_owned());
-    Ok(Credential { user, secret: read(&rotation.published)? })
+/// The id of this host's journal, and what people call the host.
+pub fn holder(env: &Environment) -> Result<(String, String)> {
+    Ok((env.journal()?.id()?.unwrap_or_default(), host::name()))
+}
+
+/// How long a host that says nothing keeps a rotation to itself.
+pub fn lease(env: &Environment) -> Result<jiff::SignedDuration> {
+    Ok(jiff::SignedDuration::try_from(env.configuration()?.rotator.lease).unwrap_or(jiff::SignedDuration::MAX))
 }
 
 pub fn vault(env: &Environment) -> Result<&Vault> {
@@ -277,6 +279,9 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let glance = record::glance(ground.vault, &path)?;
     let is_open = glance.is_open;
     let other = if is_open { None } else { missing::note(env, ground.rotation, &glance)? };
+    if !is_open && wish == Wish::Resume && rules::owed(&env.journal()?.state()?, name).is_some() {
+        return reapply(env, name);
+    }
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();
         if let Some(host) = other.filter(|_| !ground.is_due(env).unwrap_or(true)) {
@@ -297,9 +302,8 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let recorder = env.recorder()?;
     // Several may be of one source: runs are told apart by what is rotated.
     let what = What::source(Job::Rotate, name, Some(name));
-    let reason = env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason);
     let asked = Asking { why, wish, last_closed: glance.last_closed() };
-    let ended = recorder.run_named(what, reason, |run| run_it(env, &ground, &asked, &recorder, run), note_end)?;
+    let ended = recorder.run_named(what, reason(env), |run| run_it(env, &ground, &asked, &recorder, run), note_end)?;
     report(env, name, &ended, wish)
 }
 
@@ -326,19 +330,13 @@ struct Asking<'a> {
     last_closed: Option<&'a str>,
 }
 
-fn run_it(
-    env: &Environment,
-    ground: &Ground<'_>,
-    asked: &Asking<'_>,
-    recorder: &Recorder,
-    run: &str,
-) -> Result<Ended> {
+fn run_it(env: &Environment, ground: &Ground<'_>, asked: &Asking<'_>, recorder: &Recorder, run: &str) -> Result<Ended> {
     // No dump logs in while its account is between two passwords.
     let places = env.places(&env.repository()?)?;
     let held: Vec<Lock> = ground.users.iter().map(|source| places.lock(source)).collect::<Result<_>>()?;
     let held = RefCell::new(held);
     let prove = || {
-        let works = ground.published_works(env)?;
+        let works = ground.published_works()?;
         held.borrow_mut().clear();
         ground.users.iter().try_for_each(|source| canary::backup(env, source))?;
         Ok(match ground.users.is_empty() {
@@ -385,21 +383,29 @@ fn report(env: &Environment, name: &str, ended: &Ended, wish: Wish) -> Ran {
     })?;
     match &ended.failed {
         _ if went_on => {
-            let text = format!("{name} could not be taken back: the old password was gone already, so the new one is in force");
-            Err(Failure::new(Kind::Refused, text).hint(format!("Everybody has the new one. For another one: bkp rotate {name}")))
+            let text = format!(
+                "{name} could not be taken back: the old password was gone already, so the new one is in force"
+            );
+            Err(Failure::new(Kind::Refused, text)
+                .hint(format!("Everybody has the new one. For another one: bkp rotate {name}")))
         }
         Some(why) => Err(rolled_back(why)),
         None => Ok(None),
     }
 }
 
+/// Whoever holds the lock of the rotation.
 fn reapply(env: &Environment, name: &str) -> Ran {
     let (policy, rotation) = env.configuration()?.rotation(name)?;
     let recorder = env.recorder()?;
     let what = What::source(Job::Rotate, name, Some(name));
     let act = |run: &str| in_force::apply_one(env, (policy, rotation), &[], (run, &recorder));
-    let told = recorder.run_named(what, Reason::Manual, act, |_, run| RunEnded::well(run, false))?;
+    let told = recorder.run_named(what, reason(env), act, |_, run| RunEnded::well(run, false))?;
     let document = serde_json::json!({ "ok": true, "rotation": name, "changed": told });
     env.output.answer(&document, || told.unwrap_or_else(|| format!("{name}: only what is published lets in")))?;
     Ok(None)
+}
+
+fn reason(env: &Environment) -> Reason {
+    env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason)
 }

@@ -13,9 +13,10 @@ pub struct Rotated {
     pub source: String,
     pub account: String,
     /// `planned`, `pending`, `accepted`, `tested`, `published`, `delivered`, `reloaded`, `moved`, `unused`, `retired`, `persisted`,
-    /// `proven`, `rotated`; `retiring` where its refusal was not seen yet, and `refused` when it was; `ended`, of sessions; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`,
-    /// when its process died and what is published since is neither of its passwords; and `reapplied` after a restore; and
-    /// `elsewhere`, when another host exchanged it.
+    /// `proven`, `rotated`; `retiring` where its refusal was not seen yet, and `refused` when it was; `ended`, of sessions; on the way
+    /// back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`, when its process died and what is
+    /// published since is neither of its passwords; and `elsewhere`, when another host exchanged it; and of a restore `owed`
+    /// before it, and `reapplied`, or `both_reapplied` in the middle of a rotation, after it.
     pub state: String,
     /// When that was, where it is noted later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +45,13 @@ pub struct Rotated {
 }
 
 impl Rotated {
+    pub const OWED: &str = "owed";
+
+    /// A server that was restored takes what it should again.
+    pub fn is_reapplied(&self) -> bool {
+        matches!(self.state.as_str(), "reapplied" | "both_reapplied")
+    }
+
     /// Nothing of this rotation is open any more.
     pub fn is_end(&self) -> bool {
         matches!(self.state.as_str(), "rotated" | "rolled_back" | "overtaken" | "reapplied" | "elsewhere")

@@ -71,3 +71,31 @@ fn a_host_that_was_overtaken_publishes_nothing() {
     world.rotate(&["status"]).ends(0).says("nothing under way");
     assert_eq!(world.states().last().unwrap(), "rolled_back");
 }
+
+/// Minutes after one host, the other is due by its own journal: it learns that the password is new, and leaves it alone.
+#[test]
+fn what_another_host_rotated_is_not_rotated_again() {
+    let part = "rotations by two hosts";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let world = World::new(vault, server);
+    world.consumers_take_what_they_are_told();
+    let path = world.host.path("etc/policies.d/shop.yaml");
+    let policy = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, policy.replace("distance: 1s", "distance: 1h")).unwrap();
+    let other = world.other_host();
+    // What is told by files is told to this host: the other one has the same.
+    world.rotate(&["shop-db"]).ends(0);
+    let new = world.one_password_works(&world.old);
+    other.run(&["rotate", "shop-db"]).fails(13, "was rotated at", "--emergency");
+    assert_eq!(world.published(), new);
+    let secrets = other.run(&["secrets", "--json"]).ends(0).json();
+    assert_eq!(secrets["secrets"][0]["overdue"], false, "{secrets}");
+    let records = other.run(&["journal", "--json", "--last", "100"]).ends(0).json();
+    let of_rotations = |record: &&serde_json::Value| record["kind"] == "rotation";
+    let known: Vec<_> = records["records"].as_array().unwrap().iter().filter(of_rotations).collect();
+    assert_eq!((known.len(), &known[0]["state"]), (1, &"elsewhere".into()), "{known:?}");
+    // Once is enough, and the host that did it has nothing to learn.
+    other.run(&["rotate", "status"]).ends(0).says("elsewhere");
+    world.rotate(&["status"]).ends(0);
+    assert!(!world.states().contains(&"elsewhere".to_owned()));
+}

@@ -75,7 +75,8 @@ fn what_was_killed_is_taken_back_on_request() {
         assert_eq!(world.one_password_works(&pending), old, "{point}");
     }
     world.dies_at("rotate:retired", &["shop-db"]);
-    world.rotate(&["rollback", "shop-db"]).ends(0).says("is rotated");
+    // There is none back to: it is brought to its end, and said that this is not what was asked for.
+    world.rotate(&["rollback", "shop-db"]).fails(13, "the old password was gone already", "bkp rotate shop-db");
     world.one_password_works(&old);
 }
 
@@ -94,7 +95,17 @@ fn what_is_taken_back_and_killed_is_still_taken_back() {
         world.nobody_was_refused();
         let pending = world.record()["pending"].as_str().map(str::to_owned);
         world.is_mended("worker");
-        world.rotate(&["resume", "shop-db"]).ends(0);
-        assert_eq!(world.one_password_works(&pending.unwrap_or_else(|| "nothing".into())), old, "{point}");
+        let resumed = world.rotate(&["resume", "shop-db"]);
+        match pending {
+            // That it failed is told by whoever brings it to its end.
+            Some(pending) => {
+                resumed.fails(1, "the old password is in force: worker", "rotate again");
+                assert_eq!(world.one_password_works(&pending), old, "{point}");
+            }
+            None => {
+                resumed.ends(0).says("nothing is under way");
+                assert_eq!(world.one_password_works("nothing"), old, "{point}");
+            }
+        }
     }
 }

@@ -32,9 +32,7 @@ pub fn backup(env: &Environment, source: &str) -> Result<()> {
         return Err(match is(Kind::Locked) || is(Kind::TryLater) {
             true => Failure::new(Kind::TryLater, failed)
                 .hint("The old password is gone, and the new one works; go on with: bkp rotate resume"),
-            false => {
-                Failure::failed(failed).hint("Mend it, then: bkp rotate resume; the old password is gone already")
-            }
+            false => Failure::failed(failed).hint("Mend it, then: bkp rotate resume; the old password is gone already"),
         });
     }
 }

@@ -1,16 +1,15 @@
 //! What the journal of this host does not have of a rotation, and Vault has: its end, or that another host rotated.
 
-use super::published;
+use super::vault;
 use crate::cli::environment::Environment;
 use crate::clock;
 use crate::error::{Failure, Result};
 use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::record::Glance;
-use crate::job::rotate::rules;
 use crate::job::rotate::{elsewhere, elsewhere_record, missing_end};
+use crate::job::rotate::{published, rules};
 use crate::journal::Fact;
 use crate::policy::Rotation;
-use crate::secret::SecretRef;
 
 /// Of a rotation that nothing is pending of in Vault: its process may have died before it could note that, or another host
 /// has exchanged the password since. Gives who did, where that was not known.
@@ -21,21 +20,18 @@ pub fn note(env: &Environment, rotation: &Rotation, glance: &Glance) -> Result<O
     }
     let journal = env.journal()?;
     journal.end_what_died(clock::now())?;
-    let print = || {
-        let published = env.secrets()?.read(&SecretRef::Vault(rotation.published.clone()))?;
-        Ok::<_, Failure>(Fingerprints::of(&env.paths()?.state)?.fingerprint(&published))
+    let now = || {
+        let (_, now) = published::now(vault(env)?, rotation)?;
+        Ok::<_, Failure>((Fingerprints::of(&env.paths()?.state)?.fingerprint(&now), now.user))
     };
     if let Some((_, last)) = rules::cut_short(&journal.state()?, &rotation.name) {
-        env.recorder()?.note(&[Fact::Rotation(Box::new(missing_end(last, &print()?)))]);
+        env.recorder()?.note(&[Fact::Rotation(Box::new(missing_end(last, &now()?.0)))]);
     }
     let own = journal.id()?.unwrap_or_default();
     let Some(closed) = elsewhere(&journal.state()?, rotation, glance, &own) else { return Ok(None) };
-    let user = match &rotation.turns {
-        Some(_) => published(env, rotation, None)?.user,
-        None => None,
-    };
     let mut rotated = elsewhere_record(rotation, closed);
-    (rotated.to, rotated.to_user) = (Some(print()?), user);
+    let (print, user) = now()?;
+    (rotated.to, rotated.to_user) = (Some(print), user);
     env.recorder()?.note(&[Fact::Rotation(Box::new(rotated))]);
     Ok(Some(closed.host.clone()))
 }

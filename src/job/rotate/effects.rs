@@ -42,7 +42,11 @@ impl Rotate<'_> {
     pub(super) fn escrow(&self, at: &mut At<'_>) -> Result<()> {
         if let Some(pending) = &at.pending {
             let run = at.keeper.run().unwrap_or_else(|| self.run.clone());
-            self.keepsake.clear(&self.rotation.name, |other| other == run || at.keeper.is_closed(other), clock::now())?;
+            self.keepsake.clear(
+                &self.rotation.name,
+                |other| other == run || at.keeper.is_closed(other),
+                clock::now(),
+            )?;
             self.keepsake.note_run(&self.rotation.name, at.keeper.fence(), &run)?;
             let user = pending.user.as_ref().map_or_else(String::new, |user| format!("{user}\n"));
             let text = Secret::new(format!("{user}{}", pending.expose()));

@@ -129,6 +129,12 @@ pub fn cut_short<'s>(state: &'s State, name: &str) -> Option<(Timestamp, &'s Rot
     is_open.then_some((*at, &**last))
 }
 
+/// A restore of the server, after which nobody saw yet that it takes what is published, and nothing else; and no run is at that.
+pub fn owed<'s>(state: &'s State, name: &str) -> Option<(Timestamp, &'s Rotated)> {
+    let (at, owed) = state.rotations.get(name)?.owed.as_ref()?;
+    (!state.running.contains_key(&owed.run)).then_some((*at, &**owed))
+}
+
 /// Whether consumers may be refused as long as it is not gone on with: the server has one password, and was about to be told the
 /// new one. No rule for when rotations may be holds then.
 pub fn is_in_gap(state: &State, rotation: &Rotation) -> bool {
@@ -140,9 +146,14 @@ pub fn is_in_gap(state: &State, rotation: &Rotation) -> bool {
 /// with the next slot in any case.
 pub fn resume_at(state: &State, rotation: &Rotation, since: Timestamp) -> Option<Timestamp> {
     let name = &rotation.name;
-    let (at, last) = cut_short(state, name)?;
     let tried = state.policy(Job::Rotate, name).and_then(|known| known.last_ended.as_ref());
-    let tried = tried.map(|(_, ended, ..)| *ended).filter(|tried| *tried >= at);
+    let tried = |at: Timestamp| tried.map(|(_, ended, ..)| *ended).filter(|tried| *tried >= at);
+    let Some((at, last)) = cut_short(state, name) else {
+        // Until then an old password may let in.
+        let (at, _) = owed(state, name)?;
+        return tried(at).map_or(Some(at), |tried| tried.checked_add(LEFT_ALONE).ok());
+    };
+    let tried = tried(at);
     let is_decided_by_somebody = match tried {
         Some(_) => !only_waited(state, name),
         None => last.state == "stopped",
@@ -197,7 +208,8 @@ mod tests {
         let policy = format!(
             "policy: shop\nsources:\n  db: {{ {kind}: {{ host: db, user: bkp }} }}\nrotate:\n  db:\n    source: db\n    account: app\n{accepted}    published: ref+vault://kv/shop#/password\n    consumers: {{ web: {{ command: [reload] }} }}\n"
         );
-        let main = "repository: { url: /srv/backups }\ntimezone: UTC\nvault: { address: 'https://vault', token_file: /t }\n";
+        let main =
+            "repository: { url: /srv/backups }\ntimezone: UTC\nvault: { address: 'https://vault', token_file: /t }\n";
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("policies.d")).unwrap();
         std::fs::write(directory.path().join("policies.d/shop.yaml"), policy).unwrap();
@@ -242,6 +254,23 @@ mod tests {
             ("11:00:01", Fact::RunEnded(run_ended)),
             ("11:00:01", end),
         ])
+    }
+
+    #[test]
+    fn what_a_restore_owes_is_done_at_once_and_then_again_and_again() {
+        let db = rotation(false);
+        let owed = state(&[("09:00:00", noted("rotated")), ("10:00:00", noted(Rotated::OWED))]);
+        assert_eq!(resume_at(&owed, &db, at("09:00:00")), Some(at("10:00:00")));
+        let id = SlotId { job: Job::Rotate, policy: "db".into(), slot: at("10:00:01") };
+        let end = Fact::SlotEnded { id, end: SlotEnd::Failed, why: None, runs: vec![] };
+        let tried = state(&[("10:00:00", noted(Rotated::OWED)), ("10:00:02", end)]);
+        assert_eq!(resume_at(&tried, &db, at("09:00:00")), Some(at("10:15:02")));
+        let done = state(&[("10:00:00", noted(Rotated::OWED)), ("10:01:00", noted("reapplied"))]);
+        assert_eq!(resume_at(&done, &db, at("09:00:00")), None);
+        let between = state(&[("09:00:00", noted("published")), ("10:00:00", noted(Rotated::OWED))]);
+        assert_eq!(cut_short(&between, "db").unwrap().1.state, "published", "the rotation is as open as it was");
+        let both = state(&[("10:00:00", noted(Rotated::OWED)), ("10:01:00", noted("both_reapplied"))]);
+        assert!(cut_short(&both, "db").is_some() && super::owed(&both, "db").is_none(), "and has to go on");
     }
 
     #[test]

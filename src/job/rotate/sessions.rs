@@ -77,7 +77,8 @@ impl Rotate<'_> {
             (false, false) => {
                 let who = clients(&left);
                 let note = format!("sessions from while the new password was published are still open, from {who}");
-                at.warnings.push(format!("{note}: what began with that one is refused when it logs in anew; restart it"));
+                at.warnings
+                    .push(format!("{note}: what began with that one is refused when it logs in anew; restart it"));
                 note
             }
         };

@@ -337,7 +337,10 @@ impl World {
             let step = next(&seen);
             // What is published is somebody else's, and the pending one opens nothing: that is known.
             let is_given_up = step == Step::Close(End::RolledBack) && seen.published == Published::Other;
-            assert!(matches!(step, Step::Wait(_) | Step::Escrow | Step::Stop(_)) || is_given_up, "{step:?} in {seen:?}");
+            assert!(
+                matches!(step, Step::Wait(_) | Step::Escrow | Step::Stop(_)) || is_given_up,
+                "{step:?} in {seen:?}"
+            );
         }
     }
 
