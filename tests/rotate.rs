@@ -31,6 +31,8 @@ mod postgres;
 mod redis;
 #[path = "rotate/restores.rs"]
 mod restores;
+#[path = "rotate/rights.rs"]
+mod rights;
 #[path = "rotate/schedules.rs"]
 mod schedules;
 #[path = "rotate/secrecy.rs"]

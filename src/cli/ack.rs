@@ -48,8 +48,7 @@ impl Arguments {
             held::write(&repository, &by, &known, (whose, &self.source), released, clock::now())?;
         }
         if *whose == by.id() {
-            let by = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
-            let by = by.unwrap_or_else(|_| "somebody".to_owned());
+            let by = env.asker().unwrap_or_else(|| "somebody".to_owned());
             let released = Fact::HoldReleased { source: self.source.clone(), by, why: self.reason.clone() };
             journal.append(&[released], clock::now())?;
         }

@@ -329,6 +329,12 @@ impl Environment {
         })
     }
 
+    /// The person who runs this, as the environment has it; nobody where it is a schedule.
+    pub fn asker(&self) -> Option<String> {
+        let name = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).ok();
+        name.filter(|name| self.slot.is_none() && !name.is_empty())
+    }
+
     /// The engine of a source of this host. A volume leaves out the repository and the directories of bkp itself.
     pub fn engine(&self, settings: &Settings) -> Result<Box<dyn Engine>> {
         let mut settings = settings.clone();

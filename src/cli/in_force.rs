@@ -139,7 +139,9 @@ fn of_rotation(rotation: &Rotation, run: &str) -> Rotated {
 /// Of a rotation that is open: its old password was taken away already, and must not come back.
 fn is_retired(state: &State, name: &str) -> bool {
     let last = state.rotations.get(name).and_then(|known| known.last.as_ref());
-    last.is_some_and(|(_, last)| matches!(last.state.as_str(), "retired" | "persisted" | "proven"))
+    last.is_some_and(|(_, last)| {
+        matches!(last.state.as_str(), "retiring" | "retired" | "refused" | "ended" | "persisted" | "proven")
+    })
 }
 
 /// Of a server that was restored, and whose passwords are not those that they should be.

@@ -36,7 +36,7 @@ no session with the old one is left. What fails before that is taken back by its
 Examples:
   bkp rotate shop-db --dry-run           what would be done, and what would be in the way
   bkp rotate shop-db --because INC-42
-  bkp rotate shop-db --emergency         whatever the rules say; ends sessions that still use the old one
+  bkp rotate shop-db --emergency         whatever the rules say; then ends every session of the account
   bkp rotate shop-db --unrehearsed       although the last rehearsal of its source failed
   bkp rotate status
   bkp rotate resume shop-db
@@ -193,6 +193,7 @@ impl<'e> Ground<'e> {
             recovery: self.recovery(env)?,
             holder: holder(env)?,
             lease: lease(env)?,
+            by: env.asker(),
             because: why.because.clone(),
             last_closed: None,
             emergency: why.emergency,

@@ -21,6 +21,9 @@ pub struct Rotated {
     /// When that was, where it is noted later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Timestamp>,
+    /// Who asked for it, where that was no schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
     /// Fingerprint of the secret that was in force when the rotation began.

@@ -347,7 +347,7 @@ impl Target for New {
 }
 
 /// One role with one password.
-struct Single(Postgres);
+pub struct Single(pub Postgres);
 
 impl Target for Single {
     fn source(&self, password_file: &str) -> String {

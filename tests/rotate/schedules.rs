@@ -1,5 +1,6 @@
 //! Passwords that the daemon rotates: when they are due, and what was cut short.
 
+use super::postgres::{Postgres, Single};
 use super::servers::Mariadb;
 use super::support::host::Running;
 use super::support::vault::Vault;
@@ -122,6 +123,26 @@ fn the_daemon_rotates_what_is_due_and_goes_on_with_what_was_cut_short() {
     assert_eq!(measured(&world, "failures_in_a_row"), 1.0);
     stop(&world, at_work);
     run(&world, &["journal", "verify"]).ends(0);
+}
+
+/// Consumers are refused as long as it is not gone on with: that waits for no window.
+#[test]
+fn a_gap_is_not_kept_open_until_a_window() {
+    let part = "rotations with a gap by the daemon";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Postgres::start(part, &[])) else { return };
+    let times = "    schedule: \"0 3 * * *\"\n    deadline: 6h\n    window: [\"02:00-04:00\"]\n";
+    let world = World::with(vault, Arc::new(Single(server)), times);
+    world.consumers_take_what_they_are_told();
+    set_clock(&world, "2026-12-02T12:00:00Z");
+    let mut dies = world.host.command(&["rotate", "shop-db"]);
+    dies.env("BKP_CRASH_AT", "rotate:accepted").env("BKP_CLOCK", world.host.path("clock"));
+    world.host.finish(world.host.start(dies)).was_killed();
+    world.target.log_in(&world.old).unwrap_err();
+    let at_work = daemon(&world);
+    let (end, why) = ended(&world, |record| record["slot"].as_str().unwrap().starts_with("2026-12-02T12:0"));
+    assert_eq!((end.as_str(), why.as_str()), ("done", ""));
+    world.one_password_works(&world.old);
+    stop(&world, at_work);
 }
 
 #[test]

@@ -86,6 +86,29 @@ fn answers_that_are_lost_once_change_nothing() {
     world.one_password_works(&old);
 }
 
+/// While a consumer takes long, the answers to what says so are lost, all tries of some: that was this process, and nobody else.
+#[test]
+fn a_lease_whose_renewal_was_not_heard_of_is_its_own() {
+    let part = "rotations whose answers are lost";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let proxy = Proxy::new(vault.port());
+    let mut world = behind(&proxy, vault, server);
+    world.lease("8s");
+    world.open_shop();
+    let old = world.old.clone();
+    fs::write(world.host.path("broken-web"), "nothing that it holds").unwrap();
+    let at_work = world.host.start(world.host.command(&["rotate", "shop-db", "--patience", "1s"]));
+    wait_for("web is told", 60, || world.states().contains(&"reloaded".to_owned()).then_some(()));
+    let version = || vault.get(&format!("kv/data/bkp/{}/shop-db", world.name))["metadata"]["version"].as_u64().unwrap();
+    let before = version();
+    proxy.always(Act::Lose);
+    wait_for("a renewal that nobody heard of", 60, || (version() > before).then_some(()));
+    proxy.always(Act::Pass);
+    world.is_mended("web");
+    world.host.finish(at_work).ends(0);
+    world.one_password_works(&old);
+}
+
 /// A state to go back to, and what was written just after it.
 fn state(vault: &Vault) -> (Vec<u8>, String) {
     let (snapshot, mark) = (vault.snapshot(), random_hex(8));

@@ -55,6 +55,8 @@ pub struct Rotate<'a> {
     pub holder: (String, String),
     /// How long nobody else takes over after it has said nothing.
     pub lease: SignedDuration,
+    /// Who asked for it, where that was no schedule.
+    pub by: Option<String>,
     pub because: Option<String>,
     /// The run of the last rotation that had come to its end when it was decided to begin one.
     pub last_closed: Option<String>,

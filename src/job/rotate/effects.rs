@@ -6,10 +6,13 @@ use super::state::{Direction, Holds, Login};
 use crate::clock;
 use crate::durable::crash_point;
 use crate::engine::Credential;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Kind, Result};
 use crate::policy::Told;
 use crate::secret::Secret;
 use crate::secret::vault::Written;
+
+/// So many times, nodes that differ again are told again in one run.
+const JOINS: u8 = 5;
 
 /// The negative test.
 pub(super) const REFUSED: &str = "the old password is refused";
@@ -56,10 +59,22 @@ impl Rotate<'_> {
         Ok(())
     }
 
-    /// What was done once and did nothing is not done again and again.
-    fn not_in_vain(&self, at: &At<'_>) -> Result<()> {
+    /// What was done once and did nothing is not done again and again. A node that joined, or was started again, since is told, too.
+    fn not_in_vain(&self, at: &mut At<'_>) -> Result<()> {
         if !at.memory.accepted {
             return Ok(());
+        }
+        at.memory.joined += 1;
+        let differ = [&at.memory.pending, &at.memory.current].contains(&&Some(Login::Partly));
+        if differ && at.memory.joined <= JOINS {
+            return Ok(());
+        }
+        if differ {
+            let what = format!("the servers of {} do not come to accept the same passwords", self.accounts.describe());
+            return Err(Failure::new(Kind::TryLater, what).hint(format!(
+                "See which of them starts again and again; then: bkp rotate resume {}",
+                self.rotation.name
+            )));
         }
         let what = format!("{} took the new password and does not accept it", self.accounts.describe());
         Err(Failure::failed(what).hint(format!("Roll back: bkp rotate rollback {}", self.rotation.name)))

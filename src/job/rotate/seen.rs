@@ -31,6 +31,8 @@ pub struct Memory {
     pub failed: Option<String>,
     /// Was told the engine already: doing it again could cost the old one.
     pub accepted: bool,
+    /// How many times nodes differed after that.
+    pub joined: u8,
     /// This process recorded the pending secret, so nobody can have moved before it.
     pub is_first: bool,
 }

@@ -29,6 +29,7 @@ impl Rotate<'_> {
             account: self.rotation.account.clone(),
             state: state.to_owned(),
             when: None,
+            by: self.by.clone(),
             because: self.because.clone(),
             from: Some(print(&at.current)),
             from_user: at.current.user.clone(),

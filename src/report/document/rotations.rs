@@ -33,6 +33,10 @@ fn row(writing: &Writing<'_>, one: &Rotation<'_>) -> Vec<Cell> {
     let say = writing.say;
     let print = |print: Option<&str>| print.unwrap_or("–").to_owned();
     let began = one.reason.map_or_else(|| "–".to_owned(), |reason| say.reason(reason).to_owned());
+    let by = match one.by.as_slice() {
+        [] => String::new(),
+        by => format!(" ({})", by.join(", ")),
+    };
     let why = one.because.map(|because| format!(": {because}")).unwrap_or_default();
     let moved = match one.moved.as_slice() {
         [] => String::new(),
@@ -50,7 +54,7 @@ fn row(writing: &Writing<'_>, one: &Rotation<'_>) -> Vec<Cell> {
     };
     vec![
         Cell::of(format!("{} ({}, {})", one.name, one.account, one.source)),
-        Cell::of(format!("{began}{why}")),
+        Cell::of(format!("{began}{by}{why}")),
         Cell::of(format!("{when}{until}")),
         Cell::of(format!("{} → {}", print(one.from), print(one.to))),
         Cell::of(format!("{}{moved}", one.nodes.join(", "))),

@@ -20,6 +20,8 @@ pub struct Rotation<'a> {
     pub account: &'a str,
     pub source: &'a str,
     pub because: Option<&'a str>,
+    /// Everybody who asked for it, or for going on with it.
+    pub by: Vec<&'a str>,
     /// Who began it: a schedule, or somebody. Absent where its first run is not in the period.
     pub reason: Option<Reason>,
     pub from: Option<&'a str>,
@@ -70,6 +72,7 @@ impl<'a> Rotation<'a> {
         (self.name, self.account, self.source) = (&rotated.rotation, &rotated.account, &rotated.source);
         self.because = self.because.or(rotated.because.as_deref());
         self.from = self.from.or(rotated.from.as_deref());
+        self.by.extend(rotated.by.as_deref().filter(|by| !self.by.contains(by)));
         self.to = rotated.to.as_deref().or(self.to);
         self.records.push(mark);
         let add = |to: &mut Vec<&'a str>, what: &'a str| {
@@ -118,10 +121,12 @@ mod tests {
     fn what_was_killed_and_gone_on_with_is_one() {
         let facts = Facts {
             rotations: vec![
-                state(1, "planned", |one| (one.from, one.because) = (Some("aa".into()), Some("INC-42".into()))),
+                state(1, "planned", |one| {
+                    (one.from, one.because, one.by) = (Some("aa".into()), Some("INC-42".into()), Some("ana".into()));
+                }),
                 state(2, "tested", |one| (one.to, one.nodes) = (Some("bb".into()), vec!["db:3306".into()])),
                 state(4, "moved", |one| (one.run, one.consumer) = ("second".into(), Some("web".into()))),
-                state(5, "retired", |_| {}),
+                state(5, "retired", |one| one.by = Some("root".into())),
                 state(6, "rotated", |_| {}),
                 state(8, "planned", |_| {}),
                 state(9, "turned_back", |one| one.note = Some("web does not work".into())),
@@ -140,6 +145,7 @@ mod tests {
         assert_eq!(all.len(), 5);
         assert!(all[0].is_done() && all[0].refused.unwrap().record == 5 && all[0].records.len() == 5);
         assert_eq!((all[0].from, all[0].to, all[0].because), (Some("aa"), Some("bb"), Some("INC-42")));
+        assert_eq!(all[0].by, ["ana", "root"], "who began it, and who went on");
         assert_eq!((&all[0].nodes[..], &all[0].moved[..]), (&["db:3306"][..], &["web"][..]));
         assert_eq!((all[1].note, all[1].is_done()), (Some("web does not work"), false));
         assert_eq!(all[2].refused.unwrap().record, 12);
