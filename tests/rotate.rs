@@ -41,6 +41,8 @@ mod swarm;
 mod trouble;
 #[path = "rotate/unknown.rs"]
 mod unknown;
+#[path = "rotate/variables.rs"]
+mod variables;
 #[path = "rotate/vault_days.rs"]
 mod vault_days;
 #[path = "rotate/world.rs"]

@@ -168,6 +168,18 @@ fn workers_are_replaced_one_by_one_and_no_task_is_lost() {
         assert!(given.contains(&format!("DB_PASSWORD={new}")));
     }
 
+    // Killed between a new worker and the end of an old one: that is finished first, and there are two again.
+    crate::kills::wait_for_distance(&stack.world);
+    let customer = Customer::begin(&python, &stack, &broker);
+    stack.dies_at("rotate-consumer:made", &["shop-db"]);
+    assert_eq!(workers(&stack).len(), 3);
+    stack.rotate(&["resume", "shop-db"]).ends(0);
+    let new = stack.one_password_works(&new);
+    assert!(customer.ends(&stack) > 5);
+    let third = workers(&stack);
+    assert!(third.len() == 2 && third.iter().all(|id| !second.contains(id)), "{second:?} {third:?}");
+    let second = third;
+
     // New workers that do not come up: the old ones were never touched.
     fs::write(stack.path("shop/broken"), &new).unwrap();
     let path = stack.world.host.path("etc/policies.d/shop.yaml");

@@ -4,7 +4,7 @@ use super::documents::REMOVE;
 use super::servers::Mariadb;
 use super::support::docker::engine::docker;
 use super::support::docker::{Kind, image_named, require};
-use super::support::host::Answer;
+use super::support::host::{Answer, Running};
 use super::support::supervisor::Supervisor;
 use super::support::vault::Vault;
 use super::support::{not_run, wait_for_every};
@@ -84,9 +84,19 @@ impl Stack {
 
     /// With the Compose of the tests.
     pub fn rotate(&self, words: &[&str]) -> Answer {
+        self.world.host.finish(self.begin(words, ("BKP_CRASH_AT", "")))
+    }
+
+    pub fn begin(&self, words: &[&str], (variable, point): (&str, &str)) -> Running {
         let mut command = self.world.host.command(&[&["rotate"], words].concat());
-        command.envs(configuration().map(|directory| ("DOCKER_CONFIG", directory)));
-        self.world.host.finish(self.world.host.start(command))
+        command.envs(configuration().map(|directory| ("DOCKER_CONFIG", directory))).env(variable, point);
+        self.world.host.start(command)
+    }
+
+    pub fn dies_at(&self, point: &str, words: &[&str]) {
+        let answer = self.world.host.finish(self.begin(words, ("BKP_CRASH_AT", point)));
+        println!("killed at {point}: {:?} {}", answer.status, answer.err);
+        answer.was_killed();
     }
 
     /// The container has logged in with this, and with nothing else since.

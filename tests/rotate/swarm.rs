@@ -125,12 +125,16 @@ fn a_service_is_given_a_secret_of_another_name() {
     assert!(first.starts_with(&format!("{name}.")) && first.ends_with(" db_password -r--------"), "{first}");
     assert_eq!(service.secrets().len(), 2, "what people made stays");
 
-    // Killed when the service was told, and gone on with; the version before is removed.
-    world.host.next_second();
-    world.host.next_second();
-    world.dies_at("rotate:delivered", &["shop-db"]);
-    world.rotate(&["resume", "shop-db"]).ends(0);
-    let newer = service.one_password_works(&new);
+    // Killed when the secret was made, and when the service was told, and gone on with; the version before is removed.
+    let (mut newer, mut new) = (new, old);
+    for point in ["rotate-consumer:made", "rotate:delivered"] {
+        world.host.next_second();
+        world.host.next_second();
+        world.dies_at(point, &["shop-db"]);
+        world.rotate(&["resume", "shop-db"]).ends(0);
+        let next = service.one_password_works(&newer);
+        new = std::mem::replace(&mut newer, next);
+    }
     let second = service.given();
     assert_ne!(first, second);
     assert_eq!(service.secrets().len(), 2);

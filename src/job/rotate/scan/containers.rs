@@ -1,11 +1,13 @@
 //! What containers have: variables, arguments, and files that are mounted into them.
 
-use super::files::{has, lines_have, read};
+use super::files::{has, lines_have, read, variable_has};
+use super::projects::is_used;
 use super::{Found, Scan, Search, Thing, real};
 use crate::engine::Server;
 use crate::exec::Place;
 use crate::exec::docker::{Description, Mount, MountKind, Selector, State};
-use crate::policy::{ComposeService, Reload};
+use crate::policy::{ComposeService, Consumer, Reload};
+use crate::secret::Secret;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -18,42 +20,78 @@ const ENTRIES: usize = 64;
 
 impl Search<'_> {
     pub(super) fn containers(&self, containers: &[Description], scan: &mut Scan) {
-        let mut unreadable = BTreeSet::new();
-        let looked_at = containers.iter().filter(|c| c.state != State::Gone && !self.is_told(c) && !self.is_server(c));
-        for container in looked_at {
-            for place in self.places(container, &mut unreadable) {
-                scan.unknown.insert(Found { thing: Thing::Container, name: container.name.clone(), place });
-            }
+        for container in containers.iter().filter(|container| container.state != State::Gone) {
+            let consumers: Vec<&Consumer> =
+                self.rotation.consumers.iter().filter(|consumer| is_of_consumer(container, consumer)).collect();
+            let places = match consumers.is_empty() {
+                _ if self.is_server(container) => self.each_start(container),
+                true => self.places(container, scan),
+                false => {
+                    self.stays(container, &consumers, scan);
+                    continue;
+                }
+            };
+            let found = |place| Found { thing: Thing::Container, name: container.name.clone(), place };
+            scan.unknown.extend(places.into_iter().map(found));
         }
-        let not_read = |path: PathBuf| format!("{} may not be read, and was not looked into", path.display());
-        scan.warnings.extend(unreadable.into_iter().map(not_read));
     }
 
-    fn places(&self, container: &Description, unreadable: &mut BTreeSet<PathBuf>) -> Vec<String> {
-        let variables = container.environment.iter().filter(|(_, value)| has(value.expose(), self.secret));
+    fn places(&self, container: &Description, scan: &mut Scan) -> Vec<String> {
+        let mut unreadable = BTreeSet::new();
+        let having = |(name, value): &(&String, &Secret)| variable_has(name, value.expose(), self.secret);
+        let variables = container.environment.iter().filter(having);
         let mut places: Vec<String> = variables.map(|(name, _)| format!("variable {name}")).collect();
-        if container.command.iter().any(|word| has(word, self.secret)) {
-            places.push("an argument of its command".into());
-        }
-        for mount in container.mounts.iter().filter(|mount| mount.kind == MountKind::Bind) {
-            for path in files_of(mount) {
-                match read(&path) {
-                    Ok(Some(text)) if lines_have(&text, self.secret) => places.push(format!("file {}", path.display())),
-                    Ok(_) => {}
-                    Err(_) => drop(unreadable.insert(path)),
-                }
-            }
-        }
+        places.extend(self.argument(container));
+        let files = self.files(container, &mut unreadable).into_iter();
+        places.extend(files.map(|path| format!("file {}", path.display())));
+        scan.not_read(unreadable);
         places
     }
 
-    fn is_told(&self, container: &Description) -> bool {
-        self.rotation.consumers.iter().any(|consumer| match &consumer.reload {
-            Reload::Compose(service, _) => is_container_of(container, service),
-            Reload::Container { name, .. } => container.name == *name,
-            Reload::Swarm(told) => container.labels.get(SWARM) == Some(&told.service),
-            Reload::Kubernetes(_) | Reload::Command(_) => false,
-        })
+    pub(super) fn argument(&self, container: &Description) -> Option<String> {
+        let has = container.command.iter().any(|word| has(word, self.secret));
+        has.then(|| "an argument of its command".into())
+    }
+
+    /// Of the server: what gives it the old password again at each start. What it was told when its data were made, it does not
+    /// read again.
+    fn each_start(&self, container: &Description) -> Vec<String> {
+        let argument = self.argument(container).into_iter().map(|argument| format!("the server itself: {argument}"));
+        let having = container.environment.iter().filter(|(_, value)| has(value.expose(), self.secret));
+        let used = having.filter(|(name, _)| container.command.iter().any(|word| is_used(word, name)));
+        let variables = used.map(|(name, _)| format!("the server itself: variable {name}, which its command uses"));
+        let again = |place| format!("{place}; its next start brings the old password back");
+        argument.chain(variables).map(again).collect()
+    }
+
+    /// Those that are mounted and have it.
+    pub(super) fn files(&self, container: &Description, unreadable: &mut BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let mut having = Vec::new();
+        let mounts = container.mounts.iter().filter(|mount| mount.kind == MountKind::Bind);
+        for path in mounts.flat_map(files_of) {
+            match read(&path) {
+                Ok(Some(text)) if lines_have(&text, self.secret) => having.push(path),
+                Ok(_) => {}
+                Err(_) => drop(unreadable.insert(path)),
+            }
+        }
+        having
+    }
+}
+
+impl Scan {
+    pub(super) fn not_read(&mut self, paths: BTreeSet<PathBuf>) {
+        let not_read = |path: PathBuf| format!("{} may not be read, and was not looked into", path.display());
+        self.warnings.extend(paths.into_iter().map(not_read));
+    }
+}
+
+pub(super) fn is_of_consumer(container: &Description, consumer: &Consumer) -> bool {
+    match &consumer.reload {
+        Reload::Compose(service, _) => is_container_of(container, service),
+        Reload::Container { name, .. } => container.name == *name,
+        Reload::Swarm(told) => container.labels.get(SWARM) == Some(&told.service),
+        Reload::Kubernetes(_) | Reload::Command(_) => false,
     }
 }
 
