@@ -28,7 +28,7 @@ def order(number):
     pymysql.connect(password=os.environ["DB_PASSWORD"], **place).close()
     return number
 
-if os.path.exists("/shop/broken") and "worker" in sys.argv and os.environ["DB_PASSWORD"] not in open("/shop/broken").read():
+if os.path.exists("/shop/broken") and "worker" in sys.argv and not os.environ["DB_PASSWORD"].startswith(open("/shop/broken").read()):
     sys.exit("this is the wrong one")
 "#;
 
@@ -181,7 +181,7 @@ fn workers_are_replaced_one_by_one_and_no_task_is_lost() {
     let second = third;
 
     // New workers that do not come up: the old ones were never touched.
-    fs::write(stack.path("shop/broken"), &new).unwrap();
+    fs::write(stack.path("shop/broken"), &new[..12]).unwrap();
     let path = stack.world.host.path("etc/policies.d/shop.yaml");
     fs::write(&path, fs::read_to_string(&path).unwrap().replace("patience: 1m", "patience: 5s")).unwrap();
     let customer = Customer::begin(&python, &stack, &broker);

@@ -8,7 +8,7 @@ use crate::exec::Place;
 use crate::exec::docker::{Description, Mount, MountKind, Selector, State};
 use crate::policy::{ComposeService, Consumer, Reload};
 use crate::secret::Secret;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub(super) const PROJECT: &str = "com.docker.compose.project";
@@ -24,7 +24,7 @@ impl Search<'_> {
             let consumers: Vec<&Consumer> =
                 self.rotation.consumers.iter().filter(|consumer| is_of_consumer(container, consumer)).collect();
             let places = match consumers.is_empty() {
-                _ if self.is_server(container) => self.each_start(container),
+                _ if self.is_server(container) => each_start(&container.command, &container.environment, self.secret),
                 true => self.places(container, scan),
                 false => {
                     self.stays(container, &consumers, scan);
@@ -41,27 +41,11 @@ impl Search<'_> {
         let having = |(name, value): &(&String, &Secret)| variable_has(name, value.expose(), self.secret);
         let variables = container.environment.iter().filter(having);
         let mut places: Vec<String> = variables.map(|(name, _)| format!("variable {name}")).collect();
-        places.extend(self.argument(container));
+        places.extend(argument(&container.command, self.secret));
         let files = self.files(container, &mut unreadable).into_iter();
         places.extend(files.map(|path| format!("file {}", path.display())));
         scan.not_read(unreadable);
         places
-    }
-
-    pub(super) fn argument(&self, container: &Description) -> Option<String> {
-        let has = container.command.iter().any(|word| has(word, self.secret));
-        has.then(|| "an argument of its command".into())
-    }
-
-    /// Of the server: what gives it the old password again at each start. What it was told when its data were made, it does not
-    /// read again.
-    fn each_start(&self, container: &Description) -> Vec<String> {
-        let argument = self.argument(container).into_iter().map(|argument| format!("the server itself: {argument}"));
-        let having = container.environment.iter().filter(|(_, value)| has(value.expose(), self.secret));
-        let used = having.filter(|(name, _)| container.command.iter().any(|word| is_used(word, name)));
-        let variables = used.map(|(name, _)| format!("the server itself: variable {name}, which its command uses"));
-        let again = |place| format!("{place}; its next start brings the old password back");
-        argument.chain(variables).map(again).collect()
     }
 
     /// Those that are mounted and have it.
@@ -77,6 +61,20 @@ impl Search<'_> {
         }
         having
     }
+}
+
+pub(super) fn argument(command: &[String], secret: &Secret) -> Option<String> {
+    command.iter().any(|word| has(word, secret)).then(|| "an argument of its command".into())
+}
+
+/// Of the server: what gives it the old password again at each start. What it was told when its data were made, it does not read
+/// again.
+fn each_start(command: &[String], environment: &BTreeMap<String, Secret>, secret: &Secret) -> Vec<String> {
+    let having = environment.iter().filter(|(_, value)| has(value.expose(), secret));
+    let used = having.filter(|(name, _)| command.iter().any(|word| is_used(word, name)));
+    let variables = used.map(|(name, _)| format!("variable {name}, which its command uses"));
+    let again = |place| format!("the server itself: {place}; its next start brings the old password back");
+    argument(command, secret).into_iter().chain(variables).map(again).collect()
 }
 
 impl Scan {
@@ -131,5 +129,31 @@ pub(super) fn is_of(container: &Description, server: &Server) -> bool {
             let by_port = is_local && published.clone().any(|(_, port)| Some(*port) == server.port);
             by_port || container.name == host || container.networks.values().any(|address| address == host)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_is_told_at_each_start_is_seen() {
+        let secret = Secret::new("old-password".into());
+        let environment = BTreeMap::from([("REDIS_PASSWORD".to_owned(), secret.clone())]);
+        let places = |command: &[&str]| {
+            let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+            each_start(&command, &environment, &secret)
+        };
+        for command in
+            [&["redis-server", "--requirepass", "old-password"][..], &["redis-server --requirepass=old-password"]]
+        {
+            assert!(places(command)[0].contains("an argument"), "{command:?}");
+        }
+        assert!(
+            places(&["sh", "-c", "exec redis-server --requirepass \"$REDIS_PASSWORD\""])[0]
+                .contains("variable REDIS_PASSWORD")
+        );
+        // What only the making of its data reads.
+        assert_eq!(places(&["docker-entrypoint.sh", "redis-server", "/etc/redis.conf"]), Vec::<String>::new());
     }
 }

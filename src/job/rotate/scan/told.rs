@@ -1,7 +1,7 @@
 //! Where else those who are told have the password: in other variables of the file they are told by, and in what a container was
 //! given besides. Their own variable is exchanged, and these would not be.
 
-use super::containers::is_of_consumer;
+use super::containers::{argument, is_of_consumer};
 use super::files::{lines_have, read, variable_has};
 use super::{Found, Scan, Search, Thing, real};
 use crate::error::Result;
@@ -48,7 +48,8 @@ impl Search<'_> {
         if !consumers.iter().any(|consumer| is_made_anew(&consumer)) {
             all.extend(self.given(container));
         }
-        all.extend(self.mounted(container, scan));
+        let names: Vec<&str> = consumers.iter().map(|consumer| consumer.name.as_str()).collect();
+        all.extend(self.mounted(container, &names.join(" and "), scan));
         for consumer in consumers {
             all.extend(by_itself(container, consumer));
         }
@@ -64,13 +65,13 @@ impl Search<'_> {
         let variables = container.environment.iter().filter(|(name, _)| !known(name));
         let having = variables.filter(|(name, value)| variable_has(name, value.expose(), self.secret));
         let mut places: Vec<String> = having.map(|(name, _)| format!("variable {name}")).collect();
-        places.extend(self.argument(container));
+        places.extend(argument(&container.command, self.secret));
         let found = |place| Found { thing: Thing::Container, name: container.name.clone(), place };
         places.into_iter().map(found).collect()
     }
 
     /// Files that are mounted, but for those by which consumers are told.
-    fn mounted(&self, container: &Description, scan: &mut Scan) -> Vec<Found> {
+    fn mounted(&self, container: &Description, into: &str, scan: &mut Scan) -> Vec<Found> {
         let mut unreadable = BTreeSet::new();
         let is_ours = |path: &Path| {
             self.is_told_file(path) || self.told_files().any(|told| real(&copy_aside(&real(told))) == real(path))
@@ -79,7 +80,7 @@ impl Search<'_> {
         let found = |path: PathBuf| Found {
             thing: Thing::File,
             name: path.display().to_string(),
-            place: format!("mounted into the container {}", container.name),
+            place: format!("mounted into {into}"),
         };
         scan.not_read(unreadable);
         files.into_iter().filter(|path| !is_ours(path)).map(found).collect()
@@ -96,7 +97,7 @@ pub fn left(rotation: &Rotation, consumer: &Consumer, secret: &Secret) -> Result
     for container in Docker::if_there()?.map_or(Ok(Vec::new()), |docker| docker.containers())? {
         if container.state == State::Running && is_of_consumer(&container, consumer) {
             left.extend(search.given(&container));
-            left.extend(search.mounted(&container, &mut Scan::default()));
+            left.extend(search.mounted(&container, &consumer.name, &mut Scan::default()));
         }
     }
     left.retain(|found| !found.is_known(rotation));
