@@ -195,6 +195,12 @@ fn a_secret_file_is_exchanged_and_those_who_mount_it_are_moved() {
         |name: &str| docker(&["inspect", "--format", "{{.State.StartedAt}}", &format!("{}-{name}", stack.project)]);
     let (web, worker) = (started("web-1"), started("worker-1"));
 
+    // A signal lets nobody see another file in the place of one that is mounted by itself.
+    let consumers = THEIR_CONSUMERS.replace("$(", "$$(");
+    stack.consumers(&consumers.replace("service: web }", "service: web, signal: HUP }"));
+    stack.rotate(&["shop-db", "--dry-run"]).fails(13, "would not see another one by HUP", "Add each to");
+    stack.consumers(&consumers);
+
     let plan = stack.rotate(&["shop-db", "--dry-run"]).ends(0);
     plan.says(&format!("replace {}", file.display())).says("restart --no-deps web").says("kill --signal HUP");
     stack.rotate(&["shop-db"]).ends(0);
