@@ -43,5 +43,7 @@ mod trouble;
 mod unknown;
 #[path = "rotate/vault_days.rs"]
 mod vault_days;
+#[path = "rotate/wire.rs"]
+mod wire;
 #[path = "rotate/world.rs"]
 mod world;
