@@ -119,9 +119,9 @@ fn a_password_is_not_told_to_a_server_that_wants_to_see_it() {
     let part = "rotation of PostgreSQL over a network that others listen to";
     let (Some(vault), Some(server)) = (Vault::shared(part), Tapped::start(part)) else { return };
     let server = Arc::new(server);
-    let world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
     // Of who changes it.
-    server.lets_in("host all all 127.0.0.1/32 password\n");
+    server.lets_in("host all bkp_rot 127.0.0.1/32 password\nhost all all 127.0.0.1/32 scram-sha-256\n");
     world.rotate(&["shop-db"]).fails(13, "is not told the password of bkp_rot: it asks for the password in clear", "");
     assert!(server.tap.heard("bkp_rot") && !server.tap.heard("rights"), "it was told the server");
     // Of the account itself.
@@ -135,6 +135,7 @@ fn a_password_is_not_told_to_a_server_that_wants_to_see_it() {
     assert_eq!(world.published(), world.old);
     // As it is said there.
     server.set_up(&world.old);
+    world.open_shop();
     world.rotate(&["shop-db"]).ends(0);
     let new = world.one_password_works(&world.old);
     for secret in [&world.old, &new] {
