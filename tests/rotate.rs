@@ -25,6 +25,8 @@ mod kubernetes;
 mod mongo;
 #[path = "rotate/postgres.rs"]
 mod postgres;
+#[path = "rotate/put_back.rs"]
+mod put_back;
 #[path = "rotate/redis.rs"]
 mod redis;
 #[path = "rotate/restores.rs"]

@@ -82,10 +82,10 @@ fn hashes(port: u16, user: &str) -> usize {
 }
 
 /// A server with its users in its configuration, or in a file of users.
-struct Redis(Mutex<HostServer>, u16, &'static str);
+pub struct Redis(Mutex<HostServer>, u16, &'static str);
 
 impl Redis {
-    fn start(part: &str) -> Option<Redis> {
+    pub fn start(part: &str) -> Option<Redis> {
         let server = HostServer::redis().in_file(&format!("user bkp-rotate on >{ADMIN} {RIGHTS}\n")).start(part)?;
         let port = server.port();
         Some(Redis(Mutex::new(server), port, "CONFIG REWRITE"))
@@ -433,10 +433,10 @@ fn what_cannot_be_rotated_is_told_before_anything_is_changed() {
 }
 
 /// In a container, with the users in a file and nothing else.
-struct Valkey(Container, String);
+pub struct Valkey(Container, String);
 
 impl Valkey {
-    fn start(part: &str) -> Option<Valkey> {
+    pub fn start(part: &str) -> Option<Valkey> {
         Valkey::started(part, "--aclfile /data/users.acl")
     }
 
