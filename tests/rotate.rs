@@ -23,6 +23,8 @@ mod kills;
 mod kubernetes;
 #[path = "rotate/mongo.rs"]
 mod mongo;
+#[path = "rotate/mysql.rs"]
+mod mysql;
 #[path = "rotate/postgres.rs"]
 mod postgres;
 #[path = "rotate/redis.rs"]
