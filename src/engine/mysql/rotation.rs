@@ -21,6 +21,8 @@ use crate::secret::Secret;
 use std::time::{Duration, Instant};
 use verifier::{NATIVE, Verifiers, native};
 
+mod only;
+
 const PORT: u16 = 3306;
 /// How long a replica may take to replay what was just changed.
 const REPLAYS: Duration = Duration::from_secs(60);
@@ -265,6 +267,10 @@ impl Accounts for Rotation {
             self.is_known_again(&nodes, pair.current);
             self.wait_for_replicas(session, client.version.flavour, pair.current, cancel)
         })
+    }
+
+    fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
+        self.set_alone(credential, cancel)
     }
 
     fn persist(&self, _: &Cancel) -> Result<()> {
