@@ -29,6 +29,8 @@ mod mysql;
 mod postgres;
 #[path = "rotate/redis.rs"]
 mod redis;
+#[path = "rotate/replicas.rs"]
+mod replicas;
 #[path = "rotate/restores.rs"]
 mod restores;
 #[path = "rotate/schedules.rs"]

@@ -7,10 +7,10 @@ use super::world::{Target, World};
 use mysql::prelude::Queryable;
 use std::sync::{Arc, Mutex};
 
-const RIGHTS: &str = "GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO 'bkp-rotate'@'%'; GRANT SELECT ON mysql.* TO 'bkp-rotate'@'%'";
+pub const RIGHTS: &str = "GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO 'bkp-rotate'@'%'; GRANT SELECT ON mysql.* TO 'bkp-rotate'@'%'";
 
 /// As a program of the stack does it.
-fn log_in(host: &str, port: u16, password: &str) -> Result<(), String> {
+pub fn log_in(host: &str, port: u16, password: &str) -> Result<(), String> {
     let options = mysql::OptsBuilder::new().ip_or_hostname(Some(host)).tcp_port(port).prefer_socket(false);
     let mut connection = mysql::Conn::new(options.user(Some("app")).pass(Some(password))).map_err(|e| e.to_string())?;
     connection.query_drop("SELECT 1").map_err(|e| e.to_string())

@@ -5,6 +5,7 @@
 //! again. Which password a session used neither of them tells: sessions are told by their numbers, which only grow.
 
 mod network;
+mod only;
 mod preflight;
 mod sessions;
 mod verifier;
@@ -18,10 +19,10 @@ use crate::engine::{Accounts, Credential, Login, Node, Pair, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use verifier::{NATIVE, Verifiers, native};
-
-mod only;
 
 const PORT: u16 = 3306;
 /// How long a replica may take to replay what was just changed.
@@ -32,11 +33,13 @@ pub struct Rotation {
     server: Server,
     account: String,
     nodes: Vec<Node>,
+    /// With what each node let in last.
+    lets_in: Mutex<BTreeMap<Node, Secret>>,
 }
 
 impl Rotation {
     pub fn new(server: Server, account: String, nodes: Vec<Node>) -> Self {
-        Rotation { server, account, nodes }
+        Rotation { server, account, nodes, lets_in: Mutex::default() }
     }
 
     /// `'app'@'%'`, quoted: every host that the account may come from.
@@ -159,6 +162,20 @@ impl Rotation {
         Ok(())
     }
 
+    fn lets_in(&self) -> MutexGuard<'_, BTreeMap<Node, Secret>> {
+        self.lets_in.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Servers count refusals in a row, and lock accounts for them: a good login ends the row.
+    fn end_refusals(&self, refused: &Secret, node: &Node) {
+        let good = self.lets_in().get(node).filter(|good| good.expose() != refused.expose()).cloned();
+        if let Some(good) = good
+            && network::log_in(node, &self.account, &good) == Login::Refused
+        {
+            self.lets_in().remove(node);
+        }
+    }
+
     /// With `caching_sha2_password`, a change lets the server forget whom it knows: who neither encrypts nor asks for its key is
     /// refused until somebody has logged in. What comes of it is seen by those who try it later.
     fn is_known_again(&self, nodes: &[Node], good: &Credential) {
@@ -215,7 +232,13 @@ impl Accounts for Rotation {
     }
 
     fn probe(&self, secret: &Credential, node: &Node) -> Login {
-        network::log_in(node, &self.account, secret)
+        let login = network::log_in(node, &self.account, secret);
+        match login {
+            Login::Accepted => drop(self.lets_in().insert(node.clone(), secret.secret.clone())),
+            Login::Refused => self.end_refusals(secret, node),
+            Login::Partly | Login::Unknown(_) => {}
+        }
+        login
     }
 
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
