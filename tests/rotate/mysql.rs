@@ -6,7 +6,7 @@ use super::kills::wait_for_distance;
 use super::servers::{Mysql, is_rotated_without_a_gap};
 use super::support::require;
 use super::support::vault::Vault;
-use super::world::{Target, World};
+use super::world::{CONSUMERS, Target, World};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -140,17 +140,21 @@ fn clients_in_python_are_never_refused() {
 }
 
 /// They are known again before bkp does anything else, also when it does nothing else any more; forward and back, and where the
-/// server keeps a history of passwords and locks who was refused.
+/// server keeps a history of passwords.
 #[test]
 fn clients_without_tls_and_key_are_known_again_at_once() {
     let part = "rotation of MySQL with clients that need to be remembered";
     let (Some(vault), Some(python)) = (Vault::shared(part), Python::start(part, false)) else { return };
     let python = Arc::new(python);
     let mut world = World::with(vault, Arc::clone(&python) as Arc<dyn Target>, "");
-    let every = "ALTER USER app@'%' PASSWORD HISTORY 5 PASSWORD REUSE INTERVAL 365 DAY FAILED_LOGIN_ATTEMPTS 3 PASSWORD_LOCK_TIME 1";
-    python.server.query(&format!("{every}; GRANT SELECT ON performance_schema.threads TO 'bkp-rotate'@'%'"));
+    let history = "ALTER USER app@'%' PASSWORD HISTORY 5 PASSWORD REUSE INTERVAL 365 DAY";
+    python.server.query(&format!("{history} FAILED_LOGIN_ATTEMPTS 3 PASSWORD_LOCK_TIME 1"));
+    python.server.query("GRANT SELECT ON performance_schema.threads TO 'bkp-rotate'@'%'");
     let mut holds = python.driver("hold");
     holds.log_in(&world.old).unwrap();
+    // Each of their refusals would count.
+    world.rotate(&["shop-db"]).fails(13, "some of these lock the account", "FAILED_LOGIN_ATTEMPTS 0");
+    python.server.query("ALTER USER app@'%' FAILED_LOGIN_ATTEMPTS 0");
     let plan = world.rotate(&["shop-db", "--dry-run"]).ends(0);
     plan.says("app has sessions without TLS, from ").says("at hosts that bkp does not log in from");
     drop(holds);
@@ -179,7 +183,7 @@ fn accounts_that_are_not_alike_are_refused_before_anything_is_changed() {
     let part = "rotation of MySQL";
     let (Some(vault), Some(server)) = (Vault::shared(part), Mysql::start(part)) else { return };
     let server = Arc::new(server);
-    let world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
     let refused = |what: &str, hint: &str| drop(world.rotate(&["shop-db"]).fails(13, what, hint));
     server.query(&format!("ALTER USER app@'%' IDENTIFIED BY '{}' RETAIN CURRENT PASSWORD", world.old));
     refused("second password", "DISCARD OLD PASSWORD");
@@ -188,12 +192,13 @@ fn accounts_that_are_not_alike_are_refused_before_anything_is_changed() {
     server.query(&format!("ALTER USER app@'10.255.255.%' IDENTIFIED WITH sha256_password BY '{}'", world.old));
     server.query("ALTER USER app@'%' FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME 1");
     refused("'app'@'%' is locked after 1 wrong passwords", "FAILED_LOGIN_ATTEMPTS 3");
-    server.query("ALTER USER app@'%' FAILED_LOGIN_ATTEMPTS 0; REVOKE SELECT ON mysql.* FROM 'bkp-rotate'@'%'");
+    server.query("ALTER USER app@'%' FAILED_LOGIN_ATTEMPTS 3; REVOKE SELECT ON mysql.* FROM 'bkp-rotate'@'%'");
     world.rotate(&["shop-db"]).fails(12, "has not the right SELECT on mysql.*", "GRANT SELECT ON mysql.*");
     assert_eq!(world.published(), world.old);
     server.query("GRANT SELECT ON mysql.* TO 'bkp-rotate'@'%'; REVOKE CONNECTION_ADMIN ON *.* FROM 'bkp-rotate'@'%'");
     world.rotate(&["shop-db", "--dry-run"]).ends(0).says("could not end old sessions in an emergency");
-    // Each host by another plug-in, and one password.
+    // Each host by another plug-in, and one password; and bkp's own refusals do not lock it.
+    world.open_shop();
     world.rotate(&["shop-db"]).ends(0);
     world.one_password_works(&world.old);
     assert_eq!(server.second_passwords(), "0");
@@ -206,6 +211,12 @@ fn a_server_that_was_put_back_or_started_again_takes_the_new_one_all_the_same() 
     let (Some(vault), Some(server)) = (Vault::shared(part), Mysql::start(part)) else { return };
     let server = Arc::new(server);
     let world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    // Clients would be refused by the trouble itself.
+    let told = |name: &&str| {
+        let file = world.env_file(name).display().to_string();
+        format!("      {name}:\n        env_file: {file}\n        variable: DATABASE_URL\n        command: ['true']\n")
+    };
+    world.consumers_are(&CONSUMERS.iter().map(told).collect::<String>());
     let mut current = world.old.clone();
     let mut goes_on = |point: &str, trouble: &dyn Fn()| {
         wait_for_distance(&world);

@@ -1,6 +1,6 @@
 //! What is looked at before anything is changed, and what people should know of besides.
 
-use super::verifier::{CACHING, NATIVE, OF_MYSQL, Verifiers, is_of, native};
+use super::verifier::{CACHING, OF_MYSQL, Verifiers, is_of, native};
 use super::{Rotation, number_of};
 use crate::engine::Credential;
 use crate::engine::mysql::client::{Client, Flavour};
@@ -14,19 +14,28 @@ const FEWEST_ATTEMPTS: u64 = 3;
 
 const DENIED: [u16; 2] = [1142, 1044];
 
+/// Of an account.
+#[derive(Default)]
+struct Seen {
+    /// The server forgets at a change whom it knows.
+    caches: bool,
+    /// It is locked after so and so many refusals.
+    locks: bool,
+}
+
 impl Rotation {
     pub(super) fn look_before(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>> {
         for node in self.replicas() {
             self.ask(node, "SELECT 1")?;
         }
-        let (variants, plugins, may_end) = self.with(cancel, |client, session| {
+        let (variants, seen, may_end) = self.with(cancel, |client, session| {
             let may_end = self.check_rights(client, session)?;
             let variants = self.variants(session)?;
-            let plugins = match client.version.flavour {
+            let seen = match client.version.flavour {
                 Flavour::Mysql => self.check_mysql(client, session, current)?,
                 Flavour::Mariadb => self.check_mariadb(client, session, current)?,
             };
-            Ok((variants, plugins, may_end))
+            Ok((variants, seen, may_end))
         })?;
         let mut warnings = Vec::new();
         if variants.len() > 1 {
@@ -42,13 +51,13 @@ impl Rotation {
                 self.admin()
             ));
         }
-        if plugins.iter().any(|plugin| plugin == CACHING) {
-            warnings.extend(self.without_encryption(variants.len() > 1, cancel));
+        if seen.caches {
+            warnings.extend(self.without_encryption(variants.len() > 1, seen.locks, cancel)?);
         }
         Ok(warnings)
     }
 
-    fn check_mysql(&self, client: &Client<'_>, session: &mut Session<'_>, current: &Secret) -> Result<Vec<String>> {
+    fn check_mysql(&self, client: &Client<'_>, session: &mut Session<'_>, current: &Secret) -> Result<Seen> {
         if !client.version.at_least(Flavour::Mysql, (8, 0, 14)) {
             return Err(Failure::new(
                 Kind::Refused,
@@ -62,7 +71,7 @@ impl Rotation {
              FROM mysql.user WHERE user = {} ORDER BY host",
             text(&self.account)
         );
-        let mut plugins = Vec::new();
+        let mut seen = Seen::default();
         for row in session.rows(&question)? {
             let [host, plugin, kept, attempts] = <[String; 4]>::try_from(row).unwrap_or_default();
             let variant = format!("{}@{}", text(&self.account), text(&host));
@@ -80,15 +89,16 @@ impl Rotation {
                 return Err(Failure::new(Kind::Refused, what)
                     .hint(format!("ALTER USER {variant} FAILED_LOGIN_ATTEMPTS {FEWEST_ATTEMPTS}; or more")));
             }
-            plugins.push(plugin);
+            seen.caches |= plugin == CACHING;
+            seen.locks |= attempts > 0;
         }
         if self.has_second_password(session)? {
             return Err(self.foreign());
         }
-        Ok(plugins)
+        Ok(seen)
     }
 
-    fn check_mariadb(&self, client: &Client<'_>, session: &mut Session<'_>, current: &Secret) -> Result<Vec<String>> {
+    fn check_mariadb(&self, client: &Client<'_>, session: &mut Session<'_>, current: &Secret) -> Result<Seen> {
         if !client.version.at_least(Flavour::Mariadb, (10, 4, 0)) {
             return Err(Failure::new(
                 Kind::Refused,
@@ -108,7 +118,7 @@ impl Rotation {
             return Err(Failure::new(Kind::Refused, what)
                 .hint(format!("SET GLOBAL max_password_errors = {FEWEST_ATTEMPTS}; or more")));
         }
-        Ok(vec![NATIVE.to_owned()])
+        Ok(Seen::default())
     }
 
     /// Without these, changes fail or sessions are not seen. Whether it may end sessions, too.
@@ -132,28 +142,38 @@ impl Rotation {
         Ok(all || ["CONNECTION ADMIN", "CONNECTION_ADMIN", "SUPER"].iter().any(|right| grants.contains(right)))
     }
 
-    /// The server knows again who logged in once with a whole password. At each change it forgets, and who neither encrypts nor asks
-    /// for its key is refused until somebody else logged in.
-    fn without_encryption(&self, has_several: bool, cancel: &Cancel) -> Vec<String> {
+    /// The server knows again who logged in once with a whole password. At a change it forgets, and who neither encrypts nor asks for
+    /// its key is refused until somebody else logged in; some of them together would lock the account.
+    fn without_encryption(&self, has_several: bool, locks: bool, cancel: &Cancel) -> Result<Option<String>> {
         let question = format!(
             "SELECT DISTINCT processlist_host FROM performance_schema.threads \
              WHERE processlist_user = {} AND connection_type = 'TCP/IP' ORDER BY 1",
             text(&self.account)
         );
+        let account = &self.account;
         let meaning = "a client that neither uses TLS nor asks for the server's public key (get-server-public-key, \
             allowPublicKeyRetrieval) is refused for the moment between the change and a login of bkp";
-        let who = match self.with(cancel, |_, session| session.column(&question)) {
-            Ok(clients) if clients.is_empty() => None,
-            Ok(clients) => Some(format!("{} has sessions without TLS, from {}", self.account, clients.join(", "))),
-            Err(_) => Some(format!(
-                "whether {} has sessions without TLS cannot be seen (GRANT SELECT ON performance_schema.threads TO {})",
-                self.account,
-                self.admin()
-            )),
+        let (who, are_seen) = match self.with(cancel, |_, session| session.column(&question)) {
+            Ok(clients) if clients.is_empty() => return Ok(None),
+            Ok(clients) => (format!("{account} has sessions without TLS, from {}", clients.join(", ")), true),
+            Err(_) => {
+                let how = format!("GRANT SELECT ON performance_schema.threads TO {}", self.admin());
+                (format!("whether {account} has sessions without TLS cannot be seen ({how})"), false)
+            }
         };
         let several = "; at hosts that bkp does not log in from, until a client of there does with the whole password";
         let several = if has_several { several } else { "" };
-        who.map(|who| format!("{who}: with {CACHING}, {meaning}{several}")).into_iter().collect()
+        let warning = format!("{who}: with {CACHING}, {meaning}{several}");
+        if !locks {
+            return Ok(Some(warning));
+        }
+        let locked = format!("{warning}; and some of these lock the account (FAILED_LOGIN_ATTEMPTS)");
+        match are_seen {
+            true => Err(Failure::new(Kind::Refused, locked).hint(
+                "Let them use TLS or ask for the key; or while it is rotated: ALTER USER … FAILED_LOGIN_ATTEMPTS 0",
+            )),
+            false => Ok(Some(locked)),
+        }
     }
 }
 
