@@ -6,7 +6,7 @@ use super::kills::wait_for_distance;
 use super::servers::{Mysql, is_rotated_without_a_gap};
 use super::support::require;
 use super::support::vault::Vault;
-use super::world::{CONSUMERS, Target, World};
+use super::world::{Target, World};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -212,11 +212,7 @@ fn a_server_that_was_put_back_or_started_again_takes_the_new_one_all_the_same() 
     let server = Arc::new(server);
     let world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
     // Clients would be refused by the trouble itself.
-    let told = |name: &&str| {
-        let file = world.env_file(name).display().to_string();
-        format!("      {name}:\n        env_file: {file}\n        variable: DATABASE_URL\n        command: ['true']\n")
-    };
-    world.consumers_are(&CONSUMERS.iter().map(told).collect::<String>());
+    world.has_no_clients();
     let mut current = world.old.clone();
     let mut goes_on = |point: &str, trouble: &dyn Fn()| {
         wait_for_distance(&world);

@@ -91,6 +91,7 @@ fn a_replica_that_lags_is_waited_for_and_its_old_sessions_are_seen() {
     world.rotate(&["resume", "shop-db"]).ends(0);
     let first = world.one_password_works(&world.old);
     world.close_shop();
+    world.has_no_clients();
 
     let mut session = servers.old_session(&first);
     wait_for_distance(&world);
