@@ -27,6 +27,8 @@ mod mongo;
 mod mysql;
 #[path = "rotate/postgres.rs"]
 mod postgres;
+#[path = "rotate/put_back.rs"]
+mod put_back;
 #[path = "rotate/redis.rs"]
 mod redis;
 #[path = "rotate/replicas.rs"]
@@ -47,5 +49,7 @@ mod trouble;
 mod unknown;
 #[path = "rotate/vault_days.rs"]
 mod vault_days;
+#[path = "rotate/wire.rs"]
+mod wire;
 #[path = "rotate/world.rs"]
 mod world;
