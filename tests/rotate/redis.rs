@@ -512,7 +512,9 @@ impl Target for Valkey {
 fn killed_rotations_of_valkey_are_brought_to_their_end() {
     let part = "killed rotations of Valkey";
     let (Some(vault), Some(server)) = (Vault::shared(part), Valkey::start(part)) else { return };
-    kills::converges(vault, Arc::new(server), kills::forward().chain(["rotate-node:accepted", "rotate-node:retired"]));
+    let points =
+        ["rotate-node:accepted", "rotate:published", "rotate:moved", "rotate-node:retired", "rotate:persisted"];
+    kills::converges(vault, Arc::new(server), points.into_iter());
 }
 
 /// Its own user is `default`, as most Compose files have it: the password stands in the command, beside a file.
