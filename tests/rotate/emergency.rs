@@ -76,7 +76,7 @@ fn times(world: &World, state: &str) -> usize {
 
 fn is_locked_out(vault: &'static Vault, target: Arc<dyn KeepsSessions>) {
     let world = World::with(vault, Arc::clone(&target) as Arc<dyn Target>, "");
-    world.consumers_take_what_they_are_told();
+    world.has_no_clients();
     let user = target.users()[0];
 
     let intruder = Intruder::begin(Arc::clone(&target), user, &world.old);

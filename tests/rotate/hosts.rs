@@ -78,7 +78,7 @@ fn what_another_host_rotated_is_not_rotated_again() {
     let part = "rotations by two hosts";
     let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
     let world = World::new(vault, server);
-    world.consumers_take_what_they_are_told();
+    world.has_no_clients();
     let path = world.host.path("etc/policies.d/shop.yaml");
     let policy = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, policy.replace("distance: 1s", "distance: 1h")).unwrap();

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 /// What docs/ROTATION.md tells people to do once, for a server from before PostgreSQL 16.
-fn set_up_once() -> String {
+pub fn set_up_once() -> String {
     let page = include_str!("../../docs/ROTATION.md");
     let (_, after) = page.split_once("```sql\nCREATE ROLE app_owner NOLOGIN;").unwrap();
     let statements = after.split_once("```").unwrap().0.lines().filter(|line| !line.contains("WITH ADMIN TRUE"));
@@ -21,10 +21,10 @@ fn set_up_once() -> String {
     format!("CREATE ROLE app_owner NOLOGIN;{statements}")
 }
 
-const TURNS: &str = "    account: app_owner\n    logins: [app_a, app_b]\n    published_user: PUBLISHED#/user\n";
+pub const TURNS: &str = "    account: app_owner\n    logins: [app_a, app_b]\n    published_user: PUBLISHED#/user\n";
 
 /// As a program of the stack does it.
-fn log_in(port: u16, user: &str, password: &str) -> Result<(), String> {
+pub fn log_in(port: u16, user: &str, password: &str) -> Result<(), String> {
     let mut config = tokio_postgres::Config::new();
     config.host("127.0.0.1").port(port).user(user).password(password).dbname("postgres");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -235,7 +235,7 @@ fn rotations_of_postgres_are_taken_back() {
     // By itself, too.
     world.works_only_with("worker", &world.old);
     world.rotate(&["shop-db"]).fails(1, "the old password is in force: worker", "rotate again");
-    assert_eq!(world.one_password_works("nothing"), world.old);
+    assert_eq!(world.one_password_works(&world.last_pending()), world.old);
 }
 
 /// Whoever is still there under the old name was not moved, however young the session is.
@@ -393,4 +393,19 @@ fn the_gap_of_a_single_role_is_said_before_and_is_as_short_as_it_can_be() {
     world.host.next_second();
     world.rotate(&["shop-db"]).ends(0);
     world.one_password_works(&new);
+}
+
+/// Nobody knows whether the only password is the old one or the new one, but the server.
+#[test]
+fn killed_rotations_of_a_single_role_are_brought_to_their_end() {
+    let part = "killed rotations of a single role of PostgreSQL";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Postgres::start(part, &[])) else { return };
+    let world = World::with(vault, Arc::new(Single(server)), "");
+    let path = world.host.path("etc/policies.d/shop.yaml");
+    let policy = fs::read_to_string(&path).unwrap();
+    // Without clients: they would be refused in the gap.
+    fs::write(&path, policy.replace("until [", "until true || [")).unwrap();
+    // The old one is refused from the first moment: it is neither tested nor retired, and has no sessions to wait for.
+    let passed_over = ["rotate:tested", "rotate:unused", "rotate:retired"];
+    kills::all_converge(&world, kills::forward().filter(|point| !passed_over.contains(point)));
 }

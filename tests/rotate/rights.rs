@@ -34,7 +34,7 @@ fn the_lines_of_the_page_are_enough_and_each_is_needed() {
     let part = "rights in Vault";
     let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
     let world = World::new(vault, server);
-    world.consumers_take_what_they_are_told();
+    world.has_no_clients();
     logs_in_as_a_role(&world);
     let all = lines(&world);
     assert_eq!(all.len(), 2, "{all:?}");

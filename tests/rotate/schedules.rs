@@ -132,7 +132,7 @@ fn a_gap_is_not_kept_open_until_a_window() {
     let (Some(vault), Some(server)) = (Vault::shared(part), Postgres::start(part, &[])) else { return };
     let times = "    schedule: \"0 3 * * *\"\n    deadline: 6h\n    window: [\"02:00-04:00\"]\n";
     let world = World::with(vault, Arc::new(Single(server)), times);
-    world.consumers_take_what_they_are_told();
+    world.has_no_clients();
     set_clock(&world, "2026-12-02T12:00:00Z");
     let mut dies = world.host.command(&["rotate", "shop-db"]);
     dies.env("BKP_CRASH_AT", "rotate:accepted").env("BKP_CLOCK", world.host.path("clock"));

@@ -117,16 +117,15 @@ impl World {
         fs::write(path, format!("{before}    consumers:\n{consumers}")).unwrap();
     }
 
-    /// Told by a file, and nobody waits for them.
-    pub fn consumers_take_what_they_are_told(&self) {
-        let one = |name: &&str| {
-            let file = self.env_file(name);
+    /// Consumers are moved as soon as they are told.
+    pub fn has_no_clients(&self) {
+        let told = |name: &&str| {
+            let file = self.env_file(name).display().to_string();
             format!(
-                "      {name}:\n        env_file: {}\n        variable: DATABASE_URL\n        command: [sh, -c, 'cat > /dev/null']\n",
-                file.display()
+                "      {name}:\n        env_file: {file}\n        variable: DATABASE_URL\n        command: ['true']\n"
             )
         };
-        self.consumers_are(&CONSUMERS.iter().map(one).collect::<String>());
+        self.consumers_are(&CONSUMERS.iter().map(told).collect::<String>());
     }
 
     /// Moved by a command that waits until its client has begun anew; it works unless somebody broke it.
@@ -188,6 +187,26 @@ impl World {
         let answer = self.host.finish(running);
         println!("killed at {point}: {:?} {}", answer.status, answer.err);
         answer.was_killed();
+    }
+
+    /// Stands still at the crash point, until it is told to go on.
+    pub fn stops_at(&self, point: &str, arguments: &[&str]) -> Running {
+        let mut command = self.host.command(&[&["rotate"], arguments].concat());
+        command.env("BKP_STOP_AT", point);
+        let running = self.host.start(command);
+        let stat = format!("/proc/{}/stat", running.child.id());
+        let stands = || fs::read_to_string(&stat).unwrap().contains(") T ").then_some(());
+        wait_for("a process that stands still", 60, stands);
+        running
+    }
+
+    /// What was recorded as pending last, and was taken back since.
+    pub fn last_pending(&self) -> String {
+        let path = format!("bkp/{}/shop-db", self.name);
+        let last = self.vault.get(&format!("kv/data/{path}"))["metadata"]["version"].as_u64().unwrap();
+        let versions = (1..=last).rev();
+        let mut documents = versions.map(|version| self.vault.get(&format!("kv/data/{path}?version={version}")));
+        documents.find_map(|document| document["data"]["pending"].as_str().map(str::to_owned)).unwrap()
     }
 
     pub fn published(&self) -> String {
