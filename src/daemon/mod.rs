@@ -228,8 +228,8 @@ impl Daemon {
         }
         self.ledger.settle(now);
         self.look_after_the_adopted();
-        self.look_at_blackouts(now);
         self.look_at_rotations();
+        self.look_at_blackouts(now);
         // What ends may let others begin, once.
         for _ in 0..3 {
             self.decide(now);

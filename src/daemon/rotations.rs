@@ -9,12 +9,25 @@ use crate::schedule::{Due, Schedule, opening};
 use jiff::{SignedDuration, Timestamp};
 
 impl Daemon {
-    /// What is due by the age of a password is put off when that was rotated by somebody else.
+    /// What is due by the age of a password is put off when that was rotated by somebody else; and while consumers are refused,
+    /// hours and days of peace do not count.
     pub(super) fn look_at_rotations(&mut self) {
         let configuration = self.settings.configuration.clone();
-        for schedule in Schedule::of_rotations(&configuration, &super::host(), self.ledger.state()) {
+        let state = self.ledger.state();
+        let mut schedules = Schedule::of_rotations(&configuration, &super::host(), state);
+        for schedule in &mut schedules {
+            let rotation = configuration.rotation(&schedule.policy);
+            if rotation.is_ok_and(|(_, rotation)| rules::is_in_gap(state, rotation)) {
+                let timing = &mut schedule.timing;
+                (timing.blackout, timing.window, timing.freeze) = (Vec::new(), Vec::new(), Vec::new());
+            }
+        }
+        for schedule in schedules {
             let lane = self.lanes.iter_mut().find(|lane| lane.is_of(Job::Rotate, &schedule.policy));
-            if let Some(lane) = lane.filter(|lane| lane.schedule.calendar.starts() != schedule.calendar.starts()) {
+            let is_new = |lane: &&mut Lane| {
+                lane.schedule.calendar.starts() != schedule.calendar.starts() || lane.schedule.timing != schedule.timing
+            };
+            if let Some(lane) = lane.filter(is_new) {
                 (lane.schedule, lane.dirty) = (schedule, true);
             }
         }
@@ -30,14 +43,13 @@ impl Daemon {
             let known = state.policy(Job::Rotate, &lane.schedule.policy);
             let Ok((_, rotation)) = configuration.rotation(&lane.schedule.policy) else { return false };
             let has_come = known.is_some_and(|known| known.open.range(..=now).any(|(_, slot)| slot.due <= now));
-            let is_allowed = || opening(&lane.schedule.timing, lane.schedule.zone(), now).is_none();
             lane.schedule.job == Job::Rotate
                 && lane.current
                 && !has_come
                 && lane.work.is_none()
                 && known.is_none_or(|known| known.reached < Some(slot))
                 && rules::resume_at(state, rotation, since).is_some_and(|at| at <= now)
-                && (rules::is_in_gap(state, rotation) || is_allowed())
+                && opening(&lane.schedule.timing, lane.schedule.zone(), now).is_none()
         };
         let mut facts = Vec::new();
         for lane in self.lanes.iter_mut().filter(is_due) {
