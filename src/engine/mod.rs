@@ -24,6 +24,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod redis;
 mod rehearsal;
+mod returning;
 mod server;
 pub mod sqlite;
 mod transfer;
@@ -36,6 +37,7 @@ pub use rehearsal::{
     Comparison, ContainerRecipe, Entrance, Ground, Probe, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site,
     Subject, rehearsable,
 };
+pub use returning::{Comes, Returning};
 pub use server::Server;
 
 /// One kind of source, ready to work. Building one does no I/O.
@@ -205,6 +207,8 @@ pub struct LoadRun<'a> {
     pub copy: Option<&'a Fingerprint>,
     /// What becomes of a load that does not give what was dumped.
     pub on_difference: OnDifference,
+    /// How users come back that the server does not have.
+    pub returning: Option<&'a Returning>,
 }
 
 /// Who compares what was loaded with what was dumped.

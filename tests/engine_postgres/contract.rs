@@ -136,6 +136,33 @@ fn only_the_wanted_databases_are_dumped_each_in_a_stream_of_its_own() {
     assert!(failure.next_step().unwrap().contains("shop"), "{failure:?}");
 }
 
+/// Nobody has a password after a restore; who may log in without one is another question.
+#[test]
+fn roles_that_nobody_knows_come_back_without_the_right_to_log_in() {
+    let Some(server) = HostServer::postgres().start("PostgreSQL over the network") else { return };
+    for role in ["app_a", "stranger", "backup"] {
+        server.ask("", &format!("create role {role} login password 'x'"));
+    }
+    let (_, origin) = dump(server.settings()).unwrap();
+    server.ask("", "drop role app_a, stranger, backup");
+    let names = |name: &str| vec![name.to_owned()];
+    let returning = bkp::engine::Returning { rotated: names("app_a"), own: names("backup"), lock_others: true };
+    let loaded = with_context(|context| {
+        let run = LoadRun {
+            context,
+            part: Part::Whole,
+            copy: None,
+            on_difference: Default::default(),
+            returning: Some(&returning),
+        };
+        Postgres::new(server.settings()).load(&origin, &same(), &run)
+    });
+    let warnings = loaded.unwrap().warnings;
+    assert!(warnings.iter().any(|told| told.contains("without the right to log in") && told.ends_with(": stranger")));
+    let roles = "select string_agg(rolname, ' ' order by 1) from pg_authid where rolname in ('app_a', 'stranger', 'backup') and rolcanlogin and rolpassword is null";
+    assert_eq!(server.ask("", roles), "app_a backup");
+}
+
 #[test]
 fn a_server_without_databases_gives_its_roles() {
     let Some(server) = HostServer::postgres().start("PostgreSQL over the network") else { return };
