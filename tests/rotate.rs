@@ -25,6 +25,8 @@ mod kubernetes;
 mod mongo;
 #[path = "rotate/postgres.rs"]
 mod postgres;
+#[path = "rotate/put_back.rs"]
+mod put_back;
 #[path = "rotate/redis.rs"]
 mod redis;
 #[path = "rotate/restores.rs"]
@@ -43,5 +45,7 @@ mod trouble;
 mod unknown;
 #[path = "rotate/vault_days.rs"]
 mod vault_days;
+#[path = "rotate/wire.rs"]
+mod wire;
 #[path = "rotate/world.rs"]
 mod world;

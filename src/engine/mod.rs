@@ -28,6 +28,7 @@ mod returning;
 mod server;
 pub mod sqlite;
 mod transfer;
+mod trust;
 pub mod vault;
 pub mod volume;
 
