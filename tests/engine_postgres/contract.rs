@@ -3,9 +3,9 @@
 use crate::server::{Over, Pg, fill, full, network, only};
 use crate::support::docker::{Container, start_all};
 use crate::support::host_server::HostServer;
-use crate::{ODD, dump, fingerprint, load, same};
-use bkp::engine::postgres::Settings;
-use bkp::engine::{Dumped, Part};
+use crate::{ODD, dump, fingerprint, load, same, with_context};
+use bkp::engine::postgres::{Postgres, Settings};
+use bkp::engine::{Dumped, Engine, LoadRun, Part, Returning};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// Dumps `settings` while somebody writes, and loads it into `scratch`, which must become equal.
@@ -146,7 +146,7 @@ fn roles_that_nobody_knows_come_back_without_the_right_to_log_in() {
     let (_, origin) = dump(server.settings()).unwrap();
     server.ask("", "drop role app_a, stranger, backup");
     let names = |name: &str| vec![name.to_owned()];
-    let returning = bkp::engine::Returning { rotated: names("app_a"), own: names("backup"), lock_others: true };
+    let returning = Returning { rotated: names("app_a"), own: names("backup"), lock_others: true };
     let loaded = with_context(|context| {
         let run = LoadRun {
             context,

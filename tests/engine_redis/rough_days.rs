@@ -8,7 +8,7 @@ use crate::support::docker::engine::docker;
 use crate::support::host_server::HostServer;
 use crate::{dump, dump_disturbed, engine_of, fingerprint, network, on_host, secret, settings};
 use bkp::engine::redis::{Method, Redis, Settings};
-use bkp::engine::{Confirmed, Engine, LoadRun, Loaded, Naming, Part, Server, Target};
+use bkp::engine::{Confirmed, Engine, LoadRun, Loaded, Naming, Part, Returning, Server, Target};
 use bkp::error::{Kind, Result};
 use bkp::event::{Cancel, Context, Meter, Silent};
 use bkp::exec::Place;

@@ -218,7 +218,10 @@ fn accounts_that_nobody_knows_come_back_locked_where_that_is_wanted() {
     let restored = restore_with(&world, &["--lock-accounts"], &[]);
     restored.ends(3).says("come back locked, for nothing here knows of them").says("`ana`@`%`");
     let is_locked = |user: &str| server.query(&format!("SHOW CREATE USER {user}@'%'")).contains("ACCOUNT LOCK");
-    assert_eq!(["ana", "ben", "app", "bkp-rotate"].map(|user| is_locked(&format!("`{user}`"))), [true, false, false, false]);
+    assert_eq!(
+        ["ana", "ben", "app", "bkp-rotate"].map(|user| is_locked(&format!("`{user}`"))),
+        [true, false, false, false]
+    );
     world.target.log_in(&world.published()).unwrap();
     server.query("DROP USER ana@'%'; DROP DATABASE shop");
     restore(&world, &[]).ends(3).says("come back with the passwords that they had");
