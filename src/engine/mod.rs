@@ -310,6 +310,17 @@ impl Settings {
         }
     }
 
+    /// Where a server of this kind usually listens.
+    pub fn usual_port(&self) -> Option<u16> {
+        match self {
+            Settings::Mysql(_) => Some(3306),
+            Settings::Postgres(_) => Some(5432),
+            Settings::Mongo(_) => Some(27017),
+            Settings::Redis(_) => Some(6379),
+            _ => None,
+        }
+    }
+
     /// The references to secrets that it needs.
     pub fn secrets(&self) -> Vec<&SecretRef> {
         if let Settings::Vault(settings) = self {

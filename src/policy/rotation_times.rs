@@ -135,21 +135,19 @@ impl Configuration {
     }
 
     /// The rotations of accounts at a server.
-    pub fn rotations_at(&self, settings: &Settings) -> Vec<(&Policy, &Rotation)> {
-        let server = server_of(settings);
+    pub fn rotations_at(&self, settings: &Settings, is_same: Sameness<'_>) -> Vec<(&Policy, &Rotation)> {
         let is_there = |(policy, rotation): &(&Policy, &Rotation)| {
-            server.is_some() && server_of_rotation(policy, rotation) == server
+            settings_of(policy, rotation).is_some_and(|other| is_same(settings, other))
         };
         self.rotations().filter(is_there).collect()
     }
 
     /// Who bkp itself logs in as at a server, by the configuration, and whom it rotates there.
-    pub fn returning(&self, settings: &Settings, lock_others: bool) -> Returning {
-        let server = server_of(settings).filter(|_| settings.server().is_some());
+    pub fn returning(&self, settings: &Settings, is_same: Sameness<'_>) -> Returning {
         let sources = self.policies.iter().flat_map(|policy| &policy.sources).map(|source| &source.settings);
-        let there = sources.chain([settings]).filter(|other| server.is_some() && server_of(other) == server);
+        let there = sources.filter(|other| is_same(settings, other)).chain([settings]);
         let users = there.filter_map(Settings::user).map(str::to_owned);
-        let at = self.rotations_at(settings);
+        let at = self.rotations_at(settings, is_same);
         let admins = at.iter().filter_map(|(_, rotation)| Some(rotation.admin.as_ref()?.0.clone()));
         let rotated = |rotation: &Rotation| match &rotation.turns {
             Some(turns) => turns.users.to_vec(),
@@ -158,17 +156,16 @@ impl Configuration {
         Returning {
             rotated: at.iter().flat_map(|(_, rotation)| rotated(rotation)).collect(),
             own: users.chain(admins).collect(),
-            lock_others,
+            lock_others: false,
         }
     }
 
     /// The sources that are backed up with the account of a rotation, by name.
-    pub fn users_of(&self, policy: &Policy, rotation: &Rotation) -> Vec<&str> {
-        let Some(server) = server_of_rotation(policy, rotation) else { return Vec::new() };
+    pub fn users_of(&self, policy: &Policy, rotation: &Rotation, is_same: Sameness<'_>) -> Vec<&str> {
+        let Some(server) = settings_of(policy, rotation) else { return Vec::new() };
         let accounts = accounts(rotation);
         let uses = |source: &&Source| {
-            source.settings.user().is_some_and(|user| accounts.contains(&user))
-                && server_of(&source.settings).as_ref() == Some(&server)
+            source.settings.user().is_some_and(|user| accounts.contains(&user)) && is_same(server, &source.settings)
         };
         let mut names: Vec<&str> =
             self.policies.iter().flat_map(|policy| &policy.sources).filter(uses).map(|s| s.name.as_str()).collect();
@@ -180,7 +177,7 @@ impl Configuration {
     /// be locked out. Each with what is to be done.
     pub(super) fn locked_out(&self, policy: &Policy, rotation: &Rotation) -> Vec<(&str, String)> {
         let published = SecretRef::Vault(rotation.published.clone());
-        let users = self.users_of(policy, rotation);
+        let users = self.users_of(policy, rotation, &is_named_the_same);
         let reads_it =
             |source: &Source| rotation.turns.is_none() && source.settings.secrets().first() == Some(&&published);
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
@@ -195,9 +192,10 @@ impl Configuration {
 
     /// The rotation of another policy that has the same password in its hands, and what they share.
     pub(super) fn other_owner(&self, policy: &Policy, rotation: &Rotation) -> Option<(&str, String)> {
-        let server = server_of_rotation(policy, rotation);
+        let server = settings_of(policy, rotation);
         self.rotations().filter(|(_, other)| other.name != rotation.name).find_map(|(of, other)| {
-            let same_server = server.is_some() && server == server_of_rotation(of, other);
+            let same_server =
+                server.zip(settings_of(of, other)).is_some_and(|(one, other)| is_named_the_same(one, other));
             let account = shared_account(rotation, other).filter(|_| same_server);
             let shared = if let Some(account) = account {
                 format!("the account {account}")
@@ -211,9 +209,17 @@ impl Configuration {
     }
 }
 
-fn server_of_rotation(policy: &Policy, rotation: &Rotation) -> Option<String> {
-    let source = policy.sources.iter().find(|source| source.name == rotation.source)?;
-    server_of(&source.settings)
+/// Whether two settings are of one server.
+pub type Sameness<'a> = &'a dyn Fn(&Settings, &Settings) -> bool;
+
+/// By the words of the configuration alone: another name of the same server is another server.
+pub fn is_named_the_same(one: &Settings, other: &Settings) -> bool {
+    server_of(one).is_some_and(|server| server_of(other) == Some(server))
+}
+
+/// How its server is reached.
+fn settings_of<'p>(policy: &'p Policy, rotation: &Rotation) -> Option<&'p Settings> {
+    policy.sources.iter().find(|source| source.name == rotation.source).map(|source| &source.settings)
 }
 
 /// Where the server is, as far as the configuration tells.
@@ -224,15 +230,10 @@ fn server_of(settings: &Settings) -> Option<String> {
         return Some(format!("redis {} of {}", group.master, sentinels.join(" ")));
     }
     let (kind, server) = (settings.kind(), settings.server()?);
-    // Where the usual port need not be written.
-    let usual = match kind {
-        "mysql" => ":3306",
-        "postgres" => ":5432",
-        "mongo" => ":27017",
-        _ => ":6379",
-    };
+    // It need not be written.
+    let usual = settings.usual_port().map_or_else(String::new, |port| format!(":{port}"));
     let location = server.location().to_lowercase().replace("localhost", "127.0.0.1");
-    let location = location.strip_suffix(usual).unwrap_or(&location);
+    let location = location.strip_suffix(&usual).unwrap_or(&location);
     Some(format!("{kind} {location}"))
 }
 

@@ -227,3 +227,29 @@ fn accounts_that_nobody_knows_come_back_locked_where_that_is_wanted() {
     restore(&world, &[]).ends(3).says("come back with the passwords that they had");
     assert!(!is_locked("ana"));
 }
+
+#[test]
+fn what_is_published_and_does_not_work_is_shown_and_so_is_what_works_and_should_not() {
+    let part = "passwords that are shown";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let server = Arc::new(server);
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    world.host.run(&["secrets"]).ends(0).says("never; written").says(" works ");
+    world.open_shop();
+    world.rotate(&["shop-db"]).ends(0);
+    world.close_shop();
+    let (old, today) = (world.old.clone(), world.published());
+    let shown = world.host.run(&["secrets", "--json"]).ends(0).json();
+    let secret = &shown["secrets"][0];
+    assert_eq!(secret["now"]["works"], true, "{secret}");
+    assert!(secret["now"]["old_version_works"].is_null() && !secret["proven"]["at"].is_null(), "{secret}");
+    server.query(&format!(
+        "ALTER USER app@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('{today}') OR mysql_native_password USING PASSWORD('{old}')"
+    ));
+    world.host.run(&["secrets"]).ends(4).says("AND SO DOES AN OLD ONE (version 1)");
+    server.query("ALTER USER app@'%' IDENTIFIED BY 'another'");
+    world.host.run(&["secrets"]).ends(4).says("PUBLISHED, BUT REFUSED");
+    world.host.run(&["secrets", "--offline"]).ends(0).says("not asked");
+    fs::write(world.host.path("token"), "another").unwrap();
+    world.host.run(&["secrets"]).ends(0).says("not known: ");
+}

@@ -4,7 +4,7 @@ use super::{Agreed, Prepared};
 use crate::cli::environment::{Access, Environment};
 use crate::cli::in_force;
 use crate::clock;
-use crate::engine::{Confirmed, Part};
+use crate::engine::{Confirmed, Part, Returning};
 use crate::error::Result;
 use crate::job::backup::Backup;
 use crate::job::recorder::{Recorder, What};
@@ -58,7 +58,10 @@ impl Opened<'_> {
         });
         let brings_accounts = plan.act.part == Part::Whole && plan.act.target.takes_accounts();
         let configuration = env.configuration()?;
-        let returning = brings_accounts.then(|| configuration.returning(settings, agreed.lock_accounts));
+        let returning = brings_accounts.then(|| Returning {
+            lock_others: agreed.lock_accounts,
+            ..configuration.returning(settings, &in_force::is_same_server)
+        });
         let job = Restore {
             repository,
             keys: &keys,
