@@ -189,6 +189,8 @@ pub struct RotationState {
     pub rotated: Option<(Timestamp, Box<Rotated>)>,
     /// The server was restored, and is not known to take what is published, and nothing else.
     pub owed: Option<(Timestamp, Box<Rotated>)>,
+    /// When it was seen last that what is published lets in.
+    pub proven: Option<(Timestamp, Box<Rotated>)>,
 }
 
 impl RotationState {
@@ -202,6 +204,9 @@ impl RotationState {
         }
         let at = rotated.when.filter(|when| *when < at).unwrap_or(at);
         self.last = Some((at, Box::new(rotated.clone())));
+        if rotated.state == "proven" || rotated.is_reapplied() {
+            self.proven.clone_from(&self.last);
+        }
         if matches!(&*rotated.state, "rotated" | "elsewhere") {
             self.rotated.clone_from(&self.last);
         }
