@@ -21,6 +21,8 @@ mod hosts;
 mod kills;
 #[path = "rotate/kubernetes.rs"]
 mod kubernetes;
+#[path = "rotate/minio.rs"]
+mod minio;
 #[path = "rotate/mongo.rs"]
 mod mongo;
 #[path = "rotate/postgres.rs"]
@@ -35,6 +37,8 @@ mod schedules;
 mod secrecy;
 #[path = "rotate/servers.rs"]
 mod servers;
+#[path = "rotate/signing.rs"]
+mod signing;
 #[path = "rotate/swarm.rs"]
 mod swarm;
 #[path = "rotate/trouble.rs"]

@@ -8,6 +8,7 @@ use crate::job::recorder::Recorder;
 use crate::job::rotate::keepsake::Fingerprints;
 use crate::job::rotate::reapply::{Applied, reapply};
 use crate::job::rotate::record;
+use crate::job::rotate::targets::Waits;
 use crate::journal::{Fact, Rotated};
 use crate::policy::{Policy, Rotation, Source};
 use serde_json::{Value, json};
@@ -78,9 +79,9 @@ pub fn apply_one(
     // One is tried, and no more: servers count refusals, and lock accounts.
     let then = older.iter().find(|old| of_point == Some(prints.fingerprint(old).as_str()));
     let before = then.or(older.first());
-    let (accounts, _) = accounts_of(env, policy, rotation)?;
-    let users = rotation.turns.iter().flat_map(|turns| turns.users.iter().map(String::as_str));
-    let other = users.into_iter().find(|user| Some(*user) != today.user.as_deref());
+    let (accounts, _) = accounts_of(env, policy, rotation, Waits::Yes)?;
+    let mut users = rotation.turns.iter().flat_map(|turns| turns.users().map(String::as_str));
+    let other = users.find(|user| Some(*user) != today.user.as_deref());
     let applied = reapply(&*accounts, &today, before, other, &env.cancel)?;
     let negative = match before {
         Some(_) => "the old password is refused",
@@ -89,7 +90,7 @@ pub fn apply_one(
     recorder.note(&[Fact::Rotation(Box::new(Rotated {
         run: run.to_owned(),
         rotation: name.clone(),
-        source: rotation.source.clone(),
+        source: rotation.target.name().to_owned(),
         account: rotation.account.clone(),
         state: "reapplied".into(),
         from: before.map(|before| prints.fingerprint(before)),

@@ -5,7 +5,7 @@ use super::environment::Environment;
 use super::in_force;
 use crate::clock;
 use crate::durable::Lock;
-use crate::engine::{self, Accounts, Credential, Login, Settings};
+use crate::engine::{Accounts, Credential, Login, Server, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
@@ -14,6 +14,7 @@ use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
+use crate::job::rotate::targets::Waits;
 use crate::job::rotate::{Ended, Rotate, Wish, missing_end, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
@@ -22,8 +23,11 @@ use crate::secret::vault::Vault;
 use crate::secret::{SecretRef, VaultPath};
 use std::cell::RefCell;
 
+mod accounts;
 mod planned;
 mod status;
+
+pub use accounts::accounts_of;
 
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -74,6 +78,10 @@ struct Why {
 }
 
 impl Why {
+    fn waits(&self) -> Waits {
+        if self.emergency { Waits::No } else { Waits::Yes }
+    }
+
     fn allowed(&self) -> Allowed {
         Allowed { emergency: self.emergency, unrehearsed: self.unrehearsed }
     }
@@ -139,8 +147,9 @@ impl Arguments {
 struct Ground<'e> {
     policy: &'e Policy,
     rotation: &'e Rotation,
-    accounts: Box<dyn Accounts>,
-    settings: Settings,
+    accounts: Box<dyn Accounts + 'e>,
+    /// Of its server, where that is the one of a source.
+    settings: Option<Settings>,
     vault: &'e Vault,
     keepsake: Keepsake,
     fingerprints: Fingerprints,
@@ -149,10 +158,10 @@ struct Ground<'e> {
 }
 
 impl<'e> Ground<'e> {
-    fn of(env: &'e Environment, name: &str) -> Result<Self> {
+    fn of(env: &'e Environment, name: &str, why: &Why) -> Result<Self> {
         let (policy, rotation) = env.configuration()?.rotation(name)?;
         let users = env.configuration()?.users_of(policy, rotation);
-        let (accounts, settings) = accounts_of(env, policy, rotation)?;
+        let (accounts, settings) = accounts_of(env, policy, rotation, why.waits())?;
         let repository = env.repository()?;
         let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);
         let state = &env.paths()?.state;
@@ -198,6 +207,10 @@ impl<'e> Ground<'e> {
         })
     }
 
+    fn server(&self) -> Option<&Server> {
+        self.settings.as_ref().and_then(Settings::server)
+    }
+
     /// What opens escrows, where somebody gave it.
     fn recovery(&self, env: &Environment) -> Result<Option<Keyring>> {
         if !env.has_identity() {
@@ -241,23 +254,6 @@ fn note_missing_end(env: &Environment, rotation: &Rotation, version: u64) -> Res
     Ok(())
 }
 
-/// With how its server is reached by who may change it.
-pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> Result<(Box<dyn Accounts>, Settings)> {
-    let source = policy.sources.iter().find(|source| source.name == rotation.source);
-    let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.source)))?;
-    let mut settings = source.settings.clone();
-    settings.read_secrets_with(env.secrets()?);
-    if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
-        (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
-    }
-    let logins = rotation.turns.as_ref().map(|turns| &turns.users);
-    let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
-        let kind = settings.kind();
-        Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
-    })?;
-    Ok((accounts, settings))
-}
-
 /// What consumers read: now, or in an older version.
 pub fn published(env: &Environment, rotation: &Rotation, version: Option<u64>) -> Result<Credential> {
     let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(VaultPath { version, ..path.clone() }));
@@ -273,7 +269,7 @@ pub fn vault(env: &Environment) -> Result<&Vault> {
 }
 
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
-    let ground = Ground::of(env, name)?;
+    let ground = Ground::of(env, name, why)?;
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
@@ -306,7 +302,7 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
 /// Whoever has the password and is not moved would be locked out.
 fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<()> {
     let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
-    let scan = rotate.scan(ground.settings.server())?;
+    let scan = rotate.scan(ground.server())?;
     for warning in &scan.warnings {
         env.output.warn(warning);
     }
@@ -333,10 +329,13 @@ fn run_it(
     let prove = || {
         let works = ground.published_works(env)?;
         held.borrow_mut().clear();
-        ground.users.iter().try_for_each(|source| backup(env, source))?;
-        Ok(match ground.users.is_empty() {
+        // Where it opens the repository, one backup proves as much as all.
+        let all = if ground.settings.is_some() { ground.users.len() } else { 1 };
+        let canaries: Vec<&str> = ground.users.iter().copied().take(all).collect();
+        canaries.iter().try_for_each(|source| backup(env, source))?;
+        Ok(match canaries.is_empty() {
             true => works,
-            false => format!("{works}, and a backup of {}", ground.users.join(", ")),
+            false => format!("{works}, and a backup of {}", canaries.join(", ")),
         })
     };
     let note = |rotated| recorder.note(&[Fact::Rotation(Box::new(rotated))]);

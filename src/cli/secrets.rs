@@ -36,7 +36,7 @@ impl Arguments {
             let is_overdue = due.is_some_and(|at| at.is_none_or(|at| at <= env.now));
             let consumers: Vec<&str> = rotation.consumers.iter().map(|consumer| consumer.name.as_str()).collect();
             documents.push(serde_json::json!({
-                "rotation": rotation.name, "policy": policy.name, "source": rotation.source, "account": rotation.account,
+                "rotation": rotation.name, "policy": policy.name, "source": rotation.target.name(), "account": rotation.account,
                 "published": format!("ref+vault://{}", rotation.published),
                 "rotated": rotated.map(|(at, _)| at), "fingerprint": rotated.and_then(|(_, fact)| fact.to.clone()),
                 "consumers": consumers, "every": rotation.every.map(duration_text), "due": due.flatten(), "next": next,
@@ -45,7 +45,7 @@ impl Arguments {
             rows.push(vec![
                 rotation.name.clone(),
                 plain(&rotation.account),
-                rotation.source.clone(),
+                rotation.target.name().to_owned(),
                 policy.name.clone(),
                 consumers.join(", "),
                 rotated.map_or_else(|| "never".to_owned(), |(at, _)| since(*at)),

@@ -7,7 +7,7 @@ use super::raw;
 use super::reading::{Field, Reader};
 use super::timing::{self, Blackout, Overlap, Timing, Written};
 use super::values;
-use super::{Configuration, Consumer, Policy, Rotation, Source, Told};
+use super::{Configuration, Consumer, Policy, Rotation, Source, StoreSettings, Told};
 use crate::secret::SecretRef;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -144,15 +144,28 @@ impl Configuration {
 
     /// The sources that are backed up with the account of a rotation, by name.
     pub fn users_of(&self, policy: &Policy, rotation: &Rotation) -> Vec<&str> {
-        let Some((server, account)) = server_account(policy, rotation) else { return Vec::new() };
+        let Some((server, account)) = server_account(policy, rotation) else { return self.users_of_key(rotation) };
         let uses = |source: &&Source| {
             let user = source.settings.user();
             let takes_turns =
-                rotation.turns.as_ref().is_some_and(|turns| turns.users.iter().any(|one| user == Some(one)));
+                rotation.turns.as_ref().is_some_and(|turns| turns.users().any(|one| user == Some(one)));
             (user == Some(account) || takes_turns) && server_of(source).as_ref() == Some(&server)
         };
         let mut names: Vec<&str> =
             self.policies.iter().flat_map(|policy| &policy.sources).filter(uses).map(|s| s.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Where the repository is opened with it: all sources.
+    fn users_of_key(&self, rotation: &Rotation) -> Vec<&str> {
+        let published = Some(SecretRef::Vault(rotation.published.clone()));
+        let opens = |store: &StoreSettings| store.secret_key == published;
+        if !self.repository.as_ref().is_some_and(opens) {
+            return Vec::new();
+        }
+        let mut names: Vec<&str> =
+            self.policies.iter().flat_map(|policy| &policy.sources).map(|source| source.name.as_str()).collect();
         names.sort_unstable();
         names
     }
@@ -176,7 +189,7 @@ impl Configuration {
 
 /// Where the server is, as far as the configuration tells, and the account on it.
 fn server_account<'r>(policy: &Policy, rotation: &'r Rotation) -> Option<(String, &'r str)> {
-    let source = policy.sources.iter().find(|source| source.name == rotation.source)?;
+    let source = policy.sources.iter().find(|source| Some(source.name.as_str()) == rotation.target.source())?;
     Some((server_of(source)?, rotation.account.as_str()))
 }
 

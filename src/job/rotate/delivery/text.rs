@@ -43,11 +43,20 @@ fn place(text: &str, secret: &Secret) -> Option<Range<usize>> {
 
 /// Whether the secret is the text, or stands in it.
 pub fn is_in(text: &str, secret: &Secret) -> bool {
-    place(text, secret).is_some()
+    place(text, secret).is_some() || is_key(secret) && text.contains(secret.expose().trim_end())
+}
+
+/// One that signs, as PEM: its name is not told beside it.
+fn is_key(secret: &Secret) -> bool {
+    secret.expose().starts_with("-----BEGIN ")
 }
 
 /// The text with the other credential in the place of the first; `None` where the first is not in it. What ends the last line stays.
 pub fn exchanged(text: &str, from: &Credential, to: &Credential) -> Result<Option<Secret>> {
+    if is_key(from) && is_key(to) {
+        let is_all = text.trim_end() == from.expose().trim_end();
+        return Ok(is_all.then(|| Secret::new(format!("{}\n", to.expose().trim_end()))));
+    }
     let (range, new) = match (&from.user, &to.user) {
         (Some(user), Some(other)) => match (with_user(text, user, from), place(text, from)) {
             (Some(range), _) => (range, format!("{}:{}", percent_encoded(other), percent_encoded(to.expose()))),
@@ -133,6 +142,9 @@ mod tests {
         let after = done("postgres://app_a:old-secret@db/app\n", &old, &new);
         assert_eq!(after.as_deref(), Some("postgres://app_b:New_1@db/app\n"));
         assert_eq!(done("postgres://app_a:other@db/app\n", &old, &new), None);
+        let key = |text: &str| credential(Some("its name"), &format!("-----BEGIN PRIVATE KEY-----\n{text}\n"));
+        assert_eq!(done(key("old").expose(), &key("old"), &key("new")).as_deref(), Some(key("new").expose()));
+        assert_eq!(done("another", &key("old"), &key("new")), None);
         let refused = exchanged("old-secret\n", &old, &new).unwrap_err();
         assert!(refused.full().contains("where its user is") && !refused.full().contains("old-secret"));
     }
