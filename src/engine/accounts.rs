@@ -144,6 +144,11 @@ pub trait Accounts: Send + Sync {
     /// Only the current one is accepted from now on, whatever was begun before.
     fn undo(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()>;
 
+    /// This one and nothing else lets in from now on: for every host, on every node, every other password goes, also one that
+    /// nobody knows; where names take turns, the other user is locked. Sessions live on. Gives whether anything had to be
+    /// changed.
+    fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool>;
+
     /// A restart of the server changes nothing of it. For engines that write by themselves, nothing is to be done.
     fn persist(&self, cancel: &Cancel) -> Result<()>;
 

@@ -194,6 +194,26 @@ impl Accounts for Rotation {
         }
     }
 
+    /// Whether the other user was locked already is not to be seen: that is done again, and counts for nothing.
+    fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
+        let own = self.user(credential);
+        let others = || self.logins.iter().flatten().filter(|login| *login != own);
+        let is_open = self.log_in(credential)? == Login::Accepted;
+        if !is_open {
+            let session = Session::open(&self.settings, cancel)?;
+            let password = credential.expose();
+            match (self.find(&session, own)?, others().next()) {
+                (None, Some(other)) => {
+                    let roles = self.roles(&session, other)?;
+                    self.change(&session, doc! { "createUser": own, "pwd": password, "roles": roles })?;
+                }
+                _ => self.change(&session, doc! { "updateUser": own, "pwd": password })?,
+            }
+        }
+        others().try_for_each(|other| self.lock(other, cancel))?;
+        Ok(!is_open)
+    }
+
     fn persist(&self, _: &Cancel) -> Result<()> {
         Ok(())
     }

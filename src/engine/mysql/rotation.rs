@@ -16,6 +16,8 @@ use mysql::prelude::Queryable;
 use sha1::{Digest, Sha1};
 use std::time::Duration;
 
+mod only;
+
 const PORT: u16 = 3306;
 const NATIVE: &str = "mysql_native_password";
 /// How long a login may take.
@@ -241,6 +243,10 @@ impl Accounts for Rotation {
             }
             Flavour::Mariadb => self.alter(session, |_| Ok(Verifiers(vec![native(pair.current)]).statement())),
         })
+    }
+
+    fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
+        self.set_alone(credential, cancel)
     }
 
     fn persist(&self, _: &Cancel) -> Result<()> {

@@ -39,6 +39,11 @@ struct Backend {
     client: String,
 }
 
+#[derive(Deserialize)]
+struct Role {
+    open: bool,
+}
+
 impl Rotation {
     pub fn new(server: Server, account: String, logins: Option<[String; 2]>, nodes: Vec<Node>) -> Self {
         Rotation { server, account, logins, nodes, clients: OnceLock::new() }
@@ -78,6 +83,11 @@ impl Rotation {
             Ok(row["position"].as_str().unwrap_or_default().to_owned())
         })?;
         self.wait_for_standbys(&position, cancel)
+    }
+
+    fn set_password(&self, credential: &Credential, cancel: &Cancel) -> Result<()> {
+        let verifier = Secret::new(postgres_protocol::password::scram_sha_256(credential.expose().as_bytes()));
+        self.alter(self.user(credential), &format!("login password {}", text(verifier.expose())), cancel)
     }
 
     fn wait_for_standbys(&self, position: &str, cancel: &Cancel) -> Result<()> {
@@ -184,8 +194,7 @@ impl Accounts for Rotation {
     }
 
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
-        let verifier = Secret::new(postgres_protocol::password::scram_sha_256(pair.pending.expose().as_bytes()));
-        self.alter(self.user(pair.pending), &format!("login password {}", text(verifier.expose())), cancel)
+        self.set_password(pair.pending, cancel)
     }
 
     /// Of one role, the old password went with the new one.
@@ -202,6 +211,25 @@ impl Accounts for Rotation {
             Some(_) => self.alter(self.user(pair.pending), "nologin password null", cancel),
             None => Ok(()),
         }
+    }
+
+    /// Of a role that may not log in, the password opens nothing.
+    fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
+        let mut changed = false;
+        if self.log_in(credential)? != Login::Accepted {
+            self.set_password(credential, cancel)?;
+            changed = true;
+        }
+        let own = self.user(credential);
+        for other in self.logins.iter().flatten().filter(|login| *login != own) {
+            let question = format!("select rolcanlogin as open from pg_roles where rolname = {}", text(other));
+            let there: Vec<Role> = self.with(cancel, |_, session| session.rows(&question))?;
+            if there.iter().any(|role| role.open) {
+                self.alter(other, "nologin password null", cancel)?;
+                changed = true;
+            }
+        }
+        Ok(changed)
     }
 
     fn persist(&self, _: &Cancel) -> Result<()> {

@@ -18,6 +18,8 @@ use crate::secret::Secret;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
+mod only;
+
 pub const DEFAULT: &str = "default";
 const RULE: &str = "+acl +config|get +config|set +config|rewrite +client|list +client|id +client|kill +info +time";
 
@@ -279,6 +281,10 @@ impl Accounts for Rotation {
             crash_point("rotate-node:undone");
         }
         Ok(())
+    }
+
+    fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
+        self.set_alone(credential, cancel)
     }
 
     fn persist(&self, cancel: &Cancel) -> Result<()> {
