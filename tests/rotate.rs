@@ -21,6 +21,8 @@ mod hosts;
 mod kills;
 #[path = "rotate/kubernetes.rs"]
 mod kubernetes;
+#[path = "rotate/mail.rs"]
+mod mail;
 #[path = "rotate/minio.rs"]
 mod minio;
 #[path = "rotate/mongo.rs"]

@@ -8,7 +8,7 @@ use crate::job::recorder::Recorder;
 use crate::job::rotate::keepsake::Fingerprints;
 use crate::job::rotate::reapply::{Applied, reapply};
 use crate::job::rotate::record;
-use crate::job::rotate::targets::Waits;
+use crate::job::rotate::targets::Given;
 use crate::journal::{Fact, Rotated};
 use crate::policy::{Policy, Rotation, Source};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ pub fn apply_one(
     // One is tried, and no more: servers count refusals, and lock accounts.
     let then = older.iter().find(|old| of_point == Some(prints.fingerprint(old).as_str()));
     let before = then.or(older.first());
-    let (accounts, _) = accounts_of(env, policy, rotation, Waits::Yes)?;
+    let (accounts, _) = accounts_of(env, policy, rotation, Given::default())?;
     let mut users = rotation.turns.iter().flat_map(|turns| turns.users().map(String::as_str));
     let other = users.find(|user| Some(*user) != today.user.as_deref());
     let applied = reapply(&*accounts, &today, before, other, &env.cancel)?;

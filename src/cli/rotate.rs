@@ -14,14 +14,15 @@ use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
-use crate::job::rotate::targets::Waits;
+use crate::job::rotate::targets::{Given, Waits};
 use crate::job::rotate::{Ended, Rotate, Wish, missing_end, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Keyring, Recipients, Role};
 use crate::secret::vault::Vault;
-use crate::secret::{SecretRef, VaultPath};
+use crate::secret::{SecretRef, Secrets, VaultPath};
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 mod accounts;
 mod planned;
@@ -59,6 +60,9 @@ pub struct Arguments {
     /// Also when something was found that has the password and is not told of: it will be locked out
     #[arg(long)]
     despite_unknown: bool,
+    /// The new password, where people make it: of a mail account
+    #[arg(long, value_name = "FILE")]
+    new_password_file: Option<PathBuf>,
     #[command(flatten)]
     why: Why,
 }
@@ -72,14 +76,18 @@ struct Why {
     #[arg(long)]
     emergency: bool,
     #[arg(skip)]
+    new_password_file: Option<PathBuf>,
+    #[arg(skip)]
     unrehearsed: bool,
     #[arg(skip)]
     despite_unknown: bool,
 }
 
 impl Why {
-    fn waits(&self) -> Waits {
-        if self.emergency { Waits::No } else { Waits::Yes }
+    fn given(&self) -> Result<Given> {
+        let waits = if self.emergency { Waits::No } else { Waits::Yes };
+        let read = |path: &PathBuf| Secrets::default().read(&SecretRef::File(path.clone()));
+        Ok(Given { waits, supplied: self.new_password_file.as_ref().map(read).transpose()? })
     }
 
     fn allowed(&self) -> Allowed {
@@ -136,7 +144,12 @@ impl Arguments {
             Some(Command::Reapply { name }) => reapply(env, &name),
             None => {
                 let name = self.name.unwrap_or_default();
-                let why = Why { unrehearsed: self.unrehearsed, despite_unknown: self.despite_unknown, ..self.why };
+                let why = Why {
+                    unrehearsed: self.unrehearsed,
+                    despite_unknown: self.despite_unknown,
+                    new_password_file: self.new_password_file,
+                    ..self.why
+                };
                 if self.dry_run { planned::show(env, &name, &why) } else { act(env, &name, &why, Wish::Rotate) }
             }
         }
@@ -161,7 +174,7 @@ impl<'e> Ground<'e> {
     fn of(env: &'e Environment, name: &str, why: &Why) -> Result<Self> {
         let (policy, rotation) = env.configuration()?.rotation(name)?;
         let users = env.configuration()?.users_of(policy, rotation);
-        let (accounts, settings) = accounts_of(env, policy, rotation, why.waits())?;
+        let (accounts, settings) = accounts_of(env, policy, rotation, why.given()?)?;
         let repository = env.repository()?;
         let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);
         let state = &env.paths()?.state;

@@ -62,7 +62,7 @@ pub use rotation_times::Freeze;
 pub use rotations::{Rotation, Rotator};
 pub use show::{Shown, show};
 pub use stores::PRIMARY;
-pub use targets::{Minio, SigningAlgorithm, SigningKey, Target};
+pub use targets::{MailServer, Minio, SigningAlgorithm, SigningKey, Target};
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
 pub use turns::Turns;
 pub use values::{cron, duration, duration_text, name as check_name, size, size_text};

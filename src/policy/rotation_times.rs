@@ -147,8 +147,7 @@ impl Configuration {
         let Some((server, account)) = server_account(policy, rotation) else { return self.users_of_key(rotation) };
         let uses = |source: &&Source| {
             let user = source.settings.user();
-            let takes_turns =
-                rotation.turns.as_ref().is_some_and(|turns| turns.users().any(|one| user == Some(one)));
+            let takes_turns = rotation.turns.as_ref().is_some_and(|turns| turns.users().any(|one| user == Some(one)));
             (user == Some(account) || takes_turns) && server_of(source).as_ref() == Some(&server)
         };
         let mut names: Vec<&str> =

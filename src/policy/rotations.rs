@@ -183,7 +183,11 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn rotated_source<'s>(&self, field: &Field<String>, sources: &'s [(Source, Place)]) -> Option<&'s Source> {
+    pub(super) fn rotated_source<'s>(
+        &self,
+        field: &Field<String>,
+        sources: &'s [(Source, Place)],
+    ) -> Option<&'s Source> {
         let name = text_of(self, field, |text| not_empty(text, "a source"))?;
         let Some((source, _)) = sources.iter().find(|(source, _)| source.name == name) else {
             let near = did_you_mean(&name, sources.iter().map(|(source, _)| source.name.as_str()));

@@ -1,6 +1,7 @@
 //! Whose secret is rotated: that of an account at the server of a source, or something that no source is behind.
 
 use super::Source;
+use super::channels::{Encryption, mail_server};
 use super::consumers::{Consumer, Told};
 use super::convert::{absolute, not_empty, text_of};
 use super::problem::Place;
@@ -19,6 +20,7 @@ pub enum Target {
     Source(String),
     Minio(Minio),
     SigningKey(SigningKey),
+    Smtp(MailServer),
 }
 
 /// Access keys of a user of MinIO, who is the account of the rotation.
@@ -47,6 +49,15 @@ pub struct SigningKey {
     pub served: Vec<String>,
 }
 
+/// The server where the account of the rotation logs in to send mail. Its password is changed by people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MailServer {
+    pub encryption: Encryption,
+    pub host: String,
+    pub port: u16,
+    pub ca_file: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SigningAlgorithm {
     #[default]
@@ -72,7 +83,7 @@ impl Target {
     pub fn source(&self) -> Option<&str> {
         match self {
             Target::Source(name) => Some(name),
-            Target::Minio(_) | Target::SigningKey(_) => None,
+            Target::Minio(_) | Target::SigningKey(_) | Target::Smtp(_) => None,
         }
     }
 
@@ -82,13 +93,14 @@ impl Target {
             Target::Source(name) => name,
             Target::Minio(_) => "minio",
             Target::SigningKey(_) => "signing key",
+            Target::Smtp(_) => "smtp",
         }
     }
 
     /// Two rotations of it would undo each other.
     pub fn is_shared_with(&self, other: &Target) -> bool {
-        // A user of MinIO may have several access keys.
-        self.source().is_some() && self == other
+        // A user of MinIO may have several access keys, and a list several keys.
+        matches!(self, Target::Source(_) | Target::Smtp(_)) && self == other
     }
 }
 
@@ -100,19 +112,21 @@ impl Reader<'_> {
         place: Place,
         sources: &'s [(Source, Place)],
     ) -> (Option<Target>, Option<&'s Source>) {
-        match (&raw.source, &raw.minio, &raw.signing_key) {
-            (Some(written), None, None) => {
+        match (&raw.source, &raw.minio, &raw.signing_key, &raw.smtp) {
+            (Some(written), None, None, None) => {
                 let source = self.rotated_source(written, sources);
                 (source.map(|source| Target::Source(source.name.clone())), source)
             }
-            (None, Some(written), None) => (self.minio(raw, written).map(Target::Minio), None),
-            (None, None, Some(written)) => (self.signing_key(raw, written).map(Target::SigningKey), None),
-            (None, None, None) => {
-                let help = "add `source: NAME, the source whose server has the account`; access keys have `minio: { … }` instead, and keys of tokens `signing_key: { … }`";
+            (None, Some(written), None, None) => (self.minio(raw, written).map(Target::Minio), None),
+            (None, None, Some(written), None) => (self.signing_key(raw, written).map(Target::SigningKey), None),
+            (None, None, None, Some(written)) => (self.mail_account(raw, written).map(Target::Smtp), None),
+            (None, None, None, None) => {
+                let help =
+                    "add `source: NAME`, the source whose server has the account; or `minio`, `signing_key` or `smtp`";
                 self.note_missing(place, "this rotation has no `source`", help);
                 (None, None)
             }
-            _ => (self.wrong(place, "a rotation is of one thing: `source`, `minio` or `signing_key`"), None),
+            _ => (self.wrong(place, "a rotation is of one thing: `source`, `minio`, `signing_key` or `smtp`"), None),
         }
     }
 
@@ -127,7 +141,8 @@ impl Reader<'_> {
             }
         }
         if raw.admin.is_none() {
-            let help = "write `admin: { user: ACCESS_KEY, password_file: … }`, of a user who may make access keys for others";
+            let help =
+                "write `admin: { user: ACCESS_KEY, password_file: … }`, of a user who may make access keys for others";
             self.wrong_with_help::<()>(field.place, "an access key does not replace itself here", help);
         }
         if let Some(rule) = &raw.password {
@@ -175,6 +190,31 @@ impl Reader<'_> {
         })
     }
 
+    fn mail_account(&self, raw: &raw::Rotation, field: &Field<raw::Smtp>) -> Option<MailServer> {
+        let written = field.value.as_ref()?;
+        if written.server.is_none() {
+            self.note_missing(field.place, "`smtp` has no `server`", "add `server: smtp://mail.example:587`");
+        }
+        for (key, place) in [
+            ("admin", raw.admin.as_ref().map(|field| field.place)),
+            ("logins", raw.logins.as_ref().map(|field| field.place)),
+            ("published_user", raw.published_user.as_ref().map(|field| field.place)),
+            ("password", raw.password.as_ref().map(|field| field.place)),
+            ("schedule", raw.schedule.as_ref().map(|field| field.place)),
+        ] {
+            if let Some(place) = place {
+                let help = "its new password comes from the provider, and a person gives it to `bkp rotate`";
+                self.wrong_with_help::<()>(
+                    place,
+                    format!("`{key}` means nothing for a mail account: leave it out"),
+                    help,
+                );
+            }
+        }
+        let (encryption, host, port) = self.text(&written.server, mail_server)?;
+        Some(MailServer { encryption, host, port, ca_file: self.text(&written.ca_file, absolute) })
+    }
+
     /// Who may read a key that signs, and how.
     pub(super) fn signing_key_is_kept(
         &self,
@@ -190,7 +230,8 @@ impl Reader<'_> {
         }
         let is_variable = |consumer: &&Consumer| matches!(consumer.told, Told::EnvFile { .. });
         if let Some(consumer) = consumers.into_iter().flatten().find(is_variable) {
-            let text = format!("{} is told a key of several lines, which no variable of an `env_file` can be", consumer.name);
+            let text =
+                format!("{} is told a key of several lines, which no variable of an `env_file` can be", consumer.name);
             self.wrong_with_help::<()>(place, text, "give it a `secret_file`, or let it read what is published");
         }
     }
@@ -201,7 +242,8 @@ impl Reader<'_> {
             self.wrong::<()>(logins.place, "each one gets a name of its own here, and none take turns: leave this out");
         }
         let Some(user) = &raw.published_user else {
-            let help = "write another field of the same secret, as in `published_user: ref+vault://kv/shop/s3#/access_key`";
+            let help =
+                "write another field of the same secret, as in `published_user: ref+vault://kv/shop/s3#/access_key`";
             self.note_missing(place, "nothing says where the name of the key is published", help);
             return None;
         };
@@ -225,6 +267,14 @@ fn from_raw(algorithm: raw::SigningAlgorithm) -> SigningAlgorithm {
     }
 }
 
+fn scheme(encryption: Encryption) -> &'static str {
+    match encryption {
+        Encryption::StartTls => "smtp",
+        Encryption::FromTheBeginning => "smtps",
+        Encryption::None => "smtp+plain",
+    }
+}
+
 /// For showing.
 pub fn shown(target: &Target) -> Vec<(Vec<&'static str>, Value)> {
     match target {
@@ -235,6 +285,10 @@ pub fn shown(target: &Target) -> Vec<(Vec<&'static str>, Value)> {
             (vec!["minio", "bucket"], json!(minio.bucket)),
             (vec!["minio", "ca_file"], json!(minio.ca_file)),
             (vec!["minio", "quiet"], json!(duration_text(minio.quiet))),
+        ],
+        Target::Smtp(server) => vec![
+            (vec!["smtp", "server"], json!(format!("{}://{}:{}", scheme(server.encryption), server.host, server.port))),
+            (vec!["smtp", "ca_file"], json!(server.ca_file)),
         ],
         Target::SigningKey(key) => vec![
             (vec!["signing_key", "jwks"], json!(SecretRef::Vault(key.jwks.clone()).to_string())),

@@ -209,7 +209,10 @@ fn keys_that_make_no_sense_are_refused() {
         (signing.replace(", lifetime: 1h", ""), "`signing_key` has no `lifetime`"),
         (signing.replace("overlap: 5m", "overlap: 5m, algorithm: HS256"), "HS256"),
         (signing.replace("published:", "account: app\n    published:"), "`account` means nothing"),
-        (signing.replace("command: [\"true\"]", "env_file: /srv/.env, variable: KEY, command: [\"true\"]"), "several lines"),
+        (
+            signing.replace("command: [\"true\"]", "env_file: /srv/.env, variable: KEY, command: [\"true\"]"),
+            "several lines",
+        ),
     ];
     for (rotation, wrong) in table {
         let answer = host(&rotation).run(&["config", "check"]);

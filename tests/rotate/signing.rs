@@ -217,7 +217,11 @@ fn what_takes_longer_than_a_process_should_live_is_resumed() {
     let path = shop.host.path("etc/policies.d/shop.yaml");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("overlap: 3s", "overlap: 2h")).unwrap();
-    shop.host.run(&["rotate", "tokens"]).fails(75, "verifiers may not have read the new key until", "bkp rotate resume");
+    shop.host.run(&["rotate", "tokens"]).fails(
+        75,
+        "verifiers may not have read the new key until",
+        "bkp rotate resume",
+    );
     let kids = shop.kids();
     assert_eq!((kids.len(), shop.published().0), (3, "by-hand".to_owned()), "it is there, and signs nothing: {kids:?}");
     // Two hours later.

@@ -4,7 +4,7 @@ use super::vault;
 use crate::cli::environment::Environment;
 use crate::engine::{self, Accounts, Settings};
 use crate::error::{Failure, Result};
-use crate::job::rotate::targets::{AccessKeys, SigningKeys, Waits};
+use crate::job::rotate::targets::{AccessKeys, Given, MailAccount, SigningKeys};
 use crate::policy::{Minio, Policy, Rotation, Target};
 
 /// Settings of the server, where it is that of a source.
@@ -12,15 +12,18 @@ pub fn accounts_of<'e>(
     env: &'e Environment,
     policy: &Policy,
     rotation: &Rotation,
-    waits: Waits,
+    given: Given,
 ) -> Result<(Box<dyn Accounts + 'e>, Option<Settings>)> {
     match &rotation.target {
         Target::Source(source) => {
             let (accounts, settings) = of_source(env, policy, rotation, source)?;
             Ok((accounts, Some(settings)))
         }
-        Target::SigningKey(key) => Ok((Box::new(SigningKeys::new(key, vault(env)?, waits)), None)),
-        Target::Minio(minio) => Ok((Box::new(access_keys(env, rotation, minio, waits)?), None)),
+        Target::Smtp(server) => {
+            Ok((Box::new(MailAccount::new(server, &rotation.account, &rotation.nodes, given)), None))
+        }
+        Target::SigningKey(key) => Ok((Box::new(SigningKeys::new(key, vault(env)?, &given)), None)),
+        Target::Minio(minio) => Ok((Box::new(access_keys(env, rotation, minio, &given)?), None)),
     }
 }
 
@@ -45,15 +48,10 @@ fn of_source(
     Ok((accounts, settings))
 }
 
-fn access_keys<'e>(
-    env: &'e Environment,
-    rotation: &Rotation,
-    minio: &Minio,
-    waits: Waits,
-) -> Result<AccessKeys<'e>> {
+fn access_keys<'e>(env: &'e Environment, rotation: &Rotation, minio: &Minio, given: &Given) -> Result<AccessKeys<'e>> {
     let (admin, password) =
         rotation.admin.as_ref().ok_or_else(|| Failure::usage(format!("{} has no `admin`", rotation.name)))?;
     vault(env)?;
     let by = (admin.clone(), password.clone());
-    AccessKeys::new(minio, &rotation.account, by, env.secrets()?, &rotation.nodes, waits)
+    AccessKeys::new(minio, &rotation.account, by, env.secrets()?, &rotation.nodes, given)
 }

@@ -64,7 +64,8 @@ pub fn may_begin(asked: &Asked<'_>, allowed: Allowed) -> Result<(), Hindrance> {
     if let Some(end) = frozen.iter().filter(|freeze| freeze.holds(today)).filter_map(|freeze| freeze.end(today)).max() {
         return Err(Hindrance::Frozen(end.to_string()));
     }
-    if !allowed.unrehearsed && rotation
+    if !allowed.unrehearsed
+        && rotation
             .target
             .source()
             .and_then(|source| state.rehearsals.get(source))
@@ -92,7 +93,10 @@ impl Hindrance {
                 format!("{other} was rotated shortly before; {name} may be from {until} on (`apart`)")
             }
             Hindrance::RehearsalFailed => {
-                format!("the last rehearsal of {} failed: what is changed now could not be restored", rotation.target.name())
+                format!(
+                    "the last rehearsal of {} failed: what is changed now could not be restored",
+                    rotation.target.name()
+                )
             }
         }
     }

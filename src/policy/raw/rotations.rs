@@ -31,6 +31,8 @@ pub struct Rotation {
     pub minio: Option<Field<Minio>>,
     /// In place of `source`: a key that signs tokens (JWT).
     pub signing_key: Option<Field<SigningKey>>,
+    /// In place of `source`: the server where the `account` logs in to send mail. People change its password; bkp does the rest.
+    pub smtp: Option<Field<Smtp>>,
     /// Name of the account. With `logins` in PostgreSQL: the role that owns, and that both are members of.
     pub account: Option<Field<String>>,
     /// PostgreSQL and MongoDB have only one password for a user: here two take turns, as in `[app_a, app_b]`.
@@ -102,6 +104,16 @@ pub struct SigningKey {
     pub lifetime: Option<Field<String>>,
     /// Addresses at which verifiers are served the list, where they do not read it in Vault.
     pub served: Option<Field<Vec<Field<String>>>>,
+}
+
+/// A mail server.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Smtp {
+    /// `smtp://HOST:587` (STARTTLS, or refused), `smtps://HOST:465`, or `smtp+plain://HOST:25` without encryption.
+    pub server: Option<Field<String>>,
+    /// Certificate authorities to trust besides the system's, in PEM.
+    pub ca_file: Option<Field<String>>,
 }
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]

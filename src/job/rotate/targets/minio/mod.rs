@@ -9,7 +9,7 @@ pub mod envelope;
 pub mod signed;
 mod watch;
 
-use super::Waits;
+use super::{Given, Waits};
 use crate::backoff::pause;
 use crate::clock;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Session};
@@ -47,16 +47,15 @@ impl<'e> AccessKeys<'e> {
         admin: (String, SecretRef),
         secrets: &'e Secrets,
         nodes: &[Node],
-        waits: Waits,
+        given: &Given,
     ) -> Result<Self> {
         let url = Url::parse(&minio.endpoint).ok();
-        let of_endpoint = url.and_then(|url| {
-            Some(Node { host: url.host_str()?.to_owned(), port: url.port_or_known_default()? })
-        });
+        let of_endpoint =
+            url.and_then(|url| Some(Node { host: url.host_str()?.to_owned(), port: url.port_or_known_default()? }));
         let of_endpoint =
             of_endpoint.ok_or_else(|| Failure::usage(format!("{} is no address of a server", minio.endpoint)))?;
         let nodes = if nodes.is_empty() { vec![of_endpoint] } else { nodes.to_vec() };
-        Ok(AccessKeys { minio: minio.clone(), user: user.to_owned(), admin, secrets, nodes, waits })
+        Ok(AccessKeys { minio: minio.clone(), user: user.to_owned(), admin, secrets, nodes, waits: given.waits })
     }
 
     fn admin(&self) -> Result<Admin<'_>> {
@@ -118,13 +117,15 @@ impl Accounts for AccessKeys<'_> {
                 .hint("Give `admin` an access key of another user"));
         }
         let Some(known) = self.owned(&admin, id)? else {
-            let text = format!("what is published is no access key of {} that can be removed: it is a user itself", self.user);
+            let text =
+                format!("what is published is no access key of {} that can be removed: it is a user itself", self.user);
             return Err(Failure::new(Kind::Refused, text).hint(
                 "Make an access key for the user, and give that to its consumers first: mc admin accesskey create ALIAS USER",
             ));
         };
         let mut notes = Vec::new();
-        if let Some(expiration) = known.expiration.filter(|text| !text.starts_with("1970") && !text.starts_with("0001")) {
+        if let Some(expiration) = known.expiration.filter(|text| !text.starts_with("1970") && !text.starts_with("0001"))
+        {
             notes.push(format!("the access key expires at {expiration}; the new one does not"));
         }
         if !watch::may_watch(&admin)? {
@@ -187,8 +188,10 @@ impl Accounts for AccessKeys<'_> {
             (Login::Refused, Login::Accepted) => admin.remove(old),
             (_, Login::Refused) => {
                 admin.take_back(old, &known)?;
-                Err(Failure::failed("without the old access key the new one is refused: the old one is switched on again")
-                    .hint("Look at the user and its keys: mc admin accesskey list ALIAS USER"))
+                Err(Failure::failed(
+                    "without the old access key the new one is refused: the old one is switched on again",
+                )
+                .hint("Look at the user and its keys: mc admin accesskey list ALIAS USER"))
             }
             (old, new) => {
                 let why = [old, new].into_iter().find_map(|login| match login {
@@ -211,6 +214,20 @@ impl Accounts for AccessKeys<'_> {
         match self.owned(&admin, pending)? {
             Some(_) => admin.remove(pending),
             None => Ok(()),
+        }
+    }
+
+    /// Other keys of the user are other people's: each is a rotation of its own.
+    fn only(&self, credential: &Credential, _: &Cancel) -> Result<bool> {
+        let admin = self.admin()?;
+        let retired = admin.retired_of(&self.user)?;
+        retired.iter().try_for_each(|id| admin.remove(id))?;
+        let key = key_of(credential)?;
+        match self.owned(&admin, key.id)? {
+            Some(_) if self.log_in(credential)? == Login::Accepted => Ok(!retired.is_empty()),
+            Some(_) => admin.set(key).map(|()| true),
+            None => Err(Failure::new(Kind::Refused, "MinIO has no access key of the name that is published")
+                .hint("Make one by hand for the user, and publish that")),
         }
     }
 

@@ -4,6 +4,7 @@
 //! What is sent may hold secrets: of a refusal only its code is kept.
 
 use crate::error::{Context, Failure, Kind, Result};
+use crate::job::rotate::targets::innermost;
 use crate::policy::Minio;
 use crate::secret::Secret;
 use aws_credential_types::Credentials;
@@ -127,12 +128,4 @@ fn code(text: &str) -> Option<String> {
 
 pub fn away(minio: &Minio, why: impl Into<String>) -> Failure {
     Failure::new(Kind::TryLater, format!("MinIO at {} does not answer", minio.endpoint)).because(why.into())
-}
-
-pub fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -3,9 +3,10 @@
 //! Nothing is taken for seen that was not: a request of bkp's own has to come along, or nothing is learned.
 
 use super::admin::Admin;
-use super::signed::{Answer, Key, Signed, answer, away, block_on, client, innermost};
+use super::signed::{Answer, Key, Signed, answer, away, block_on, client};
 use crate::engine::Session;
 use crate::error::{Failure, Kind, Result};
+use crate::job::rotate::targets::innermost;
 use crate::policy::Minio;
 use reqwest::{Method, Response, Url};
 use serde_json::Value;

@@ -83,8 +83,7 @@ impl Signer {
                 json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "alg": "EdDSA", "use": "sig" })
             }
             Signer::Rsa(pair) => {
-                let number =
-                    |number: aws_lc_rs::io::Positive<'_>| text(number.big_endian_without_leading_zero());
+                let number = |number: aws_lc_rs::io::Positive<'_>| text(number.big_endian_without_leading_zero());
                 let (n, e) = (number(pair.public_key().modulus()), number(pair.public_key().exponent()));
                 json!({ "kty": "RSA", "n": n, "e": e, "alg": "RS256", "use": "sig" })
             }

@@ -7,7 +7,7 @@
 mod jwks;
 mod keys;
 
-use super::Waits;
+use super::{Given, Waits};
 use crate::backoff::pause;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Session};
 use crate::error::{Failure, Kind, Result};
@@ -32,8 +32,8 @@ pub struct SigningKeys<'e> {
 }
 
 impl<'e> SigningKeys<'e> {
-    pub fn new(key: &SigningKey, vault: &'e Vault, waits: Waits) -> Self {
-        SigningKeys { key: key.clone(), vault, waits }
+    pub fn new(key: &SigningKey, vault: &'e Vault, given: &Given) -> Self {
+        SigningKeys { key: key.clone(), vault, waits: given.waits }
     }
 
     /// Where it can be looked at, and whether that is Vault itself.
@@ -89,8 +89,9 @@ impl<'e> SigningKeys<'e> {
                 return Ok(());
             }
             if left > SHORT {
-                return Err(Failure::new(Kind::TryLater, format!("{what} until {end}"))
-                    .hint("Then go on: bkp rotate resume NAME; the daemon does so by itself. Until then both keys are good"));
+                return Err(Failure::new(Kind::TryLater, format!("{what} until {end}")).hint(
+                    "Then go on: bkp rotate resume NAME; the daemon does so by itself. Until then both keys are good",
+                ));
             }
             pause(Duration::from_millis(500), &|| cancel.check().is_err());
             cancel.check()?;
@@ -128,14 +129,13 @@ impl Accounts for SigningKeys<'_> {
     }
 
     fn probe(&self, credential: &Credential, node: &Node) -> Login {
-        let login = |url: Option<&Url>| {
-            self.look(credential, url).unwrap_or_else(|failure| Login::Unknown(failure.full()))
-        };
+        let login =
+            |url: Option<&Url>| self.look(credential, url).unwrap_or_else(|failure| Login::Unknown(failure.full()));
         match self.places() {
             // Several may be served by one host.
-            Ok(places) => Login::of_all(
-                places.iter().filter(|(place, _)| place == node).map(|(_, url)| login(url.as_ref())),
-            ),
+            Ok(places) => {
+                Login::of_all(places.iter().filter(|(place, _)| place == node).map(|(_, url)| login(url.as_ref())))
+            }
             Err(failure) => Login::Unknown(failure.full()),
         }
     }
@@ -158,6 +158,18 @@ impl Accounts for SigningKeys<'_> {
             keys.set_expiry(current, None);
         };
         jwks::change(self.vault, &self.key.jwks, back).map(drop)
+    }
+
+    /// Other keys of the list are other people's.
+    fn only(&self, credential: &Credential, _: &Cancel) -> Result<bool> {
+        let (kid, signer) = named(credential)?;
+        let now = self.now()?;
+        let before = jwks::read(self.vault, &self.key.jwks)?;
+        let after = jwks::change(self.vault, &self.key.jwks, |keys| {
+            keys.add(kid, &signer, now);
+            keys.set_expiry(kid, None);
+        })?;
+        Ok(before.0 != after.0)
     }
 
     /// Every verifier has read the youngest key: those that remember what they read have asked again by then.
