@@ -1,25 +1,24 @@
-//! Which versions of credentials are in force at a server: written into its points, and applied again after a restore in place.
+//! Which versions of credentials are in force at a server: written into its points, and applied again after a restore.
 
 use super::environment::Environment;
-use super::rotate::{accounts_of, published};
-use crate::engine::Credential;
+use super::rotate::{accounts_of, holder, lease, vault};
+use crate::durable::Lock;
+use crate::engine::Settings;
 use crate::error::{Failure, Result};
 use crate::job::recorder::Recorder;
-use crate::job::rotate::keepsake::Fingerprints;
-use crate::job::rotate::reapply::{Applied, reapply};
+use crate::job::rotate::keepsake::Keepsake;
+use crate::job::rotate::reapply::{Applied, Reapply};
 use crate::job::rotate::record;
 use crate::job::rotate::targets::Given;
-use crate::journal::{Fact, Rotated};
+use crate::journal::{Fact, Rotated, State};
 use crate::policy::{Policy, Rotation, Source};
+use crate::repo::keys::Recipients;
 use serde_json::{Value, json};
-
-/// How many versions of what is published are looked through for the one that was in force.
-const LOOKED_AT: u64 = 10;
 
 /// By the journal of this host: names and fingerprints.
 pub fn of(env: &Environment, source: &Source) -> Vec<Value> {
     let Ok(configuration) = env.configuration() else { return Vec::new() };
-    let rotations = configuration.rotations_at(source);
+    let rotations = configuration.rotations_at(&source.settings);
     if rotations.is_empty() {
         return Vec::new();
     }
@@ -38,22 +37,55 @@ pub fn of(env: &Environment, source: &Source) -> Vec<Value> {
     rotations.iter().map(one).collect()
 }
 
-/// What is published is what the accounts of the server take from now on, whatever the point brought back. Gives what people
-/// should know; a failure means that the server is not ready.
-pub fn apply(
-    env: &Environment,
-    source: &Source,
-    then: &[Value],
-    (run, recorder): (&str, &Recorder),
-) -> Result<Vec<String>> {
-    let mut told = Vec::new();
-    let configuration = env.configuration()?;
-    for (policy, rotation) in configuration.rotations_at(source) {
-        told.extend(apply_one(env, (policy, rotation), then, (run, recorder))?);
-    }
-    Ok(told)
+/// The rotations of accounts at a server that is being restored. Nobody rotates them until this is dropped.
+pub struct Restored<'e> {
+    env: &'e Environment,
+    rotations: Vec<(&'e Policy, &'e Rotation)>,
+    _locks: Vec<Lock>,
 }
 
+impl<'e> Restored<'e> {
+    pub fn hold(env: &'e Environment, settings: &Settings) -> Result<Self> {
+        let rotations = env.configuration()?.rotations_at(settings);
+        let locks = rotations.iter().map(|(_, rotation)| lock(env, &rotation.name)).collect::<Result<_>>()?;
+        Ok(Restored { env, rotations, _locks: locks })
+    }
+
+    /// From now on somebody has to see that the server takes what is published: whoever dies before, the daemon does it.
+    pub fn owe(&self, (run, recorder): (&str, &Recorder)) {
+        let note = "the server is being restored: what is published is to be applied again";
+        let owed = |(_, rotation): &(&Policy, &Rotation)| {
+            Fact::Rotation(Box::new(Rotated {
+                state: Rotated::OWED.into(),
+                note: Some(note.into()),
+                ..of_rotation(rotation, run)
+            }))
+        };
+        recorder.note(&self.rotations.iter().map(owed).collect::<Vec<_>>());
+    }
+
+    /// What is published is what the accounts of the server take from now on, whatever the point brought back. Gives what people
+    /// should know; a failure means that the server is not ready. All of them are tried.
+    pub fn apply(&self, then: &[Value], (run, recorder): (&str, &Recorder)) -> Result<Vec<String>> {
+        let mut told = Vec::new();
+        let mut failed: Option<Failure> = None;
+        for rotation in &self.rotations {
+            match apply_one(self.env, *rotation, then, (run, recorder)) {
+                Ok(text) => told.extend(text),
+                Err(failure) => failed = failed.or(Some(failure)),
+            }
+        }
+        failed.map_or(Ok(told), |failure| Err(not_ready(&failure)))
+    }
+}
+
+/// Nobody of this host rotates it until this is dropped.
+pub fn lock(env: &Environment, name: &str) -> Result<Lock> {
+    // Nothing is sealed with this.
+    Keepsake::of(&env.paths()?.state, Recipients::new(std::iter::empty()))?.lock(name)
+}
+
+/// `then` is what was in force when the point was made.
 pub fn apply_one(
     env: &Environment,
     (policy, rotation): (&Policy, &Rotation),
@@ -61,51 +93,58 @@ pub fn apply_one(
     (run, recorder): (&str, &Recorder),
 ) -> Result<Option<String>> {
     let name = &rotation.name;
-    let vault = super::rotate::vault(env)?;
-    let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
-    if record::glance(vault, &path)?.is_open {
-        return Ok(Some(format!(
-            "a rotation of {name} is under way, which applies both of its passwords again: bkp rotate resume {name}"
-        )));
-    }
-    let document = vault.document(&rotation.published)?;
-    let today = published(env, rotation, None)?;
-    let prints = Fingerprints::of(&env.paths()?.state)?;
-    let of_point = then.iter().find(|one| one["name"] == *name).and_then(|one| one["version"].as_str());
-    let older = (1..document.version).rev().take(usize::try_from(LOOKED_AT).unwrap_or_default());
-    // A version that is gone opens nothing that could be tried.
-    let older: Vec<Credential> = older.filter_map(|version| published(env, rotation, Some(version)).ok()).collect();
-    let older: Vec<Credential> = older.into_iter().filter(|old| old.expose() != today.expose()).collect();
-    // One is tried, and no more: servers count refusals, and lock accounts.
-    let then = older.iter().find(|old| of_point == Some(prints.fingerprint(old).as_str()));
-    let before = then.or(older.first());
     let (accounts, _) = accounts_of(env, policy, rotation, Given::default())?;
-    let mut users = rotation.turns.iter().flat_map(|turns| turns.users().map(String::as_str));
-    let other = users.find(|user| Some(*user) != today.user.as_deref());
-    let applied = reapply(&*accounts, &today, before, other, &env.cancel)?;
-    let negative = match before {
-        Some(_) => "the old password is refused",
-        None => "no older password is known",
+    let of_point = then.iter().find(|one| one["name"] == *name).and_then(|one| one["version"].as_str());
+    let reapply = Reapply {
+        rotation,
+        accounts: &*accounts,
+        vault: vault(env)?,
+        record: record::path(&env.configuration()?.rotator.vault_path, name)?,
+        state: &env.paths()?.state,
+        holder: holder(env)?,
+        lease: lease(env)?,
+        of_point,
+        is_retired: is_retired(&env.journal()?.state().unwrap_or_default(), name),
     };
+    let Applied { changed, is_open, from, to, negative, nodes } = reapply.run(&env.cancel)?;
     recorder.note(&[Fact::Rotation(Box::new(Rotated {
+        state: if is_open { "both_reapplied" } else { "reapplied" }.into(),
+        from,
+        to: Some(to),
+        nodes,
+        note: Some(negative.clone()),
+        ..of_rotation(rotation, run)
+    }))]);
+    let account = accounts.describe();
+    Ok(match (is_open, changed) {
+        (true, _) => Some(format!(
+            "{account} has both passwords of the rotation that is under way; {negative}. Bring it to its end: bkp rotate resume {name}"
+        )),
+        (false, true) => {
+            Some(format!("{account} has the password that is published now, not the one of the point; {negative}"))
+        }
+        (false, false) => None,
+    })
+}
+
+fn of_rotation(rotation: &Rotation, run: &str) -> Rotated {
+    Rotated {
         run: run.to_owned(),
-        rotation: name.clone(),
+        rotation: rotation.name.clone(),
         source: rotation.target.name().to_owned(),
         account: rotation.account.clone(),
-        state: "reapplied".into(),
-        from: before.map(|before| prints.fingerprint(before)),
-        to: Some(prints.fingerprint(&today)),
-        nodes: accounts.nodes()?.iter().map(ToString::to_string).collect(),
-        note: Some(negative.into()),
         ..Rotated::default()
-    }))]);
-    Ok((applied == Applied::Changed).then(|| {
-        format!("{} has the password that is published now, not the one of the point; {negative}", accounts.describe())
-    }))
+    }
+}
+
+/// Of a rotation that is open: its old password was taken away already, and must not come back.
+fn is_retired(state: &State, name: &str) -> bool {
+    let last = state.rotations.get(name).and_then(|known| known.last.as_ref());
+    last.is_some_and(|(_, last)| matches!(last.state.as_str(), "retired" | "persisted" | "proven"))
 }
 
 /// Of a server that was restored, and whose passwords are not those that they should be.
-pub fn not_ready(failure: &Failure) -> Failure {
+fn not_ready(failure: &Failure) -> Failure {
     Failure::new(
         failure.kind(),
         format!(
@@ -113,5 +152,5 @@ pub fn not_ready(failure: &Failure) -> Failure {
             failure.full()
         ),
     )
-    .hint("Let nobody in before: bkp rotate reapply NAME")
+    .hint("Let nobody in before: bkp rotate reapply NAME; the daemon tries it again by itself, too")
 }

@@ -108,10 +108,11 @@ impl Arguments {
         if let Some(stack) = &self.stack {
             return super::stack::restore(&self, &opened, stack);
         }
-        let Prepared { point, plan, engine, .. } = self.prepare(&opened)?;
+        let prepared = self.prepare(&opened)?;
+        let Prepared { point: _, plan, .. } = &prepared;
         plan.must_be(self.plan.as_deref())?;
         if self.dry_run {
-            env.output.answer(&plan, || describe(env, &plan))?;
+            env.output.answer(plan, || describe(env, plan))?;
             if !env.output.json {
                 env.output.note(&format!(
                     "\nNothing was done. To do it: the same command with --plan {} instead of --dry-run",
@@ -121,13 +122,13 @@ impl Arguments {
             return Ok(None);
         }
         refuse_what_exists(&plan.act.target)?;
-        let confirmed = self.confirmed(&plan)?;
+        let confirmed = self.confirmed(plan)?;
         if !env.output.json {
-            env.output.note(&describe(env, &plan));
+            env.output.note(&describe(env, plan));
         }
         let started = Instant::now();
-        let restored = opened.act(&plan, &point, &*engine, confirmed, self.no_safety_backup)?;
-        report(env, &plan, &restored, started.elapsed().as_secs_f64())?;
+        let restored = opened.act(&prepared, confirmed, self.no_safety_backup)?;
+        report(env, plan, &restored, started.elapsed().as_secs_f64())?;
         Ok((!restored.warnings.is_empty()).then_some(Kind::Warnings))
     }
 
@@ -355,14 +356,9 @@ pub struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    pub fn act(
-        &self,
-        plan: &Plan,
-        point: &Point,
-        engine: &dyn Engine,
-        confirmed: Option<Confirmed>,
-        without_safety: bool,
-    ) -> Result<Restored> {
+    pub fn act(&self, prepared: &Prepared, confirmed: Option<Confirmed>, without_safety: bool) -> Result<Restored> {
+        let Prepared { point, plan, settings, engine } = prepared;
+        let engine = &**engine;
         let Opened { env, repository, access, copy } = *self;
         let places = env.places(repository)?;
         let recorder = env.recorder()?;
@@ -396,13 +392,14 @@ impl Opened<'_> {
             Restore { repository, keys: &keys, places: &places, engine, recorder: &recorder, safety, without_safety };
         let progress = env.progress();
         let policy = configured.map(|(policy, _)| policy.name.as_str());
-        let in_place = matches!(plan.act.target, Destination::InPlace(_)) && plan.act.part == Part::Whole;
+        let brings_accounts = plan.act.part == Part::Whole && plan.act.target.takes_accounts();
+        let accounts = brings_accounts.then(|| in_force::Restored::hold(env, settings)).transpose()?;
         let run = |run: &str| {
+            accounts.iter().for_each(|accounts| accounts.owe((run, &recorder)));
             let mut restored = job.run(plan, point, confirmed, env.context(&progress), clock::now())?;
-            if let Some((_, source)) = configured.filter(|_| in_place) {
+            if let Some(accounts) = &accounts {
                 let body = PointReader::open(repository, point, &keys, &env.cancel)?.body;
-                let applied = in_force::apply(env, source, &body.credentials, (run, &recorder));
-                let applied = applied.map_err(|failure| in_force::not_ready(&failure))?;
+                let applied = accounts.apply(&body.credentials, (run, &recorder))?;
                 applied.iter().for_each(|text| env.output.warn(text));
                 restored.warnings.extend(applied);
             }

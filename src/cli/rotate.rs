@@ -5,7 +5,7 @@ use super::environment::Environment;
 use super::in_force;
 use crate::clock;
 use crate::durable::Lock;
-use crate::engine::{Accounts, Credential, Login, Server, Settings};
+use crate::engine::{Accounts, Login, Server, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
@@ -15,12 +15,12 @@ use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
 use crate::job::rotate::targets::{Given, Waits};
-use crate::job::rotate::{Ended, Rotate, Wish, missing_end, scan};
+use crate::job::rotate::{Ended, Rotate, Wish, missing_end, published, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Keyring, Recipients, Role};
 use crate::secret::vault::Vault;
-use crate::secret::{SecretRef, Secrets, VaultPath};
+use crate::secret::{SecretRef, Secrets};
 use std::cell::RefCell;
 use std::path::PathBuf;
 
@@ -112,7 +112,7 @@ enum Command {
         #[command(flatten)]
         why: Why,
     },
-    /// After the server was put back by other means than bkp: the account takes what is published, and no older password
+    /// After the server was put back: the account takes what is published, and nothing else
     #[command(after_help = "Examples:\n  bkp rotate reapply shop-db")]
     Reapply {
         #[arg(value_name = "ROTATION")]
@@ -141,7 +141,10 @@ impl Arguments {
             Some(Command::Status { name }) => status::show(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
-            Some(Command::Reapply { name }) => reapply(env, &name),
+            Some(Command::Reapply { name }) => {
+                let _lock = in_force::lock(env, &name)?;
+                reapply(env, &name)
+            }
             None => {
                 let name = self.name.unwrap_or_default();
                 let why = Why {
@@ -171,10 +174,10 @@ struct Ground<'e> {
 }
 
 impl<'e> Ground<'e> {
-    fn of(env: &'e Environment, name: &str, why: &Why) -> Result<Self> {
+    fn of(env: &'e Environment, name: &str, given: Given) -> Result<Self> {
         let (policy, rotation) = env.configuration()?.rotation(name)?;
         let users = env.configuration()?.users_of(policy, rotation);
-        let (accounts, settings) = accounts_of(env, policy, rotation, why.given()?)?;
+        let (accounts, settings) = accounts_of(env, policy, rotation, given)?;
         let repository = env.repository()?;
         let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);
         let state = &env.paths()?.state;
@@ -199,7 +202,6 @@ impl<'e> Ground<'e> {
         note: &'g dyn Fn(crate::journal::Rotated),
     ) -> Result<Rotate<'g>> {
         let name = &self.rotation.name;
-        let journal = env.journal()?.id()?.unwrap_or_default();
         Ok(Rotate {
             rotation: self.rotation,
             run: run.to_owned(),
@@ -210,9 +212,8 @@ impl<'e> Ground<'e> {
             fingerprints: &self.fingerprints,
             consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
             recovery: self.recovery(env)?,
-            holder: (journal, host::name()),
-            lease: jiff::SignedDuration::try_from(env.configuration()?.rotator.lease)
-                .unwrap_or(jiff::SignedDuration::MAX),
+            holder: holder(env)?,
+            lease: lease(env)?,
             because: why.because.clone(),
             emergency: why.emergency,
             prove,
@@ -239,8 +240,8 @@ impl<'e> Ground<'e> {
     }
 
     /// What is published lets in, everywhere.
-    fn published_works(&self, env: &Environment) -> Result<String> {
-        match self.accounts.log_in(&published(env, self.rotation, None)?)? {
+    fn published_works(&self) -> Result<String> {
+        match self.accounts.log_in(&published::now(self.vault, self.rotation)?.1)? {
             Login::Accepted => Ok("a login with what is published".to_owned()),
             Login::Refused | Login::Partly => Err(Failure::new(Kind::Key, "what is published is refused")
                 .hint(format!("bkp rotate resume {}", self.rotation.name))),
@@ -261,18 +262,20 @@ fn note_missing_end(env: &Environment, rotation: &Rotation, version: u64) -> Res
     journal.end_what_died(clock::now())?;
     let state = journal.state()?;
     let Some((_, last)) = rules::cut_short(&state, &rotation.name) else { return Ok(()) };
-    let published = env.secrets()?.read(&SecretRef::Vault(rotation.published.clone()))?;
+    let (_, published) = published::now(vault(env)?, rotation)?;
     let published = Fingerprints::of(&env.paths()?.state)?.fingerprint(&published);
     env.recorder()?.note(&[Fact::Rotation(Box::new(missing_end(last, &published)))]);
     Ok(())
 }
 
-/// What consumers read: now, or in an older version.
-pub fn published(env: &Environment, rotation: &Rotation, version: Option<u64>) -> Result<Credential> {
-    let read = |path: &VaultPath| env.secrets()?.read(&SecretRef::Vault(VaultPath { version, ..path.clone() }));
-    let user = rotation.turns.as_ref().map(|turns| read(&turns.published)).transpose()?;
-    let user = user.map(|user| user.expose().to_owned());
-    Ok(Credential { user, secret: read(&rotation.published)? })
+/// The id of this host's journal, and what people call the host.
+pub fn holder(env: &Environment) -> Result<(String, String)> {
+    Ok((env.journal()?.id()?.unwrap_or_default(), host::name()))
+}
+
+/// How long a host that says nothing keeps a rotation to itself.
+pub fn lease(env: &Environment) -> Result<jiff::SignedDuration> {
+    Ok(jiff::SignedDuration::try_from(env.configuration()?.rotator.lease).unwrap_or(jiff::SignedDuration::MAX))
 }
 
 pub fn vault(env: &Environment) -> Result<&Vault> {
@@ -282,7 +285,11 @@ pub fn vault(env: &Environment) -> Result<&Vault> {
 }
 
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
-    let ground = Ground::of(env, name, why)?;
+    let mut given = why.given()?;
+    if wish == Wish::RollBack {
+        given.waits = Waits::No;
+    }
+    let ground = Ground::of(env, name, given)?;
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
@@ -290,6 +297,9 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let is_open = glance.is_open;
     if !is_open {
         note_missing_end(env, ground.rotation, glance.version)?;
+        if wish == Wish::Resume && rules::owed(&env.journal()?.state()?, name).is_some() {
+            return reapply(env, name);
+        }
     }
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();
@@ -307,8 +317,8 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let recorder = env.recorder()?;
     // Several may be of one source: runs are told apart by what is rotated.
     let what = What::source(Job::Rotate, name, Some(name));
-    let reason = env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason);
-    let ended = recorder.run_named(what, reason, |run| run_it(env, &ground, (why, wish), &recorder, run), note_end)?;
+    let ended =
+        recorder.run_named(what, reason(env), |run| run_it(env, &ground, (why, wish), &recorder, run), note_end)?;
     report(env, name, &ended)
 }
 
@@ -340,7 +350,7 @@ fn run_it(
     let held: Vec<Lock> = ground.users.iter().map(|source| places.lock(source)).collect::<Result<_>>()?;
     let held = RefCell::new(held);
     let prove = || {
-        let works = ground.published_works(env)?;
+        let works = ground.published_works()?;
         held.borrow_mut().clear();
         // Where it opens the repository, one backup proves as much as all.
         let all = if ground.settings.is_some() { ground.users.len() } else { 1 };
@@ -408,13 +418,18 @@ fn report(env: &Environment, name: &str, ended: &Ended) -> Ran {
     }
 }
 
+/// Whoever holds the lock of the rotation.
 fn reapply(env: &Environment, name: &str) -> Ran {
     let (policy, rotation) = env.configuration()?.rotation(name)?;
     let recorder = env.recorder()?;
     let what = What::source(Job::Rotate, name, Some(name));
     let act = |run: &str| in_force::apply_one(env, (policy, rotation), &[], (run, &recorder));
-    let told = recorder.run_named(what, Reason::Manual, act, |_, run| RunEnded::well(run, false))?;
+    let told = recorder.run_named(what, reason(env), act, |_, run| RunEnded::well(run, false))?;
     let document = serde_json::json!({ "ok": true, "rotation": name, "changed": told });
     env.output.answer(&document, || told.unwrap_or_else(|| format!("{name}: only what is published lets in")))?;
     Ok(None)
+}
+
+fn reason(env: &Environment) -> Reason {
+    env.slot.as_ref().map_or(Reason::Manual, |slot| slot.reason)
 }

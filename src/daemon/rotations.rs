@@ -55,10 +55,9 @@ impl Daemon {
         let Ok((policy, rotation)) = configuration.rotation(&schedule.policy) else { return (Vec::new(), None) };
         let name = rotation.name.clone();
         if !schedule.calendar.is_time(slot) {
-            return (
-                vec![TaskKind::Rotate { arguments: ["rotate", "resume", &name].map(str::to_owned).into(), name }],
-                None,
-            );
+            let word = if rules::cut_short(state, &name).is_some() { "resume" } else { "reapply" };
+            let arguments = ["rotate", word, &name].map(str::to_owned).into();
+            return (vec![TaskKind::Rotate { arguments, name }], None);
         }
         let asked = Asked { configuration, policy, rotation, state, now };
         let hindrance = match rules::cut_short(state, &name) {

@@ -13,7 +13,8 @@ pub struct Rotated {
     pub account: String,
     /// `planned`, `pending`, `accepted`, `tested`, `published`, `delivered`, `reloaded`, `moved`, `unused`, `retired`, `persisted`,
     /// `proven`, `rotated`; on the way back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`,
-    /// when its process died and what is published since is neither of its passwords; and `reapplied` after a restore.
+    /// when its process died and what is published since is neither of its passwords; and of a restore `owed` before it, and
+    /// `reapplied`, or `both_reapplied` in the middle of a rotation, after it.
     pub state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
@@ -39,6 +40,13 @@ pub struct Rotated {
 }
 
 impl Rotated {
+    pub const OWED: &str = "owed";
+
+    /// A server that was restored takes what it should again.
+    pub fn is_reapplied(&self) -> bool {
+        matches!(self.state.as_str(), "reapplied" | "both_reapplied")
+    }
+
     /// Nothing of this rotation is open any more.
     pub fn is_end(&self) -> bool {
         matches!(self.state.as_str(), "rotated" | "rolled_back" | "overtaken" | "reapplied")

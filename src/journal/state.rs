@@ -187,10 +187,19 @@ pub struct RotationState {
     pub last: Option<(Timestamp, Box<Rotated>)>,
     /// The last rotation that came to its end.
     pub rotated: Option<(Timestamp, Box<Rotated>)>,
+    /// The server was restored, and is not known to take what is published, and nothing else.
+    pub owed: Option<(Timestamp, Box<Rotated>)>,
 }
 
 impl RotationState {
     fn take_in(&mut self, rotated: &Rotated, at: Timestamp) {
+        if rotated.state == Rotated::OWED {
+            self.owed = Some((at, Box::new(rotated.clone())));
+            return;
+        }
+        if rotated.is_reapplied() {
+            self.owed = None;
+        }
         self.last = Some((at, Box::new(rotated.clone())));
         if rotated.state == "rotated" {
             self.rotated.clone_from(&self.last);

@@ -8,6 +8,7 @@ use super::reading::{Field, Reader};
 use super::timing::{self, Blackout, Overlap, Timing, Written};
 use super::values;
 use super::{Configuration, Consumer, Policy, Rotation, Source, StoreSettings, Told};
+use crate::engine::Settings;
 use crate::secret::SecretRef;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -133,9 +134,9 @@ impl Configuration {
         timing
     }
 
-    /// The rotations of accounts at the server of a source.
-    pub fn rotations_at(&self, source: &Source) -> Vec<(&Policy, &Rotation)> {
-        let server = server_of(source);
+    /// The rotations of accounts at a server.
+    pub fn rotations_at(&self, settings: &Settings) -> Vec<(&Policy, &Rotation)> {
+        let server = server_of(settings);
         let is_there = |(policy, rotation): &(&Policy, &Rotation)| {
             server.is_some() && server_account(policy, rotation).map(|(server, _)| server) == server
         };
@@ -148,7 +149,7 @@ impl Configuration {
         let uses = |source: &&Source| {
             let user = source.settings.user();
             let takes_turns = rotation.turns.as_ref().is_some_and(|turns| turns.users().any(|one| user == Some(one)));
-            (user == Some(account) || takes_turns) && server_of(source).as_ref() == Some(&server)
+            (user == Some(account) || takes_turns) && server_of(&source.settings).as_ref() == Some(&server)
         };
         let mut names: Vec<&str> =
             self.policies.iter().flat_map(|policy| &policy.sources).filter(uses).map(|s| s.name.as_str()).collect();
@@ -189,11 +190,11 @@ impl Configuration {
 /// Where the server is, as far as the configuration tells, and the account on it.
 fn server_account<'r>(policy: &Policy, rotation: &'r Rotation) -> Option<(String, &'r str)> {
     let source = policy.sources.iter().find(|source| Some(source.name.as_str()) == rotation.target.source())?;
-    Some((server_of(source)?, rotation.account.as_str()))
+    Some((server_of(&source.settings)?, rotation.account.as_str()))
 }
 
-fn server_of(source: &Source) -> Option<String> {
-    let (kind, server) = (source.settings.kind(), source.settings.server()?);
+fn server_of(settings: &Settings) -> Option<String> {
+    let (kind, server) = (settings.kind(), settings.server()?);
     // Where the usual port need not be written.
     let usual = match kind {
         "mysql" => ":3306",

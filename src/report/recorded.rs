@@ -36,6 +36,7 @@ const PHRASES: &[(&str, &str)] = &[
         "the last rehearsal of {} failed: what is changed now could not be restored",
         "la última prueba de restauración de {} falló: lo que se cambie ahora no podría restaurarse",
     ),
+    ("{} does not hold the password that is published", "{} no tiene la contraseña publicada"),
     // How a rotation ended.
     (
         "noted afterwards: it was closed, and its process died before it noted that",

@@ -58,7 +58,7 @@ fn of(known: &Known<'_>, policy: &Policy, rotation: &Rotation, schedule: &Schedu
         next: schedule.upcoming(now).next().map(|next| next.due),
         overdue: due.is_some_and(|due| due < now),
         due,
-        open_since: rules::cut_short(state, name).map(|(at, _)| at),
+        open_since: rules::cut_short(state, name).or(rules::owed(state, name)).map(|(at, _)| at),
         failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row).max(slots.as_ref().map_or(0, |s| s.0)),
         message: message.or(slots.and_then(|(_, why)| why)),
     }

@@ -301,6 +301,45 @@ fn a_server_of_the_host_is_rehearsed_as_a_process() {
     );
 }
 
+/// bkp beside MySQL's server and clients and without a container engine, as on a machine of its own or in a sidecar with servers.
+#[test]
+fn mysql_is_rehearsed_as_a_process_where_its_programs_are() {
+    let host = Host::new();
+    let program = format!("{}:/usr/bin/bkp:ro", env!("CARGO_BIN_EXE_bkp"));
+    let own = format!("{0}:{0}", host.root().display());
+    let Some(container) = Container::mysql().volume(&program).volume(&own).start("rehearsals of MySQL as a process")
+    else {
+        return;
+    };
+    container.query("", SCHEMA);
+    fs::write(host.path("password"), container.password()).unwrap();
+    host.sources(&[format!(
+        "db: {{ mysql: {{ host: 127.0.0.1, user: root, password_file: \"{}\" }} }}",
+        host.text("password")
+    )]);
+    let places = [
+        ("BKP_CONFIG", host.text("etc/bkp.yaml")),
+        ("BKP_STATE_DIR", host.text("state")),
+        ("BKP_CACHE_DIR", host.text("cache")),
+        ("BKP_IDENTITY", host.identity().display().to_string()),
+    ];
+    let environment: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let bkp = |arguments: &[&str]| {
+        let output = container.exec_with(&environment, &[&["bkp"], arguments].concat(), b"");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    bkp(&["backup"]);
+    let document: Value = serde_json::from_slice(&bkp(&["rehearse", "db", "--json"])).unwrap();
+    let found = &document["rehearsals"][0];
+    assert_eq!((&found["reached"], &found["target"]["kind"]), (&"equal".into(), &"process".into()), "{found}");
+    assert!(found["compared"].as_u64().unwrap() >= 15, "{found}");
+    let servers = container.exec(&["sh", "-c", "cat /proc/[0-9]*/comm"], b"");
+    let servers = String::from_utf8_lossy(&servers.stdout).lines().filter(|name| *name == "mysqld").count();
+    assert_eq!(servers, 1, "only the source is left");
+    nothing_is_left(&host);
+}
+
 /// What a stack would run: it reads the password from its file, and shows a page from the database. Made of the server's own image,
 /// for its client.
 const APPLICATION: &str = r#"use IO::Socket::INET;

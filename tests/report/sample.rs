@@ -1,6 +1,7 @@
 //! The sample reports are made by a script, from a real run: it must go on making them.
 
-use crate::support::not_run;
+use crate::support::vault::VAULT;
+use crate::support::{not_run, require};
 use std::process::Command;
 
 #[test]
@@ -11,12 +12,17 @@ fn the_sample_reports_are_made_from_a_month_of_real_backups() {
             "they are made on a host of their own, which only root can have: sudo make test",
         );
     }
+    let Some(vault) = require("the sample reports", &VAULT) else { return };
     let to = tempfile::tempdir().unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/sample-report");
     let log = to.path().join("log");
     let mut command = Command::new(script);
-    let made =
-        command.arg(to.path()).env("BKP", env!("CARGO_BIN_EXE_bkp")).env("BKP_SAMPLE_LOG", &log).output().unwrap();
+    command
+        .arg(to.path())
+        .env("BKP", env!("CARGO_BIN_EXE_bkp"))
+        .env("BKP_SAMPLE_LOG", &log)
+        .env("BKP_TEST_VAULT", vault);
+    let made = command.output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let read = |name: &str| std::fs::read(to.path().join(name)).unwrap();
     for (name, told) in [
@@ -28,6 +34,7 @@ fn the_sample_reports_are_made_from_a_month_of_real_backups() {
                 "3 of 3 sources with one at least",
                 "the chain is whole; it fits what was sealed and anchored",
                 "expected at least 20000)",
+                "HR-118: a developer left",
             ],
         ),
         (
@@ -38,6 +45,7 @@ fn the_sample_reports_are_made_from_a_month_of_real_backups() {
                 "proceso de un usuario sin privilegios en un directorio privado; sin red",
                 "orders: /srv/shop/shop.db no existe",
                 "no había nada en marcha; la suple la ejecución prevista de",
+                "site no tiene la contraseña publicada",
             ],
         ),
     ] {

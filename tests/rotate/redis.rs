@@ -312,6 +312,25 @@ fn the_default_user_is_rotated_with_the_links_of_its_group() {
     group.fails_over();
 }
 
+/// Servers that were put back, each to something else.
+#[test]
+fn no_other_password_of_a_user_is_left_on_any_server() {
+    let part = "users of Redis that were put back";
+    let (Some(vault), Some(group)) = (Vault::shared(part), Group::start(part, "app")) else { return };
+    let group = Arc::new(group);
+    let world = World::with(vault, Arc::clone(&group) as Arc<dyn Target>, "");
+    let [master, replica] = group.ports;
+    admin("127.0.0.1", master, "ACL SETUSER app >of-nobody");
+    admin("127.0.0.1", replica, "ACL SETUSER app resetpass >of-the-backup");
+    world.rotate(&["reapply", "shop-db"]).ends(0).says("the password that is published now");
+    for port in group.ports {
+        assert_eq!(hashes(port, "app"), 1);
+    }
+    group.restart(1);
+    group.log_in(&world.old).unwrap();
+    world.rotate(&["reapply", "shop-db"]).ends(0).says("only what is published lets in");
+}
+
 #[test]
 fn killed_rotations_of_redis_are_brought_to_their_end() {
     let part = "killed rotations of Redis";

@@ -1,7 +1,9 @@
 //! Rotations and backups know of each other: no dump while its account is between two passwords, and after a restore in place
 //! the password of today lets in, and not the one that the backup brought back.
 
-use super::servers::Mariadb;
+use super::kills;
+use super::servers::{Mariadb, Mysql};
+use super::support::host::Answer;
 use super::support::vault::Vault;
 use super::support::wait_for;
 use super::world::{Target, World};
@@ -10,6 +12,32 @@ use std::fs;
 use std::sync::Arc;
 
 const EVERYTHING: &str = "GRANT ALL PRIVILEGES ON *.* TO 'bkp-rotate'@'%' WITH GRANT OPTION; CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY); INSERT INTO shop.orders VALUES (1), (2)";
+
+/// The first point takes the place of what is there.
+fn restore(world: &World, environment: &[(&str, &str)]) -> Answer {
+    let points = world.host.run(&["points", "--all", "--json"]).ends(0).json();
+    let all = points["points"].as_array().unwrap();
+    let of_db = all.iter().filter(|point| point["source"] == "db");
+    let first = of_db.min_by_key(|point| point["consistent_at"].as_str().unwrap().to_owned()).unwrap();
+    let (id, identity) = (first["id"].as_str().unwrap(), world.host.identity());
+    let identity = identity.to_str().unwrap();
+    let arguments = ["restore", id, "--in-place", "--confirm", "db", "--no-safety-backup", "--identity", identity];
+    let mut command = world.host.command(&arguments);
+    command.envs(environment.iter().copied());
+    world.host.finish(world.host.start(command))
+}
+
+/// A server whose first point has the old password, and that knows nothing of anything any more.
+fn made_anew(vault: &'static Vault, server: &Arc<Mariadb>) -> World {
+    server.query(EVERYTHING);
+    let mut world = World::with(vault, Arc::clone(server) as Arc<dyn Target>, "");
+    world.open_shop();
+    world.host.run(&["backup", "db"]).ends(0);
+    world.rotate(&["shop-db"]).ends(0);
+    world.close_shop();
+    server.query("DROP USER app@'%'; DROP DATABASE shop");
+    world
+}
 
 #[test]
 fn after_a_restore_the_password_of_today_lets_in_and_the_old_one_does_not() {
@@ -27,13 +55,8 @@ fn after_a_restore_the_password_of_today_lets_in_and_the_old_one_does_not() {
     // The server is made anew, and the first point brings its accounts back as they were.
     world.close_shop();
     server.query("DROP USER app@'%'; DROP DATABASE shop");
-    let points = world.host.run(&["points", "--all", "--json"]).ends(0).json();
-    let all = points["points"].as_array().unwrap();
-    let of_db = all.iter().filter(|point| point["source"] == "db");
-    let first = of_db.min_by_key(|point| point["consistent_at"].as_str().unwrap().to_owned()).unwrap();
-    let id = first["id"].as_str().unwrap();
-    let restored = world.host.read(&["restore", id, "--in-place", "--confirm", "db", "--no-safety-backup"]);
-    restored.ends(3).says("the password that is published now").says("the old password is refused");
+    let restored = restore(&world, &[]);
+    restored.ends(3).says("the password that is published now").says("the old password is refused (version 1 of");
     assert_eq!(server.query("SELECT COUNT(*) FROM shop.orders"), "2");
     world.target.log_in(&today).unwrap();
     world.target.log_in(&old).unwrap_err();
@@ -82,4 +105,98 @@ fn no_password_is_rotated_while_a_dump_uses_its_account() {
     let shown = world.host.read(&["show", "db", "--json"]).ends(0).json();
     assert_eq!(shown["body"]["credentials"][0]["name"], "shop-db", "{shown}");
     assert_eq!(shown["body"]["credentials"][0]["version"], rotated["to"]);
+}
+
+#[test]
+fn a_restore_in_the_middle_of_a_rotation_brings_both_of_its_passwords_back() {
+    let part = "restores in the middle of a rotation";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let server = Arc::new(server);
+    let mut world = made_anew(vault, &server);
+    let first = world.old.clone();
+    server.query(&format!("CREATE USER app@'%' IDENTIFIED BY '{}'", world.published()));
+    world.old = world.published();
+    world.open_shop();
+    kills::wait_for_distance(&world);
+    world.dies_at("rotate:moved", &["shop-db"]);
+    world.close_shop();
+    let [before, pending] = [world.old.clone(), world.published()];
+    server.query("DROP USER app@'%'");
+    restore(&world, &[]).ends(3).says("has both passwords of the rotation that is under way").says("rotate resume");
+    for password in [&before, &pending] {
+        world.target.log_in(password).unwrap();
+    }
+    world.target.log_in(&first).unwrap_err();
+    assert_eq!(world.states().last().unwrap(), "both_reapplied");
+    world.open_shop();
+    world.rotate(&["resume", "shop-db"]).ends(0);
+    assert_eq!(world.one_password_works(&before), pending);
+}
+
+/// The plug is pulled when the data are live, and Vault is away when somebody goes on: what is owed is not forgotten.
+#[test]
+fn what_a_restore_that_died_owes_is_shown_and_done() {
+    let part = "restores that died before today's password";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let server = Arc::new(server);
+    let world = made_anew(vault, &server);
+    let today = world.published();
+    restore(&world, &[("BKP_CRASH_AT", "restore:after-live")]).was_killed();
+    world.rotate(&["status"]).ends(0).says("restored: bkp rotate reapply shop-db");
+    let token = fs::read_to_string(world.host.path("token")).unwrap();
+    fs::write(world.host.path("token"), "another").unwrap();
+    server.query("DROP DATABASE shop");
+    restore(&world, &[]).fails_somehow().says("passwords at the server are not known to be those of today");
+    fs::write(world.host.path("token"), token).unwrap();
+    world.rotate(&["resume", "shop-db"]).ends(0).says("the old password is refused");
+    world.target.log_in(&today).unwrap();
+    world.target.log_in(&world.old).unwrap_err();
+    world.rotate(&["status"]).ends(0).says_not("rotate reapply");
+}
+
+#[test]
+fn nothing_but_the_password_of_today_is_left_at_any_host_of_the_account() {
+    let part = "accounts that were put back";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let server = Arc::new(server);
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    let first = world.old.clone();
+    world.open_shop();
+    for _ in 0..2 {
+        kills::wait_for_distance(&world);
+        world.rotate(&["shop-db"]).ends(0);
+    }
+    world.close_shop();
+    let today = world.published();
+    // This host logs in as neither of the other two, and one has a password that nobody published.
+    server.query(&format!(
+        "CREATE USER app@'10.9.%' IDENTIFIED BY '{first}'; CREATE USER app@'10.8.%' IDENTIFIED VIA mysql_native_password USING PASSWORD('{today}') OR mysql_native_password USING PASSWORD('of nobody')"
+    ));
+    world.rotate(&["reapply", "shop-db"]).ends(0).says("the old passwords are refused (versions 2, 1 of");
+    let one_of = |host: &str| {
+        let shown = server.query(&format!("SHOW CREATE USER app@'{host}'"));
+        shown.split_once(" IDENTIFIED ").unwrap().1.to_owned()
+    };
+    let [all, ninth, eighth] = ["%", "10.9.%", "10.8.%"].map(one_of);
+    assert!(all == ninth && all == eighth && !all.contains(" OR "), "{all} {ninth} {eighth}");
+    world.target.log_in(&today).unwrap();
+    world.rotate(&["reapply", "shop-db"]).ends(0).says("only what is published lets in");
+}
+
+/// Put back into the middle of a rotation that was rolled back later: today's is the second one, which would go with the old.
+#[test]
+fn the_second_password_of_mysql_is_kept_when_it_is_that_of_today() {
+    let part = "accounts of MySQL that were put back";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mysql::start(part)) else { return };
+    let server = Arc::new(server);
+    let world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    for host in ["%", "10.255.255.%"] {
+        server.query(&format!("ALTER USER app@'{host}' IDENTIFIED BY 'pending of then' RETAIN CURRENT PASSWORD"));
+    }
+    world.rotate(&["reapply", "shop-db"]).ends(0);
+    world.target.log_in(&world.old).unwrap();
+    world.target.log_in("pending of then").unwrap_err();
+    let left =
+        "SELECT COUNT(*) FROM mysql.user WHERE JSON_EXTRACT(User_attributes, '$.additional_password') IS NOT NULL";
+    assert_eq!(server.query(left), "0");
 }

@@ -69,6 +69,10 @@ impl Mysql {
         let address = container.ip().to_string();
         Some(Mysql(container, address))
     }
+
+    pub fn query(&self, sql: &str) -> String {
+        self.0.query("", sql)
+    }
 }
 
 impl Target for Mysql {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-const VAULT: Server = Server { program: "vault", variable: "BKP_TEST_VAULT", install: "scripts/vault" };
+pub const VAULT: Server = Server { program: "vault", variable: "BKP_TEST_VAULT", install: "scripts/vault" };
 
 const END: &str = r#"pid=$(cat "$1/pid")
 [ -z "$pid" ] || kill -9 "$pid"

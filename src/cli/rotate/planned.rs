@@ -9,7 +9,7 @@ use crate::job::rotate::plan::Plan;
 use crate::job::rotate::scan;
 
 pub fn show(env: &Environment, name: &str, why: &Why) -> Ran {
-    let ground = Ground::of(env, name, why)?;
+    let ground = Ground::of(env, name, why.given()?)?;
     let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
     let plan = rotate.plan(ground.server(), &env.cancel)?;
     let may = ground.may_begin(env, why)?;

@@ -30,15 +30,20 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
     let mut rows = Vec::new();
     for (rotation, glance) in chosen.into_iter().zip(glances) {
         let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
+        let owed = state.rotations.get(&rotation.name).and_then(|known| known.owed.as_ref()).map(|(at, _)| at);
         documents.push(serde_json::json!({
             "rotation": rotation.name,
+            "owed": owed,
             "open": glance.as_ref().ok(),
             "unknown": glance.as_ref().err().map(Failure::full),
             "last": last.map(|(at, rotated)| serde_json::json!({ "at": at, "fact": rotated })),
         }));
         rows.push(vec![
             rotation.name.clone(),
-            word_of(&glance),
+            match owed {
+                Some(_) => format!("{}; restored: bkp rotate reapply {}", word_of(&glance), rotation.name),
+                None => word_of(&glance),
+            },
             last.map_or_else(|| "-".to_owned(), |(_, rotated)| rotated.state.clone()),
             last.map_or_else(|| "-".to_owned(), |(at, _)| age(env.now.as_second() - at.as_second())),
             last.and_then(|(_, rotated)| rotated.note.clone()).map_or_else(|| "-".to_owned(), |note| plain(&note)),

@@ -46,6 +46,13 @@ pub enum Destination {
     Command,
 }
 
+impl Destination {
+    /// Users of the point come along into a server.
+    pub fn takes_accounts(&self) -> bool {
+        matches!(self, Destination::InPlace(_) | Destination::NewDatabases { naming: Naming::Same, .. })
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Request {

@@ -13,7 +13,7 @@ mod lease;
 mod missing_end;
 mod password;
 pub mod plan;
-mod published;
+pub mod published;
 pub mod reapply;
 pub mod record;
 pub mod rules;

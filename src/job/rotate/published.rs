@@ -7,7 +7,7 @@ use crate::engine::{Credential, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::policy::{Rotation, Turns};
 use crate::secret::Secret;
-use crate::secret::vault::Document;
+use crate::secret::vault::{Document, Vault};
 
 /// `None` where something is missing.
 pub(super) fn read(rotation: &Rotation, document: &Document) -> Option<Credential> {
@@ -28,29 +28,40 @@ pub(super) fn with(rotation: &Rotation, document: &Document, credential: &Creden
     }
 }
 
+/// What is published now, and as which version: asked of Vault, and never what it gave before.
+pub fn now(vault: &Vault, rotation: &Rotation) -> Result<(u64, Credential)> {
+    let path = &rotation.published;
+    let document = vault.document(path)?;
+    let is_there = |field: &[String]| document.text(field).is_some_and(|text| !text.expose().is_empty());
+    let nothing = |what: &str, at: &str| {
+        Failure::new(Kind::Key, format!("no {what} is published at ref+vault://{at} yet"))
+            .hint("Put the one that is in force there first, as docs/ROTATION.md shows: vault kv put … -")
+    };
+    if !is_there(&path.field) {
+        return Err(nothing("password", &path.to_string()));
+    }
+    let turns = rotation.turns.as_ref();
+    let credential = read(rotation, &document)
+        .ok_or_else(|| nothing("user", &turns.map_or_else(String::new, |turns| turns.published.to_string())))?;
+    match (turns, &credential.user) {
+        (Some(Turns { users: Some(users), published }), Some(user)) if !users.contains(user) => {
+            let what = format!("ref+vault://{published} is neither {}", users.join(" nor "));
+            Err(Failure::new(Kind::Key, what)
+                .hint("Publish the user that is in force together with its password, or correct `logins`"))
+        }
+        _ => Ok((document.version, credential)),
+    }
+}
+
+/// What was published as an older version; nothing where that is gone, or was none.
+pub fn before(vault: &Vault, rotation: &Rotation, version: u64) -> Result<Option<Credential>> {
+    let document = vault.document_of(&rotation.published, version)?;
+    Ok(document.and_then(|document| read(rotation, &document)))
+}
+
 impl Rotate<'_> {
     pub(super) fn read_published(&self) -> Result<Credential> {
-        let path = &self.rotation.published;
-        let document = self.vault.document(path)?;
-        let is_there = |field: &[String]| document.text(field).is_some_and(|text| !text.expose().is_empty());
-        let nothing = |what: &str, at: &str| {
-            Failure::new(Kind::Key, format!("no {what} is published at ref+vault://{at} yet"))
-                .hint("Put the one that is in force there first, as docs/ROTATION.md shows: vault kv put … -")
-        };
-        if !is_there(&path.field) {
-            return Err(nothing("password", &path.to_string()));
-        }
-        let turns = self.rotation.turns.as_ref();
-        let credential = read(self.rotation, &document)
-            .ok_or_else(|| nothing("user", &turns.map_or_else(String::new, |turns| turns.published.to_string())))?;
-        match (turns, &credential.user) {
-            (Some(Turns { users: Some(users), published }), Some(user)) if !users.contains(user) => {
-                let what = format!("ref+vault://{published} is neither {}", users.join(" nor "));
-                Err(Failure::new(Kind::Key, what)
-                    .hint("Publish the user that is in force together with its password, or correct `logins`"))
-            }
-            _ => Ok(credential),
-        }
+        now(self.vault, self.rotation).map(|(_, credential)| credential)
     }
 
     /// What is published now, as far as Vault can be asked.

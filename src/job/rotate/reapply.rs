@@ -1,66 +1,230 @@
-//! After a server was put back: the account takes what is published, and nothing that a backup brought back.
+//! After a server was put back: the account takes what is published, and nothing that a backup brought back. In the middle of a
+//! rotation it takes both of its passwords, so that the rotation can go on from there.
+//!
+//! The old ones that Vault still knows are tried, every one of them, and must be refused on every node.
 
-use crate::durable::random_hex;
+use super::keepsake::{Fingerprints, Keepsake};
+use super::published;
+use super::record::{self, Keeper};
+use crate::backoff::pause;
+use crate::clock;
 use crate::engine::{Accounts, Credential, Login, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
-use crate::secret::Secret;
+use crate::policy::Rotation;
+use crate::secret::VaultPath;
+use crate::secret::vault::Vault;
+use jiff::SignedDuration;
+use std::path::Path;
+use std::time::Duration;
 
-/// What was found, and done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// Only what is published let in.
-    AsItWas,
-    Changed,
+/// How many versions of what is published are looked through.
+const LOOKED_AT: usize = 30;
+/// How long what was just changed may take to be seen on every node.
+const SETTLES: [u64; 5] = [0, 1, 2, 4, 8];
+
+/// What it needs. That no other process of this host rotates the same is known by the lock that the caller has.
+pub struct Reapply<'a> {
+    pub rotation: &'a Rotation,
+    pub accounts: &'a dyn Accounts,
+    pub vault: &'a Vault,
+    /// Where the document of the rotation is.
+    pub record: VaultPath,
+    pub state: &'a Path,
+    /// The id of this host's journal, and what people call the host.
+    pub holder: (String, String),
+    pub lease: SignedDuration,
+    /// Fingerprint of what was in force when the point was made.
+    pub of_point: Option<&'a str>,
+    /// Of the rotation in the middle of which it is, the old one was taken away before.
+    pub is_retired: bool,
 }
 
-/// `today` is what is published, `before` what was in force before, as far as it is known; `other` the user whose turn it is not,
-/// where two take turns. When this returns, the one lets in on every node, and `before` and `other` nowhere.
-pub fn reapply(
-    accounts: &dyn Accounts,
+/// What was found, and done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub changed: bool,
+    /// A rotation is to go on now.
+    pub is_open: bool,
+    /// Fingerprints: of the newest that is refused, or of what a rotation that is open began with; and of what lets in.
+    pub from: Option<String>,
+    pub to: String,
+    /// What is known of older ones, for people.
+    pub negative: String,
+    pub nodes: Vec<String>,
+}
+
+/// A password that was published before.
+struct Older {
+    version: u64,
+    credential: Credential,
+}
+
+impl Reapply<'_> {
+    pub fn run(&self, cancel: &Cancel) -> Result<Applied> {
+        let name = &self.rotation.name;
+        if Keepsake::is_lost_of(self.state, name, record::glance(self.vault, &self.record)?.version) {
+            let what = format!(
+                "Vault was brought back to a state from before a rotation of {name}: what is published may be an old password"
+            );
+            return Err(Failure::new(Kind::Key, what).hint(format!(
+                "Go on with the recovery key first: bkp rotate resume {name} --identity recovery-key.txt"
+            )));
+        }
+        let (journal, host) = &self.holder;
+        let mut keeper = Keeper::take(self.vault, self.record.clone(), (journal, host), self.lease, clock::now())?;
+        let applied = self.apply(&keeper, cancel);
+        // Where Vault is away, the time does it.
+        let _ = keeper.release();
+        applied
+    }
+
+    fn apply(&self, keeper: &Keeper<'_>, cancel: &Cancel) -> Result<Applied> {
+        let (version, today) = published::now(self.vault, self.rotation)?;
+        let open = keeper.pending().zip(keeper.previous());
+        let wanted = self.wanted(&today, open.as_ref())?;
+        let older = self.older(version, &wanted)?;
+        let mut changed = self.accounts.only(&wanted[0], cancel)?;
+        if let [current, pending] = wanted.as_slice()
+            && self.accounts.log_in(pending)? != Login::Accepted
+        {
+            self.accounts.accept_both(Pair { current, pending }, cancel)?;
+            changed = true;
+        }
+        self.accounts.persist(cancel)?;
+        self.prove(&wanted, &older, cancel)?;
+        let prints = Fingerprints::of(self.state)?;
+        let print = |credential: &Credential| prints.fingerprint(credential);
+        let (from, to) = match &open {
+            Some((pending, previous)) => (Some(print(previous)), print(pending)),
+            None => (older.first().map(|old| print(&old.credential)), print(&today)),
+        };
+        Ok(Applied {
+            changed,
+            is_open: open.is_some(),
+            from,
+            to,
+            negative: negative(&older, self.of_point, print, &today),
+            nodes: self.accounts.nodes()?.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// What is to let in: what is published; in the middle of a rotation both of its passwords, the old one first, unless that
+    /// was taken away or the account can have one only.
+    fn wanted(&self, today: &Credential, open: Option<&(Credential, Credential)>) -> Result<Vec<Credential>> {
+        let Some((pending, previous)) = open else { return Ok(vec![today.clone()]) };
+        if !today.is(pending) && !today.is(previous) {
+            let name = &self.rotation.name;
+            let what = format!("a rotation of {name} is under way, and what is published is neither of its passwords");
+            return Err(
+                Failure::new(Kind::Key, what).hint(format!("See what it says to that: bkp rotate resume {name}"))
+            );
+        }
+        Ok(match self.is_retired || self.accounts.has_gap() {
+            true => vec![today.clone()],
+            false => vec![previous.clone(), pending.clone()],
+        })
+    }
+
+    /// The newest first, each once.
+    fn older(&self, newest: u64, wanted: &[Credential]) -> Result<Vec<Older>> {
+        let mut all: Vec<Older> = Vec::new();
+        for version in (1..newest).rev().take(LOOKED_AT) {
+            let Some(credential) = published::before(self.vault, self.rotation, version)? else { continue };
+            let is_known = wanted.iter().chain(all.iter().map(|old| &old.credential)).any(|one| one.is(&credential));
+            if !is_known {
+                all.push(Older { version, credential });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Between two that are refused, one that lets in: servers count refusals in a row, and lock accounts.
+    fn prove(&self, wanted: &[Credential], older: &[Older], cancel: &Cancel) -> Result<()> {
+        let describe = || self.accounts.describe();
+        for credential in wanted {
+            if self.seen(credential, &Login::Accepted, cancel)? != Login::Accepted {
+                return Err(Failure::new(Kind::Key, format!("{} does not take what is published", describe()))
+                    .hint("Set it by hand, or see what the server says of the account"));
+            }
+        }
+        for Older { version, credential } in older {
+            if self.seen(credential, &Login::Refused, cancel)? != Login::Refused {
+                let what =
+                    format!("{} still takes an old password (version {version} of what is published)", describe());
+                return Err(
+                    Failure::new(Kind::Key, what).hint("Look which hosts the account has, and take it away by hand")
+                );
+            }
+            self.accounts.log_in(&wanted[0])?;
+        }
+        Ok(())
+    }
+
+    /// Nodes may lag behind. Where nothing was learned, that is the failure.
+    fn seen(&self, credential: &Credential, expected: &Login, cancel: &Cancel) -> Result<Login> {
+        let mut login = Login::Refused;
+        for seconds in SETTLES {
+            pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
+            cancel.check()?;
+            login = self.accounts.log_in(credential)?;
+            if login == *expected {
+                break;
+            }
+        }
+        match login {
+            Login::Unknown(why) => Err(Failure::new(Kind::TryLater, format!("{}: {why}", self.accounts.describe()))),
+            login => Ok(login),
+        }
+    }
+}
+
+/// Which old ones were tried. All of them are refused.
+fn negative(
+    older: &[Older],
+    of_point: Option<&str>,
+    print: impl Fn(&Credential) -> String,
     today: &Credential,
-    before: Option<&Credential>,
-    other: Option<&str>,
-    cancel: &Cancel,
-) -> Result<Applied> {
-    let nodes = accounts.nodes()?;
-    let log_in = |secret: &Credential| Login::of_all(nodes.iter().map(|node| accounts.probe(secret, node)));
-    let unknown = |why: String| Failure::new(Kind::TryLater, format!("{}: {why}", accounts.describe()));
-    let lets_in = |secret: &Credential| match log_in(secret) {
-        Login::Accepted => Ok(true),
-        Login::Refused | Login::Partly => Ok(false),
-        Login::Unknown(why) => Err(unknown(why)),
+) -> String {
+    let versions: Vec<String> = older.iter().map(|old| old.version.to_string()).collect();
+    let tried = match versions.as_slice() {
+        [] => "no older password is known".to_owned(),
+        [one] => format!("the old password is refused (version {one} of what is published)"),
+        several => format!("the old passwords are refused (versions {} of what is published)", several.join(", ")),
     };
-    // On one node is enough.
-    let still_opens = |secret: &Credential| match log_in(secret) {
-        Login::Accepted | Login::Partly => Ok(true),
-        Login::Refused => Ok(false),
-        Login::Unknown(why) => Err(unknown(why)),
-    };
-    let (takes_today, takes_before) = (lets_in(today)?, before.map_or(Ok(false), still_opens)?);
-    if takes_today && !takes_before {
-        return Ok(Applied::AsItWas);
+    let is = |credential: &Credential| of_point == Some(print(credential).as_str());
+    match of_point {
+        Some(_) if !is(today) && !older.iter().any(|old| is(&old.credential)) => {
+            format!("{tried}; that of the point is none of them, and could not be tried")
+        }
+        _ => tried,
     }
-    // Never the one of today: what is retired is locked, or taken away by its value.
-    let nobody_s = |user: Option<&str>| {
-        let (user, secret) = (user.map(str::to_owned), Secret::new(random_hex(16)));
-        Credential { user, secret }
-    };
-    if !takes_today {
-        let current = before.cloned().unwrap_or_else(|| nobody_s(today.user.as_deref()));
-        accounts.accept_both(Pair { current: &current, pending: today }, cancel)?;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn it_is_told_which_old_passwords_were_tried() {
+        let credential = |text: &str| Credential::from(Secret::new(text.into()));
+        let older = |all: &[u64]| -> Vec<Older> {
+            all.iter()
+                .map(|version| Older { version: *version, credential: credential(&format!("old {version}")) })
+                .collect()
+        };
+        let told = |all: &[u64], of_point| {
+            negative(&older(all), of_point, |one| one.expose().to_owned(), &credential("today"))
+        };
+        assert_eq!(told(&[], None), "no older password is known");
+        assert_eq!(told(&[4], Some("old 4")), "the old password is refused (version 4 of what is published)");
+        assert_eq!(told(&[4, 2], Some("today")), "the old passwords are refused (versions 4, 2 of what is published)");
+        for all in [&[][..], &[4]] {
+            assert!(
+                told(all, Some("of a host that is gone"))
+                    .ends_with("that of the point is none of them, and could not be tried")
+            );
+        }
     }
-    let retired = before.filter(|before| before.user.as_deref() == other).cloned();
-    let retired = retired.unwrap_or_else(|| nobody_s(other));
-    accounts.retire(Pair { current: &retired, pending: today }, cancel)?;
-    accounts.persist(cancel)?;
-    if !lets_in(today)? {
-        return Err(Failure::new(Kind::Key, format!("{} does not take what is published", accounts.describe()))
-            .hint("Set it by hand, or see what the server says of the account"));
-    }
-    if before.map_or(Ok(false), still_opens)? {
-        return Err(Failure::new(Kind::Key, format!("{} still takes an old password", accounts.describe()))
-            .hint("Look which hosts the account has, and take it away by hand"));
-    }
-    Ok(Applied::Changed)
 }

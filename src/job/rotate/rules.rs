@@ -136,12 +136,25 @@ pub fn cut_short<'s>(state: &'s State, name: &str) -> Option<(Timestamp, &'s Rot
     is_open.then_some((*at, &**last))
 }
 
+/// A restore of the server, after which nobody saw yet that it takes what is published, and nothing else; and no run is at that.
+pub fn owed<'s>(state: &'s State, name: &str) -> Option<(Timestamp, &'s Rotated)> {
+    let (at, owed) = state.rotations.get(name)?.owed.as_ref()?;
+    (!state.running.contains_key(&owed.run)).then_some((*at, &**owed))
+}
+
 /// When it is gone on with by the daemon, which began at `since`: at once, if it was begun before that. No later than with the
 /// next slot in any case.
 pub fn resume_at(state: &State, name: &str, since: Timestamp) -> Option<Timestamp> {
-    let (at, last) = cut_short(state, name)?;
     let tried =
         state.policy(Job::Rotate, name).and_then(|known| known.last_ended.as_ref()).map(|(_, ended, ..)| *ended);
+    let Some((at, last)) = cut_short(state, name) else {
+        // Until then an old password may let in.
+        let (at, _) = owed(state, name)?;
+        return match tried.filter(|tried| *tried >= at) {
+            Some(tried) => tried.checked_add(LEFT_ALONE).ok(),
+            None => Some(at),
+        };
+    };
     let wait = match tried.filter(|tried| *tried >= at) {
         Some(tried) => return tried.checked_add(TRIED_AGAIN).ok(),
         None if at < since => SignedDuration::ZERO,
@@ -183,6 +196,22 @@ mod tests {
         assert_eq!(resume_at(&stopped, "db", at("09:00:00")), tomorrow);
         let ended = state(&[("10:00:00", noted("published")), ("10:01:00", noted("rotated"))]);
         assert_eq!(resume_at(&ended, "db", at("11:00:00")), None);
+    }
+
+    #[test]
+    fn what_a_restore_owes_is_done_at_once_and_then_again_and_again() {
+        let owed = state(&[("09:00:00", noted("rotated")), ("10:00:00", noted(Rotated::OWED))]);
+        assert_eq!(resume_at(&owed, "db", at("09:00:00")), Some(at("10:00:00")));
+        let id = SlotId { job: Job::Rotate, policy: "db".into(), slot: at("10:00:01") };
+        let end = Fact::SlotEnded { id, end: SlotEnd::Failed, why: None, runs: vec![] };
+        let tried = state(&[("10:00:00", noted(Rotated::OWED)), ("10:00:02", end)]);
+        assert_eq!(resume_at(&tried, "db", at("09:00:00")), Some(at("10:15:02")));
+        let done = state(&[("10:00:00", noted(Rotated::OWED)), ("10:01:00", noted("reapplied"))]);
+        assert_eq!(resume_at(&done, "db", at("09:00:00")), None);
+        let between = state(&[("09:00:00", noted("published")), ("10:00:00", noted(Rotated::OWED))]);
+        assert_eq!(cut_short(&between, "db").unwrap().1.state, "published", "the rotation is as open as it was");
+        let both = state(&[("10:00:00", noted(Rotated::OWED)), ("10:01:00", noted("both_reapplied"))]);
+        assert!(cut_short(&both, "db").is_some() && super::owed(&both, "db").is_none(), "and has to go on");
     }
 
     #[test]

@@ -41,6 +41,10 @@ impl Facts {
         let mut open: BTreeMap<&str, Rotation<'_>> = BTreeMap::new();
         let mut all = Vec::new();
         for RotationState { mark, rotated } in &self.rotations {
+            // What came of it has a record of its own.
+            if rotated.state == Rotated::OWED {
+                continue;
+            }
             // It stands by itself, also in the middle of nothing.
             let mut one = match rotated.state.as_str() {
                 "reapplied" => Rotation::default(),

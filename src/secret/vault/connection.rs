@@ -319,7 +319,7 @@ fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
 /// A call that vaultrs does not have.
 pub(super) struct Call {
     pub path: String,
-    pub query: Option<&'static str>,
+    pub query: Option<String>,
     pub body: Option<Value>,
 }
 
@@ -337,7 +337,7 @@ impl Endpoint for Call {
     }
 
     fn query(&self) -> std::result::Result<Option<String>, CallError> {
-        Ok(self.query.map(str::to_owned))
+        Ok(self.query.clone())
     }
 
     fn body(&self) -> std::result::Result<Option<Vec<u8>>, CallError> {

@@ -45,7 +45,7 @@ impl Vault {
         let answer = self.insist(&self.settings.budget, || {
             let speaker = speaker.clone();
             let query = Some("standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200&drsecondarycode=200");
-            let call = Call { path: "sys/health".into(), query, body: None };
+            let call = Call { path: "sys/health".into(), query: query.map(str::to_owned), body: None };
             connection.ask(async move { api::exec_with_no_result(speaker.client(), call).await })
         });
         let answer: Value = answer.map_err(|trouble| told::outage(&self.settings, &trouble))?;

@@ -12,6 +12,7 @@ use crate::secret::Secret;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::fmt;
+use std::sync::Arc;
 use vaultrs::api;
 
 /// All fields of one version of a secret. Wiped when dropped; `Debug` shows no value.
@@ -72,22 +73,36 @@ pub enum Written {
     Outdated,
 }
 
+type Got = std::result::Result<Value, Trouble>;
+
 impl Vault {
     /// The newest version. `field` of the path does not matter.
     pub fn document(&self, path: &VaultPath) -> Result<Document> {
-        let (answer, session) = self.in_session(&self.settings.budget, |connection, session| {
-            let api_path = self.versioned_path(connection, session, path)?;
-            let speaker = session.speaker.clone();
-            let call = Call { path: api_path, query: None, body: None };
-            connection.ask(async move { api::exec_with_result(speaker.client(), call).await })
-        })?;
-        match answer {
-            Ok(answer) => document(answer).ok_or_else(|| not_versioned(path)),
-            Err(Trouble::Refused { status: 404, errors, deleted: None }) if errors.is_empty() => {
+        match self.get(path, None)? {
+            (Ok(answer), _) => document(answer).ok_or_else(|| not_versioned(path)),
+            (Err(Trouble::Refused { status: 404, errors, deleted: None }), _) if errors.is_empty() => {
                 Ok(Document::new(0, Value::Null))
             }
-            Err(trouble) => Err(self.denied(path, &session, &trouble, "reading")),
+            (Err(trouble), session) => Err(self.denied(path, &session, &trouble, "reading")),
         }
+    }
+
+    /// This version; nothing where it is there no more: deleted, or one too many.
+    pub fn document_of(&self, path: &VaultPath, version: u64) -> Result<Option<Document>> {
+        match self.get(path, Some(format!("version={version}")))? {
+            (Ok(answer), _) => document(answer).ok_or_else(|| not_versioned(path)).map(Some),
+            (Err(trouble), _) if trouble.status() == Some(404) => Ok(None),
+            (Err(trouble), session) => Err(self.denied(path, &session, &trouble, "reading")),
+        }
+    }
+
+    fn get(&self, path: &VaultPath, query: Option<String>) -> Result<(Got, Arc<Session>)> {
+        self.in_session(&self.settings.budget, |connection, session| {
+            let api_path = self.versioned_path(connection, session, path)?;
+            let speaker = session.speaker.clone();
+            let call = Call { path: api_path, query: query.clone(), body: None };
+            connection.ask(async move { api::exec_with_result(speaker.client(), call).await })
+        })
     }
 
     /// Writes a version after the one that `document` is of.
