@@ -268,13 +268,16 @@ pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
     all.extend([
         (vec!["account"], json!(rotation.account)),
         (vec!["published"], json!(SecretRef::Vault(rotation.published.clone()).to_string())),
-        match &rotation.vault_policy {
-            Some(policy) => (vec!["password", "vault_policy"], json!(policy)),
-            None => (vec!["password", "length"], json!(rotation.password.length)),
-        },
-        (vec!["password", "alphabet"], json!(rotation.password.alphabet.name())),
         (vec!["distance"], json!(duration_text(rotation.distance))),
     ]);
+    // A key has a form of its own, and a password of others is theirs.
+    if rotation.target.source().is_some() {
+        all.push(match &rotation.vault_policy {
+            Some(policy) => (vec!["password", "vault_policy"], json!(policy)),
+            None => (vec!["password", "length"], json!(rotation.password.length)),
+        });
+        all.push((vec!["password", "alphabet"], json!(rotation.password.alphabet.name())));
+    }
     if let Some(turns) = &rotation.turns {
         all.extend(turns.users.as_ref().map(|users| (vec!["logins"], json!(users))));
         all.push((vec!["published_user"], json!(SecretRef::Vault(turns.published.clone()).to_string())));

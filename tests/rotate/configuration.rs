@@ -207,7 +207,7 @@ fn keys_that_make_no_sense_are_refused() {
         (minio.replace("account", "password: { length: 64 }\n    account"), "always made of 20 and 40"),
         (signing.replace("kv/shop/jwks#", "kv/shop/signing#"), "could read the key that signs"),
         (signing.replace(", lifetime: 1h", ""), "`signing_key` has no `lifetime`"),
-        (signing.replace("overlap: 5m", "overlap: 5m, algorithm: HS256"), "HS256"),
+        (signing.replace("overlap: 5m", "overlap: 5m, algorithm: HS256"), "expected `ES256`, `EdDSA` or `RS256`"),
         (signing.replace("published:", "account: app\n    published:"), "`account` means nothing"),
         (
             signing.replace("command: [\"true\"]", "env_file: /srv/.env, variable: KEY, command: [\"true\"]"),

@@ -59,7 +59,7 @@ pub struct Admin<'a> {
 }
 
 impl Admin<'_> {
-    /// `None` where there is no such key, or it is a user.
+    /// `None` where there is no such key.
     pub fn find(&self, id: &str) -> Result<Option<Known>> {
         let url = self.url("info-service-account", &[("accessKey", id)])?;
         match self.send(&Method::GET, &url, Vec::new())? {
@@ -79,6 +79,12 @@ impl Admin<'_> {
         let sealed = self.done(answer, "list access keys", "admin:ListServiceAccounts")?;
         serde_json::from_slice(&envelope::open(&self.secret, &sealed)?)
             .map_err(|_| Failure::failed("MinIO does not tell what access keys there are"))
+    }
+
+    pub fn names_of(&self, user: &str) -> Result<Vec<String>> {
+        let all = self.all_of(user)?;
+        let names = all["accounts"].as_array().into_iter().flatten();
+        Ok(names.filter_map(|one| Some(one["accessKey"].as_str()?.to_owned())).collect())
     }
 
     /// Another one that may do what `like` may.
