@@ -29,6 +29,8 @@ mod minio;
 mod mongo;
 #[path = "rotate/postgres.rs"]
 mod postgres;
+#[path = "rotate/put_back.rs"]
+mod put_back;
 #[path = "rotate/redis.rs"]
 mod redis;
 #[path = "rotate/restores.rs"]
@@ -49,5 +51,7 @@ mod trouble;
 mod unknown;
 #[path = "rotate/vault_days.rs"]
 mod vault_days;
+#[path = "rotate/wire.rs"]
+mod wire;
 #[path = "rotate/world.rs"]
 mod world;

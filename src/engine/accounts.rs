@@ -152,6 +152,12 @@ pub trait Accounts: Send + Sync {
     /// A restart of the server changes nothing of it. For engines that write by themselves, nothing is to be done.
     fn persist(&self, cancel: &Cancel) -> Result<()>;
 
+    /// What the server is told outlives its restart at once. Otherwise it takes [`persist`](Self::persist), and what was seen
+    /// before that may have been undone by a restart.
+    fn writes_at_once(&self) -> bool {
+        true
+    }
+
     /// An instant in the server's own counting, to tell sessions from before it later.
     fn mark(&self, cancel: &Cancel) -> Result<String>;
 

@@ -27,6 +27,7 @@ mod rehearsal;
 mod server;
 pub mod sqlite;
 mod transfer;
+mod trust;
 pub mod vault;
 pub mod volume;
 

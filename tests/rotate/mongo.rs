@@ -45,7 +45,7 @@ impl Ferretdb {
         Client::with_options(options.build()).unwrap()
     }
 
-    fn admin(&self, command: Document) -> mongodb::error::Result<Document> {
+    pub fn admin(&self, command: Document) -> mongodb::error::Result<Document> {
         self.client(self.container.user(), self.container.password()).database("admin").run_command(command).run()
     }
 
@@ -123,7 +123,9 @@ fn rotations_of_mongodb_are_taken_back() {
     let part = "rotations of MongoDB that are taken back";
     let (Some(vault), Some(server)) = (Vault::shared(part), Ferretdb::start(part)) else { return };
     let server = Arc::new(server);
-    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    // Each of the servers that are named is asked who is there.
+    let nodes = format!("    nodes: ['{}:27017']\n", server.host);
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, &nodes);
     world.open_shop();
     for point in ["rotate:accepted", "rotate:published", "rotate:moved#2", "rotate:unused"] {
         world.dies_at(point, &["shop-db"]);
@@ -134,8 +136,35 @@ fn rotations_of_mongodb_are_taken_back() {
     }
     world.works_only_with("worker", &world.old);
     world.rotate(&["shop-db"]).fails(1, "the old password is in force: worker", "rotate again");
-    assert_eq!(world.one_password_works("nothing"), world.old);
+    assert_eq!(world.one_password_works(&world.last_pending()), world.old);
     // A user that is not there has no turn.
     server.admin(doc! { "dropUser": "app_a" }).unwrap();
     world.rotate(&["shop-db", "--dry-run"]).fails(12, "refuses the password that is published", "Correct");
+}
+
+/// It tells nobody who is there, so bkp knows only of what it locked itself.
+#[test]
+fn a_user_whose_password_somebody_else_set_is_not_taken_away() {
+    let part = "users of MongoDB that somebody else has";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Ferretdb::start(part)) else { return };
+    let server = Arc::new(server);
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    let is_refused = |world: &World, password: &str| {
+        let refused = world.rotate(&["shop-db"]);
+        refused.fails(13, "app_b has a password that bkp did not set", "getSiblingDB('admin').dropUser('app_b')");
+        server.log_in_as("app_b", password).unwrap();
+        server.log_in_as("app_a", &world.published()).unwrap();
+    };
+    server.admin(doc! { "createUser": "app_b", "pwd": "of-somebody-else", "roles": roles() }).unwrap();
+    is_refused(&world, "of-somebody-else");
+    server.admin(doc! { "dropUser": "app_b" }).unwrap();
+    world.open_shop();
+    world.rotate(&["shop-db"]).ends(0);
+    let new = world.one_password_works(&world.old);
+    kills::wait_for_distance(&world);
+    world.rotate(&["shop-db"]).ends(0);
+    world.one_password_works(&new);
+    kills::wait_for_distance(&world);
+    server.admin(doc! { "updateUser": "app_b", "pwd": "set-again-by-hand" }).unwrap();
+    is_refused(&world, "set-again-by-hand");
 }

@@ -184,6 +184,26 @@ impl World {
         answer.was_killed();
     }
 
+    /// Stands still at the crash point, until it is told to go on.
+    pub fn stops_at(&self, point: &str, arguments: &[&str]) -> Running {
+        let mut command = self.host.command(&[&["rotate"], arguments].concat());
+        command.env("BKP_STOP_AT", point);
+        let running = self.host.start(command);
+        let stat = format!("/proc/{}/stat", running.child.id());
+        let stands = || fs::read_to_string(&stat).unwrap().contains(") T ").then_some(());
+        wait_for("a process that stands still", 60, stands);
+        running
+    }
+
+    /// What was recorded as pending last, and was taken back since.
+    pub fn last_pending(&self) -> String {
+        let path = format!("bkp/{}/shop-db", self.name);
+        let last = self.vault.get(&format!("kv/data/{path}"))["metadata"]["version"].as_u64().unwrap();
+        let versions = (1..=last).rev();
+        let mut documents = versions.map(|version| self.vault.get(&format!("kv/data/{path}?version={version}")));
+        documents.find_map(|document| document["data"]["pending"].as_str().map(str::to_owned)).unwrap()
+    }
+
     pub fn published(&self) -> String {
         self.vault.get(&format!("kv/data/{}", self.name))["data"]["password"].as_str().unwrap().to_owned()
     }

@@ -20,6 +20,7 @@ mod replay;
 mod rotation;
 mod session;
 mod tool;
+mod turns;
 mod walk;
 
 use super::{DumpRun, Dumped, Engine, Fingerprint, Leftover, LoadRun, Loaded, Origin, Server, Sink, Target};

@@ -1,15 +1,15 @@
 //! Passwords of MongoDB, which knows one for each user: two users with the same roles take turns, so that nobody is without one. A
 //! single user is changed where somebody has accepted the gap.
 //!
-//! Whose turn comes is made anew, with the roles that the other one has; whose turn is over gets a password that nobody knows,
-//! and is dropped when its next turn comes. Writes are acknowledged by a majority. Users are those of the source's `auth_database`.
+//! Whose turn comes must be like the other one and used by nobody, or is made as the other one is; whose turn is over gets a
+//! password that nobody else knows ([`turns`](super::turns)). Writes are acknowledged by a majority. Users are those of the source's `auth_database`.
 
 use super::session::{Session, log_in};
+use super::turns::{Definition, tells_users};
 use super::{Settings, extended_json};
-use crate::durable::random_hex;
 use crate::engine::accounts as rotation;
 use crate::engine::{Accounts, Credential, Login, Node, Pair};
-use crate::error::{Failure, Kind, Result};
+use crate::error::Result;
 use crate::event::Cancel;
 use crate::secret::Secret;
 use bson::{Bson, Document, doc};
@@ -17,11 +17,9 @@ use bson::{Bson, Document, doc};
 const PORT: u16 = 27017;
 /// For how long a majority is waited for, in milliseconds.
 const MAJORITY: i32 = 60_000;
-/// Length of a password that nobody is to know, in random bytes.
-const NOBODYS: usize = 32;
 
 pub struct Rotation {
-    settings: Settings,
+    pub(super) settings: Settings,
     account: String,
     logins: Option<[String; 2]>,
     nodes: Vec<Node>,
@@ -36,60 +34,38 @@ impl Rotation {
         credential.user.as_deref().unwrap_or(&self.account)
     }
 
-    fn database(&self) -> &str {
+    pub(super) fn database(&self) -> &str {
         self.settings.auth_database.as_deref().unwrap_or("admin")
     }
 
-    /// The user as the server shows it; `None` where there is none.
-    fn find(&self, session: &Session<'_>, user: &str) -> Result<Option<Document>> {
-        let question = doc! { "usersInfo": { "user": user, "db": self.database() } };
-        let answer = session.command(self.database(), question)?;
-        let users = answer.get_array("users").map(Vec::as_slice).unwrap_or_default();
-        Ok(users.iter().filter_map(Bson::as_document).find(|found| is(found, "user", user)).cloned())
+    /// Those that were named, or that of the source.
+    pub(super) fn servers(&self) -> Vec<Option<&Node>> {
+        if self.nodes.is_empty() { vec![None] } else { self.nodes.iter().map(Some).collect() }
     }
 
-    fn roles(&self, session: &Session<'_>, user: &str) -> Result<Vec<Bson>> {
-        let Some(found) = self.find(session, user)? else {
-            let (at, database) = (session.location(), self.database());
-            return Err(Failure::new(Kind::Key, format!("there is no user {user} in {database} at {at}"))
-                .hint("Correct what is published, `account` or `logins`; users are looked for in `auth_database`"));
+    /// The user as the server shows it; `None` where there is none.
+    pub(super) fn find(&self, session: &Session<'_>, user: &str) -> Result<Option<Document>> {
+        let mut question = doc! { "usersInfo": { "user": user, "db": self.database() } };
+        let plain = question.clone();
+        question.insert("showAuthenticationRestrictions", true);
+        let answer = match session.attempt(self.database(), question)? {
+            Ok(answer) => answer,
+            // Not every server has them.
+            Err(_) => session.command(self.database(), plain)?,
         };
-        let roles = found.get_array("roles").cloned().unwrap_or_default();
-        // Servers add more to a role than they take back.
-        let plain = |role: &Bson| {
-            let role = role.as_document()?;
-            Some(Bson::Document(doc! { "role": role.get_str("role").ok()?, "db": role.get_str("db").ok()? }))
-        };
-        Ok(roles.iter().filter_map(plain).collect())
+        let users = answer.get_array("users").map(Vec::as_slice).unwrap_or_default();
+        let is_it = |found: &&Document| found.get_str("user").is_ok_and(|there| there == user);
+        Ok(users.iter().filter_map(Bson::as_document).find(is_it).cloned())
     }
 
     /// A command about one user, which a majority has when this returns.
-    fn change(&self, session: &Session<'_>, mut command: Document) -> Result<()> {
+    pub(super) fn change(&self, session: &Session<'_>, mut command: Document) -> Result<()> {
         command.insert("writeConcern", doc! { "w": "majority", "wtimeout": MAJORITY });
         session.command(self.database(), command).map(drop).map_err(|failure| match failure.next_step() {
             Some(_) => failure,
             None => failure.hint("Who changes it needs the role userAdmin of the database that has the users"),
         })
     }
-
-    /// From now on with a password that nobody knows.
-    fn lock(&self, user: &str, cancel: &Cancel) -> Result<()> {
-        let session = Session::open(&self.settings, cancel)?;
-        match self.find(&session, user)? {
-            Some(_) => self.change(&session, doc! { "updateUser": user, "pwd": random_hex(NOBODYS) }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Everything that the server is at, sessions without work included; nothing where it does not say.
-fn in_progress(session: &Session<'_>) -> Result<Vec<Bson>> {
-    let answer = session.attempt("admin", doc! { "currentOp": 1, "$all": true })?;
-    Ok(answer.ok().and_then(|answer| answer.get_array("inprog").ok().cloned()).unwrap_or_default())
-}
-
-fn is(document: &Document, field: &str, text: &str) -> bool {
-    document.get_str(field).is_ok_and(|there| there == text)
 }
 
 impl Accounts for Rotation {
@@ -105,11 +81,10 @@ impl Accounts for Rotation {
         let session = Session::open(&self.settings, cancel)?;
         let user = self.user(current);
         let mut notes = Vec::new();
-        if self.roles(&session, user)?.is_empty() {
+        if self.definition(&session, user)?.has_no_roles() {
             notes.push(format!("{user} has no roles, and neither will the other one"));
         }
-        let has_user = |one: &Bson| one.as_document().is_some_and(|one| one.contains_key("effectiveUsers"));
-        if self.logins.is_some() && !in_progress(&session)?.iter().any(has_user) {
+        if self.logins.is_some() && !self.in_progress(cancel)?.iter().all(|listed| tells_users(listed)) {
             notes.push(
                 "the server does not say who is there: that everybody was moved is only known by the checks".to_owned(),
             );
@@ -122,9 +97,7 @@ impl Accounts for Rotation {
             return Ok(notes);
         };
         for other in logins.iter().filter(|login| *login != user) {
-            if self.find(&session, other)?.is_some() {
-                notes.push(format!("{other}, whose turn comes, is dropped and made anew with the roles of {user}"));
-            }
+            self.may_have_its_turn(&session, user, other, cancel)?;
         }
         Ok(notes)
     }
@@ -171,11 +144,12 @@ impl Accounts for Rotation {
         if self.logins.is_none() {
             return self.change(&session, doc! { "updateUser": current, "pwd": password });
         }
-        let roles = self.roles(&session, current)?;
-        if self.find(&session, pending)?.is_some() {
-            self.change(&session, doc! { "dropUser": pending })?;
-        }
-        self.change(&session, doc! { "createUser": pending, "pwd": password, "roles": roles })
+        let definition = self.definition(&session, current)?;
+        let Some(found) = self.find(&session, pending)? else {
+            return self.change(&session, definition.creation(pending, pair.pending));
+        };
+        definition.must_be_that_of((current, pending), &Definition::of(&found))?;
+        self.change(&session, doc! { "updateUser": pending, "pwd": password })
     }
 
     /// Of one user, the old password went with the new one.
@@ -194,24 +168,25 @@ impl Accounts for Rotation {
         }
     }
 
-    /// Whether the other user was locked already is not to be seen: that is done again, and counts for nothing.
     fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
         let own = self.user(credential);
         let others = || self.logins.iter().flatten().filter(|login| *login != own);
-        let is_open = self.log_in(credential)? == Login::Accepted;
-        if !is_open {
-            let session = Session::open(&self.settings, cancel)?;
-            let password = credential.expose();
-            match (self.find(&session, own)?, others().next()) {
-                (None, Some(other)) => {
-                    let roles = self.roles(&session, other)?;
-                    self.change(&session, doc! { "createUser": own, "pwd": password, "roles": roles })?;
-                }
-                _ => self.change(&session, doc! { "updateUser": own, "pwd": password })?,
+        let mut changed = self.log_in(credential)? != Login::Accepted;
+        let session = Session::open(&self.settings, cancel)?;
+        if changed {
+            let change = match (self.find(&session, own)?, others().next()) {
+                (None, Some(other)) => self.definition(&session, other)?.creation(own, credential),
+                _ => doc! { "updateUser": own, "pwd": credential.expose() },
+            };
+            self.change(&session, change)?;
+        }
+        for other in others() {
+            if self.find(&session, other)?.is_some() && !self.is_locked(other)? {
+                self.lock(other, cancel)?;
+                changed = true;
             }
         }
-        others().try_for_each(|other| self.lock(other, cancel))?;
-        Ok(!is_open)
+        Ok(changed)
     }
 
     fn persist(&self, _: &Cancel) -> Result<()> {
@@ -228,23 +203,15 @@ impl Accounts for Rotation {
         if self.logins.is_none() {
             return Ok(Vec::new());
         }
-        let session = Session::open(&self.settings, cancel)?;
-        let listed = in_progress(&session)?;
-        let user = self.user(pair.current);
-        let one = |listed: &Bson| {
-            let listed = listed.as_document()?;
-            let mut users = listed.get_array("effectiveUsers").ok()?.iter().filter_map(Bson::as_document);
-            users.find(|one| is(one, "user", user) && is(one, "db", self.database()))?;
-            let client = listed.get_str("client").unwrap_or("somewhere").to_owned();
-            Some(rotation::Session { id: listed.get("opid").map(ToString::to_string).unwrap_or_default(), client })
-        };
-        Ok(listed.iter().filter_map(one).collect())
+        self.who_is_there(self.user(pair.current), cancel)
     }
 
     /// What it is at ends; the server closes no session that is idle.
     fn end_session(&self, session: &rotation::Session, cancel: &Cancel) -> Result<()> {
-        let Ok(number) = session.id.parse::<i64>() else { return Ok(()) };
-        let server = Session::open(&self.settings, cancel)?;
+        let (number, at) = session.id.split_once('@').unwrap_or_default();
+        let (Ok(number), Ok(at)) = (number.parse::<i64>(), at.parse::<usize>()) else { return Ok(()) };
+        let node = self.servers().get(at).copied().flatten();
+        let server = Session::open_at(&self.settings, node, cancel)?;
         server.attempt("admin", doc! { "killOp": 1, "op": number }).map(drop)
     }
 

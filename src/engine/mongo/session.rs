@@ -57,14 +57,22 @@ struct Inner {
 impl<'a> Session<'a> {
     /// Connects, and says who it is.
     pub fn open(settings: &Settings, cancel: &'a Cancel) -> Result<Self> {
+        Session::open_at(settings, None, cancel)
+    }
+
+    /// At another server of the same group.
+    pub fn open_at(settings: &Settings, node: Option<&Node>, cancel: &'a Cancel) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("mongo")
             .enable_all()
             .build()
             .context(|| "cannot start the threads of the MongoDB client".into())?;
-        let options = options(settings)?;
-        let location = settings.server.location();
+        let mut options = options(settings)?;
+        if let Some(node) = node {
+            options.hosts = vec![address_of(node)];
+        }
+        let location = node.map_or_else(|| settings.server.location(), ToString::to_string);
         let client = {
             let _inside = runtime.enter();
             Client::with_options(options).map_err(|e| failure(&location, "the connection", &e))?
@@ -256,10 +264,14 @@ fn options_without_login(settings: &Settings) -> Result<ClientOptions> {
     Ok(options)
 }
 
+fn address_of(node: &Node) -> ServerAddress {
+    ServerAddress::Tcp { host: node.host.clone(), port: Some(node.port) }
+}
+
 /// One login at one node, as anybody; whether the server takes the password.
 pub(super) fn log_in(settings: &Settings, node: &Node, user: &str, password: &Secret) -> Result<bool> {
     let mut options = options_without_login(settings)?;
-    options.hosts = vec![ServerAddress::Tcp { host: node.host.clone(), port: Some(node.port) }];
+    options.hosts = vec![address_of(node)];
     options.credential = Some(credential(settings, user, Some(password)));
     let runtime =
         Builder::new_current_thread().enable_all().build().context(|| "cannot start the MongoDB client".into())?;

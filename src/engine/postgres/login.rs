@@ -1,13 +1,24 @@
 //! Logins over the network by bkp's own client, where the clients of the stack are: the server's refusals come as codes, which no
-//! language of it changes. Without encryption, and never more than one question in a connection.
+//! language of it changes. Never more than one question in a connection; with TLS where the source names authorities, and
+//! without it passwords are not given away either ([`only_scram`](super::only_scram)).
 
-use super::super::Node;
+use super::super::{Node, trust};
+use super::only_scram::{Asked, OnlyScram};
 use crate::secret::Secret;
 use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::tls::{TlsConnect, TlsStream};
+use tokio_postgres::{Client as Connected, Config, Connection, NoTls, SimpleQueryMessage};
+use tokio_rustls::rustls::{ClientConfig, pki_types::ServerName};
 
 /// How long a login and its question may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -17,6 +28,8 @@ pub(super) struct Client<'a> {
     pub user: &'a str,
     pub password: Option<&'a Secret>,
     pub database: &'a str,
+    /// With these authorities, the connection is encrypted, and the certificate of the server must be right.
+    pub ca_file: Option<&'a Path>,
 }
 
 /// Why there is no answer.
@@ -24,6 +37,7 @@ pub(super) struct Client<'a> {
 pub(super) struct Trouble {
     code: Option<SqlState>,
     text: String,
+    asked: bool,
 }
 
 impl fmt::Display for Trouble {
@@ -34,16 +48,32 @@ impl fmt::Display for Trouble {
 
 impl From<tokio_postgres::Error> for Trouble {
     fn from(error: tokio_postgres::Error) -> Self {
+        let source = std::error::Error::source(&error);
+        let broken = source.and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
+        if let Some(asked) = broken.and_then(|inner| inner.downcast_ref::<Asked>()) {
+            return Trouble { code: None, text: asked.to_string(), asked: true };
+        }
         let said = error.as_db_error().map(|said| said.message().to_owned());
-        let text = said.unwrap_or_else(|| match std::error::Error::source(&error) {
+        let text = said.unwrap_or_else(|| match source {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         });
-        Trouble { code: error.code().cloned(), text }
+        Trouble { code: error.code().cloned(), text, asked: false }
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(text: String) -> Self {
+        Trouble { code: None, text, asked: false }
     }
 }
 
 impl Trouble {
+    /// The server wants the password in a way in which others can learn it; it was not told.
+    pub fn is_unsafe(&self) -> bool {
+        self.asked
+    }
+
     /// By the server, because of the password; also of a role that has none, or whose password is no longer valid.
     pub fn is_wrong_password(&self) -> bool {
         self.code == Some(SqlState::INVALID_PASSWORD)
@@ -60,24 +90,42 @@ impl Trouble {
 /// The answer to one question, as texts, over a connection of its own.
 pub(super) fn ask(node: &Node, client: &Client<'_>, question: &str) -> Result<Vec<Vec<String>>, Trouble> {
     let mut config = Config::new();
-    config.host(&node.host).port(node.port).user(client.user).dbname(client.database);
-    config.connect_timeout(PATIENCE).application_name("bkp").ssl_mode(SslMode::Disable);
+    config.user(client.user).dbname(client.database).application_name("bkp");
     if let Some(password) = client.password {
         config.password(password.expose());
     }
-    let broken = |text: String| Trouble { code: None, text };
+    let tls = client.ca_file.map(|file| Encrypted::to(&node.host, file)).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| broken(error.to_string()))?;
+    let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, answer(&config, question)).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(broken("it does not answer".into())),
+        match tokio::time::timeout(PATIENCE, connected(node, config, tls, question)).await {
+            Ok(answer) => answer,
+            Err(_) => Err("it does not answer".to_owned().into()),
         }
     })
 }
 
-async fn answer(config: &Config, question: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {
-    let (client, connection) = config.connect(NoTls).await?;
+type Rows = Vec<Vec<String>>;
+
+async fn connected(node: &Node, mut config: Config, tls: Option<Encrypted>, question: &str) -> Result<Rows, Trouble> {
+    let stream = TcpStream::connect((node.host.as_str(), node.port)).await.map_err(|error| error.to_string())?;
+    Ok(match tls {
+        Some(tls) => answer(config.ssl_mode(SslMode::Require).connect_raw(stream, tls).await?, question).await?,
+        None => {
+            let stream = OnlyScram::new(stream);
+            answer(config.ssl_mode(SslMode::Disable).connect_raw(stream, NoTls).await?, question).await?
+        }
+    })
+}
+
+async fn answer<S, T>(
+    (client, connection): (Connected, Connection<S, T>),
+    question: &str,
+) -> Result<Rows, tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: TlsStream + Unpin,
+{
     let asking = async move { client.simple_query(question).await };
     // The connection is closed when the client is gone.
     let (answer, _) = futures_util::future::join(asking, connection).await;
@@ -88,4 +136,28 @@ async fn answer(config: &Config, question: &str) -> Result<Vec<Vec<String>>, tok
         _ => None,
     });
     Ok(rows.collect())
+}
+
+/// How the client of PostgreSQL comes to speak TLS.
+struct Encrypted {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Encrypted {
+    fn to(host: &str, ca_file: &Path) -> Result<Self, Trouble> {
+        let both = trust::authorities(ca_file).and_then(|config| Ok(Encrypted { config, name: trust::name_of(host)? }));
+        both.map_err(|failure| failure.full().into())
+    }
+}
+
+impl TlsConnect<TcpStream> for Encrypted {
+    type Stream = OnlyScram<tokio_rustls::client::TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Stream>>>>;
+
+    fn connect(self, stream: TcpStream) -> Self::Future {
+        let connector = tokio_rustls::TlsConnector::from(self.config);
+        Box::pin(async move { Ok(OnlyScram::new(connector.connect(self.name, stream).await?)) })
+    }
 }

@@ -21,6 +21,7 @@ mod leftovers;
 mod load;
 mod login;
 mod objects;
+mod only_scram;
 mod rehearsal;
 mod roles;
 mod rotation;

@@ -88,7 +88,7 @@ pub(super) fn check_pair(
         check_login(role, &own, pair, current)?;
     }
     let pending = if pair.logins[0] == current { &pair.logins[1] } else { &pair.logins[0] };
-    check_verifiers(session, &own, pending, current)
+    check_verifiers(session, &own, pending)
 }
 
 /// What somebody with all rights has to say first.
@@ -164,7 +164,7 @@ fn check_login(role: &Role, own: &Own, pair: &Pair<'_>, current: &str) -> Result
 }
 
 /// What only a superuser may look at.
-fn check_verifiers(session: &mut Session<'_>, own: &Own, pending: &str, current: &str) -> Result<Vec<String>> {
+fn check_verifiers(session: &mut Session<'_>, own: &Own, pending: &str) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     if !own.ends {
         notes.push(format!("--emergency could not end old sessions: GRANT pg_signal_backend TO {}", name(&own.name)));
@@ -172,19 +172,14 @@ fn check_verifiers(session: &mut Session<'_>, own: &Own, pending: &str, current:
     if !own.is_super {
         return Ok(notes);
     }
-    let row = session.row(&format!(
-        "select coalesce(bool_or(rolname = {pending} and rolpassword is not null), false) as taken, \
-           coalesce(bool_or(rolname = {current} and rolpassword like 'md5%'), false) as old from pg_authid",
-        pending = text(pending),
-        current = text(current),
-    ))?;
-    if row["taken"] == true {
+    let question = format!(
+        "select coalesce(bool_or(rolpassword is not null), false) as taken from pg_authid where rolname = {}",
+        text(pending)
+    );
+    if session.row(&question)?["taken"] == true {
         let what = format!("{pending} has a password that bkp did not set");
         return Err(Failure::new(Kind::Refused, what)
             .hint(format!("When nobody uses it: ALTER ROLE {} NOLOGIN PASSWORD NULL;", name(pending))));
-    }
-    if row["old"] == true {
-        notes.push(format!("{current} logs in by md5, and the new one by SCRAM: clients from before 2017 cannot"));
     }
     Ok(notes)
 }

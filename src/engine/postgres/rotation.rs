@@ -2,7 +2,8 @@
 //! single role is changed where somebody has accepted the gap.
 //!
 //! The server is told verifiers that are made here (SCRAM-SHA-256), never passwords, so that its log has none. Whoever's turn is
-//! over has neither a password nor the right to log in. Standbys are waited for until they have replayed each change.
+//! over has neither a password nor the right to log in. Standbys are waited for until they have replayed each change. A server
+//! that asks for a password in clear or as MD5 is told none, neither that of the account nor of who changes it.
 
 use super::client::Clients;
 use super::login::{self, Client};
@@ -14,6 +15,7 @@ use crate::engine::accounts as rotation;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::exec::Place;
 use crate::secret::Secret;
 use serde::Deserialize;
 use std::sync::OnceLock;
@@ -64,6 +66,7 @@ impl Rotation {
         let clients = match self.clients.get() {
             Some(clients) => clients,
             None => {
+                self.must_not_give_away_its_own()?;
                 let found = Clients::find(&self.server, cancel)?;
                 self.clients.get_or_init(|| found)
             }
@@ -113,11 +116,29 @@ impl Rotation {
     /// A question to one of the nodes, as the one who may change the account.
     fn ask(&self, node: &Node, question: &str) -> Result<Vec<Vec<String>>> {
         let (user, password) = (self.server.user.as_deref().unwrap_or("postgres"), self.server.password()?);
-        let client = Client { user, password: password.as_ref(), database: "postgres" };
-        login::ask(node, &client, question).map_err(|trouble| {
-            Failure::new(Kind::TryLater, format!("{node} cannot be asked as {user}: {trouble}"))
-                .hint("Who changes the account must be let in at each of `nodes` (pg_hba.conf), to see its sessions and what it replayed")
+        login::ask(node, &self.client(user, password.as_ref()), question).map_err(|trouble| match trouble.is_unsafe() {
+            true => not_answered(node, user, &trouble),
+            false => Failure::new(Kind::TryLater, format!("{node} cannot be asked as {user}: {trouble}"))
+                .hint("Who changes the account must be let in at each of `nodes` (pg_hba.conf), to see its sessions and what it replayed"),
         })
+    }
+
+    fn client<'c>(&'c self, user: &'c str, password: Option<&'c Secret>) -> Client<'c> {
+        Client { user, password, database: "postgres", ca_file: self.server.ca_file.as_deref() }
+    }
+
+    /// The programs of PostgreSQL would answer whatever a server asks for.
+    fn must_not_give_away_its_own(&self) -> Result<()> {
+        let is_over_the_network = self.server.place == Place::Host && self.server.socket.is_none();
+        if !is_over_the_network || self.server.password()?.is_none() {
+            return Ok(());
+        }
+        let (host, port) = self.server.address(PORT)?;
+        match self.ask(&Node { host, port }, "select 1") {
+            Err(failure) if failure.kind() == Kind::Refused => Err(failure),
+            // Whatever else is wrong, they say it.
+            _ => Ok(()),
+        }
     }
 
     /// Those of one user that are older than an instant, if that is told.
@@ -145,6 +166,13 @@ impl Rotation {
     }
 }
 
+/// For a server that wants a password in a way that others could listen to.
+fn not_answered(node: &Node, user: &str, trouble: &login::Trouble) -> Failure {
+    Failure::new(Kind::Refused, format!("{node} is not told the password of {user}: {trouble}")).hint(
+        "Say scram-sha-256 for it in pg_hba.conf, not password or md5, and reload that (SELECT pg_reload_conf()); a password that was set before is to be set once more, with password_encryption = 'scram-sha-256'",
+    )
+}
+
 impl Accounts for Rotation {
     fn describe(&self) -> String {
         let location = self.server.location();
@@ -158,11 +186,19 @@ impl Accounts for Rotation {
         for node in &self.nodes {
             self.ask(node, "select 1")?;
         }
+        let user = self.user(current);
+        for node in self.nodes()? {
+            if let Err(trouble) = login::ask(&node, &self.client(user, Some(current)), "select 1")
+                && trouble.is_unsafe()
+            {
+                return Err(not_answered(&node, user, &trouble));
+            }
+        }
         let location = self.server.location();
         self.with(cancel, |clients, session| match &self.logins {
             Some(logins) => {
                 let pair = Roles { owner: &self.account, logins };
-                roles::check_pair(clients, session, &pair, self.user(current), &location)
+                roles::check_pair(clients, session, &pair, user, &location)
             }
             None => {
                 roles::check_one(clients, session, &self.account, &location)?;
@@ -185,7 +221,7 @@ impl Accounts for Rotation {
 
     fn probe(&self, credential: &Credential, node: &Node) -> Login {
         let user = self.user(credential);
-        match login::ask(node, &Client { user, password: Some(credential), database: "postgres" }, "select 1") {
+        match login::ask(node, &self.client(user, Some(credential)), "select 1") {
             Ok(_) => Login::Accepted,
             Err(trouble) if trouble.is_wrong_password() => Login::Refused,
             Err(trouble) if trouble.is_about_the_database() => Login::Accepted,

@@ -3,15 +3,14 @@
 //! Blocking, one question at a time; a signal ends every wait. Passwords go out here and come back in no error: what a server
 //! says to `AUTH` is told by its first word only, because some servers repeat what they were sent.
 
+use crate::engine::trust;
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a server may be silent. While one prepares data for a replica, it sends an empty line every second.
@@ -254,23 +253,8 @@ fn encrypted(
     host: &str,
     ca_file: &Path,
 ) -> Result<rustls::StreamOwned<rustls::ClientConnection, TcpStream>> {
-    let unusable = || format!("cannot use the certificates in {}", ca_file.display());
-    let mut roots = rustls::RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(ca_file).map_err(|e| Failure::usage(unusable()).because(e))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|e| Failure::usage(unusable()).because(e))?;
-        roots.add(certificate).map_err(|e| Failure::usage(unusable()).because(e))?;
-    }
-    if roots.is_empty() {
-        return Err(Failure::usage(format!("there is no certificate in {}", ca_file.display())));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = versions.map_err(|e| Failure::failed("TLS is not to be had").because(e))?;
-    let config = builder.with_root_certificates(roots).with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|e| Failure::usage(format!("`{host}` is no name that a certificate can have")).because(e))?;
-    let session = rustls::ClientConnection::new(Arc::new(config), name)
+    let (config, name) = (trust::authorities(ca_file)?, trust::name_of(host)?);
+    let session = rustls::ClientConnection::new(config, name)
         .map_err(|e| Failure::failed(format!("cannot speak TLS with {host}")).because(e))?;
     Ok(rustls::StreamOwned::new(session, stream))
 }

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 mod only;
+mod start;
 
 pub const DEFAULT: &str = "default";
 const RULE: &str = "+acl +config|get +config|set +config|rewrite +client|list +client|id +client|kill +info +time";
@@ -75,7 +76,7 @@ impl Rotation {
             let command: [&[u8]; 4] = [b"ACL", b"SETUSER", self.account.as_bytes(), rule.as_bytes()];
             match member.connection.ask(&command)? {
                 Reply::Refused(text) if rule.starts_with('!') && text.contains("does not exist") => {}
-                Reply::Refused(text) => return Err(refused(&member.node.to_string(), "ACL SETUSER", RULE, &text)),
+                Reply::Refused(text) => return Err(not_set(member, &text)),
                 _ => {}
             }
         }
@@ -101,34 +102,6 @@ impl Rotation {
         }
         let command: [&[u8]; 4] = [b"CONFIG", b"SET", b"requirepass", to.expose().as_bytes()];
         links::tell_secret(&mut member.connection, &command, RULE)
-    }
-
-    /// What is in memory is written where a start of the server reads it.
-    fn keep(&self, member: &mut Member<'_>) -> Result<()> {
-        let (has_users, has_file) = (!member.setting("aclfile")?.is_empty(), !member.is("config_file").is_empty());
-        let unwritable = |failure: Failure| {
-            failure.hint("Nothing that is changed would outlive a restart: let the server write there (its directory, too), then run this again")
-        };
-        if has_users {
-            member.told(&["ACL", "SAVE"], RULE).map_err(unwritable)?;
-        }
-        if has_file && (!has_users || self.is_default() || self.links().is_used_by(member)?) {
-            member.told(&["CONFIG", "REWRITE"], RULE).map_err(unwritable)?;
-        }
-        Ok(())
-    }
-
-    fn must_be_kept(&self, member: &mut Member<'_>) -> Result<()> {
-        let has_users = !member.setting("aclfile")?.is_empty();
-        let has_file = !member.is("config_file").is_empty();
-        if has_file || has_users && !self.links().is_used_by(member)? {
-            return Ok(());
-        }
-        let what =
-            format!("{} was started without a file: after a restart it would have the old password", member.node);
-        Err(Failure::new(Kind::Refused, what).hint(
-            "Start it with a configuration file, redis-server /…/redis.conf, in a directory that it may write to, and without passwords in its arguments; `aclfile` may say where users are",
-        ))
     }
 
     fn must_be_alone(&self, member: &mut Member<'_>, current: &Secret) -> Result<()> {
@@ -201,6 +174,7 @@ impl Accounts for Rotation {
             self.must_be_permitted(member)?;
             notes.extend(self.links().note(member)?);
         }
+        self.must_not_be_started_with(current)?;
         self.links().check_sentinels(&mut members)?;
         if members.len() > 1 {
             let nodes: Vec<String> = members.iter().map(|member| member.node.to_string()).collect();
@@ -265,6 +239,8 @@ impl Accounts for Rotation {
             self.require(member, pair.current, pair.pending)?;
             self.set(member, &[removed(pair.current)])?;
             crash_point("rotate-node:retired");
+            // Before it is seen to be refused: a restart in between would bring it back.
+            self.keep(member)?;
         }
         Ok(())
     }
@@ -279,6 +255,7 @@ impl Accounts for Rotation {
             self.require(member, pair.pending, pair.current)?;
             self.set(member, &[removed(pair.pending)])?;
             crash_point("rotate-node:undone");
+            self.keep(member)?;
         }
         Ok(())
     }
@@ -289,6 +266,10 @@ impl Accounts for Rotation {
 
     fn persist(&self, cancel: &Cancel) -> Result<()> {
         self.members(cancel)?.iter_mut().try_for_each(|member| self.keep(member))
+    }
+
+    fn writes_at_once(&self) -> bool {
+        false
     }
 
     fn mark(&self, cancel: &Cancel) -> Result<String> {
@@ -330,10 +311,19 @@ impl Accounts for Rotation {
     }
 }
 
+/// Servers repeat what they were told, and that is a hash that could be tried against a list of words.
+fn not_set(member: &Member<'_>, said: &str) -> Failure {
+    refused(&member.node.to_string(), "ACL SETUSER", RULE, code(said))
+        .hint("Why, stands in its log, or is answered to the same by hand: ACL SETUSER …")
+}
+
+fn code(said: &str) -> &str {
+    said.split_whitespace().next().unwrap_or_default()
+}
+
 fn login(address: &Address, account: &str, secret: &Secret, cancel: &Cancel) -> Result<Login> {
     let mut connection = Connection::open(address, cancel)?;
     // What it says may repeat what it was sent: only the first word is looked at.
-    let code = |text: &str| text.split_whitespace().next().unwrap_or_default().to_owned();
     let unknown = |text: &str| Login::Unknown(format!("{address} answers {}", code(text)));
     match connection.ask(&[b"AUTH", account.as_bytes(), secret.expose().as_bytes()])? {
         Reply::Refused(text) if text.starts_with("WRONGPASS") => return Ok(Login::Refused),

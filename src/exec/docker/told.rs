@@ -14,6 +14,8 @@ use std::io::Read;
 
 /// No password is longer.
 const LONGEST: u64 = 64 << 10;
+/// What is shorter may stand in a longer word by chance.
+const TELLING: usize = 8;
 
 /// What a container's own set-up says of a secret.
 #[derive(Clone, Debug)]
@@ -36,6 +38,17 @@ impl Description {
         })
     }
 
+    fn told_as(&self, secret: &Secret) -> Vec<String> {
+        let ends = |c: char| c.is_whitespace() || "\"'>=".contains(c);
+        let has = |text: &str| {
+            let is_long = secret.expose().len() >= TELLING;
+            text.split(ends).any(|word| word == secret.expose()) || is_long && text.contains(secret.expose())
+        };
+        let command = self.command.iter().any(|word| has(word)).then(|| "its command".to_owned());
+        let variables = self.environment.iter().filter(|(_, value)| has(value.expose()));
+        command.into_iter().chain(variables.map(|(name, _)| format!("its variable {name}"))).collect()
+    }
+
     /// The word after `name` in what was to run; one that a shell would still replace is none.
     fn option(&self, name: &str) -> Option<&str> {
         let words: Vec<&str> = self.command.iter().flat_map(|text| text.split_whitespace()).collect();
@@ -52,6 +65,11 @@ impl Container {
             Some(Told::Value(secret)) => Ok(Some(secret)),
             Some(Told::File(path)) => self.secret_file(&path).map(Some),
         }
+    }
+
+    /// Where this container was told the secret when it was made, for people: its command, and variables.
+    pub fn told_as(&self, secret: &Secret) -> Result<Vec<String>> {
+        Ok(self.docker.set_up(&self.id)?.told_as(secret))
     }
 
     fn secret_file(&self, path: &str) -> Result<Secret> {

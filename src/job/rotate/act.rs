@@ -225,6 +225,9 @@ impl Rotate<'_> {
                 self.accounts.persist(at.cancel)?;
                 crash_point("rotate:persisted");
                 at.memory.persisted = true;
+                if !self.accounts.writes_at_once() {
+                    at.memory.current = None;
+                }
                 self.noted(at, "persisted", None, None);
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! One password for the user on every server, whatever else it had before.
 
-use super::{Accounts, RULE, Rotation, added, hash, links, refused};
+use super::{Accounts, RULE, Rotation, added, hash, links, not_set};
 use crate::engine::redis::connection::Reply;
 use crate::engine::redis::group::Member;
 use crate::error::{Failure, Result};
@@ -47,7 +47,7 @@ impl Rotation {
         let rule = added(secret);
         let command: [&[u8]; 5] = [b"ACL", b"SETUSER", self.account.as_bytes(), b"resetpass", rule.as_bytes()];
         if let Reply::Refused(text) = member.connection.ask(&command)? {
-            return Err(refused(&member.node.to_string(), "ACL SETUSER", RULE, &text));
+            return Err(not_set(member, &text));
         }
         match self.has_alone(member, secret)? {
             true => Ok(()),

@@ -1,0 +1,48 @@
+//! Servers that were put back by other means than bkp, and have passwords of then.
+
+use super::kills::wait_for_distance;
+use super::mongo::Ferretdb;
+use super::support::vault::Vault;
+use super::world::{Target, World};
+use mongodb::bson::doc;
+use std::sync::Arc;
+
+/// `put_back` gives the users of then this password.
+fn takes_what_is_published(vault: &'static Vault, target: Arc<dyn Target>, put_back: &dyn Fn(&str)) {
+    let mut world = World::with(vault, target, "");
+    let first = world.old.clone();
+    let is_applied = |world: &World, refused: &str| {
+        put_back(refused);
+        world.rotate(&["reapply", "shop-db"]).ends(0).says("the password that is published now");
+        world.target.log_in_as(&world.published_user(), &world.published()).unwrap();
+        for user in world.target.users() {
+            world.target.log_in_as(user, refused).unwrap_err();
+        }
+        world.rotate(&["reapply", "shop-db"]).ends(0).says("only what is published lets in");
+    };
+    // Of which Vault knows one version only.
+    is_applied(&world, "of-the-backup");
+    world.open_shop();
+    for _ in 0..2 {
+        wait_for_distance(&world);
+        world.rotate(&["shop-db"]).ends(0);
+    }
+    world.close_shop();
+    // Two rotations back: where names take turns, it is that of the same user.
+    assert_ne!(world.published(), first);
+    is_applied(&world, &first);
+}
+
+#[test]
+fn mongodb_takes_what_is_published() {
+    let part = "MongoDB that was put back";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Ferretdb::start(part)) else { return };
+    let server = Arc::new(server);
+    let put_back = |password: &str| {
+        for user in ["app_a", "app_b"] {
+            // The other one may not be there yet.
+            let _ = server.admin(doc! { "updateUser": user, "pwd": password });
+        }
+    };
+    takes_what_is_published(vault, Arc::clone(&server) as Arc<dyn Target>, &put_back);
+}
