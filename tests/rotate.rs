@@ -27,12 +27,16 @@ mod mail;
 mod minio;
 #[path = "rotate/mongo.rs"]
 mod mongo;
+#[path = "rotate/mysql.rs"]
+mod mysql;
 #[path = "rotate/postgres.rs"]
 mod postgres;
 #[path = "rotate/put_back.rs"]
 mod put_back;
 #[path = "rotate/redis.rs"]
 mod redis;
+#[path = "rotate/replicas.rs"]
+mod replicas;
 #[path = "rotate/restores.rs"]
 mod restores;
 #[path = "rotate/schedules.rs"]
@@ -49,6 +53,8 @@ mod swarm;
 mod trouble;
 #[path = "rotate/unknown.rs"]
 mod unknown;
+#[path = "rotate/variables.rs"]
+mod variables;
 #[path = "rotate/vault_days.rs"]
 mod vault_days;
 #[path = "rotate/wire.rs"]

@@ -10,6 +10,7 @@ pub mod delivery;
 mod effects;
 pub mod keepsake;
 mod lease;
+mod left;
 mod missing_end;
 mod password;
 pub mod plan;
