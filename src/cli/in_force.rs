@@ -9,6 +9,7 @@ use crate::job::recorder::Recorder;
 use crate::job::rotate::keepsake::Keepsake;
 use crate::job::rotate::reapply::{Applied, Reapply};
 use crate::job::rotate::record;
+use crate::job::rotate::targets::Given;
 use crate::journal::{Fact, Rotated, State};
 use crate::policy::{self, Policy, Rotation, Source};
 use crate::repo::keys::Recipients;
@@ -113,7 +114,7 @@ pub fn apply_one(
     (run, recorder): (&str, &Recorder),
 ) -> Result<Option<String>> {
     let name = &rotation.name;
-    let (accounts, _) = accounts_of(env, policy, rotation)?;
+    let (accounts, _) = accounts_of(env, policy, rotation, Given::default())?;
     let of_point = then.iter().find(|one| one["name"] == *name).and_then(|one| one["version"].as_str());
     let reapply = Reapply {
         rotation,
@@ -151,7 +152,7 @@ fn of_rotation(rotation: &Rotation, run: &str) -> Rotated {
     Rotated {
         run: run.to_owned(),
         rotation: rotation.name.clone(),
-        source: rotation.source.clone(),
+        source: rotation.target.name().to_owned(),
         account: rotation.account.clone(),
         ..Rotated::default()
     }
