@@ -1,6 +1,7 @@
 //! Killed after every single effect, forward and back. Whoever comes next goes on from what is there.
 
 use super::servers::{Mariadb, Mysql};
+use super::support::host::Host;
 use super::support::vault::Vault;
 use super::world::{Target, World};
 use bkp::durable::CRASH_POINTS;
@@ -16,8 +17,12 @@ pub fn forward() -> impl Iterator<Item = &'static str> {
 }
 
 pub fn wait_for_distance(world: &World) {
-    world.host.next_second();
-    world.host.next_second();
+    wait_for_a_moment(&world.host);
+}
+
+pub fn wait_for_a_moment(host: &Host) {
+    host.next_second();
+    host.next_second();
 }
 
 /// Dies at each of these, and is gone on with.

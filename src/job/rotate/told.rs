@@ -30,7 +30,7 @@ impl Rotate<'_> {
         (self.note)(Rotated {
             run: self.run.clone(),
             rotation: self.rotation.name.clone(),
-            source: self.rotation.source.clone(),
+            source: self.rotation.target.name().to_owned(),
             account: self.rotation.account.clone(),
             state: state.to_owned(),
             because: self.because.clone(),
