@@ -23,12 +23,16 @@ mod kills;
 mod kubernetes;
 #[path = "rotate/mongo.rs"]
 mod mongo;
+#[path = "rotate/mysql.rs"]
+mod mysql;
 #[path = "rotate/postgres.rs"]
 mod postgres;
 #[path = "rotate/put_back.rs"]
 mod put_back;
 #[path = "rotate/redis.rs"]
 mod redis;
+#[path = "rotate/replicas.rs"]
+mod replicas;
 #[path = "rotate/restores.rs"]
 mod restores;
 #[path = "rotate/schedules.rs"]
@@ -43,6 +47,8 @@ mod swarm;
 mod trouble;
 #[path = "rotate/unknown.rs"]
 mod unknown;
+#[path = "rotate/variables.rs"]
+mod variables;
 #[path = "rotate/vault_days.rs"]
 mod vault_days;
 #[path = "rotate/wire.rs"]
