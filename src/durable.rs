@@ -35,6 +35,21 @@ impl TempFile {
         Ok(TempFile { file, path, committed: false })
     }
 
+    /// The same, by the one name that a temporary file of this destination ever has: what a killed process left goes with it. Only
+    /// for a destination that nobody else writes at the same time.
+    pub fn create_for(destination: &Path, mode: u32) -> io::Result<Self> {
+        let path = Self::left_of(destination);
+        remove_if_there(&path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&path)?;
+        Ok(TempFile { file, path, committed: false })
+    }
+
+    /// Where a killed process left what [`TempFile::create_for`] made.
+    pub fn left_of(destination: &Path) -> PathBuf {
+        let name = destination.file_name().unwrap_or_default().to_string_lossy();
+        destination.with_file_name(format!("{TEMPORARY_PREFIX}{name}"))
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -172,6 +187,13 @@ pub fn open_private(path: &Path, create_new: bool) -> io::Result<File> {
         belongs_to_owner_of(parent_of(path), &file)?;
     }
     Ok(file)
+}
+
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// The directory a path is in; `.` for a bare name.
@@ -370,6 +392,11 @@ pub const CRASH_POINTS: &[&str] = &[
     "rotate:turned-back",
     "rotate:unpublished",
     "rotate:undone",
+    "rotate-consumer:written",
+    "rotate-consumer:copied",
+    "rotate-consumer:marked",
+    "rotate-consumer:made",
+    "rotate-consumer:ended",
     "rotate-node:accepted",
     "rotate-node:retired",
     "rotate-node:undone",

@@ -90,6 +90,17 @@ impl Failure {
         self.hint.as_deref().or(of_kind)
     }
 
+    /// With other words, the hint and the causes included.
+    pub fn reworded(mut self, other: impl Fn(&str) -> String) -> Self {
+        let full = self.full();
+        let new = other(&full);
+        if new != full {
+            (self.what, self.source) = (new, None);
+        }
+        self.hint = self.hint.map(|hint| other(&hint));
+        self
+    }
+
     /// The sentence and all its causes in one line, for reports and JSON.
     pub fn full(&self) -> String {
         let mut text = self.what.clone();

@@ -27,7 +27,7 @@ fn points_of(job: &str) -> Vec<&'static str> {
 fn every_crash_point_belongs_to_a_test_here() {
     let known = ["backup:", "restore:", "refill:", "init:", "keys:"];
     // tests/containers.rs, tests/copies.rs, tests/journal.rs, tests/prune/kills.rs, tests/rehearse/kills.rs,
-    // tests/rotate/kills.rs, tests/rotate/redis.rs, tests/vault/renewal.rs
+    // tests/rotate/kills.rs, tests/rotate/deliveries.rs, tests/rotate/redis.rs, tests/vault/renewal.rs
     let elsewhere = [
         "quiesce:",
         "stack:",
@@ -39,6 +39,7 @@ fn every_crash_point_belongs_to_a_test_here() {
         "rehearse-application:",
         "rotate:",
         "rotate-node:",
+        "rotate-consumer:",
         "vault-secret-id:",
     ];
     assert!(CRASH_POINTS.iter().all(|point| known.iter().chain(&elsewhere).any(|job| point.starts_with(job))));

@@ -47,6 +47,8 @@ mod swarm;
 mod trouble;
 #[path = "rotate/unknown.rs"]
 mod unknown;
+#[path = "rotate/variables.rs"]
+mod variables;
 #[path = "rotate/vault_days.rs"]
 mod vault_days;
 #[path = "rotate/wire.rs"]

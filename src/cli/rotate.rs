@@ -193,6 +193,7 @@ impl<'e> Ground<'e> {
             lease: lease(env)?,
             because: why.because.clone(),
             emergency: why.emergency,
+            takes_unknown: why.takes_unknown(),
             prove,
             note,
         })
@@ -315,7 +316,7 @@ fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<
     for warning in &scan.warnings {
         env.output.warn(warning);
     }
-    match scan::refusal(&scan.unknown, &ground.rotation.name) {
+    match scan::refusal(&scan.unknown, ground.rotation) {
         Some(refusal) if !why.takes_unknown() => Err(refusal),
         refusal => {
             refusal.iter().for_each(|refusal| env.output.warn(&refusal.full()));

@@ -3,7 +3,7 @@
 use super::convert::{absolute, not_empty};
 use super::problem::Place;
 use super::raw;
-use super::reading::{Field, Named, Reader};
+use super::reading::{Field, Named, OneOrMore, Reader};
 use super::values::{self, duration_text};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub enum Told {
     Published,
     EnvFile {
         path: PathBuf,
-        variable: String,
+        variables: Vec<String>,
         user_variable: Option<String>,
     },
     SecretFile(PathBuf),
@@ -176,14 +176,27 @@ impl Reader<'_> {
         ];
         self.one_of(ways.into_iter());
         let path = self.text(&raw.env_file, absolute);
-        let variable = self.text(&raw.variable, variable);
+        let variables = self.variables(&raw.variable);
         let user_variable = self.text(&raw.user_variable, self::variable);
-        let env_file = |(path, variable)| Told::EnvFile { path, variable, user_variable };
-        let file = path.zip(variable).map(env_file);
+        let env_file = |(path, variables)| Told::EnvFile { path, variables, user_variable };
+        let file = path.zip(variables).map(env_file);
         file.or_else(|| self.text(&raw.secret_file, absolute).map(Told::SecretFile))
             .or_else(|| workload.map(Told::Kubernetes))
             .or_else(|| swarm.map(Told::Swarm))
             .unwrap_or(Told::Published)
+    }
+
+    fn variables(&self, field: &Option<Field<OneOrMore<String>>>) -> Option<Vec<String>> {
+        let field = field.as_ref()?;
+        let OneOrMore(all) = field.value.as_ref()?;
+        if all.is_empty() {
+            return self.wrong(field.place, "expected the name of a variable, such as DB_PASSWORD");
+        }
+        let one = |field: &Field<String>| match variable(field.value.as_deref()?) {
+            Ok(name) => Some(name),
+            Err(message) => self.wrong(field.place, message),
+        };
+        all.iter().map(one).collect()
     }
 
     /// How many of these are here; a second one is wrong.
@@ -375,9 +388,10 @@ pub fn shown(consumer: &Consumer) -> Vec<(&'static str, Value)> {
     let mut all = Vec::new();
     match &consumer.told {
         Told::Published | Told::Swarm(_) | Told::Kubernetes(_) => {}
-        Told::EnvFile { path, variable, user_variable } => {
+        Told::EnvFile { path, variables, user_variable } => {
             all.extend(user_variable.as_ref().map(|user_variable| ("user_variable", json!(user_variable))));
-            all.extend([("env_file", json!(path)), ("variable", json!(variable))]);
+            let variables = if let [one] = variables.as_slice() { json!(one) } else { json!(variables) };
+            all.extend([("env_file", json!(path)), ("variable", variables)]);
         }
         Told::SecretFile(path) => all.push(("secret_file", json!(path))),
     }

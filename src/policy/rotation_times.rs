@@ -200,8 +200,8 @@ pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String
     let written = |rotation: &Rotation| -> Vec<String> {
         let of = |consumer: &Consumer| -> Vec<String> {
             match &consumer.told {
-                Told::EnvFile { path, variable, user_variable } => {
-                    let variables = [Some(variable), user_variable.as_ref()].into_iter().flatten();
+                Told::EnvFile { path, variables, user_variable } => {
+                    let variables = variables.iter().chain(user_variable);
                     variables.map(|variable| format!("the variable {variable} of {}", path.display())).collect()
                 }
                 Told::SecretFile(path) => vec![format!("the file {}", path.display())],

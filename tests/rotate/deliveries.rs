@@ -4,7 +4,7 @@ use super::documents::REMOVE;
 use super::servers::Mariadb;
 use super::support::docker::engine::docker;
 use super::support::docker::{Kind, image_named, require};
-use super::support::host::Answer;
+use super::support::host::{Answer, Running};
 use super::support::supervisor::Supervisor;
 use super::support::vault::Vault;
 use super::support::{not_run, wait_for_every};
@@ -84,9 +84,19 @@ impl Stack {
 
     /// With the Compose of the tests.
     pub fn rotate(&self, words: &[&str]) -> Answer {
+        self.world.host.finish(self.begin(words, ("BKP_CRASH_AT", "")))
+    }
+
+    pub fn begin(&self, words: &[&str], (variable, point): (&str, &str)) -> Running {
         let mut command = self.world.host.command(&[&["rotate"], words].concat());
-        command.envs(configuration().map(|directory| ("DOCKER_CONFIG", directory)));
-        self.world.host.finish(self.world.host.start(command))
+        command.envs(configuration().map(|directory| ("DOCKER_CONFIG", directory))).env(variable, point);
+        self.world.host.start(command)
+    }
+
+    pub fn dies_at(&self, point: &str, words: &[&str]) {
+        let answer = self.world.host.finish(self.begin(words, ("BKP_CRASH_AT", point)));
+        println!("killed at {point}: {:?} {}", answer.status, answer.err);
+        answer.was_killed();
     }
 
     /// The container has logged in with this, and with nothing else since.
@@ -185,6 +195,12 @@ fn a_secret_file_is_exchanged_and_those_who_mount_it_are_moved() {
         |name: &str| docker(&["inspect", "--format", "{{.State.StartedAt}}", &format!("{}-{name}", stack.project)]);
     let (web, worker) = (started("web-1"), started("worker-1"));
 
+    // A signal lets nobody see another file in the place of one that is mounted by itself.
+    let consumers = THEIR_CONSUMERS.replace("$(", "$$(");
+    stack.consumers(&consumers.replace("service: web }", "service: web, signal: HUP }"));
+    stack.rotate(&["shop-db", "--dry-run"]).fails(13, "would not see another one by HUP", "Add each to");
+    stack.consumers(&consumers);
+
     let plan = stack.rotate(&["shop-db", "--dry-run"]).ends(0);
     plan.says(&format!("replace {}", file.display())).says("restart --no-deps web").says("kill --signal HUP");
     stack.rotate(&["shop-db"]).ends(0);
@@ -199,8 +215,8 @@ fn a_secret_file_is_exchanged_and_those_who_mount_it_are_moved() {
     assert_eq!(started("worker-1"), worker, "the directory is mounted: a signal was enough");
     stack.nobody_was_refused();
 
-    // One that works with the old one only: everybody is taken back to it.
-    fs::write(stack.path("shop/broken"), &new).unwrap();
+    // One that works with the old one only: everybody is taken back to it. The whole of it would be found where it is.
+    fs::write(stack.path("shop/broken"), &new[..12]).unwrap();
     stack.world.host.next_second();
     stack.world.host.next_second();
     stack.rotate(&["shop-db"]).fails(1, "the old password is in force: web", "rotate again");

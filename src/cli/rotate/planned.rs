@@ -14,7 +14,7 @@ pub fn show(env: &Environment, name: &str, why: &Why) -> Ran {
     let plan = rotate.plan(ground.settings.server(), &env.cancel)?;
     let may = ground.may_begin(env, why)?;
     let hindered = may.err().map(|hindrance| hindrance.failure(ground.rotation, false));
-    let unknown = scan::refusal(&plan.unknown, name).filter(|_| !why.takes_unknown());
+    let unknown = scan::refusal(&plan.unknown, ground.rotation).filter(|_| !why.takes_unknown());
     let refused = hindered.or(unknown).filter(|_| plan.open.is_none());
     let mut document = serde_json::to_value(&plan).unwrap_or_default();
     document["refused"] = refused.as_ref().map(Failure::full).into();

@@ -9,6 +9,7 @@ use super::lease::Lease;
 use super::record::{self, Keeper};
 use super::seen::Memory;
 use super::state::{Direction, End, Kept, Observed, Step, next};
+use super::told::scrubbed;
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
@@ -58,6 +59,8 @@ pub struct Rotate<'a> {
     pub because: Option<String>,
     /// Old sessions are ended, and an account that neither secret opens is set to the pending one.
     pub emergency: bool,
+    /// What has the old one and is not moved is locked out: somebody wants that.
+    pub takes_unknown: bool,
     /// Something that only the secret in force can do; what it was.
     pub prove: &'a dyn Fn() -> Result<String>,
     pub note: &'a dyn Fn(Rotated),
@@ -120,6 +123,7 @@ impl Rotate<'_> {
             let (end, ended) = channel();
             scope.spawn(move || keeper.keep_alive(&ended));
             let worked = self.go(wish, is_open, &mut at);
+            let worked = worked.map_err(|failure| failure.reworded(|text| scrubbed(text, &at)));
             drop(end);
             worked
         });
@@ -173,7 +177,8 @@ impl Rotate<'_> {
         at.memory.turn(direction, published, |_| true);
         if !is_open {
             at.warnings.extend(self.accounts.preflight(&at.current, at.cancel)?);
-            self.check_consumers(&at.current)?;
+            let notes = self.check_consumers(&at.current, at.cancel)?;
+            at.warnings.extend(notes);
         }
         let mut waiting: Option<Instant> = None;
         loop {

@@ -150,8 +150,10 @@ impl Rotate<'_> {
     }
 
     pub(super) fn gate(&self, at: &mut At<'_>, number: usize) -> Result<()> {
-        let consumer = &self.consumers[number];
-        match consumer.gate(at.cancel) {
+        let (consumer, is_back) = (&self.consumers[number], at.keeper.direction() == Direction::Back);
+        let Some(pair) = at.pair() else { return Ok(()) };
+        let other = if is_back { pair.pending } else { pair.current };
+        match consumer.gate(&|| self.left(number, other), at.cancel) {
             Ok(()) => {
                 crash_point("rotate:moved");
                 at.memory.moved[number].passed = true;
@@ -200,6 +202,9 @@ impl Rotate<'_> {
         at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
         // Once more, for there is no way back from here.
+        if let Some((consumer, failure)) = self.somebody_left(pair)? {
+            return self.failed(at, &consumer, &failure);
+        }
         let pending = self.accounts.log_in(pair.pending)?;
         if pending != Login::Accepted {
             at.memory.pending = Some(pending);

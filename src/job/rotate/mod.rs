@@ -9,6 +9,7 @@ pub mod delivery;
 mod effects;
 pub mod keepsake;
 mod lease;
+mod left;
 mod missing_end;
 mod password;
 pub mod plan;

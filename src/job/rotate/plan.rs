@@ -58,7 +58,7 @@ impl Rotate<'_> {
         // In the middle of a rotation, the account is not as it should be before one.
         if open.is_none() {
             warnings.extend(self.accounts.preflight(&current, cancel)?);
-            self.check_consumers(&current)?;
+            warnings.extend(self.check_consumers(&current, cancel)?);
             let scan = self.scan_for(server, &current);
             warnings.extend(scan.warnings);
             unknown = scan.unknown;
@@ -122,7 +122,8 @@ impl Rotate<'_> {
         Ok(told.collect())
     }
 
-    pub(super) fn check_consumers(&self, current: &Credential) -> Result<()> {
+    /// Gives what people should know of besides.
+    pub(super) fn check_consumers(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>> {
         // Something that nobody has.
         let secret = Secret::new(crate::durable::random_hex(32));
         let other = Credential { user: self.rotation.turns.as_ref().map(|_| secret.expose().to_owned()), secret };
@@ -135,7 +136,11 @@ impl Rotate<'_> {
                     .hint(format!("Correct what is there, or what is published ({})", consumer.delivery.describe())));
             }
         }
-        Ok(())
+        let mut notes = Vec::new();
+        for consumer in &self.consumers {
+            notes.extend(consumer.preflight(cancel)?);
+        }
+        Ok(notes)
     }
 
     /// How long the last one to be moved may be without a password that lets in, at most.

@@ -1,10 +1,15 @@
 //! What is told of a rotation: to the journal, and to people when only they can go on.
 
 use super::act::{At, Rotate};
+use super::delivery::text::percent_encoded;
 use super::state::Halt;
 use crate::engine::Credential;
 use crate::error::{Failure, Kind, Result};
 use crate::journal::Rotated;
+use crate::secret::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
 
 impl Rotate<'_> {
     /// A signal is no failure of the consumer.
@@ -71,11 +76,70 @@ impl Rotate<'_> {
     }
 }
 
-/// What programs of the user said may hold what they were told.
-fn scrubbed(text: &str, at: &At<'_>) -> String {
-    let secrets = [Some(&at.current), at.pending.as_ref()];
-    secrets.into_iter().flatten().fold(text.to_owned(), |text, secret| match secret.expose().len() {
-        0..4 => text,
-        _ => text.replace(secret.expose(), "…"),
-    })
+/// What programs and servers said may hold what they were told, also as it stands in addresses, headers and statements.
+pub(super) fn scrubbed(text: &str, at: &At<'_>) -> String {
+    without(text, [Some(&at.current), at.pending.as_ref()].into_iter().flatten())
+}
+
+fn without<'c>(text: &str, secrets: impl Iterator<Item = &'c Credential>) -> String {
+    let long = secrets.filter(|secret| secret.expose().len() >= 4);
+    // The longer first: one may be within the other.
+    let mut forms: Vec<Zeroizing<String>> = long.flat_map(|secret| forms(secret)).collect();
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), "…"))
+}
+
+fn forms(secret: &Secret) -> Vec<Zeroizing<String>> {
+    let plain = secret.expose();
+    let percent = percent_encoded(plain);
+    let small: Vec<String> = percent.split('%').enumerate().map(|(at, part)| small_digits(part, at > 0)).collect();
+    let in_json = serde_json::to_string(plain).unwrap_or_default();
+    let all = [
+        plain.to_owned(),
+        small.join("%"),
+        percent,
+        STANDARD_NO_PAD.encode(plain),
+        URL_SAFE_NO_PAD.encode(plain),
+        plain.replace('\'', "''"),
+        plain.replace('\\', "\\\\").replace('\'', "\\'"),
+        in_json.trim_matches('"').to_owned(),
+    ];
+    all.into_iter().map(Zeroizing::new).collect()
+}
+
+/// `2F` behind a `%` as `2f`.
+fn small_digits(part: &str, is_encoded: bool) -> String {
+    match part.split_at_checked(2).filter(|_| is_encoded) {
+        Some((digits, rest)) => format!("{}{rest}", digits.to_lowercase()),
+        None => part.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_scrubbed_in_every_form_in_which_they_are_told() {
+        let [old, new] = ["p@ss'w\\rd/1", "New_1-of-many"].map(|text| Credential::from(Secret::new(text.into())));
+        for said in [
+            "Access denied with p@ss'w\\rd/1 here",
+            "cannot open mysql://app:p%40ss%27w%5Crd%2F1@db/app",
+            "cannot open mysql://app:p%40ss%27w%5crd%2f1@db/app",
+            "near 'p@ss''w\\rd/1'",
+            "near 'p@ss\\'w\\\\rd/1'",
+            "{\"password\":\"p@ss'w\\\\rd/1\"}",
+            "X-Secret: cEBzcyd3XHJkLzE",
+            "twice New_1-of-many",
+        ] {
+            let scrubbed = without(said, [&old, &new].into_iter());
+            assert!(scrubbed.contains('…'), "{scrubbed}");
+            assert!(
+                !scrubbed.contains("rd/1") && !scrubbed.contains("1-of") && !scrubbed.contains("%40"),
+                "{scrubbed}"
+            );
+        }
+        let short = Credential::from(Secret::new("app".into()));
+        assert_eq!(without("the app ended", std::iter::once(&short)), "the app ended");
+    }
 }

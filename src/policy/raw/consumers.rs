@@ -1,6 +1,6 @@
 //! The keys that say who uses a password that is rotated: shapes only, as in the module above.
 
-use crate::policy::reading::Field;
+use crate::policy::reading::{Field, OneOrMore};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -11,8 +11,8 @@ pub struct Consumer {
     /// A file of variables, such as the `.env` of a Compose project: the password in it is replaced, and nothing else. Without
     /// one, and without `secret_file`, the consumer reads what is published.
     pub env_file: Option<Field<String>>,
-    /// The variable in it that is the password, or holds it, as in an address.
-    pub variable: Option<Field<String>>,
+    /// The variable in it that is the password, or holds it, as in an address; or all of them, as a list.
+    pub variable: Option<Field<OneOrMore<String>>>,
     /// The variable in it that is the user, where two take turns and `variable` is no address that holds both.
     pub user_variable: Option<Field<String>>,
     /// A file that is the password, or an address that holds it; replaced in one step.

@@ -35,6 +35,6 @@ impl Reload for Hook {
     }
 
     fn describe(&self) -> String {
-        format!("run `{}`", self.words.join(" "))
+        format!("run its command ({})", self.words[0])
     }
 }

@@ -1,12 +1,14 @@
-//! A file of variables, such as the `.env` of a Compose project: one value in it is exchanged, and not another byte.
+//! A file of variables, such as the `.env` of a Compose project: values in it are exchanged, and not another byte.
 //!
-//! The file is exchanged whole, with its mode and owner; what it was stays beside it as `.bkp-prev` until the rotation is over.
-//! The variable is the secret, or an address that holds it. New secrets need no quotes; an old one that does gets single ones.
-//! Where names take turns, the user is exchanged in the same step: before the secret in the address, or in a variable of its own.
+//! The file is exchanged whole, with its mode and owner; what it was stays beside it as `.bkp-prev` until the rotation is over, and
+//! a value that is taken back is written as it was there. A variable is the secret, or an address that holds it. New secrets need
+//! no quotes; an old one that does gets single ones. Where names take turns, the user is exchanged in the same step: before the
+//! secret in the address, or in a variable of its own.
 
 use super::Delivery;
-use super::text::{is_plain, percent_encoded, read, with_user, within};
-use crate::durable::{self, TempFile};
+use super::text::{percent_encoded, read, with_user, within};
+use super::variables::{assignments, meant, quoted};
+use crate::durable::{TempFile, crash_point, remove_if_there};
 use crate::engine::{Credential, Pair};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::job::rotate::state::Holds;
@@ -19,13 +21,14 @@ use zeroize::Zeroizing;
 
 pub struct EnvFile {
     path: PathBuf,
-    variable: String,
+    variables: Vec<String>,
     user_variable: Option<String>,
 }
 
 /// What is exchanged together.
 struct Found {
-    secret: Place,
+    /// Of each variable.
+    secrets: Vec<Place>,
     /// The value of the variable that is the user.
     user: Option<Range<usize>>,
 }
@@ -36,15 +39,15 @@ enum Place {
     /// It is the value: with its quotes.
     Whole(Range<usize>),
     /// It is in the value.
-    Within(Range<usize>),
+    Within(Vec<Range<usize>>),
     /// `USER:SECRET` is in the value.
-    WithUser(Range<usize>),
+    WithUser(Vec<Range<usize>>),
 }
 
 impl EnvFile {
-    pub fn new(path: &Path, variable: &str, user_variable: Option<&str>) -> Self {
+    pub fn new(path: &Path, variables: &[String], user_variable: Option<&str>) -> Self {
         let user_variable = user_variable.map(str::to_owned);
-        EnvFile { path: path.to_owned(), variable: variable.to_owned(), user_variable }
+        EnvFile { path: path.to_owned(), variables: variables.to_vec(), user_variable }
     }
 
     /// Where the file itself is, if this is a link to it.
@@ -58,41 +61,69 @@ impl EnvFile {
             let text = format!("{variable} in {} {why}", self.path.display());
             Failure::new(Kind::Refused, text).hint(hint)
         };
-        let mut found = assignments(text, variable);
-        let value = found.pop().ok_or_else(|| refused("is not there", "Correct `variable` of the consumer"))?;
+        let mut found: Vec<_> = assignments(text).into_iter().filter(|one| one.name == variable).collect();
+        let one = found.pop().ok_or_else(|| refused("is not there", "Correct `variable` of the consumer"))?;
         if !found.is_empty() {
             return Err(refused(
                 "is there more than once",
                 "Remove all but the last one, which is the one that counts",
             ));
         }
-        value.ok_or_else(|| refused("spans several lines", "Write the value in one line"))
+        one.value.ok_or_else(|| refused("spans several lines", "Write the value in one line"))
     }
 
-    /// Where a credential stands; `None` when it is not the one that is there.
+    /// Where a credential stands; `None` when it is not the one that is there, in each of the variables.
     fn find(&self, text: &str, credential: &Credential) -> Result<Option<Found>> {
-        let value = self.value(text, &self.variable)?;
-        let Some(user) = &credential.user else {
-            return Ok(place(text, &value, credential).map(|secret| Found { secret, user: None }));
-        };
-        if let Some(secret) = place_with_user(text, &value, user, credential) {
-            return Ok(Some(Found { secret, user: None }));
+        let mut secrets = Vec::new();
+        for variable in &self.variables {
+            secrets.push(place(text, &self.value(text, variable)?, credential));
         }
-        let Some(secret) = place(text, &value, credential) else { return Ok(None) };
+        let Some(secrets) = secrets.into_iter().collect::<Option<Vec<Place>>>() else { return Ok(None) };
+        let alone = secrets.iter().position(|place| !matches!(place, Place::WithUser(_)));
+        let (Some(user), Some(alone)) = (&credential.user, alone) else {
+            return Ok(Some(Found { secrets, user: None }));
+        };
         let Some(variable) = &self.user_variable else {
-            let (name, path) = (&self.variable, self.path.display());
+            let (name, path) = (&self.variables[alone], self.path.display());
             let what = format!("{name} in {path} is the password, and nothing says where its user is, who changes too");
             return Err(Failure::new(Kind::Refused, what)
                 .hint("Add `user_variable` to the consumer, or use an address: postgres://USER:PASSWORD@…"));
         };
         let there = self.value(text, variable)?;
-        Ok((meant(&text[there.clone()]).as_str() == user).then_some(Found { secret, user: Some(there) }))
+        Ok((meant(&text[there.clone()]).as_str() == user).then_some(Found { secrets, user: Some(there) }))
     }
 
-    fn copy_aside(&self, path: &Path) -> PathBuf {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        path.with_file_name(format!("{name}.bkp-prev"))
+    /// The copy of what the file was before this rotation; one that was left by an earlier one does not have what is in force.
+    fn copy(&self, aside: &Path, current: &Credential) -> Option<Zeroizing<String>> {
+        let copy = read(aside).ok()?;
+        matches!(self.find(&copy, current), Ok(Some(_))).then_some(copy)
     }
+
+    /// The text with the values as they were written before. `None` where they were changed since by somebody else.
+    fn taken_back(&self, text: &str, copy: &str, pair: Pair<'_>) -> Option<Zeroizing<String>> {
+        let forward = self.find(copy, pair.current).ok()??.exchanged(copy, pair.pending).ok()?;
+        let mut values = Vec::new();
+        for name in self.variables.iter().chain(&self.user_variable) {
+            let value = |text: &str| self.value(text, name).ok();
+            let (there, expected, before) = (value(text)?, value(&forward)?, value(copy)?);
+            if text[there.clone()] != forward[expected] {
+                return None;
+            }
+            values.push((there, copy[before].to_owned()));
+        }
+        Some(with_values(text, values))
+    }
+
+    fn describe_variables(&self) -> String {
+        let all: Vec<&str> = self.user_variable.iter().chain(&self.variables).map(String::as_str).collect();
+        all.join(" and ")
+    }
+}
+
+/// What the file was.
+pub fn copy_aside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{name}.bkp-prev"))
 }
 
 impl Delivery for EnvFile {
@@ -106,34 +137,40 @@ impl Delivery for EnvFile {
     }
 
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
-        let (from, to) = if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
+        let (from, new) =
+            if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
         let path = self.real()?;
         let text = read(&path)?;
         let Some(found) = self.find(&text, from)? else {
-            let what = format!("{} in {} is not the password that was expected", self.variable, path.display());
+            let what =
+                format!("{} in {} is not the password that was expected", self.variables.join(" and "), path.display());
             return Err(Failure::new(Kind::Refused, what).hint("Somebody changed it: correct it, then run this again"));
         };
-        let written = found.exchanged(&text, to)?;
-        let aside = self.copy_aside(&path);
-        if !aside.exists() {
+        let aside = copy_aside(&path);
+        let copy = self.copy(&aside, pair.current);
+        let as_it_was = copy.as_ref().filter(|_| to == Holds::Current);
+        let written = match as_it_was.and_then(|copy| self.taken_back(&text, copy, pair)) {
+            Some(written) => written,
+            None => found.exchanged(&text, new)?,
+        };
+        if copy.is_none() && to == Holds::Pending {
             exchange(&path, &aside, text.as_bytes())?;
+            crash_point("rotate-consumer:copied");
         }
         exchange(&path, &path, written.as_bytes())
     }
 
     fn settle(&self) -> Result<()> {
-        let aside = self.copy_aside(&self.real()?);
-        match std::fs::remove_file(&aside) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).context(|| format!("cannot remove {}", aside.display()))
-            }
-            _ => Ok(()),
+        let path = self.real()?;
+        let aside = copy_aside(&path);
+        for left in [TempFile::left_of(&path), TempFile::left_of(&aside), aside] {
+            remove_if_there(&left).context(|| format!("cannot remove {}", left.display()))?;
         }
+        Ok(())
     }
 
     fn describe(&self) -> String {
-        let user = self.user_variable.as_ref().map_or_else(String::new, |user| format!("{user} and "));
-        format!("change {user}{} in {}", self.variable, self.path.display())
+        format!("change {} in {}", self.describe_variables(), self.path.display())
     }
 }
 
@@ -141,30 +178,37 @@ impl Found {
     /// The text with another credential in these places.
     fn exchanged(self, text: &str, to: &Credential) -> Result<Zeroizing<String>> {
         let user = to.user.as_deref().unwrap_or_default();
-        let secret = match self.secret {
-            Place::Whole(range) => (range.clone(), quoted(&text[range], to.expose())?),
-            Place::Within(range) => (range, percent_encoded(to.expose())),
-            Place::WithUser(range) => (range, format!("{}:{}", percent_encoded(user), percent_encoded(to.expose()))),
-        };
-        let mut all = vec![secret];
+        let mut all = Vec::new();
+        for place in self.secrets {
+            let (places, new) = match place {
+                Place::Whole(range) => (vec![range.clone()], quoted(&text[range], to.expose())?),
+                Place::Within(places) => (places, percent_encoded(to.expose())),
+                Place::WithUser(places) => {
+                    (places, format!("{}:{}", percent_encoded(user), percent_encoded(to.expose())))
+                }
+            };
+            all.extend(places.into_iter().map(|place| (place, new.clone())));
+        }
         if let Some(range) = self.user {
             all.push((range.clone(), quoted(&text[range], user)?));
         }
-        // From the end, so that what comes before stays where it is.
-        all.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
-        let mut written = Zeroizing::new(text.to_owned());
-        for (range, new) in all {
-            written = Zeroizing::new(format!("{}{new}{}", &written[..range.start], &written[range.end..]));
-        }
-        Ok(written)
+        Ok(with_values(text, all))
     }
+}
+
+fn with_values(text: &str, mut all: Vec<(Range<usize>, String)>) -> Zeroizing<String> {
+    // From the end, so that what comes before stays where it is.
+    all.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+    all.into_iter().fold(Zeroizing::new(text.to_owned()), |written, (range, new)| {
+        Zeroizing::new(format!("{}{new}{}", &written[..range.start], &written[range.end..]))
+    })
 }
 
 /// Writes a file in one step, with mode and owner of `like`.
 pub(super) fn exchange(like: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let what = || format!("cannot write {}", path.display());
     let metadata = std::fs::metadata(like).context(what)?;
-    let mut file = TempFile::create_in(durable::parent_of(path), 0o600).context(what)?;
+    let mut file = TempFile::create_for(path, 0o600).context(what)?;
     file.write_all(bytes).context(what)?;
     let made = file.file().metadata().context(what)?;
     if (made.uid(), made.gid()) != (metadata.uid(), metadata.gid()) {
@@ -172,89 +216,24 @@ pub(super) fn exchange(like: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     }
     let mode = std::fs::Permissions::from_mode(metadata.permissions().mode() & 0o7777);
     file.file().set_permissions(mode).context(what)?;
+    crash_point("rotate-consumer:written");
     file.commit(path).context(what)
 }
 
-/// The values of a variable, without a comment behind them; `None` for one that does not end in its line.
-fn assignments(text: &str, variable: &str) -> Vec<Option<Range<usize>>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let start = at;
-        at += line.len();
-        let line = line.trim_end_matches(['\n', '\r']);
-        let rest = line.trim_start();
-        let rest = rest.strip_prefix("export ").map_or(rest, str::trim_start);
-        let Some(after) = rest.strip_prefix(variable).map(str::trim_start) else { continue };
-        let Some(value) = after.strip_prefix('=').map(str::trim_start) else { continue };
-        let begin = start + line.len() - value.len();
-        found.push(length_of_value(value).map(|length| begin..begin + length));
-    }
-    found
-}
-
-fn length_of_value(value: &str) -> Option<usize> {
-    match value.chars().next() {
-        Some(quote @ ('\'' | '"')) => {
-            let mut escaped = false;
-            for (at, character) in value.char_indices().skip(1) {
-                match character {
-                    _ if escaped => escaped = false,
-                    '\\' if quote == '"' => escaped = true,
-                    other if other == quote => return Some(at + 1),
-                    _ => {}
-                }
-            }
-            None
-        }
-        _ => {
-            let comment = value.find(" #").or_else(|| value.find("\t#")).unwrap_or(value.len());
-            Some(value[..comment].trim_end().len())
-        }
-    }
-}
-
-/// What a program reads.
-fn meant(written: &str) -> Zeroizing<String> {
-    let quoted = |quote: char| written.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-    if let Some(literal) = quoted('\'') {
-        return Zeroizing::new(literal.to_owned());
-    }
-    let text = quoted('"').map_or_else(
-        || written.to_owned(),
-        |text| text.replace("\\\"", "\"").replace("\\$", "$").replace("\\\\", "\\"),
-    );
-    Zeroizing::new(text.replace("$$", "$"))
-}
-
-fn place(text: &str, value: &Range<usize>, secret: &Secret) -> Option<Place> {
+fn place(text: &str, value: &Range<usize>, credential: &Credential) -> Option<Place> {
     let written = &text[value.clone()];
+    let there = |found: Vec<Range<usize>>| -> Option<Vec<Range<usize>>> {
+        let moved = |place: Range<usize>| value.start + place.start..value.start + place.end;
+        (!found.is_empty()).then(|| found.into_iter().map(moved).collect())
+    };
+    if let Some(places) = credential.user.as_ref().and_then(|user| there(with_user(written, user, credential))) {
+        return Some(Place::WithUser(places));
+    }
+    let secret: &Secret = credential;
     if meant(written).as_str() == secret.expose() {
         return Some(Place::Whole(value.clone()));
     }
-    let found = within(written, secret)?;
-    Some(Place::Within(value.start + found.start..value.start + found.end))
-}
-
-/// `USER:SECRET@`, as in an address.
-fn place_with_user(text: &str, value: &Range<usize>, user: &str, secret: &Secret) -> Option<Place> {
-    let found = with_user(&text[value.clone()], user, secret)?;
-    Some(Place::WithUser(value.start + found.start..value.start + found.end))
-}
-
-/// A text as a value, in the quotes that were there where they do.
-fn quoted(before: &str, text: &str) -> Result<String> {
-    let quote = before.chars().next().filter(|first| matches!(first, '\'' | '"'));
-    match quote {
-        Some(quote) if is_plain(text) => Ok(format!("{quote}{text}{quote}")),
-        None if is_plain(text) => Ok(text.to_owned()),
-        _ if text.contains(['\'', '\n', '\r', '\\']) => Err(Failure::new(
-            Kind::Refused,
-            "the old password cannot be written back in a way that every program reads alike",
-        )
-        .hint("Put the copy that ends with .bkp-prev in its place by hand")),
-        _ => Ok(format!("'{text}'")),
-    }
+    there(within(written, secret)).map(Place::Within)
 }
 
 #[cfg(test)]
@@ -262,6 +241,10 @@ mod tests {
     use super::*;
 
     const NEW: &str = "New_password-0123456789";
+
+    fn names<const N: usize>(names: [&str; N]) -> Vec<String> {
+        names.map(str::to_owned).to_vec()
+    }
 
     /// What a file holds after the password was exchanged, and after it was exchanged back.
     fn both_ways(before: &str, old: &str) -> (String, String) {
@@ -271,7 +254,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let [old, new] = [old, NEW].map(|text| Credential::from(Secret::new(text.to_owned())));
         let pair = Pair { current: &old, pending: &new };
-        let file = EnvFile::new(&path, "DB", None);
+        let file = EnvFile::new(&path, &names(["DB"]), None);
         assert_eq!(file.holds(pair).unwrap(), Holds::Current);
         file.deliver(pair, Holds::Pending).unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
@@ -322,7 +305,7 @@ mod tests {
             (Some("DB_USER"), "DB=\"old-password\"\nDB_USER=app_a\n".to_owned()),
         ] {
             std::fs::write(&path, &before).unwrap();
-            let file = EnvFile::new(&path, "DB", variable);
+            let file = EnvFile::new(&path, &names(["DB"]), variable);
             assert_eq!(file.holds(pair).unwrap(), Holds::Current);
             file.deliver(pair, Holds::Pending).unwrap();
             assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
@@ -340,8 +323,8 @@ mod tests {
         }
         // The password of the one with the name of the other is neither.
         std::fs::write(&path, format!("DB={NEW}\nDB_USER=app_a\n")).unwrap();
-        assert_eq!(EnvFile::new(&path, "DB", Some("DB_USER")).holds(pair).unwrap(), Holds::Other);
-        let failure = EnvFile::new(&path, "DB", None).holds(pair).unwrap_err();
+        assert_eq!(EnvFile::new(&path, &names(["DB"]), Some("DB_USER")).holds(pair).unwrap(), Holds::Other);
+        let failure = EnvFile::new(&path, &names(["DB"]), None).holds(pair).unwrap_err();
         assert!(failure.full().contains("nothing says where its user is"), "{}", failure.full());
     }
 
@@ -349,7 +332,50 @@ mod tests {
     fn dollars_mean_what_compose_takes_them_for() {
         let (there, back) = both_ways("DB=pa$$word1\n", "pa$word1");
         assert_eq!(there, format!("DB={NEW}\n"));
-        assert_eq!(back, "DB='pa$word1'\n");
+        assert_eq!(back, "DB=pa$$word1\n", "as it was written");
+    }
+
+    #[test]
+    fn what_no_quotes_can_hold_is_taken_back_from_the_copy() {
+        for before in ["DB=\"it's \\\\ odd\" # ours\n", "DB=mysql://app:it%27s%20%5C%20odd@db/app\n"] {
+            let (there, back) = both_ways(before, "it's \\ odd");
+            assert!(there.contains(NEW) && back == before, "{there} {back}");
+        }
+    }
+
+    #[test]
+    fn all_variables_are_exchanged_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".env");
+        let [old, new] = ["old-password", NEW].map(|text| Credential::from(Secret::new(text.to_owned())));
+        let pair = Pair { current: &old, pending: &new };
+        let before = "DB=old-password\nURLS=redis://:old-password@a,redis://:old-password@b\n";
+        std::fs::write(&path, before).unwrap();
+        let file = EnvFile::new(&path, &names(["DB", "URLS"]), None);
+        assert_eq!(file.holds(pair).unwrap(), Holds::Current);
+        file.deliver(pair, Holds::Pending).unwrap();
+        assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before.replace("old-password", NEW));
+        std::fs::write(&path, before.replacen("old-password", NEW, 1)).unwrap();
+        assert_eq!(file.holds(pair).unwrap(), Holds::Other, "one of them only");
+    }
+
+    #[test]
+    fn what_an_earlier_one_left_is_not_taken_for_the_copy() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".env");
+        let (aside, left) = (directory.path().join(".env.bkp-prev"), directory.path().join(".bkp-tmp-.env"));
+        let [old, new] = ["old-password", NEW].map(|text| Credential::from(Secret::new(text.to_owned())));
+        let pair = Pair { current: &old, pending: &new };
+        std::fs::write(&path, "DB=old-password\nA=2\n").unwrap();
+        std::fs::write(&aside, "DB=of-years-ago\nA=1\n").unwrap();
+        std::fs::write(&left, "DB=half").unwrap();
+        let file = EnvFile::new(&path, &names(["DB"]), None);
+        file.deliver(pair, Holds::Pending).unwrap();
+        assert_eq!(std::fs::read_to_string(&aside).unwrap(), "DB=old-password\nA=2\n");
+        std::fs::write(&left, "DB=half").unwrap();
+        file.settle().unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]
@@ -360,7 +386,7 @@ mod tests {
         let pair = Pair { current: &old, pending: &new };
         let holds = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            EnvFile::new(&path, "DB", None).holds(pair)
+            EnvFile::new(&path, &names(["DB"]), None).holds(pair)
         };
         for (text, why) in [
             ("A=1\n", "is not there"),
@@ -372,7 +398,7 @@ mod tests {
             assert!(!failure.full().contains("old-password"));
         }
         assert_eq!(holds("DB=another\n").unwrap(), Holds::Other);
-        let failure = EnvFile::new(&path, "DB", None).deliver(pair, Holds::Pending).unwrap_err();
+        let failure = EnvFile::new(&path, &names(["DB"]), None).deliver(pair, Holds::Pending).unwrap_err();
         assert!(failure.full().contains("not the password that was expected"));
     }
 }

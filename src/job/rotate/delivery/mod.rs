@@ -7,12 +7,13 @@ mod command;
 mod compose;
 mod container;
 mod docker;
-mod env_file;
+pub(super) mod env_file;
 mod kubernetes;
 mod one_by_one;
 mod secret_file;
 mod swarm;
 pub(super) mod text;
+pub(super) mod variables;
 
 use super::scan::Found;
 use super::state::Holds;
@@ -57,6 +58,11 @@ pub trait Reload: Send + Sync {
     /// It begins anew, with what it finds.
     fn reload(&self, credential: &Credential, cancel: &Cancel) -> Result<()>;
 
+    /// Whether it can be done at all: a failure is what would go wrong. Gives what people should know of besides. Changes nothing.
+    fn preflight(&self, _cancel: &Cancel) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Why it does not work, as far as that can be seen from outside; `None` when it does.
     fn trouble(&self, cancel: &Cancel) -> Result<Option<String>>;
 
@@ -78,8 +84,8 @@ impl Consumer {
     pub fn of(rotation: &str, consumer: &policy::Consumer) -> Self {
         let delivery: Box<dyn Delivery> = match &consumer.told {
             Told::Published => Box::new(Reads),
-            Told::EnvFile { path, variable, user_variable } => {
-                Box::new(env_file::EnvFile::new(path, variable, user_variable.as_deref()))
+            Told::EnvFile { path, variables, user_variable } => {
+                Box::new(env_file::EnvFile::new(path, variables, user_variable.as_deref()))
             }
             Told::SecretFile(path) => Box::new(secret_file::SecretFile::new(path)),
             Told::Swarm(service) => Box::new(swarm::Swarm::new(rotation, service)),
@@ -92,7 +98,11 @@ impl Consumer {
                     ready: ready.clone(),
                     grace: *grace,
                     patience: consumer.patience,
-                    by_variable: matches!(consumer.told, Told::EnvFile { .. }),
+                    told: match &consumer.told {
+                        Told::EnvFile { .. } => one_by_one::By::Variables,
+                        Told::SecretFile(path) => one_by_one::By::File(path.clone()),
+                        Told::Published | Told::Swarm(_) | Told::Kubernetes(_) => one_by_one::By::Nothing,
+                    },
                 })
             }
             policy::Reload::Compose(service, how) => Box::new(compose::Compose::new(service, how)),
@@ -111,12 +121,19 @@ impl Consumer {
         self.reload.reload(credential, cancel)
     }
 
-    /// Waits until it works.
-    pub fn gate(&self, cancel: &Cancel) -> Result<()> {
+    /// What would go wrong, before anything is begun.
+    pub fn preflight(&self, cancel: &Cancel) -> Result<Vec<String>> {
+        let notes = self.reload.preflight(cancel)?;
+        Ok(notes.into_iter().map(|note| format!("{}: {note}", self.name)).collect())
+    }
+
+    /// Waits until it works, and has nothing `left` of what it had.
+    pub fn gate(&self, left: &dyn Fn() -> Result<Option<String>>, cancel: &Cancel) -> Result<()> {
         let begun = Instant::now();
         loop {
             cancel.check()?;
-            let Some(why) = self.trouble(cancel)? else { return Ok(()) };
+            let why = self.trouble(cancel)?.map_or_else(left, |why| Ok(Some(why)))?;
+            let Some(why) = why else { return Ok(()) };
             if begun.elapsed() >= self.patience || !pause(PAUSE, &|| cancel.check().is_err()) {
                 cancel.check()?;
                 return Err(Failure::new(Kind::Failed, format!("{} does not work with it: {why}", self.name)));
@@ -138,7 +155,7 @@ impl Consumer {
     /// What will be done, in the order in which it is.
     pub fn describe(&self) -> String {
         let check =
-            self.check.as_ref().map_or_else(String::new, |words| format!(", until `{}` ends well", words.join(" ")));
+            self.check.as_ref().map_or_else(String::new, |words| format!(", until its check ({}) ends well", words[0]));
         format!("{}: {}; {}{check}", self.name, self.delivery.describe(), self.reload.describe())
     }
 
@@ -170,7 +187,7 @@ impl Delivery for Reads {
     }
 }
 
-/// Runs a command of the user to its end, and gives what it says.
+/// Runs a command to its end, and gives what it says. Its arguments are told nobody: there may be a password among them.
 fn run(
     words: &[String],
     input: Option<Secret>,
@@ -190,6 +207,6 @@ fn run(
     let mut said = Vec::new();
     Host.start(&command, cancel)?
         .read_to_end(&mut said)
-        .map_err(|error| Failure::from_io(error, || format!("cannot run `{}`", words.join(" "))))?;
+        .map_err(|error| Failure::from_io(error, || format!("cannot run {program}")))?;
     Ok(String::from_utf8_lossy(&said).into_owned())
 }

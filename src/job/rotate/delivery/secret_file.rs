@@ -7,6 +7,7 @@
 use super::Delivery;
 use super::env_file::exchange;
 use super::text;
+use crate::durable::{TempFile, remove_if_there};
 use crate::engine::Pair;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::job::rotate::state::Holds;
@@ -47,7 +48,8 @@ impl Delivery for SecretFile {
     }
 
     fn settle(&self) -> Result<()> {
-        Ok(())
+        let left = TempFile::left_of(&self.real()?);
+        remove_if_there(&left).context(|| format!("cannot remove {}", left.display()))
     }
 
     fn describe(&self) -> String {

@@ -5,6 +5,7 @@
 
 use super::docker::{LIMIT, docker};
 use super::{Delivery, LOOK, Reload};
+use crate::durable::crash_point;
 use crate::engine::{Credential, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
@@ -17,6 +18,7 @@ use crate::secret::Secret;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
+use std::collections::BTreeSet;
 use std::io::Read;
 
 /// Digits of a version's name after that of the secret it is one of.
@@ -97,7 +99,9 @@ impl Swarm {
             words.extend(["--label", label]);
         }
         words.extend([name, "-"]);
-        docker(&words, Some(secret.clone()), LOOK, cancel).map(drop)
+        docker(&words, Some(secret.clone()), LOOK, cancel)?;
+        crash_point("rotate-consumer:made");
+        Ok(())
     }
 
     /// `None` where there is no such secret, or it has no such label.
@@ -111,18 +115,64 @@ impl Swarm {
         docker(&["secret", "inspect", "--format", "{{.ID}}", name], None, LOOK, cancel).is_ok()
     }
 
+    /// Those that should run.
+    fn tasks(&self, cancel: &Cancel) -> Result<Vec<Value>> {
+        let name = &self.service.service;
+        let words = ["service", "ps", "--no-trunc", "--quiet", "--filter", "desired-state=running", name];
+        let listed = docker(&words, None, LOOK, cancel)?;
+        let ids: Vec<&str> = listed.split_whitespace().collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let words = [&["inspect", "--type", "task", "--format", "{{json .}}"], &ids[..]].concat();
+        let told = docker(&words, None, LOOK, cancel)?;
+        Ok(told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
     fn state(service: &Value) -> &str {
         service["UpdateStatus"]["State"].as_str().unwrap_or("completed")
     }
 }
 
-/// Told by nobody who does not have the secret.
+/// Of a secret that bkp made: told by nobody who does not have it.
 fn version(base: &str, secret: &Secret) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes any key");
-    mac.update(format!("bkp version of {base}").as_bytes());
+    named(base, secret, &format!("bkp version of {base}"))
+}
+
+/// Of the one before it, where that has to be made again. What people thought up could be found out from a name that is made
+/// with it, so the new one is the key here, too.
+fn version_before(base: &str, pair: Pair<'_>) -> String {
+    named(base, pair.pending, &format!("bkp version of {base} before this one"))
+}
+
+fn named(base: &str, key: &Secret, what: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("HMAC takes any key");
+    mac.update(what.as_bytes());
     let mut digits = hex::encode(mac.finalize().into_bytes());
     digits.truncate(DIGITS);
     format!("{base}.{digits}")
+}
+
+/// Why the tasks of a service are not those that it asks for now. Right after it was told, Swarm says nothing of an update yet, and
+/// the tasks are those from before: so each is compared with it.
+fn unready(service: &Value, tasks: &[Value]) -> Option<String> {
+    let wanted = &service["Spec"]["TaskTemplate"];
+    let given = |task: &Value| -> BTreeSet<String> {
+        let secrets = task["ContainerSpec"]["Secrets"].as_array().into_iter().flatten();
+        secrets.filter_map(|secret| secret["SecretID"].as_str().map(str::to_owned)).collect()
+    };
+    let time = |task: &Value| task["ForceUpdate"].as_u64().unwrap_or(0);
+    let is_old = |task: &&Value| given(&task["Spec"]) != given(wanted) || time(&task["Spec"]) != time(wanted);
+    if tasks.iter().any(|task| is_old(&task)) {
+        return Some("a task is not made anew yet".into());
+    }
+    let waits = tasks.iter().map(|task| task["Status"]["State"].as_str().unwrap_or_default());
+    if let Some(state) = waits.clone().find(|state| *state != "running") {
+        return Some(format!("a task is {state}"));
+    }
+    let count = service["Spec"]["Mode"]["Replicated"]["Replicas"].as_u64().unwrap_or(0);
+    let there = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
+    (there < count).then(|| format!("{there} of {count} tasks are there"))
 }
 
 fn is_version(name: &str, base: &str) -> bool {
@@ -156,15 +206,14 @@ impl Delivery for Swarm {
         if is(pair.pending) {
             return Ok(Holds::Pending);
         }
-        if is(pair.current) {
+        if is(pair.current) || first.name == version_before(base, pair) {
             return Ok(Holds::Current);
         }
-        if is_version(&first.name, base) {
-            return Ok(Holds::Other);
-        }
         let there = self.read(&first.file, &cancel);
-        let differs = there.is_some_and(|there| there.expose().trim_end() != pair.current.expose());
-        Ok(if differs { Holds::Other } else { Holds::Current })
+        let is_current = there.map(|there| there.expose().trim_end() == pair.current.expose());
+        // What people made is taken for the one in force where it cannot be asked.
+        let is_current = is_current.unwrap_or(!is_version(&first.name, base));
+        Ok(if is_current { Holds::Current } else { Holds::Other })
     }
 
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
@@ -174,7 +223,7 @@ impl Delivery for Swarm {
         let before = || self.label(&old, PREVIOUS, &cancel).filter(|name| self.exists(name, &cancel));
         let new = match to {
             Holds::Pending => version(base, pair.pending),
-            _ => before().unwrap_or_else(|| version(base, pair.current)),
+            _ => before().unwrap_or_else(|| version_before(base, pair)),
         };
         if to == Holds::Pending {
             self.make(&new, pair.pending, &old, &cancel)?;
@@ -254,15 +303,12 @@ impl Reload for Swarm {
                     .hint(format!("docker service ps --no-trunc {name}")));
             }
         }
-        let tasks = |desired: &str| {
-            let filter = format!("desired-state={desired}");
-            docker(&["service", "ps", "--filter", &filter, "--format", "{{.CurrentState}}", name], None, LOOK, cancel)
-        };
-        let waits = tasks("running")?.lines().find(|state| !state.starts_with("Running")).map(str::to_lowercase);
-        let lives = tasks("shutdown")?.lines().any(|state| state.starts_with("Running"));
-        Ok(waits
-            .map(|state| format!("a task of {name} is {state}"))
-            .or(lives.then(|| format!("an old task of {name} still runs"))))
+        if let Some(why) = unready(&service, &self.tasks(cancel)?) {
+            return Ok(Some(format!("of {name}, {why}")));
+        }
+        let words = ["service", "ps", "--filter", "desired-state=shutdown", "--format", "{{.CurrentState}}", name];
+        let lives = docker(&words, None, LOOK, cancel)?.lines().any(|state| state.starts_with("Running"));
+        Ok(lives.then(|| format!("an old task of {name} still runs")))
     }
 
     fn describe(&self) -> String {
@@ -290,6 +336,35 @@ mod tests {
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].name, "db.0123456789ab");
         assert_eq!(all[0].options, "target=db_password,uid=999,gid=0,mode=0400");
+    }
+
+    /// As Swarm answers right after `docker service update`.
+    #[test]
+    fn tasks_from_before_an_update_are_not_taken_for_new_ones() {
+        let template = |secret: &str, time: u64| json!({ "ForceUpdate": time, "ContainerSpec": { "Secrets": [{ "SecretID": secret }] } });
+        let service = |time| {
+            let mode = json!({ "Replicated": { "Replicas": 2 } });
+            json!({ "Spec": { "TaskTemplate": template("new", time), "Mode": mode }, "UpdateStatus": null })
+        };
+        let task =
+            |secret: &str, time, state: &str| json!({ "Spec": template(secret, time), "Status": { "State": state } });
+        let (old, new) = (task("old", 0, "running"), task("new", 0, "running"));
+        let why =
+            |tasks: &[&Value]| unready(&service(0), &tasks.iter().map(|task| (*task).clone()).collect::<Vec<_>>());
+        assert_eq!(why(&[&old, &old]).unwrap(), "a task is not made anew yet");
+        assert_eq!(why(&[&new, &old]).unwrap(), "a task is not made anew yet");
+        assert_eq!(why(&[&new, &task("new", 0, "starting")]).unwrap(), "a task is starting");
+        assert_eq!(why(&[&new]).unwrap(), "1 of 2 tasks are there");
+        assert_eq!(why(&[&new, &new]), None);
+        assert!(unready(&service(1), &[new.clone(), new]).is_some(), "made anew without another secret");
+    }
+
+    #[test]
+    fn what_people_thought_up_is_no_key_of_a_name() {
+        let [old, new, other] = ["1234", "pending-one", "pending-two"].map(|text| Secret::new(text.into()).into());
+        let before = |pending| version_before("db", Pair { current: &old, pending });
+        assert!(before(&new) != before(&other) && is_version(&before(&new), "db"));
+        assert!(before(&new) != version("db", &new));
     }
 
     #[test]

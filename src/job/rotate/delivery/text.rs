@@ -10,60 +10,70 @@ use zeroize::Zeroizing;
 /// A secret that is shorter is not looked for inside of something else: it could stand there by chance.
 pub const TELLING: usize = 8;
 
-/// Where the secret stands in an address, as it is written there.
-pub fn within(text: &str, secret: &Secret) -> Option<Range<usize>> {
+/// Where the secret stands in an address, or in each address of a list, as it is written there.
+pub fn within(text: &str, secret: &Secret) -> Vec<Range<usize>> {
     let encoded = Zeroizing::new(percent_encoded(secret.expose()));
     // `user:SECRET@host` goes before a user of the same name.
     let in_address = Zeroizing::new(format!(":{}@", encoded.as_str()));
-    let only = |wanted: &str| {
-        let mut all = text.match_indices(wanted);
-        let first = all.next()?.0;
-        all.next().is_none().then_some(first)
-    };
-    if let Some(at) = only(&in_address) {
-        return Some(at + 1..at + 1 + encoded.len());
+    let found: Vec<_> = text.match_indices(in_address.as_str()).map(|(at, _)| at + 1..at + 1 + encoded.len()).collect();
+    match found.is_empty() && encoded.len() >= TELLING {
+        true => words(text, &encoded).map(|at| at..at + encoded.len()).collect(),
+        false => found,
     }
-    let at = only(&encoded).filter(|_| encoded.len() >= TELLING)?;
-    Some(at..at + encoded.len())
 }
 
-/// Where `USER:SECRET` stands in an address.
-pub fn with_user(text: &str, user: &str, secret: &Secret) -> Option<Range<usize>> {
+/// Where something stands as a word, and not in a longer one.
+pub fn words<'t>(text: &'t str, wanted: &'t str) -> impl Iterator<Item = usize> {
+    let is_part = |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || "_-".contains(c));
+    let ends = move |at: usize| !is_part(text[at + wanted.len()..].chars().next());
+    let begins = move |at: usize| !is_part(text[..at].chars().next_back());
+    text.match_indices(wanted).map(|(at, _)| at).filter(move |at| begins(*at) && ends(*at))
+}
+
+/// Where `USER:SECRET` stands in an address, or in each address of a list.
+pub fn with_user(text: &str, user: &str, secret: &Secret) -> Vec<Range<usize>> {
     let both = Zeroizing::new(format!("{}:{}", percent_encoded(user), percent_encoded(secret.expose())));
     let wanted = Zeroizing::new(format!("//{}@", both.as_str()));
-    let at = text.find(wanted.as_str()).filter(|at| text.rfind(wanted.as_str()) == Some(*at))?;
-    Some(at + 2..at + 2 + both.len())
+    text.match_indices(wanted.as_str()).map(|(at, _)| at + 2..at + 2 + both.len()).collect()
 }
 
-/// The secret is all of the text but for the end of its line; or where it stands in it.
-fn place(text: &str, secret: &Secret) -> Option<Range<usize>> {
-    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
-    if line == secret.expose() { Some(0..line.len()) } else { within(text, secret) }
+/// The text with another in each of these places.
+pub fn replaced(text: &str, places: &[Range<usize>], new: &str) -> Zeroizing<String> {
+    // From the end, so that what comes before stays where it is.
+    places.iter().rev().fold(Zeroizing::new(text.to_owned()), |text, place| {
+        Zeroizing::new(format!("{}{new}{}", &text[..place.start], &text[place.end..]))
+    })
+}
+
+/// The text but for the end of its line.
+fn line(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
 }
 
 /// Whether the secret is the text, or stands in it.
 pub fn is_in(text: &str, secret: &Secret) -> bool {
-    place(text, secret).is_some()
+    line(text) == secret.expose() || !within(text, secret).is_empty()
 }
 
 /// The text with the other credential in the place of the first; `None` where the first is not in it. What ends the last line stays.
 pub fn exchanged(text: &str, from: &Credential, to: &Credential) -> Result<Option<Secret>> {
-    let (range, new) = match (&from.user, &to.user) {
-        (Some(user), Some(other)) => match (with_user(text, user, from), place(text, from)) {
-            (Some(range), _) => (range, format!("{}:{}", percent_encoded(other), percent_encoded(to.expose()))),
-            (None, Some(_)) => return Err(no_user()),
-            (None, None) => return Ok(None),
-        },
-        _ => match place(text, from) {
-            Some(range) if text.get(range.clone()) == Some(from.expose()) && range.start == 0 => {
-                (range, to.expose().to_owned())
+    if let (Some(user), Some(other)) = (&from.user, &to.user) {
+        let found = with_user(text, user, from);
+        return match found.is_empty() {
+            true if is_in(text, from) => Err(no_user()),
+            true => Ok(None),
+            false => {
+                let new = Zeroizing::new(format!("{}:{}", percent_encoded(other), percent_encoded(to.expose())));
+                Ok(Some(Secret::new(replaced(text, &found, &new).to_string())))
             }
-            Some(range) => (range, percent_encoded(to.expose())),
-            None => return Ok(None),
-        },
-    };
-    let new = Zeroizing::new(new);
-    Ok(Some(Secret::new(format!("{}{}{}", &text[..range.start], new.as_str(), &text[range.end..]))))
+        };
+    }
+    if line(text) == from.expose() {
+        return Ok(Some(Secret::new(format!("{}{}", to.expose(), &text[line(text).len()..]))));
+    }
+    let found = within(text, from);
+    let new = Zeroizing::new(percent_encoded(to.expose()));
+    Ok((!found.is_empty()).then(|| Secret::new(replaced(text, &found, &new).to_string())))
 }
 
 /// Which of the pair the text holds.
@@ -119,6 +129,8 @@ mod tests {
             ("p@ss word\n", Some("New_1\n")),
             ("p@ss word\r\n", Some("New_1\r\n")),
             ("redis://:p%40ss%20word@cache/0\n", Some("redis://:New_1@cache/0\n")),
+            // One for each server.
+            ("redis://:p%40ss%20word@a/0;redis://:p%40ss%20word@b/0", Some("redis://:New_1@a/0;redis://:New_1@b/0")),
             ("p@ss word2", None),
             ("", None),
         ] {
@@ -132,6 +144,9 @@ mod tests {
         let (old, new) = (credential(Some("app_a"), "old-secret"), credential(Some("app_b"), "New_1"));
         let after = done("postgres://app_a:old-secret@db/app\n", &old, &new);
         assert_eq!(after.as_deref(), Some("postgres://app_b:New_1@db/app\n"));
+        let both = "postgres://app_a:old-secret@a/app,postgres://app_a:old-secret@b/app";
+        let after = both.replace("app_a:old-secret", "app_b:New_1");
+        assert_eq!(done(both, &old, &new), Some(after));
         assert_eq!(done("postgres://app_a:other@db/app\n", &old, &new), None);
         let refused = exchanged("old-secret\n", &old, &new).unwrap_err();
         assert!(refused.full().contains("where its user is") && !refused.full().contains("old-secret"));

@@ -1,12 +1,14 @@
 //! What containers have: variables, arguments, and files that are mounted into them.
 
-use super::files::{has, lines_have, read};
+use super::files::{has, lines_have, read, variable_has};
+use super::projects::is_used;
 use super::{Found, Scan, Search, Thing, real};
 use crate::engine::Server;
 use crate::exec::Place;
 use crate::exec::docker::{Description, Mount, MountKind, Selector, State};
-use crate::policy::{ComposeService, Reload};
-use std::collections::BTreeSet;
+use crate::policy::{ComposeService, Consumer, Reload};
+use crate::secret::Secret;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub(super) const PROJECT: &str = "com.docker.compose.project";
@@ -18,42 +20,76 @@ const ENTRIES: usize = 64;
 
 impl Search<'_> {
     pub(super) fn containers(&self, containers: &[Description], scan: &mut Scan) {
-        let mut unreadable = BTreeSet::new();
-        let looked_at = containers.iter().filter(|c| c.state != State::Gone && !self.is_told(c) && !self.is_server(c));
-        for container in looked_at {
-            for place in self.places(container, &mut unreadable) {
-                scan.unknown.insert(Found { thing: Thing::Container, name: container.name.clone(), place });
-            }
+        for container in containers.iter().filter(|container| container.state != State::Gone) {
+            let consumers: Vec<&Consumer> =
+                self.rotation.consumers.iter().filter(|consumer| is_of_consumer(container, consumer)).collect();
+            let places = match consumers.is_empty() {
+                _ if self.is_server(container) => each_start(&container.command, &container.environment, self.secret),
+                true => self.places(container, scan),
+                false => {
+                    self.stays(container, &consumers, scan);
+                    continue;
+                }
+            };
+            let found = |place| Found { thing: Thing::Container, name: container.name.clone(), place };
+            scan.unknown.extend(places.into_iter().map(found));
         }
-        let not_read = |path: PathBuf| format!("{} may not be read, and was not looked into", path.display());
-        scan.warnings.extend(unreadable.into_iter().map(not_read));
     }
 
-    fn places(&self, container: &Description, unreadable: &mut BTreeSet<PathBuf>) -> Vec<String> {
-        let variables = container.environment.iter().filter(|(_, value)| has(value.expose(), self.secret));
+    fn places(&self, container: &Description, scan: &mut Scan) -> Vec<String> {
+        let mut unreadable = BTreeSet::new();
+        let having = |(name, value): &(&String, &Secret)| variable_has(name, value.expose(), self.secret);
+        let variables = container.environment.iter().filter(having);
         let mut places: Vec<String> = variables.map(|(name, _)| format!("variable {name}")).collect();
-        if container.command.iter().any(|word| has(word, self.secret)) {
-            places.push("an argument of its command".into());
-        }
-        for mount in container.mounts.iter().filter(|mount| mount.kind == MountKind::Bind) {
-            for path in files_of(mount) {
-                match read(&path) {
-                    Ok(Some(text)) if lines_have(&text, self.secret) => places.push(format!("file {}", path.display())),
-                    Ok(_) => {}
-                    Err(_) => drop(unreadable.insert(path)),
-                }
-            }
-        }
+        places.extend(argument(&container.command, self.secret));
+        let files = self.files(container, &mut unreadable).into_iter();
+        places.extend(files.map(|path| format!("file {}", path.display())));
+        scan.not_read(unreadable);
         places
     }
 
-    fn is_told(&self, container: &Description) -> bool {
-        self.rotation.consumers.iter().any(|consumer| match &consumer.reload {
-            Reload::Compose(service, _) => is_container_of(container, service),
-            Reload::Container { name, .. } => container.name == *name,
-            Reload::Swarm(told) => container.labels.get(SWARM) == Some(&told.service),
-            Reload::Kubernetes(_) | Reload::Command(_) => false,
-        })
+    /// Those that are mounted and have it.
+    pub(super) fn files(&self, container: &Description, unreadable: &mut BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let mut having = Vec::new();
+        let mounts = container.mounts.iter().filter(|mount| mount.kind == MountKind::Bind);
+        for path in mounts.flat_map(files_of) {
+            match read(&path) {
+                Ok(Some(text)) if lines_have(&text, self.secret) => having.push(path),
+                Ok(_) => {}
+                Err(_) => drop(unreadable.insert(path)),
+            }
+        }
+        having
+    }
+}
+
+pub(super) fn argument(command: &[String], secret: &Secret) -> Option<String> {
+    command.iter().any(|word| has(word, secret)).then(|| "an argument of its command".into())
+}
+
+/// Of the server: what gives it the old password again at each start. What it was told when its data were made, it does not read
+/// again.
+fn each_start(command: &[String], environment: &BTreeMap<String, Secret>, secret: &Secret) -> Vec<String> {
+    let having = environment.iter().filter(|(_, value)| has(value.expose(), secret));
+    let used = having.filter(|(name, _)| command.iter().any(|word| is_used(word, name)));
+    let variables = used.map(|(name, _)| format!("variable {name}, which its command uses"));
+    let again = |place| format!("the server itself: {place}; its next start brings the old password back");
+    argument(command, secret).into_iter().chain(variables).map(again).collect()
+}
+
+impl Scan {
+    pub(super) fn not_read(&mut self, paths: BTreeSet<PathBuf>) {
+        let not_read = |path: PathBuf| format!("{} may not be read, and was not looked into", path.display());
+        self.warnings.extend(paths.into_iter().map(not_read));
+    }
+}
+
+pub(super) fn is_of_consumer(container: &Description, consumer: &Consumer) -> bool {
+    match &consumer.reload {
+        Reload::Compose(service, _) => is_container_of(container, service),
+        Reload::Container { name, .. } => container.name == *name,
+        Reload::Swarm(told) => container.labels.get(SWARM) == Some(&told.service),
+        Reload::Kubernetes(_) | Reload::Command(_) => false,
     }
 }
 
@@ -93,5 +129,31 @@ pub(super) fn is_of(container: &Description, server: &Server) -> bool {
             let by_port = is_local && published.clone().any(|(_, port)| Some(*port) == server.port);
             by_port || container.name == host || container.networks.values().any(|address| address == host)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_is_told_at_each_start_is_seen() {
+        let secret = Secret::new("old-password".into());
+        let environment = BTreeMap::from([("REDIS_PASSWORD".to_owned(), secret.clone())]);
+        let places = |command: &[&str]| {
+            let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+            each_start(&command, &environment, &secret)
+        };
+        for command in
+            [&["redis-server", "--requirepass", "old-password"][..], &["redis-server --requirepass=old-password"]]
+        {
+            assert!(places(command)[0].contains("an argument"), "{command:?}");
+        }
+        assert!(
+            places(&["sh", "-c", "exec redis-server --requirepass \"$REDIS_PASSWORD\""])[0]
+                .contains("variable REDIS_PASSWORD")
+        );
+        // What only the making of its data reads.
+        assert_eq!(places(&["docker-entrypoint.sh", "redis-server", "/etc/redis.conf"]), Vec::<String>::new());
     }
 }

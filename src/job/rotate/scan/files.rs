@@ -1,6 +1,6 @@
 //! Whether a text or a file has a secret in it.
 
-use crate::job::rotate::delivery::text::{TELLING, is_in, percent_encoded};
+use crate::job::rotate::delivery::text::{TELLING, is_in, percent_encoded, words};
 use crate::secret::Secret;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -13,7 +13,15 @@ pub fn has(text: &str, secret: &Secret) -> bool {
     let encoded = Zeroizing::new(percent_encoded(secret.expose()));
     is_in(text, secret)
         || secret.expose().len() >= TELLING
-            && [secret.expose(), encoded.as_str()].iter().any(|wanted| stands_in(text, wanted))
+            && [secret.expose(), encoded.as_str()].iter().any(|wanted| words(text, wanted).next().is_some())
+}
+
+/// The value of a variable. A short one that is the whole value could be there by chance, where the name does not say that it is a
+/// password: many are that of their user.
+pub fn variable_has(name: &str, value: &str, secret: &Secret) -> bool {
+    let name = name.to_uppercase();
+    let is_told_by_name = || ["PASS", "PWD", "SECRET", "TOKEN", "KEY", "AUTH"].iter().any(|word| name.contains(word));
+    has(value, secret) && (secret.expose().len() >= TELLING || value != secret.expose() || is_told_by_name())
 }
 
 /// Lines of settings: `NAME=value`, `name: value`. Comments are passed over.
@@ -24,12 +32,6 @@ pub fn lines_have(text: &str, secret: &Secret) -> bool {
     };
     let mut lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     is_in(text, secret) || lines.any(|line| has(&Zeroizing::new(value_of(line)), secret) || has(line, secret))
-}
-
-fn stands_in(text: &str, wanted: &str) -> bool {
-    let is_part = |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || "_-".contains(c));
-    text.match_indices(wanted)
-        .any(|(at, _)| !is_part(text[..at].chars().next_back()) && !is_part(text[at + wanted.len()..].chars().next()))
 }
 
 /// `None` for what is not there, or is no small file of text; an error is one that cannot be read.
@@ -63,6 +65,8 @@ mod tests {
             assert!(!lines_have(text, &secret), "{text}");
         }
         let short = Secret::new("app".into());
+        assert!(variable_has("MYSQL_PASSWORD", "app", &short) && variable_has("URL", "mysql://app:app@db", &short));
+        assert!(!variable_has("DB_USER", "app", &short) && variable_has("DB", "s3cret-word!", &secret));
         assert!(lines_have("DB=app\n", &short) && lines_have("DB=mysql://x:app@db", &short));
         assert!(!lines_have("DB=my app\nuser: application\n", &short));
     }

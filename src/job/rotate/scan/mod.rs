@@ -7,6 +7,7 @@
 mod containers;
 mod files;
 mod projects;
+mod told;
 
 use crate::engine::Server;
 use crate::error::{Failure, Kind};
@@ -16,12 +17,13 @@ use crate::secret::Secret;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+pub use told::left;
 
 /// Something that has the password.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Found {
     pub thing: Thing,
-    /// The name of a container, a path, or the name of a service: what `known` of the rotation would name.
+    /// The name of a container, a path, `PATH#VARIABLE`, or the name of a service: what `known` of the rotation would name.
     pub name: String,
     /// Where it has it.
     pub place: String,
@@ -35,6 +37,8 @@ pub enum Thing {
     /// Of Kubernetes.
     Workload,
     File,
+    /// In a file that consumers are told by.
+    Variable,
 }
 
 impl std::fmt::Display for Found {
@@ -43,7 +47,7 @@ impl std::fmt::Display for Found {
             Thing::Container => "container ",
             Thing::Service => "service ",
             Thing::Workload => "workload ",
-            Thing::File => "",
+            Thing::File | Thing::Variable => "",
         };
         write!(f, "{thing}{} ({})", self.name, self.place)
     }
@@ -67,14 +71,20 @@ pub struct Scan {
 }
 
 /// Why a rotation does not begin while these are not told of.
-pub fn refusal(unknown: &BTreeSet<Found>, rotation: &str) -> Option<Failure> {
+pub fn refusal(unknown: &BTreeSet<Found>, rotation: &Rotation) -> Option<Failure> {
     if unknown.is_empty() {
         return None;
     }
     let all: Vec<String> = unknown.iter().map(Found::to_string).collect();
-    let text = format!("{rotation} is used by what is not among its consumers: {}", all.join(", "));
+    let name = &rotation.name;
+    let text = format!("{name} is used by what is not among its consumers: {}", all.join(", "));
+    let variables = told::advice(unknown, rotation);
+    let variables = match variables.is_empty() {
+        true => String::new(),
+        false => format!("Let variables that are the same password be exchanged together, {}. ", variables.join("; ")),
+    };
     Some(Failure::new(Kind::Refused, text).hint(format!(
-        "Add each to `consumers`, or to `known` where it need not be moved. To lock them out: bkp rotate {rotation} --despite-unknown"
+        "{variables}Add each to `consumers`, or to `known` where it need not be moved. To lock them out: bkp rotate {name} --despite-unknown"
     )))
 }
 
@@ -97,6 +107,7 @@ pub fn scan(rotation: &Rotation, server: Option<&Server>, secret: &Secret) -> Sc
             Vec::new()
         }
     };
+    search.beside(&mut scan);
     search.containers(&containers, &mut scan);
     search.projects(&containers, &mut scan);
     scan.unknown.retain(|found| !found.is_known(rotation));

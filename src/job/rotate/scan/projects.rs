@@ -97,8 +97,9 @@ impl Search<'_> {
         let files: Vec<PathBuf> = env_files(settings).into_iter().map(|name| real(&directory.join(name))).collect();
         self.rotation.consumers.iter().find_map(|consumer| match &consumer.told {
             Told::EnvFile { path, .. } if files.contains(&real(path)) => Some(format!("env_file {}", path.display())),
-            Told::EnvFile { path, variable, .. } if path.parent().is_some_and(|parent| real(parent) == *directory) => {
-                is_used(&text, variable).then(|| format!("variable {variable} of {}", path.display()))
+            Told::EnvFile { path, variables, .. } if path.parent().is_some_and(|parent| real(parent) == *directory) => {
+                let used = variables.iter().find(|variable| is_used(&text, variable));
+                used.map(|variable| format!("variable {variable} of {}", path.display()))
             }
             _ => None,
         })
@@ -106,7 +107,7 @@ impl Search<'_> {
 }
 
 /// `$NAME`, `${NAME}`, `${NAME:-…}`.
-fn is_used(text: &str, variable: &str) -> bool {
+pub(super) fn is_used(text: &str, variable: &str) -> bool {
     let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let bare = text.match_indices('$').map(|(at, _)| text[at + 1..].trim_start_matches('{'));
     bare.filter_map(|rest| rest.strip_prefix(variable)).any(ends)
