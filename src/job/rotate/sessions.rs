@@ -55,7 +55,7 @@ impl Rotate<'_> {
             return Ok(());
         };
         let exchanged = Pair { current: pair.pending, pending: pair.current };
-        let takes_turns = self.rotation.turns.is_some();
+        let takes_turns = self.rotation.turns.as_ref().is_some_and(|turns| turns.users.is_some());
         let left = self.wait_until_gone(at, &|| match takes_turns {
             true => self.accounts.sessions_before(exchanged, &published, at.cancel),
             false => {
