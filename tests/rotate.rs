@@ -23,12 +23,16 @@ mod kills;
 mod kubernetes;
 #[path = "rotate/mongo.rs"]
 mod mongo;
+#[path = "rotate/mysql.rs"]
+mod mysql;
 #[path = "rotate/postgres.rs"]
 mod postgres;
 #[path = "rotate/put_back.rs"]
 mod put_back;
 #[path = "rotate/redis.rs"]
 mod redis;
+#[path = "rotate/replicas.rs"]
+mod replicas;
 #[path = "rotate/restores.rs"]
 mod restores;
 #[path = "rotate/schedules.rs"]

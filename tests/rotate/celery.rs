@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-const CELERY: Server = Server { program: "bkp-test-celery", variable: "BKP_TEST_CELERY", install: "scripts/celery" };
+pub const CELERY: Server =
+    Server { program: "bkp-test-celery", variable: "BKP_TEST_CELERY", install: "scripts/celery" };
 const PART: &str = "workers of Celery";
 
 /// Each task logs in anew, with what the worker was given when it began.

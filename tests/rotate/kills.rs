@@ -24,9 +24,14 @@ pub fn wait_for_distance(world: &World) {
 pub fn converges(vault: &'static Vault, target: Arc<dyn Target>, points: impl Iterator<Item = &'static str>) {
     let mut world = World::with(vault, target, "");
     world.open_shop();
+    all_converge(&world, points);
+}
+
+/// In a world that may have no clients.
+pub fn all_converge(world: &World, points: impl Iterator<Item = &'static str>) {
     let mut current = world.old.clone();
     for point in points {
-        wait_for_distance(&world);
+        wait_for_distance(world);
         world.dies_at(point, &["shop-db"]);
         world.nobody_was_refused();
         let resumed = world.rotate(&["resume", "shop-db"]).ends(0);

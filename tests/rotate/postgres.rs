@@ -381,3 +381,18 @@ fn the_gap_of_a_single_role_is_said_before_and_is_as_short_as_it_can_be() {
     world.rotate(&["shop-db"]).ends(0);
     world.one_password_works(&new);
 }
+
+/// Nobody knows whether the only password is the old one or the new one, but the server.
+#[test]
+fn killed_rotations_of_a_single_role_are_brought_to_their_end() {
+    let part = "killed rotations of a single role of PostgreSQL";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Postgres::start(part, &[])) else { return };
+    let world = World::with(vault, Arc::new(Single(server)), "");
+    let path = world.host.path("etc/policies.d/shop.yaml");
+    let policy = fs::read_to_string(&path).unwrap();
+    // Without clients: they would be refused in the gap.
+    fs::write(&path, policy.replace("until [", "until true || [")).unwrap();
+    // The old one is refused from the first moment: it is neither tested nor retired, and has no sessions to wait for.
+    let passed_over = ["rotate:tested", "rotate:unused", "rotate:retired"];
+    kills::all_converge(&world, kills::forward().filter(|point| !passed_over.contains(point)));
+}

@@ -2,6 +2,7 @@
 
 use super::kills::wait_for_distance;
 use super::mongo::Ferretdb;
+use super::redis::{Redis, Valkey};
 use super::support::vault::Vault;
 use super::world::{Target, World};
 use mongodb::bson::doc;
@@ -31,6 +32,24 @@ fn takes_what_is_published(vault: &'static Vault, target: Arc<dyn Target>, put_b
     // Two rotations back: where names take turns, it is that of the same user.
     assert_ne!(world.published(), first);
     is_applied(&world, &first);
+}
+
+#[test]
+fn redis_takes_what_is_published() {
+    let part = "Redis that was put back";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Redis::start(part)) else { return };
+    let server = Arc::new(server);
+    let put_back = |password: &str| server.set_up(password);
+    takes_what_is_published(vault, Arc::clone(&server) as Arc<dyn Target>, &put_back);
+}
+
+#[test]
+fn valkey_takes_what_is_published() {
+    let part = "Valkey that was put back";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Valkey::start(part)) else { return };
+    let server = Arc::new(server);
+    let put_back = |password: &str| server.set_up(password);
+    takes_what_is_published(vault, Arc::clone(&server) as Arc<dyn Target>, &put_back);
 }
 
 #[test]

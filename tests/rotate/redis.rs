@@ -91,6 +91,22 @@ impl Redis {
         Some(Redis(Mutex::new(server), port, "CONFIG REWRITE"))
     }
 
+    /// Every command that it is told, from then on.
+    pub fn with_log(part: &str) -> Option<Redis> {
+        let lines =
+            format!("slowlog-log-slower-than 0\nslowlog-max-len 1000000\nuser bkp-rotate on >{ADMIN} {RIGHTS}\n");
+        let server = HostServer::redis().in_file(&lines).start(part)?;
+        let port = server.port();
+        Some(Redis(Mutex::new(server), port, "CONFIG REWRITE"))
+    }
+
+    /// What it wrote down of that, the newest last.
+    pub fn log(&self) -> String {
+        let server = self.0.lock().unwrap();
+        let told = server.query("", "SLOWLOG GET 1000000");
+        told.lines().rev().map(|line| format!("{line}\n")).collect()
+    }
+
     fn with_file_of_users(part: &str) -> Option<Redis> {
         let users = format!("user default on >administrator ~* &* +@all\nuser bkp-rotate on >{ADMIN} {RIGHTS}\n");
         let server = HostServer::redis().password("administrator").in_file("aclfile users.acl\n");
@@ -490,6 +506,15 @@ impl Target for Valkey {
     fn log_in(&self, password: &str) -> Result<(), String> {
         log_in(&self.1, 6379, "app", password)
     }
+}
+
+#[test]
+fn killed_rotations_of_valkey_are_brought_to_their_end() {
+    let part = "killed rotations of Valkey";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Valkey::start(part)) else { return };
+    let points =
+        ["rotate-node:accepted", "rotate:published", "rotate:moved", "rotate-node:retired", "rotate:persisted"];
+    kills::converges(vault, Arc::new(server), points.into_iter());
 }
 
 /// Its own user is `default`, as most Compose files have it: the password stands in the command, beside a file.

@@ -1,7 +1,9 @@
 //! Nobody else sees a password on its way: not in listings of processes, not in the log of the server, not in that of Vault.
 
+use super::kills::wait_for_distance;
 use super::mongo::Ferretdb;
 use super::postgres::Postgres;
+use super::redis::Redis;
 use super::servers::Mariadb;
 use super::support::vault::Vault;
 use super::world::{Target, World};
@@ -42,14 +44,20 @@ fn is_not_seen(part: &str, target: Arc<dyn Target>, log: &dyn Fn() -> Vec<u8>, s
         move || listings(&enough)
     });
     world.rotate(&["shop-db"]).ends(0);
+    // And one that is taken back, by itself.
+    let new = world.published();
+    world.works_only_with("worker", &new);
+    wait_for_distance(&world);
+    world.rotate(&["shop-db"]).fails(1, "the old password is in force: worker", "rotate again");
     enough.store(true, SeqCst);
     let listings = watching.join().unwrap();
-    let new = world.one_password_works(&world.old);
+    let taken_back = world.last_pending();
+    assert_eq!(world.one_password_works(&taken_back), new);
     assert!(listings.iter().any(|listing| holds(listing, "shop-db")), "bkp itself was not seen");
     let logs = [log()[before..].to_vec(), fs::read(&audit).unwrap()];
     assert!(statement.is_none_or(|statement| holds(&logs[0], statement)), "the server wrote nothing down");
     assert!(holds(&logs[1], "kv/data/"), "Vault wrote nothing down");
-    for secret in [&new, &world.old] {
+    for secret in [&new, &taken_back, &world.old] {
         assert!(!listings.iter().any(|listing| holds(listing, secret)), "a process shows it");
         assert!(!logs.iter().any(|log| holds(log, secret)), "a log has it");
         world.is_told_nowhere(secret);
@@ -85,4 +93,14 @@ fn a_password_of_mongodb_is_not_seen_on_its_way() {
     let server = Arc::new(server);
     let target: Arc<dyn Target> = Arc::clone(&server) as Arc<dyn Target>;
     is_not_seen(part, target, &|| server.log().into_bytes(), None);
+}
+
+/// It writes down every command, and knows hashes only.
+#[test]
+fn a_password_of_redis_is_not_seen_on_its_way() {
+    let part = "secrecy of rotations of Redis";
+    let Some(server) = Redis::with_log(part) else { return };
+    let server = Arc::new(server);
+    let target: Arc<dyn Target> = Arc::clone(&server) as Arc<dyn Target>;
+    is_not_seen(part, target, &|| server.log().into_bytes(), Some("SETUSER"));
 }

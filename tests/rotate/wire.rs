@@ -131,9 +131,13 @@ fn a_password_is_not_told_to_a_server_that_wants_to_see_it() {
     server.query(&format!("SET password_encryption = 'md5'; ALTER ROLE app_a PASSWORD '{}'", world.old));
     server.lets_in(&format!("{scram}host all all 127.0.0.1/32 md5\n"));
     world.rotate(&["shop-db"]).fails(13, "the password of app_a: it asks for the password as MD5", "pg_hba.conf");
+    // Whoever lets in everybody cannot tell that an old one is refused.
+    server.lets_in(&format!("{scram}host all all 127.0.0.1/32 trust\n"));
+    world.rotate(&["shop-db"]).fails(13, "the password of app_a: it lets in without asking for one", "not trust");
     assert!(server.tap.heard("app_a") && !server.tap.heard(&world.old), "it was told the server");
     assert_eq!(world.published(), world.old);
     // As it is said there.
+    server.lets_in("host all all 127.0.0.1/32 scram-sha-256\n");
     server.set_up(&world.old);
     world.open_shop();
     world.rotate(&["shop-db"]).ends(0);

@@ -117,6 +117,17 @@ impl World {
         fs::write(path, format!("{before}    consumers:\n{consumers}")).unwrap();
     }
 
+    /// Consumers are moved as soon as they are told.
+    pub fn has_no_clients(&self) {
+        let told = |name: &&str| {
+            let file = self.env_file(name).display().to_string();
+            format!(
+                "      {name}:\n        env_file: {file}\n        variable: DATABASE_URL\n        command: ['true']\n"
+            )
+        };
+        self.consumers_are(&CONSUMERS.iter().map(told).collect::<String>());
+    }
+
     /// Moved by a command that waits until its client has begun anew; it works unless somebody broke it.
     fn consumer(&self, name: &str) -> String {
         let [wish, done, broken] = ["wish", "done", "broken"].map(|what| self.host.text(&format!("{what}-{name}")));

@@ -169,12 +169,12 @@ impl Definition {
 
     /// Who takes over must be able to do the same, and nothing that it has is to be lost.
     pub(super) fn must_be_that_of(&self, (user, other): (&str, &str), there: &Definition) -> Result<()> {
-        let differs = match () {
-            () if self.roles != there.roles => "roles",
-            () if self.custom != there.custom => "customData",
-            () if self.restrictions != there.restrictions => "authenticationRestrictions",
-            () => return Ok(()),
-        };
+        let compared = [
+            ("roles", self.roles == there.roles),
+            ("customData", self.custom == there.custom),
+            ("authenticationRestrictions", self.restrictions == there.restrictions),
+        ];
+        let Some((differs, _)) = compared.into_iter().find(|(_, is_same)| !is_same) else { return Ok(()) };
         let what = format!("{user} and {other} have different {differs}, and cannot take turns");
         Err(Failure::new(Kind::Refused, what).hint(format!(
             "Give both the same (updateUser), or drop {other} when nobody uses it: it is made anew as {user} is"

@@ -4,39 +4,42 @@
 //! one away: whoever calls has tried the pending one first. MariaDB (since 10.4) is told both as verifiers, which can be said
 //! again. Which password a session used neither of them tells: sessions are told by their numbers, which only grow.
 
+mod network;
+mod only;
+mod preflight;
+mod sessions;
+mod verifier;
+
 use super::accounts;
 use super::client::{Client, Flavour};
-use super::session::{Session, text};
+use super::session::{Session, error_number, text};
+use crate::backoff::pause;
 use crate::engine::accounts as rotation;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
-use mysql::prelude::Queryable;
-use sha1::{Digest, Sha1};
-use std::time::Duration;
-
-mod only;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use verifier::{NATIVE, Verifiers, native};
 
 const PORT: u16 = 3306;
-const NATIVE: &str = "mysql_native_password";
-/// How long a login may take.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// By how much the instant of a start may seem to move: it is told in whole seconds.
-const SAME_START: u64 = 5;
-
-const ACCESS_DENIED: u16 = 1045;
-const NO_SUCH_THREAD: u16 = 1094;
+/// How long a replica may take to replay what was just changed.
+const REPLAYS: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub struct Rotation {
     server: Server,
     account: String,
     nodes: Vec<Node>,
+    /// With what each node let in last.
+    lets_in: Mutex<BTreeMap<Node, Secret>>,
 }
 
 impl Rotation {
     pub fn new(server: Server, account: String, nodes: Vec<Node>) -> Self {
-        Rotation { server, account, nodes }
+        Rotation { server, account, nodes, lets_in: Mutex::default() }
     }
 
     /// `'app'@'%'`, quoted: every host that the account may come from.
@@ -98,54 +101,108 @@ impl Rotation {
         rows.into_iter().map(one).collect()
     }
 
-    fn check_mysql(&self, client: &Client<'_>, session: &mut Session<'_>) -> Result<()> {
-        if !client.version.at_least(Flavour::Mysql, (8, 0, 14)) {
-            return Err(Failure::new(
-                Kind::Refused,
-                format!("{} knows only one password for an account", client.version),
-            )
-            .hint("Rotation without a gap needs MySQL 8.0.14 or newer, or MariaDB 10.4 or newer"));
-        }
-        let question = format!("SELECT DISTINCT plugin FROM mysql.user WHERE user = {}", text(&self.account));
-        let known = ["caching_sha2_password", NATIVE, "sha256_password"];
-        if let Some(other) = session.column(&question)?.iter().find(|plugin| !known.contains(&plugin.as_str())) {
-            let what = format!("`{}` logs in by {other}, which has no second password", self.account);
-            return Err(Failure::new(Kind::Refused, what).hint(format!("Known are: {}", known.join(", "))));
-        }
-        if self.has_second_password(session)? {
-            return Err(self.foreign());
-        }
-        Ok(())
+    /// Each node, where there are several: one of them may be the server itself.
+    fn replicas(&self) -> &[Node] {
+        if self.nodes.len() > 1 { &self.nodes } else { &[] }
     }
 
-    fn check_mariadb(&self, client: &Client<'_>, session: &mut Session<'_>, current: &Secret) -> Result<()> {
-        if !client.version.at_least(Flavour::Mariadb, (10, 4, 0)) {
-            return Err(Failure::new(
-                Kind::Refused,
-                format!("{} knows only one password for an account", client.version),
-            )
-            .hint("Rotation without a gap needs MariaDB 10.4 or newer"));
-        }
-        let expected = Verifiers(vec![native(current)]);
-        for (variant, verifiers) in self.verifiers(session)? {
-            if verifiers != expected {
-                let what = format!("{variant} has another password than the one that is published, or more than one");
-                return Err(Failure::new(Kind::Refused, what)
-                    .hint("All hosts of an account are rotated together: give them one password, or remove those that nobody uses"));
+    /// Who changes the account, for people.
+    fn admin(&self) -> String {
+        self.server.user.as_deref().map_or_else(|| "the account that bkp uses".into(), text)
+    }
+
+    /// A question to one of the nodes, as the one who may change the account.
+    fn ask(&self, node: &Node, question: &str) -> Result<Vec<Vec<String>>> {
+        let (user, password) = (self.server.user.as_deref().unwrap_or("root"), self.server.password()?);
+        network::ask(node, user, password.as_ref(), question).map_err(|said| {
+            Failure::new(Kind::TryLater, format!("as {}: {said}", self.admin()))
+                .hint("Who changes the account must be let in at each of several `nodes`, to see its sessions and what was replayed")
+        })
+    }
+
+    /// Nodes that follow are not tried before they know of the change: refused logins count there.
+    fn wait_for_replicas(
+        &self,
+        session: &mut Session<'_>,
+        flavour: Flavour,
+        good: &Credential,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let account = text(&self.account);
+        let question = match flavour {
+            Flavour::Mysql => format!(
+                "SELECT host, HEX(authentication_string), JSON_EXTRACT(User_attributes, '$.additional_password') IS NULL \
+                 FROM mysql.user WHERE user = {account}"
+            ),
+            Flavour::Mariadb => format!(
+                "SELECT Host, JSON_EXTRACT(Priv, '$.authentication_string'), JSON_EXTRACT(Priv, '$.auth_or') \
+                 FROM mysql.global_priv WHERE User = {account}"
+            ),
+        };
+        let wanted = if self.replicas().is_empty() { Vec::new() } else { session.rows(&question)? };
+        let begun = Instant::now();
+        for node in self.replicas() {
+            loop {
+                let there = self.ask(node, &question)?;
+                if wanted.iter().all(|row| there.contains(row)) {
+                    break;
+                }
+                cancel.check()?;
+                if begun.elapsed() > REPLAYS || !pause(PAUSE, &|| cancel.check().is_err()) {
+                    cancel.check()?;
+                    return Err(Failure::new(
+                        Kind::TryLater,
+                        format!("{node} has not replayed the change of {} yet", self.account),
+                    )
+                    .hint("See how far it is: SHOW REPLICA STATUS; then: bkp rotate resume"));
+                }
             }
+            self.probe(good, node);
         }
         Ok(())
     }
 
-    /// Without these, changes fail or sessions are not seen.
-    fn check_rights(&self, session: &mut Session<'_>) -> Result<()> {
-        let grants = session.column("SHOW GRANTS")?.join("\n");
-        let all = grants.lines().any(|line| line.starts_with("GRANT ALL PRIVILEGES ON *.*"));
-        let missing = ["CREATE USER", "PROCESS"].into_iter().find(|right| !all && !grants.contains(right));
-        let Some(right) = missing else { return Ok(()) };
-        let user = self.server.user.as_deref().unwrap_or("the account that bkp uses");
-        Err(Failure::new(Kind::Key, format!("`{user}` has not the right {right} at {}", self.server.location()))
-            .hint(format!("GRANT {right} ON *.* TO '{user}'@'…'; a role that has it does not count here")))
+    fn lets_in(&self) -> MutexGuard<'_, BTreeMap<Node, Secret>> {
+        self.lets_in.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Servers count refusals in a row, and lock accounts for them: a good login ends the row.
+    fn end_refusals(&self, refused: &Secret, node: &Node) {
+        let good = self.lets_in().get(node).filter(|good| good.expose() != refused.expose()).cloned();
+        if let Some(good) = good
+            && network::log_in(node, &self.account, &good) == Login::Refused
+        {
+            self.lets_in().remove(node);
+        }
+    }
+
+    /// With `caching_sha2_password`, a change lets the server forget whom it knows: who neither encrypts nor asks for its key is
+    /// refused until somebody has logged in. What comes of it is seen by those who try it later.
+    fn is_known_again(&self, nodes: &[Node], good: &Credential) {
+        for node in nodes {
+            self.probe(good, node);
+        }
+    }
+
+    /// By their verifiers: a history of passwords refuses the password itself, and each host gets back its own.
+    fn take_back(&self, client: &Client<'_>, session: &mut Session<'_>, current: &Credential) -> Result<()> {
+        let question = format!(
+            "SELECT host, plugin, HEX(JSON_UNQUOTE(JSON_EXTRACT(User_attributes, '$.additional_password'))) \
+             FROM mysql.user WHERE user = {} AND JSON_EXTRACT(User_attributes, '$.additional_password') IS NOT NULL",
+            text(&self.account)
+        );
+        let takes_hex = client.version.at_least(Flavour::Mysql, (8, 0, 17));
+        let one = |row: Vec<String>| {
+            let [host, plugin, kept] = <[String; 3]>::try_from(row).unwrap_or_default();
+            let variant = format!("{}@{}", text(&self.account), text(&host));
+            match takes_hex {
+                true => format!("{variant} IDENTIFIED WITH {} AS 0x{kept}", text(&plugin)),
+                false => format!("{variant} IDENTIFIED BY {}", text(current.expose())),
+            }
+        };
+        let parts: Vec<String> = session.rows(&question)?.into_iter().map(one).collect();
+        let statement = Secret::new(format!("ALTER USER {}", parts.join(", ")));
+        session.run(statement.expose())
     }
 }
 
@@ -155,22 +212,7 @@ impl Accounts for Rotation {
     }
 
     fn preflight(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>> {
-        self.with(cancel, |client, session| {
-            self.check_rights(session)?;
-            let variants = self.variants(session)?;
-            match client.version.flavour {
-                Flavour::Mysql => self.check_mysql(client, session)?,
-                Flavour::Mariadb => self.check_mariadb(client, session, current)?,
-            }
-            let several = (variants.len() > 1).then(|| {
-                format!(
-                    "{} is {}: all are changed, and the one is tried that this host logs in as",
-                    self.account,
-                    variants.join(", ")
-                )
-            });
-            Ok(several.into_iter().collect())
-        })
+        self.look_before(current, cancel)
     }
 
     fn save(&self, cancel: &Cancel) -> Result<Secret> {
@@ -190,58 +232,63 @@ impl Accounts for Rotation {
     }
 
     fn probe(&self, secret: &Credential, node: &Node) -> Login {
-        let options = mysql::OptsBuilder::new()
-            .ip_or_hostname(Some(&node.host))
-            .tcp_port(node.port)
-            .prefer_socket(false)
-            .user(Some(&self.account))
-            .pass(Some(secret.expose()))
-            .tcp_connect_timeout(Some(PATIENCE))
-            .read_timeout(Some(PATIENCE))
-            .write_timeout(Some(PATIENCE));
-        let asked = mysql::Conn::new(options).and_then(|mut connection| connection.query_first::<u8, _>("SELECT 1"));
-        match asked {
-            Ok(_) => Login::Accepted,
-            Err(mysql::Error::MySqlError(error)) if error.code == ACCESS_DENIED => Login::Refused,
-            Err(mysql::Error::MySqlError(error)) => {
-                Login::Unknown(format!("{node} answered with error {}: {}", error.code, error.message))
-            }
-            Err(error) => Login::Unknown(format!("{node} cannot be asked: {error}")),
+        let login = network::log_in(node, &self.account, secret);
+        match login {
+            Login::Accepted => drop(self.lets_in().insert(node.clone(), secret.secret.clone())),
+            Login::Refused => self.end_refusals(secret, node),
+            Login::Partly | Login::Unknown(_) => {}
         }
+        login
     }
 
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
-        self.with(cancel, |client, session| match client.version.flavour {
-            Flavour::Mysql if self.has_second_password(session)? => Err(self.foreign()),
-            Flavour::Mysql => self.alter(session, |_| {
-                Ok(format!("IDENTIFIED BY {} RETAIN CURRENT PASSWORD", text(pair.pending.expose())))
-            }),
-            Flavour::Mariadb => {
-                let there = self.verifiers(session)?;
-                self.alter(session, |variant| {
-                    let known = there.iter().find(|(other, _)| other == variant).map(|(_, verifiers)| verifiers);
-                    Ok(Verifiers(vec![native(pair.pending)]).and(known).statement())
-                })
+        let nodes = self.nodes()?;
+        self.with(cancel, |client, session| {
+            match client.version.flavour {
+                Flavour::Mysql if self.has_second_password(session)? => return Err(self.foreign()),
+                Flavour::Mysql => self.alter(session, |_| {
+                    Ok(format!("IDENTIFIED BY {} RETAIN CURRENT PASSWORD", text(pair.pending.expose())))
+                })?,
+                Flavour::Mariadb => {
+                    let there = self.verifiers(session)?;
+                    self.alter(session, |variant| {
+                        let known = there.iter().find(|(other, _)| other == variant).map(|(_, verifiers)| verifiers);
+                        Ok(Verifiers(vec![native(pair.pending)]).and(known).statement())
+                    })?;
+                }
             }
+            self.is_known_again(&nodes, pair.current);
+            self.wait_for_replicas(session, client.version.flavour, pair.current, cancel)
         })
     }
 
     fn retire(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
-        self.with(cancel, |client, session| match client.version.flavour {
-            Flavour::Mysql => self.alter(session, |_| Ok("DISCARD OLD PASSWORD".to_owned())),
-            Flavour::Mariadb => self.alter(session, |_| Ok(Verifiers(vec![native(pair.pending)]).statement())),
+        let nodes = self.nodes()?;
+        self.with(cancel, |client, session| {
+            match client.version.flavour {
+                Flavour::Mysql => self.alter(session, |_| Ok("DISCARD OLD PASSWORD".to_owned()))?,
+                Flavour::Mariadb => self.alter(session, |_| Ok(Verifiers(vec![native(pair.pending)]).statement()))?,
+            }
+            self.is_known_again(&nodes, pair.pending);
+            self.wait_for_replicas(session, client.version.flavour, pair.pending, cancel)
         })
     }
 
     fn undo(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
-        self.with(cancel, |client, session| match client.version.flavour {
-            // Only one: the pending one never came, or is gone.
-            Flavour::Mysql if !self.has_second_password(session)? => Ok(()),
-            Flavour::Mysql => {
-                self.alter(session, |_| Ok(format!("IDENTIFIED BY {}", text(pair.current.expose()))))?;
-                self.alter(session, |_| Ok("DISCARD OLD PASSWORD".to_owned()))
+        let nodes = self.nodes()?;
+        self.with(cancel, |client, session| {
+            match client.version.flavour {
+                // Only one: the pending one never came, or is gone.
+                Flavour::Mysql if !self.has_second_password(session)? => return Ok(()),
+                Flavour::Mysql => {
+                    self.take_back(client, session, pair.current)?;
+                    self.is_known_again(&nodes, pair.current);
+                    self.alter(session, |_| Ok("DISCARD OLD PASSWORD".to_owned()))?;
+                }
+                Flavour::Mariadb => self.alter(session, |_| Ok(Verifiers(vec![native(pair.current)]).statement()))?,
             }
-            Flavour::Mariadb => self.alter(session, |_| Ok(Verifiers(vec![native(pair.current)]).statement())),
+            self.is_known_again(&nodes, pair.current);
+            self.wait_for_replicas(session, client.version.flavour, pair.current, cancel)
         })
     }
 
@@ -254,112 +301,21 @@ impl Accounts for Rotation {
     }
 
     fn mark(&self, cancel: &Cancel) -> Result<String> {
-        self.with(cancel, |_, session| {
-            let number = session.number("SELECT CONNECTION_ID()")?;
-            Ok(format!("{number} {}", started(session)?))
-        })
+        self.take_mark(cancel)
     }
 
     fn sessions_before(&self, _: Pair<'_>, mark: &str, cancel: &Cancel) -> Result<Vec<rotation::Session>> {
-        let parts = mark.split_once(' ').and_then(|(number, start)| Some((number.parse().ok()?, start.parse().ok()?)));
-        let (number, start): (u64, u64) =
-            parts.ok_or_else(|| Failure::failed("the mark of the rotation is not understood"))?;
-        self.with(cancel, |_, session| {
-            if started(session)?.abs_diff(start) > SAME_START {
-                return Ok(Vec::new());
-            }
-            let rows = session.rows("SHOW PROCESSLIST")?;
-            let own = |row: &Vec<String>| row.get(1) == Some(&self.account);
-            let session = |row: Vec<String>| {
-                let id: u64 = row.first()?.parse().ok()?;
-                let client = row.get(2).cloned().unwrap_or_default();
-                (id < number).then(|| rotation::Session { id: id.to_string(), client })
-            };
-            Ok(rows.into_iter().filter(own).filter_map(session).collect())
-        })
+        self.older_than(mark, cancel)
     }
 
     fn end_session(&self, session: &rotation::Session, cancel: &Cancel) -> Result<()> {
-        let killed = self.with(cancel, |_, client| client.run(&format!("KILL {}", session.id)));
-        match killed {
-            Err(failure) if super::session::error_number(&failure.full()) == Some(NO_SUCH_THREAD) => Ok(()),
-            killed => killed,
-        }
+        self.end(session, cancel)
     }
 }
 
-/// When the server was started, in seconds.
-fn started(session: &mut Session<'_>) -> Result<u64> {
-    let now = session.number("SELECT UNIX_TIMESTAMP()")?;
-    let rows = session.rows("SHOW GLOBAL STATUS LIKE 'Uptime'")?;
-    let up = rows.first().and_then(|row| row.get(1)).and_then(|text| text.parse::<u64>().ok());
-    up.map(|up| now.saturating_sub(up)).ok_or_else(|| Failure::failed("the server does not tell when it was started"))
-}
-
-/// Of `mysql_native_password`, of which any one lets in. The first is what the server greets with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Verifiers(Vec<String>);
-
-impl Verifiers {
-    /// From `mysql.global_priv`; `None` where another plug-in takes part.
-    fn parse(told: &str) -> Option<Self> {
-        let whole: serde_json::Value = serde_json::from_str(told).ok()?;
-        let one = |value: &serde_json::Value| {
-            let is_native = value["plugin"] == NATIVE;
-            value["authentication_string"].as_str().filter(|_| is_native).map(str::to_owned)
-        };
-        let first = one(&whole)?;
-        let list = whole["auth_or"].as_array().map(Vec::as_slice).unwrap_or_default();
-        // An empty object stands for the one outside.
-        let nested = list.iter().filter(|value| value.as_object().is_some_and(|map| !map.is_empty()));
-        let nested: Option<Vec<String>> = nested.map(one).collect();
-        Some(Verifiers([vec![first], nested?].concat()))
-    }
-
-    fn and(mut self, others: Option<&Verifiers>) -> Self {
-        for other in others.iter().flat_map(|others| &others.0) {
-            if !self.0.contains(other) {
-                self.0.push(other.clone());
-            }
-        }
-        self
-    }
-
-    fn statement(&self) -> String {
-        let each: Vec<String> = self.0.iter().map(|verifier| format!("{NATIVE} USING {}", text(verifier))).collect();
-        format!("IDENTIFIED VIA {}", each.join(" OR "))
-    }
-}
-
-/// The verifier of a password, made here so that the password stays here.
-fn native(secret: &Secret) -> String {
-    let twice = Sha1::digest(Sha1::digest(secret.expose().as_bytes()));
-    format!("*{}", hex::encode_upper(twice))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn verifiers_are_those_of_the_server() {
-        // SELECT PASSWORD('hunter2')
-        assert_eq!(native(&Secret::new("hunter2".into())), "*58815970BE77B3720276F63DB198B1FA42E5CC02");
-    }
-
-    #[test]
-    fn verifiers_are_read_and_said_again() {
-        let one = Verifiers::parse(r#"{"access":0,"plugin":"mysql_native_password","authentication_string":"*A"}"#);
-        assert_eq!(one, Some(Verifiers(vec!["*A".into()])));
-        let two = r#"{"plugin":"mysql_native_password","authentication_string":"*A",
-            "auth_or":[{"plugin":"mysql_native_password","authentication_string":"*B"},{}]}"#;
-        let two = Verifiers::parse(two).unwrap();
-        assert_eq!(two, Verifiers(vec!["*A".into(), "*B".into()]));
-        let again = Verifiers(vec!["*B".into()]).and(Some(&two));
-        assert_eq!(
-            again.statement(),
-            "IDENTIFIED VIA mysql_native_password USING '*B' OR mysql_native_password USING '*A'"
-        );
-        assert_eq!(Verifiers::parse(r#"{"plugin":"unix_socket","authentication_string":""}"#), None);
-    }
+/// Of the server's error, through its client or over the network.
+fn number_of(failure: &Failure) -> Option<u16> {
+    let full = failure.full();
+    let network = full.split_once("answered with error ").and_then(|(_, rest)| rest.split(':').next()?.parse().ok());
+    network.or_else(|| error_number(&full))
 }

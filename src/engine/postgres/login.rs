@@ -30,6 +30,8 @@ pub(super) struct Client<'a> {
     pub database: &'a str,
     /// With these authorities, the connection is encrypted, and the certificate of the server must be right.
     pub ca_file: Option<&'a Path>,
+    /// It is asked what the password is worth: a server that lets in without one gives no answer to that.
+    pub is_tried: bool,
 }
 
 /// Why there is no answer.
@@ -94,11 +96,22 @@ pub(super) fn ask(node: &Node, client: &Client<'_>, question: &str) -> Result<Ve
     if let Some(password) = client.password {
         config.password(password.expose());
     }
-    let tls = client.ca_file.map(|file| Encrypted::to(&node.host, file)).transpose()?;
+    let tls = client.ca_file.map(|file| Encrypted::to(node, file, client.is_tried)).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, connected(node, config, tls, question)).await {
+        let asking = async {
+            let stream =
+                TcpStream::connect((node.host.as_str(), node.port)).await.map_err(|error| error.to_string())?;
+            match tls {
+                Some(tls) => answer(config.ssl_mode(SslMode::Require).connect_raw(stream, tls).await?, question).await,
+                None => {
+                    let stream = OnlyScram::new(stream, client.is_tried);
+                    answer(config.ssl_mode(SslMode::Disable).connect_raw(stream, NoTls).await?, question).await
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, asking).await {
             Ok(answer) => answer,
             Err(_) => Err("it does not answer".to_owned().into()),
         }
@@ -107,21 +120,7 @@ pub(super) fn ask(node: &Node, client: &Client<'_>, question: &str) -> Result<Ve
 
 type Rows = Vec<Vec<String>>;
 
-async fn connected(node: &Node, mut config: Config, tls: Option<Encrypted>, question: &str) -> Result<Rows, Trouble> {
-    let stream = TcpStream::connect((node.host.as_str(), node.port)).await.map_err(|error| error.to_string())?;
-    Ok(match tls {
-        Some(tls) => answer(config.ssl_mode(SslMode::Require).connect_raw(stream, tls).await?, question).await?,
-        None => {
-            let stream = OnlyScram::new(stream);
-            answer(config.ssl_mode(SslMode::Disable).connect_raw(stream, NoTls).await?, question).await?
-        }
-    })
-}
-
-async fn answer<S, T>(
-    (client, connection): (Connected, Connection<S, T>),
-    question: &str,
-) -> Result<Rows, tokio_postgres::Error>
+async fn answer<S, T>((client, connection): (Connected, Connection<S, T>), question: &str) -> Result<Rows, Trouble>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: TlsStream + Unpin,
@@ -142,12 +141,14 @@ where
 struct Encrypted {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    must_ask: bool,
 }
 
 impl Encrypted {
-    fn to(host: &str, ca_file: &Path) -> Result<Self, Trouble> {
-        let both = trust::authorities(ca_file).and_then(|config| Ok(Encrypted { config, name: trust::name_of(host)? }));
-        both.map_err(|failure| failure.full().into())
+    fn to(node: &Node, ca_file: &Path, must_ask: bool) -> Result<Self, Trouble> {
+        let both = trust::authorities(ca_file).and_then(|config| Ok((config, trust::name_of(&node.host)?)));
+        let (config, name) = both.map_err(|failure| failure.full())?;
+        Ok(Encrypted { config, name, must_ask })
     }
 }
 
@@ -158,6 +159,6 @@ impl TlsConnect<TcpStream> for Encrypted {
 
     fn connect(self, stream: TcpStream) -> Self::Future {
         let connector = tokio_rustls::TlsConnector::from(self.config);
-        Box::pin(async move { Ok(OnlyScram::new(connector.connect(self.name, stream).await?)) })
+        Box::pin(async move { Ok(OnlyScram::new(connector.connect(self.name, stream).await?, self.must_ask)) })
     }
 }

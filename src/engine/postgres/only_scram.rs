@@ -22,6 +22,7 @@ pub(super) struct Asked(u32);
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            LETS_IN => f.write_str("it lets in without asking for one"),
             CLEAR => f.write_str("it asks for the password in clear"),
             MD5 => f.write_str("it asks for the password as MD5"),
             _ => f.write_str("it asks for another login than one with a password"),
@@ -47,6 +48,9 @@ struct Listener {
     /// Of the message that was begun, to be passed over.
     rest: usize,
     is_in: bool,
+    /// Whoever lets in everybody says nothing about a password.
+    must_ask: bool,
+    has_asked: bool,
 }
 
 impl Listener {
@@ -74,8 +78,9 @@ impl Listener {
         }
         if is_question {
             match number(&self.begun[HEADER..QUESTION]) {
+                LETS_IN if self.must_ask && !self.has_asked => return Err(Asked(LETS_IN)),
                 LETS_IN => self.is_in = true,
-                question if SCRAM.contains(&question) => {}
+                question if SCRAM.contains(&question) => self.has_asked = true,
                 question => return Err(Asked(question)),
             }
         }
@@ -87,8 +92,9 @@ impl Listener {
 }
 
 impl<S> OnlyScram<S> {
-    pub fn new(stream: S) -> Self {
-        OnlyScram { stream, listener: Listener::default() }
+    /// With `must_ask`, a server that lets in without a password is given up, too.
+    pub fn new(stream: S, must_ask: bool) -> Self {
+        OnlyScram { stream, listener: Listener { must_ask, ..Listener::default() } }
     }
 }
 
@@ -141,10 +147,13 @@ mod tests {
     fn questions_of_scram_are_heard_and_others_are_not_answered_however_they_come() {
         // What it says besides may look like a question.
         let notice = [&b"N"[..], &13_u32.to_be_bytes(), &question(CLEAR, b"")].concat();
+        let lets_in = question(LETS_IN, b"");
+        assert_eq!(heard(&lets_in, 9), Ok(true));
+        assert_eq!(Listener { must_ask: true, ..Listener::default() }.hear(&lets_in), Err(Asked(LETS_IN)));
         for at_once in 1..30 {
             let scram = [question(10, b"SCRAM-SHA-256\0\0"), question(11, b"r=1"), question(12, b"v=1")].concat();
             assert_eq!(heard(&[&notice, &scram].concat(), at_once), Ok(false));
-            let good = [&notice[..], &scram, &question(LETS_IN, b""), &question(CLEAR, b"")].concat();
+            let good = [&notice[..], &scram, &lets_in, &question(CLEAR, b"")].concat();
             assert_eq!(heard(&good, at_once), Ok(true), "afterwards nothing is asked for");
             for asked in [CLEAR, MD5, 9] {
                 assert_eq!(heard(&[&notice, &question(asked, b"salt")].concat(), at_once), Err(Asked(asked)));

@@ -116,15 +116,15 @@ impl Rotation {
     /// A question to one of the nodes, as the one who may change the account.
     fn ask(&self, node: &Node, question: &str) -> Result<Vec<Vec<String>>> {
         let (user, password) = (self.server.user.as_deref().unwrap_or("postgres"), self.server.password()?);
-        login::ask(node, &self.client(user, password.as_ref()), question).map_err(|trouble| match trouble.is_unsafe() {
+        login::ask(node, &self.client(user, password.as_ref(), false), question).map_err(|trouble| match trouble.is_unsafe() {
             true => not_answered(node, user, &trouble),
             false => Failure::new(Kind::TryLater, format!("{node} cannot be asked as {user}: {trouble}"))
                 .hint("Who changes the account must be let in at each of `nodes` (pg_hba.conf), to see its sessions and what it replayed"),
         })
     }
 
-    fn client<'c>(&'c self, user: &'c str, password: Option<&'c Secret>) -> Client<'c> {
-        Client { user, password, database: "postgres", ca_file: self.server.ca_file.as_deref() }
+    fn client<'c>(&'c self, user: &'c str, password: Option<&'c Secret>, is_tried: bool) -> Client<'c> {
+        Client { user, password, database: "postgres", ca_file: self.server.ca_file.as_deref(), is_tried }
     }
 
     /// The programs of PostgreSQL would answer whatever a server asks for.
@@ -169,7 +169,7 @@ impl Rotation {
 /// For a server that wants a password in a way that others could listen to.
 fn not_answered(node: &Node, user: &str, trouble: &login::Trouble) -> Failure {
     Failure::new(Kind::Refused, format!("{node} is not told the password of {user}: {trouble}")).hint(
-        "Say scram-sha-256 for it in pg_hba.conf, not password or md5, and reload that (SELECT pg_reload_conf()); a password that was set before is to be set once more, with password_encryption = 'scram-sha-256'",
+        "Say scram-sha-256 for it in pg_hba.conf, not trust, password or md5, and reload that (SELECT pg_reload_conf()); a password that was set before is to be set once more, with password_encryption = 'scram-sha-256'",
     )
 }
 
@@ -188,7 +188,7 @@ impl Accounts for Rotation {
         }
         let user = self.user(current);
         for node in self.nodes()? {
-            if let Err(trouble) = login::ask(&node, &self.client(user, Some(current)), "select 1")
+            if let Err(trouble) = login::ask(&node, &self.client(user, Some(current), true), "select 1")
                 && trouble.is_unsafe()
             {
                 return Err(not_answered(&node, user, &trouble));
@@ -221,7 +221,7 @@ impl Accounts for Rotation {
 
     fn probe(&self, credential: &Credential, node: &Node) -> Login {
         let user = self.user(credential);
-        match login::ask(node, &self.client(user, Some(credential)), "select 1") {
+        match login::ask(node, &self.client(user, Some(credential), true), "select 1") {
             Ok(_) => Login::Accepted,
             Err(trouble) if trouble.is_wrong_password() => Login::Refused,
             Err(trouble) if trouble.is_about_the_database() => Login::Accepted,
