@@ -110,7 +110,7 @@ impl Reader<'_> {
             let Some(rotation) = self.rotation(name, value, sources) else { continue };
             let same = |(other, _): &&(Rotation, Place)| {
                 other.published == rotation.published
-                    || (&other.source, &other.account) == (&rotation.source, &rotation.account)
+                    || other.source == rotation.source && rotation_times::shared_account(other, &rotation).is_some()
                     || rotation_times::shared_variable(other, &rotation).is_some()
             };
             if let Some((other, _)) = all.iter().find(same) {
