@@ -21,6 +21,10 @@ mod hosts;
 mod kills;
 #[path = "rotate/kubernetes.rs"]
 mod kubernetes;
+#[path = "rotate/mail.rs"]
+mod mail;
+#[path = "rotate/minio.rs"]
+mod minio;
 #[path = "rotate/mongo.rs"]
 mod mongo;
 #[path = "rotate/mysql.rs"]
@@ -41,6 +45,8 @@ mod schedules;
 mod secrecy;
 #[path = "rotate/servers.rs"]
 mod servers;
+#[path = "rotate/signing.rs"]
+mod signing;
 #[path = "rotate/swarm.rs"]
 mod swarm;
 #[path = "rotate/trouble.rs"]

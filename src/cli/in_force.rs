@@ -3,12 +3,13 @@
 use super::environment::Environment;
 use super::rotate::{accounts_of, holder, lease, vault};
 use crate::durable::Lock;
-use crate::engine::Settings;
+use crate::engine::{Returning, Settings};
 use crate::error::{Failure, Result};
 use crate::job::recorder::Recorder;
 use crate::job::rotate::keepsake::Keepsake;
 use crate::job::rotate::reapply::{Applied, Reapply};
 use crate::job::rotate::record;
+use crate::job::rotate::targets::Given;
 use crate::journal::{Fact, Rotated, State};
 use crate::policy::{self, Policy, Rotation, Source};
 use crate::repo::keys::Recipients;
@@ -53,15 +54,22 @@ pub fn is_same_server(one: &Settings, other: &Settings) -> bool {
 /// The rotations of accounts at a server that is being restored. Nobody rotates them until this is dropped.
 pub struct Restored<'e> {
     env: &'e Environment,
+    settings: &'e Settings,
     rotations: Vec<(&'e Policy, &'e Rotation)>,
     _locks: Vec<Lock>,
 }
 
 impl<'e> Restored<'e> {
-    pub fn hold(env: &'e Environment, settings: &Settings) -> Result<Self> {
+    pub fn hold(env: &'e Environment, settings: &'e Settings) -> Result<Self> {
         let rotations = env.configuration()?.rotations_at(settings, &is_same_server);
         let locks = rotations.iter().map(|(_, rotation)| lock(env, &rotation.name)).collect::<Result<_>>()?;
-        Ok(Restored { env, rotations, _locks: locks })
+        Ok(Restored { env, settings, rotations, _locks: locks })
+    }
+
+    /// How users come back that the server does not have.
+    pub fn returning(&self, lock_others: bool) -> Result<Returning> {
+        let returning = self.env.configuration()?.returning(self.settings, &is_same_server);
+        Ok(Returning { lock_others, ..returning })
     }
 
     /// From now on somebody has to see that the server takes what is published: whoever dies before, the daemon does it.
@@ -106,7 +114,7 @@ pub fn apply_one(
     (run, recorder): (&str, &Recorder),
 ) -> Result<Option<String>> {
     let name = &rotation.name;
-    let (accounts, _) = accounts_of(env, policy, rotation)?;
+    let (accounts, _) = accounts_of(env, policy, rotation, Given::default())?;
     let of_point = then.iter().find(|one| one["name"] == *name).and_then(|one| one["version"].as_str());
     let reapply = Reapply {
         rotation,
@@ -144,7 +152,7 @@ fn of_rotation(rotation: &Rotation, run: &str) -> Rotated {
     Rotated {
         run: run.to_owned(),
         rotation: rotation.name.clone(),
-        source: rotation.source.clone(),
+        source: rotation.target.name().to_owned(),
         account: rotation.account.clone(),
         ..Rotated::default()
     }

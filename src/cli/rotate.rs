@@ -5,7 +5,7 @@ use super::environment::Environment;
 use super::in_force;
 use crate::clock;
 use crate::durable::Lock;
-use crate::engine::{self, Accounts, Login, Settings};
+use crate::engine::{Accounts, Login, Server, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
@@ -14,15 +14,21 @@ use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
+use crate::job::rotate::targets::{Given, Waits};
 use crate::job::rotate::{Ended, Rotate, Wish, missing_end, published, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
 use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Keyring, Recipients, Role};
 use crate::secret::vault::Vault;
+use crate::secret::{SecretRef, Secrets};
 use std::cell::RefCell;
+use std::path::PathBuf;
 
+mod accounts;
 mod planned;
 mod status;
+
+pub use accounts::accounts_of;
 
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -54,6 +60,9 @@ pub struct Arguments {
     /// Also when something was found that has the password and is not told of: it will be locked out
     #[arg(long)]
     despite_unknown: bool,
+    /// The new password, where people make it: of a mail account
+    #[arg(long, value_name = "FILE")]
+    new_password_file: Option<PathBuf>,
     #[command(flatten)]
     why: Why,
 }
@@ -67,12 +76,20 @@ struct Why {
     #[arg(long)]
     emergency: bool,
     #[arg(skip)]
+    new_password_file: Option<PathBuf>,
+    #[arg(skip)]
     unrehearsed: bool,
     #[arg(skip)]
     despite_unknown: bool,
 }
 
 impl Why {
+    fn given(&self) -> Result<Given> {
+        let waits = if self.emergency { Waits::No } else { Waits::Yes };
+        let read = |path: &PathBuf| Secrets::default().read(&SecretRef::File(path.clone()));
+        Ok(Given { waits, supplied: self.new_password_file.as_ref().map(read).transpose()? })
+    }
+
     fn allowed(&self) -> Allowed {
         Allowed { emergency: self.emergency, unrehearsed: self.unrehearsed }
     }
@@ -130,7 +147,12 @@ impl Arguments {
             }
             None => {
                 let name = self.name.unwrap_or_default();
-                let why = Why { unrehearsed: self.unrehearsed, despite_unknown: self.despite_unknown, ..self.why };
+                let why = Why {
+                    unrehearsed: self.unrehearsed,
+                    despite_unknown: self.despite_unknown,
+                    new_password_file: self.new_password_file,
+                    ..self.why
+                };
                 if self.dry_run { planned::show(env, &name, &why) } else { act(env, &name, &why, Wish::Rotate) }
             }
         }
@@ -141,8 +163,9 @@ impl Arguments {
 struct Ground<'e> {
     policy: &'e Policy,
     rotation: &'e Rotation,
-    accounts: Box<dyn Accounts>,
-    settings: Settings,
+    accounts: Box<dyn Accounts + 'e>,
+    /// Of its server, where that is the one of a source.
+    settings: Option<Settings>,
     vault: &'e Vault,
     keepsake: Keepsake,
     fingerprints: Fingerprints,
@@ -151,10 +174,10 @@ struct Ground<'e> {
 }
 
 impl<'e> Ground<'e> {
-    fn of(env: &'e Environment, name: &str) -> Result<Self> {
+    fn of(env: &'e Environment, name: &str, given: Given) -> Result<Self> {
         let (policy, rotation) = env.configuration()?.rotation(name)?;
         let users = env.configuration()?.users_of(policy, rotation, &in_force::is_same_server);
-        let (accounts, settings) = accounts_of(env, policy, rotation)?;
+        let (accounts, settings) = accounts_of(env, policy, rotation, given)?;
         let repository = env.repository()?;
         let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);
         let state = &env.paths()?.state;
@@ -197,6 +220,10 @@ impl<'e> Ground<'e> {
             prove,
             note,
         })
+    }
+
+    fn server(&self) -> Option<&Server> {
+        self.settings.as_ref().and_then(Settings::server)
     }
 
     /// What opens escrows, where somebody gave it.
@@ -242,23 +269,6 @@ fn note_missing_end(env: &Environment, rotation: &Rotation, version: u64) -> Res
     Ok(())
 }
 
-/// With how its server is reached by who may change it.
-pub fn accounts_of(env: &Environment, policy: &Policy, rotation: &Rotation) -> Result<(Box<dyn Accounts>, Settings)> {
-    let source = policy.sources.iter().find(|source| source.name == rotation.source);
-    let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.source)))?;
-    let mut settings = source.settings.clone();
-    settings.read_secrets_with(env.secrets()?);
-    if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
-        (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
-    }
-    let logins = rotation.turns.as_ref().map(|turns| &turns.users);
-    let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
-        let kind = settings.kind();
-        Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
-    })?;
-    Ok((accounts, settings))
-}
-
 /// The id of this host's journal, and what people call the host.
 pub fn holder(env: &Environment) -> Result<(String, String)> {
     Ok((env.journal()?.id()?.unwrap_or_default(), host::name()))
@@ -276,7 +286,11 @@ pub fn vault(env: &Environment) -> Result<&Vault> {
 }
 
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
-    let ground = Ground::of(env, name)?;
+    let mut given = why.given()?;
+    if wish == Wish::RollBack {
+        given.waits = Waits::No;
+    }
+    let ground = Ground::of(env, name, given)?;
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
@@ -312,7 +326,7 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
 /// Whoever has the password and is not moved would be locked out.
 fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<()> {
     let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
-    let scan = rotate.scan(ground.settings.server())?;
+    let scan = rotate.scan(ground.server())?;
     for warning in &scan.warnings {
         env.output.warn(warning);
     }
@@ -339,10 +353,13 @@ fn run_it(
     let prove = || {
         let works = ground.published_works()?;
         held.borrow_mut().clear();
-        ground.users.iter().try_for_each(|source| backup(env, source))?;
-        Ok(match ground.users.is_empty() {
+        // Where it opens the repository, one backup proves as much as all.
+        let all = if ground.settings.is_some() { ground.users.len() } else { 1 };
+        let canaries: Vec<&str> = ground.users.iter().copied().take(all).collect();
+        canaries.iter().try_for_each(|source| backup(env, source))?;
+        Ok(match canaries.is_empty() {
             true => works,
-            false => format!("{works}, and a backup of {}", ground.users.join(", ")),
+            false => format!("{works}, and a backup of {}", canaries.join(", ")),
         })
     };
     let note = |rotated| recorder.note(&[Fact::Rotation(Box::new(rotated))]);

@@ -109,7 +109,7 @@ impl<'a> Known<'a> {
     fn document(&self, now: &Now) -> Value {
         let Known { policy, rotation, .. } = self;
         json!({
-            "rotation": rotation.name, "policy": policy.name, "source": rotation.source, "account": rotation.account,
+            "rotation": rotation.name, "policy": policy.name, "source": rotation.target.name(), "account": rotation.account,
             "published": format!("ref+vault://{}", rotation.published),
             "rotated": self.rotated.map(|(at, _)| at), "fingerprint": self.rotated.and_then(|(_, print)| print),
             "proven": self.proven.map(|(at, note)| json!({ "at": at, "note": note })),
@@ -124,7 +124,7 @@ impl<'a> Known<'a> {
         vec![
             rotation.name.clone(),
             plain(&rotation.account),
-            rotation.source.clone(),
+            rotation.target.name().to_owned(),
             policy.name.clone(),
             self.consumers().join(", "),
             match (self.rotated, now.written) {

@@ -111,6 +111,11 @@ pub trait Accounts: Send + Sync {
     /// should know of besides.
     fn preflight(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>>;
 
+    /// What comes next, where it is not a password that a rule makes: a key with a name of its own.
+    fn mint(&self) -> Result<Option<Credential>> {
+        Ok(None)
+    }
+
     /// The account's definition as statements that would bring it back, verifiers included: it is kept sealed.
     fn save(&self, cancel: &Cancel) -> Result<Secret>;
 

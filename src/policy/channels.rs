@@ -389,7 +389,7 @@ fn mail_address(text: &str) -> Result<String, String> {
     }
 }
 
-fn mail_server(text: &str) -> Result<(Encryption, String, u16), String> {
+pub(super) fn mail_server(text: &str) -> Result<(Encryption, String, u16), String> {
     let wrong = || "expected a mail server, such as smtp://mail.example:587 or smtps://mail.example:465".to_string();
     let url = reqwest::Url::parse(text).map_err(|_| wrong())?;
     let (encryption, port) = match url.scheme() {

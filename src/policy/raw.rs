@@ -19,7 +19,7 @@ pub use daemon::{Check, Daemon, IoClass, Level, Missed, Overlap, Prune};
 pub use evidence::{AnchorPlace, Evidence};
 pub use notify::{Detail, Hook, Language, Mail, Notify};
 pub use rehearsals::{Application, Assert, Frequency, RehearsalLevel, Rehearse, Rehearser, WhichPoint};
-pub use rotations::{Admin, Alphabet, Password, Rotation, Rotator};
+pub use rotations::{Admin, Alphabet, Minio, Password, Rotation, Rotator, SigningAlgorithm, SigningKey, Smtp};
 pub use watching::{Audit, Http, LogForm};
 
 /// One JSON schema for both kinds of files: what has the key `policy` is a policy.

@@ -7,7 +7,7 @@ use super::raw;
 use super::reading::{Field, Reader};
 use super::timing::{self, Blackout, Overlap, Timing, Written};
 use super::values;
-use super::{Configuration, Consumer, Policy, Rotation, Source, Told};
+use super::{Configuration, Consumer, Policy, Rotation, Source, StoreSettings, Told};
 use crate::engine::{Returning, Settings, redis};
 use crate::secret::SecretRef;
 use jiff::ToSpan;
@@ -150,7 +150,7 @@ impl Configuration {
         let at = self.rotations_at(settings, is_same);
         let admins = at.iter().filter_map(|(_, rotation)| Some(rotation.admin.as_ref()?.0.clone()));
         let rotated = |rotation: &Rotation| match &rotation.turns {
-            Some(turns) => turns.users.to_vec(),
+            Some(turns) => turns.users().cloned().collect(),
             None => vec![rotation.account.clone()],
         };
         Returning {
@@ -162,7 +162,7 @@ impl Configuration {
 
     /// The sources that are backed up with the account of a rotation, by name.
     pub fn users_of(&self, policy: &Policy, rotation: &Rotation, is_same: Sameness<'_>) -> Vec<&str> {
-        let Some(server) = settings_of(policy, rotation) else { return Vec::new() };
+        let Some(server) = settings_of(policy, rotation) else { return self.users_of_key(rotation) };
         let accounts = accounts(rotation);
         let uses = |source: &&Source| {
             source.settings.user().is_some_and(|user| accounts.contains(&user)) && is_same(server, &source.settings)
@@ -177,17 +177,35 @@ impl Configuration {
     /// be locked out. Each with what is to be done.
     pub(super) fn locked_out(&self, policy: &Policy, rotation: &Rotation) -> Vec<(&str, String)> {
         let published = SecretRef::Vault(rotation.published.clone());
+        if settings_of(policy, rotation).is_none() {
+            return Vec::new();
+        }
         let users = self.users_of(policy, rotation, &is_named_the_same);
         let reads_it =
             |source: &Source| rotation.turns.is_none() && source.settings.secrets().first() == Some(&&published);
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
         // That of its own source is told where that is written.
-        let other = sources.filter(|source| users.contains(&source.name.as_str()) && source.name != rotation.source);
+        let other = sources.filter(|source| {
+            users.contains(&source.name.as_str()) && Some(source.name.as_str()) != rotation.target.source()
+        });
         let help = match rotation.turns {
             Some(_) => "its user changes: give these backups an account of their own".to_owned(),
             None => format!("write `password: {published}` into that source, or give it an account of its own"),
         };
         other.filter(|source| !reads_it(source)).map(|source| (source.name.as_str(), help.clone())).collect()
+    }
+
+    /// Where the repository is opened with it: all sources.
+    fn users_of_key(&self, rotation: &Rotation) -> Vec<&str> {
+        let published = Some(SecretRef::Vault(rotation.published.clone()));
+        let opens = |store: &StoreSettings| store.secret_key == published;
+        if !self.repository.as_ref().is_some_and(opens) {
+            return Vec::new();
+        }
+        let mut names: Vec<&str> =
+            self.policies.iter().flat_map(|policy| &policy.sources).map(|source| source.name.as_str()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The rotation of another policy that has the same password in its hands, and what they share.
@@ -219,7 +237,11 @@ pub fn is_named_the_same(one: &Settings, other: &Settings) -> bool {
 
 /// How its server is reached.
 fn settings_of<'p>(policy: &'p Policy, rotation: &Rotation) -> Option<&'p Settings> {
-    policy.sources.iter().find(|source| source.name == rotation.source).map(|source| &source.settings)
+    policy
+        .sources
+        .iter()
+        .find(|source| Some(source.name.as_str()) == rotation.target.source())
+        .map(|source| &source.settings)
 }
 
 /// Where the server is, as far as the configuration tells.
@@ -239,7 +261,7 @@ fn server_of(settings: &Settings) -> Option<String> {
 
 /// Everybody whose password it changes, or who owns for them.
 fn accounts(rotation: &Rotation) -> Vec<&str> {
-    let users = rotation.turns.iter().flat_map(|turns| turns.users.iter().map(String::as_str));
+    let users = rotation.turns.iter().flat_map(|turns| turns.users().map(String::as_str));
     users.chain([rotation.account.as_str()]).collect()
 }
 

@@ -10,6 +10,7 @@ use super::problem::{Place, did_you_mean};
 use super::raw;
 use super::reading::{Field, Named, Reader};
 use super::rotation_times::{self, Freeze};
+use super::targets::{self, Target};
 use super::timing::{Blackout, Timing};
 use super::turns::Turns;
 use super::values::{self, duration_text};
@@ -41,7 +42,7 @@ impl Default for Rotator {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rotation {
     pub name: String,
-    pub source: String,
+    pub target: Target,
     /// Of a pair in PostgreSQL, the role that owns; elsewhere both, for people.
     pub account: String,
     pub turns: Option<Turns>,
@@ -110,7 +111,8 @@ impl Reader<'_> {
             let Some(rotation) = self.rotation(name, value, sources) else { continue };
             let same = |(other, _): &&(Rotation, Place)| {
                 other.published == rotation.published
-                    || other.source == rotation.source && rotation_times::shared_account(other, &rotation).is_some()
+                    || other.target.is_shared_with(&rotation.target)
+                        && rotation_times::shared_account(other, &rotation).is_some()
                     || rotation_times::shared_variable(other, &rotation).is_some()
             };
             if let Some((other, _)) = all.iter().find(same) {
@@ -124,11 +126,10 @@ impl Reader<'_> {
 
     fn rotation(&self, name: &str, field: &Field<raw::Rotation>, sources: &[(Source, Place)]) -> Option<Rotation> {
         let raw = field.value.as_ref()?;
-        let source = raw.source.as_ref().and_then(|written| self.rotated_source(written, sources));
+        let (target, source) = self.target(raw, field.place, sources);
         let is_named = raw.logins.is_some() && source.is_some_and(|source| source.settings.kind() != "postgres");
         let missing = [
-            ("source", raw.source.is_none(), "source: NAME, the source whose server has the account"),
-            ("account", raw.account.is_none() && !is_named, "account: NAME"),
+            ("account", raw.account.is_none() && !is_named && raw.signing_key.is_none(), "account: NAME"),
             ("published", raw.published.is_none(), "published: ref+vault://kv/shop/database#/password"),
             ("consumers", raw.consumers.is_none(), "consumers: { web: { … } }, those who use the password"),
         ];
@@ -146,9 +147,13 @@ impl Reader<'_> {
         }
         let consumers = raw.consumers.as_ref().map(|consumers| self.consumers(consumers));
         let published = raw.published.as_ref().and_then(|written| self.published(written));
-        let turns = self.turns(raw, field.place, published.as_ref(), source);
+        let turns = match raw.minio.is_some() || raw.signing_key.is_some() {
+            false => self.turns(raw, field.place, published.as_ref(), source),
+            true => self.names(raw, field.place, published.as_ref()),
+        };
         let accepts_gap = self.gap(raw, field.place, source);
-        let account = account.or_else(|| turns.as_ref().map(|turns| turns.users.join("/")));
+        let account = account.or_else(|| called(name, raw, turns.as_ref()));
+        self.signing_key_is_kept(target.as_ref(), published.as_ref(), consumers.as_deref(), field.place);
         if let (Some(source), Some(path), Some(written)) = (source, &published, &raw.account)
             && default_user.is_some()
             && default_user == account
@@ -161,7 +166,7 @@ impl Reader<'_> {
         let (schedule, timing) = self.rotation_times(raw);
         Some(Rotation {
             name: name.to_owned(),
-            source: source?.name.clone(),
+            target: target?,
             account: account?,
             turns,
             accepts_gap,
@@ -179,7 +184,11 @@ impl Reader<'_> {
         })
     }
 
-    fn rotated_source<'s>(&self, field: &Field<String>, sources: &'s [(Source, Place)]) -> Option<&'s Source> {
+    pub(super) fn rotated_source<'s>(
+        &self,
+        field: &Field<String>,
+        sources: &'s [(Source, Place)],
+    ) -> Option<&'s Source> {
         let name = text_of(self, field, |text| not_empty(text, "a source"))?;
         let Some((source, _)) = sources.iter().find(|(source, _)| source.name == name) else {
             let near = did_you_mean(&name, sources.iter().map(|(source, _)| source.name.as_str()));
@@ -246,21 +255,32 @@ impl Reader<'_> {
     }
 }
 
+/// For people, where no account was named.
+fn called(name: &str, raw: &raw::Rotation, turns: Option<&Turns>) -> Option<String> {
+    match &raw.signing_key {
+        Some(_) => Some(name.to_owned()),
+        None => turns?.users.as_ref().map(|users| users.join("/")),
+    }
+}
+
 /// For showing: what is not said counts too.
 pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
-    let mut all: Vec<(Vec<&str>, Value)> = vec![
-        (vec!["source"], json!(rotation.source)),
+    let mut all: Vec<(Vec<&str>, Value)> = targets::shown(&rotation.target);
+    all.extend([
         (vec!["account"], json!(rotation.account)),
         (vec!["published"], json!(SecretRef::Vault(rotation.published.clone()).to_string())),
-        match &rotation.vault_policy {
+        (vec!["distance"], json!(duration_text(rotation.distance))),
+    ]);
+    // A key has a form of its own, and a password of others is theirs.
+    if rotation.target.source().is_some() {
+        all.push(match &rotation.vault_policy {
             Some(policy) => (vec!["password", "vault_policy"], json!(policy)),
             None => (vec!["password", "length"], json!(rotation.password.length)),
-        },
-        (vec!["password", "alphabet"], json!(rotation.password.alphabet.name())),
-        (vec!["distance"], json!(duration_text(rotation.distance))),
-    ];
+        });
+        all.push((vec!["password", "alphabet"], json!(rotation.password.alphabet.name())));
+    }
     if let Some(turns) = &rotation.turns {
-        all.push((vec!["logins"], json!(turns.users)));
+        all.extend(turns.users.as_ref().map(|users| (vec!["logins"], json!(users))));
         all.push((vec!["published_user"], json!(SecretRef::Vault(turns.published.clone()).to_string())));
     }
     if rotation.accepts_gap {

@@ -1,4 +1,5 @@
-//! Where a server knows only one password for an account: two users take turns, or somebody accepts a gap.
+//! Where the user changes with the secret: two take turns, or each secret comes with a name of its own. And where a server knows
+//! only one password for an account and nobody takes turns, somebody accepts a gap.
 
 use super::Source;
 use super::convert::not_empty;
@@ -8,19 +9,24 @@ use super::reading::{Field, Reader};
 use crate::engine;
 use crate::secret::VaultPath;
 
-/// Two users, of whom one is in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Turns {
-    pub users: [String; 2],
+    /// Two users, of whom one is in force. Absent: each secret comes with a name of its own.
+    pub users: Option<[String; 2]>,
     /// Where it is published whose turn it is: in the secret that has the password, too.
     pub published: VaultPath,
 }
 
 impl Turns {
     /// Whose turn it is after this one's.
-    pub fn after(&self, user: Option<&str>) -> &str {
-        let [one, other] = &self.users;
-        if user == Some(one) { other } else { one }
+    pub fn after(&self, user: Option<&str>) -> Option<&str> {
+        let [one, other] = self.users.as_ref()?;
+        Some(if user == Some(one) { other } else { one })
+    }
+
+    /// Those who take turns.
+    pub fn users(&self) -> impl Iterator<Item = &String> {
+        self.users.iter().flatten()
     }
 }
 
@@ -52,17 +58,18 @@ impl Reader<'_> {
             );
         }
         let users = self.users(logins, source);
+        let published = self.beside(user, published)?;
+        Some(Turns { users: Some(users?), published })
+    }
+
+    /// Another field of the secret that has the password.
+    pub(super) fn beside(&self, user: &Field<String>, published: Option<&VaultPath>) -> Option<VaultPath> {
         let path = self.published(user)?;
-        let same = published.is_none_or(|published| published.path == path.path && published.field != path.field);
-        if !same {
-            let help = "write another field of the same secret, as in ref+vault://kv/shop/database#/user";
-            return self.wrong_with_help(
-                user.place,
-                "user and password are published in one step, beside each other",
-                help,
-            );
+        if published.is_none_or(|published| published.path == path.path && published.field != path.field) {
+            return Some(path);
         }
-        Some(Turns { users: users?, published: path })
+        let help = "write another field of the same secret, as in ref+vault://kv/shop/database#/user";
+        self.wrong_with_help(user.place, "user and password are published in one step, beside each other", help)
     }
 
     fn users(&self, field: &Field<Vec<Field<String>>>, source: Option<&Source>) -> Option<[String; 2]> {

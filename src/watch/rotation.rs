@@ -52,7 +52,7 @@ fn of(known: &Known<'_>, policy: &Policy, rotation: &Rotation, schedule: &Schedu
     RotationStatus {
         rotation: name.clone(),
         policy: policy.name.clone(),
-        source: rotation.source.clone(),
+        source: rotation.target.name().to_owned(),
         account: rotation.account.clone(),
         rotated_at: rotated,
         next: schedule.upcoming(now).next().map(|next| next.due),

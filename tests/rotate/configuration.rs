@@ -201,3 +201,57 @@ fn what_cannot_be_is_told_where_it_stands() {
     fs::write(&path, fs::read_to_string(&path).unwrap().replace("shop-db:", "resume:")).unwrap();
     named.run(&["config", "check"]).ends(2).says("is a word of `bkp rotate`");
 }
+
+#[test]
+fn those_of_keys_in_the_documentation_are_good() {
+    let page = include_str!("../../docs/ROTATION_KEYS.md");
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    let rotations: Vec<&str> = blocks.filter(|block| block.contains("rotate:\n")).collect();
+    assert!(rotations.len() >= 3);
+    for block in rotations {
+        let host = host(GOOD);
+        let sources = "policy: shop\nsources:\n  docs: { volume: { path: /srv } }\n";
+        let text = if block.starts_with("policy:") { block.to_owned() } else { format!("{sources}{block}") };
+        fs::write(host.path("etc/policies.d/shop.yaml"), text).unwrap();
+        host.run(&["config", "check"]).ends(0);
+    }
+}
+
+#[test]
+fn keys_that_make_no_sense_are_refused() {
+    let minio = "    minio: { endpoint: 'http://minio:9000', bucket: shop }
+    account: shop
+    admin: { user: root, password_file: /etc/secret }
+    published: ref+vault://kv/shop/s3#/secret_key
+    published_user: ref+vault://kv/shop/s3#/access_key
+    consumers: { web: { command: [\"true\"] } }
+";
+    let signing = "    signing_key: { jwks: 'ref+vault://kv/shop/jwks#/keys', overlap: 5m, lifetime: 1h }
+    published: ref+vault://kv/shop/signing#/key
+    published_user: ref+vault://kv/shop/signing#/kid
+    consumers: { web: { command: [\"true\"] } }
+";
+    for good in [minio, signing] {
+        host(good).run(&["config", "show"]).ends(0);
+    }
+    let table = [
+        (minio.replace("    minio", "    source: db\n    minio"), "a rotation is of one thing"),
+        (minio.replace(", bucket: shop", ""), "`minio` has no `bucket`"),
+        (minio.replace("    admin: { user: root, password_file: /etc/secret }\n", ""), "does not replace itself"),
+        (minio.replace("    published_user: ref+vault://kv/shop/s3#/access_key\n", ""), "where the name of the key"),
+        (minio.replace("account", "logins: [a, b]\n    account"), "none take turns"),
+        (minio.replace("account", "password: { length: 64 }\n    account"), "always made of 20 and 40"),
+        (signing.replace("kv/shop/jwks#", "kv/shop/signing#"), "could read the key that signs"),
+        (signing.replace(", lifetime: 1h", ""), "`signing_key` has no `lifetime`"),
+        (signing.replace("overlap: 5m", "overlap: 5m, algorithm: HS256"), "expected `ES256`, `EdDSA` or `RS256`"),
+        (signing.replace("published:", "account: app\n    published:"), "`account` means nothing"),
+        (
+            signing.replace("command: [\"true\"]", "env_file: /srv/.env, variable: KEY, command: [\"true\"]"),
+            "several lines",
+        ),
+    ];
+    for (rotation, wrong) in table {
+        let answer = host(&rotation).run(&["config", "check"]);
+        assert!(answer.err.contains(wrong), "{wrong}: {}", answer.err);
+    }
+}

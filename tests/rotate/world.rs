@@ -18,6 +18,11 @@ pub trait Target: Send + Sync + 'static {
 
     fn admin_password(&self) -> String;
 
+    /// What the rotation is of.
+    fn of(&self, _admin_file: &str) -> String {
+        "    source: db\n".into()
+    }
+
     /// Who may log in: `app`, or two that take turns, of whom the first is in force.
     fn users(&self) -> Vec<&'static str> {
         vec!["app"]
@@ -83,8 +88,9 @@ impl World {
         ));
         let consumers: String = CONSUMERS.iter().map(|name| self.consumer(name)).collect();
         let policy = format!(
-            "policy: shop\nsources:\n  db: {}\nrotate:\n  shop-db:\n    source: db\n{}    published: ref+vault://kv/{}#/password\n    distance: 1s\n    every: 90d\n{extra}    consumers:\n{consumers}",
+            "policy: shop\nsources:\n  db: {}\nrotate:\n  shop-db:\n{}{}    published: ref+vault://kv/{}#/password\n    distance: 1s\n    every: 90d\n{extra}    consumers:\n{consumers}",
             self.target.source(&self.host.text("admin")),
+            self.target.of(&self.host.text("admin")),
             self.target.account(&format!("ref+vault://kv/{}", self.name)),
             self.name
         );

@@ -9,9 +9,9 @@ use crate::job::rotate::plan::Plan;
 use crate::job::rotate::scan;
 
 pub fn show(env: &Environment, name: &str, why: &Why) -> Ran {
-    let ground = Ground::of(env, name)?;
+    let ground = Ground::of(env, name, why.given()?)?;
     let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
-    let plan = rotate.plan(ground.settings.server(), &env.cancel)?;
+    let plan = rotate.plan(ground.server(), &env.cancel)?;
     let may = ground.may_begin(env, why)?;
     let hindered = may.err().map(|hindrance| hindrance.failure(ground.rotation, false));
     let unknown = scan::refusal(&plan.unknown, ground.rotation).filter(|_| !why.takes_unknown());

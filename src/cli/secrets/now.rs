@@ -5,6 +5,7 @@ use crate::cli::rotate::{accounts_of, vault};
 use crate::engine::Login;
 use crate::error::{Kind, Result};
 use crate::job::rotate::published;
+use crate::job::rotate::targets::Given;
 use crate::policy::{Policy, Rotation};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -33,6 +34,10 @@ impl Asking<'_> {
         if let Some(why) = &self.away {
             return Now { unknown: Some(why.clone()), ..Now::default() };
         }
+        // Of a key for signing or a mail server, there is nothing to be asked in passing.
+        if rotation.target.source().is_none() {
+            return Now::default();
+        }
         let mut now = Now::default();
         if let Err(failure) = self.look(policy, rotation, is_open, &mut now) {
             if failure.kind() == Kind::TryLater && now.written.is_none() {
@@ -47,7 +52,7 @@ impl Asking<'_> {
         let vault = vault(self.env)?;
         let (version, today) = published::now(vault, rotation)?;
         now.written = vault.written(&rotation.published)?;
-        let (accounts, _) = accounts_of(self.env, policy, rotation)?;
+        let (accounts, _) = accounts_of(self.env, policy, rotation, Given::default())?;
         match accounts.log_in(&today)? {
             Login::Accepted => now.works = Some(true),
             Login::Refused | Login::Partly => now.works = Some(false),

@@ -6,7 +6,6 @@ use super::state::{Direction, Holds, Login};
 use crate::backoff::pause;
 use crate::clock;
 use crate::durable::crash_point;
-use crate::engine::Credential;
 use crate::error::{Failure, Result};
 use crate::secret::Secret;
 use crate::secret::vault::Written;
@@ -30,8 +29,7 @@ impl Rotate<'_> {
     pub(super) fn make(&self, at: &mut At<'_>) -> Result<()> {
         // What an earlier rotation may have left is of another secret.
         self.keepsake.forget(&self.rotation.name)?;
-        let user = self.rotation.turns.as_ref().map(|turns| turns.after(at.current.user.as_deref()).to_owned());
-        let pending = Credential { user, secret: self.new_password()? };
+        let pending = self.new_credential(&at.current)?;
         at.keeper.record(&self.run, &pending, &at.current, clock::now())?;
         crash_point("rotate:recorded");
         at.memory.is_first = true;

@@ -2,7 +2,8 @@
 //!
 //! [`state::next`] decides without effects; [`Rotate::run`] observes, takes one step, and observes again. What a rotation is at
 //! is kept in Vault ([`record`]) and sealed to the operators ([`keepsake`]); the journal is told, and never believed. A new kind of
-//! account is an `engine::Accounts`, a new way to tell or move those who use it a file in [`delivery`].
+//! account is an `engine::Accounts` (in [`targets`], where no source is behind it), a new way to tell or move those who use it a
+//! file in [`delivery`].
 
 mod act;
 pub mod delivery;
@@ -20,6 +21,7 @@ pub mod rules;
 pub mod scan;
 mod seen;
 pub mod state;
+pub mod targets;
 #[cfg(test)]
 mod tests;
 mod told;

@@ -1,6 +1,7 @@
 //! New passwords: from the kernel's chance alone, with characters of every class that a server may ask for.
 
 use super::act::Rotate;
+use crate::engine::Credential;
 use crate::error::{Failure, Kind, Result};
 use crate::policy::PasswordRule;
 use crate::secret::Secret;
@@ -28,6 +29,15 @@ const TRIES: u32 = 20;
 const LENGTHS: std::ops::RangeInclusive<usize> = 24..=128;
 
 impl Rotate<'_> {
+    /// What comes after this one.
+    pub(super) fn new_credential(&self, current: &Credential) -> Result<Credential> {
+        if let Some(minted) = self.accounts.mint()? {
+            return Ok(minted);
+        }
+        let user = self.rotation.turns.as_ref().and_then(|turns| turns.after(current.user.as_deref()));
+        Ok(Credential { user: user.map(str::to_owned), secret: self.new_password()? })
+    }
+
     /// From the password policy of Vault where there is one, else by bkp itself.
     pub(super) fn new_password(&self) -> Result<Secret> {
         let Some(policy) = &self.rotation.vault_policy else { return generate(self.rotation.password) };

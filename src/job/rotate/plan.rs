@@ -7,6 +7,7 @@ use super::state::{Holds, Login};
 use crate::engine::{Credential, Pair, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::policy::Target;
 use crate::secret::vault;
 use crate::secret::{Secret, SecretRef};
 use serde::Serialize;
@@ -46,7 +47,7 @@ impl Rotate<'_> {
             warnings.push("Vault does not tell what the token may do: give its role the policy `default`".to_owned());
         }
         // What the policy makes is looked at now, and not in the middle.
-        self.new_password()?;
+        self.new_credential(&current)?;
         let mut nodes = Vec::new();
         for node in self.accounts.nodes()? {
             match self.accounts.probe(&current, &node) {
@@ -114,6 +115,9 @@ impl Rotate<'_> {
         }
         if let Some(turns) = &self.rotation.turns {
             wanted.push((self.vault.mounted(&turns.published)?, WRITE));
+        }
+        if let Target::SigningKey(key) = &self.rotation.target {
+            wanted.push((self.vault.mounted(&key.jwks)?, WRITE));
         }
         let policy = self.rotation.vault_policy.as_ref();
         wanted.extend(policy.map(|policy| (vault::generates(policy), &["read"][..])));

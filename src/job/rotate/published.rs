@@ -5,7 +5,7 @@ use super::act::Rotate;
 use super::state::Published;
 use crate::engine::{Credential, Pair};
 use crate::error::{Failure, Kind, Result};
-use crate::policy::Rotation;
+use crate::policy::{Rotation, Turns};
 use crate::secret::Secret;
 use crate::secret::vault::{Document, Vault};
 
@@ -44,8 +44,8 @@ pub fn now(vault: &Vault, rotation: &Rotation) -> Result<(u64, Credential)> {
     let credential = read(rotation, &document)
         .ok_or_else(|| nothing("user", &turns.map_or_else(String::new, |turns| turns.published.to_string())))?;
     match (turns, &credential.user) {
-        (Some(turns), Some(user)) if !turns.users.contains(user) => {
-            let what = format!("ref+vault://{} is neither {}", turns.published, turns.users.join(" nor "));
+        (Some(Turns { users: Some(users), published }), Some(user)) if !users.contains(user) => {
+            let what = format!("ref+vault://{published} is neither {}", users.join(" nor "));
             Err(Failure::new(Kind::Key, what)
                 .hint("Publish the user that is in force together with its password, or correct `logins`"))
         }

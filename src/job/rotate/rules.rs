@@ -64,7 +64,13 @@ pub fn may_begin(asked: &Asked<'_>, allowed: Allowed) -> Result<(), Hindrance> {
     if let Some(end) = frozen.iter().filter(|freeze| freeze.holds(today)).filter_map(|freeze| freeze.end(today)).max() {
         return Err(Hindrance::Frozen(end.to_string()));
     }
-    if !allowed.unrehearsed && state.rehearsals.get(&rotation.source).is_some_and(|known| known.failures_in_a_row > 0) {
+    if !allowed.unrehearsed
+        && rotation
+            .target
+            .source()
+            .and_then(|source| state.rehearsals.get(source))
+            .is_some_and(|known| known.failures_in_a_row > 0)
+    {
         return Err(Hindrance::RehearsalFailed);
     }
     let others = configuration.rotations().map(|(_, other)| &other.name).filter(|name| **name != rotation.name);
@@ -87,7 +93,10 @@ impl Hindrance {
                 format!("{other} was rotated shortly before; {name} may be from {until} on (`apart`)")
             }
             Hindrance::RehearsalFailed => {
-                format!("the last rehearsal of {} failed: what is changed now could not be restored", rotation.source)
+                format!(
+                    "the last rehearsal of {} failed: what is changed now could not be restored",
+                    rotation.target.name()
+                )
             }
         }
     }
@@ -104,7 +113,7 @@ impl Hindrance {
             }
             Hindrance::RehearsalFailed => format!(
                 "Look into it first: bkp rehearse {}; or say that it must be: bkp rotate {name} --unrehearsed",
-                rotation.source
+                rotation.target.name()
             ),
         };
         let waits = by_schedule && matches!(self, Hindrance::AnotherLately { .. });

@@ -27,6 +27,12 @@ pub struct Rotator {
 pub struct Rotation {
     /// The source whose server has the account: MySQL from 8.0.14, MariaDB from 10.4, PostgreSQL, MongoDB, Redis from 6, or Valkey.
     pub source: Option<Field<String>>,
+    /// In place of `source`: access keys of a user of MinIO, who is the `account`.
+    pub minio: Option<Field<Minio>>,
+    /// In place of `source`: a key that signs tokens (JWT).
+    pub signing_key: Option<Field<SigningKey>>,
+    /// In place of `source`: the server where the `account` logs in to send mail. People change its password; bkp does the rest.
+    pub smtp: Option<Field<Smtp>>,
     /// Name of the account. With `logins` in PostgreSQL: the role that owns, and that both are members of.
     pub account: Option<Field<String>>,
     /// PostgreSQL and MongoDB have only one password for a user: here two take turns, as in `[app_a, app_b]`.
@@ -66,6 +72,58 @@ pub struct Rotation {
     pub known: Option<Field<Vec<Field<String>>>>,
     /// Who uses the password, in the order in which they are moved.
     pub consumers: Option<Field<Named<Consumer>>>,
+}
+
+/// Access keys of MinIO. They are made by its admin API; other S3 servers have no such.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Minio {
+    /// Address of the server, such as `https://minio.example:9000`.
+    pub endpoint: Option<Field<String>>,
+    /// Default: `us-east-1`.
+    pub region: Option<Field<String>>,
+    /// A bucket that the keys may list: that is how they are tried.
+    pub bucket: Option<Field<String>>,
+    /// PEM file of the certificate authorities that are trusted. Default: those of the system.
+    pub ca_file: Option<Field<String>>,
+    /// How long nobody may have signed with the old key before it is retired. Default: `10s`.
+    pub quiet: Option<Field<String>>,
+}
+
+/// A key that signs tokens, and the list of public keys by which they are verified (JWKS).
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SigningKey {
+    /// Where that list is: a field of a secret in Vault, whose name is usually `keys`.
+    pub jwks: Option<Field<String>>,
+    /// Of new keys. Default: `ES256`.
+    pub algorithm: Option<Field<SigningAlgorithm>>,
+    /// How long a verifier may remember the list: for so long, the new key is in it before it signs.
+    pub overlap: Option<Field<String>>,
+    /// How long a token may be valid: for so long, the old key stays in the list after nobody signs with it any more.
+    pub lifetime: Option<Field<String>>,
+    /// Addresses at which verifiers are served the list, where they do not read it in Vault.
+    pub served: Option<Field<Vec<Field<String>>>>,
+}
+
+/// A mail server.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Smtp {
+    /// `smtp://HOST:587` (STARTTLS, or refused), `smtps://HOST:465`, or `smtp+plain://HOST:25` without encryption.
+    pub server: Option<Field<String>>,
+    /// Certificate authorities to trust besides the system's, in PEM.
+    pub ca_file: Option<Field<String>>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+pub enum SigningAlgorithm {
+    #[serde(rename = "ES256")]
+    Es256,
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    #[serde(rename = "RS256")]
+    Rs256,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -52,11 +52,22 @@ fn line(text: &str) -> &str {
 
 /// Whether the secret is the text, or stands in it.
 pub fn is_in(text: &str, secret: &Secret) -> bool {
-    line(text) == secret.expose() || !within(text, secret).is_empty()
+    line(text) == secret.expose()
+        || !within(text, secret).is_empty()
+        || is_key(secret) && text.contains(secret.expose().trim_end())
+}
+
+/// One that signs, as PEM: its name is not told beside it.
+fn is_key(secret: &Secret) -> bool {
+    secret.expose().starts_with("-----BEGIN ")
 }
 
 /// The text with the other credential in the place of the first; `None` where the first is not in it. What ends the last line stays.
 pub fn exchanged(text: &str, from: &Credential, to: &Credential) -> Result<Option<Secret>> {
+    if is_key(from) && is_key(to) {
+        let is_all = text.trim_end() == from.expose().trim_end();
+        return Ok(is_all.then(|| Secret::new(format!("{}\n", to.expose().trim_end()))));
+    }
     if let (Some(user), Some(other)) = (&from.user, &to.user) {
         let found = with_user(text, user, from);
         return match found.is_empty() {
@@ -148,6 +159,9 @@ mod tests {
         let after = both.replace("app_a:old-secret", "app_b:New_1");
         assert_eq!(done(both, &old, &new), Some(after));
         assert_eq!(done("postgres://app_a:other@db/app\n", &old, &new), None);
+        let key = |text: &str| credential(Some("its name"), &format!("-----BEGIN PRIVATE KEY-----\n{text}\n"));
+        assert_eq!(done(key("old").expose(), &key("old"), &key("new")).as_deref(), Some(key("new").expose()));
+        assert_eq!(done("another", &key("old"), &key("new")), None);
         let refused = exchanged("old-secret\n", &old, &new).unwrap_err();
         assert!(refused.full().contains("where its user is") && !refused.full().contains("old-secret"));
     }

@@ -1,0 +1,57 @@
+//! Whose secret a rotation changes, and how it is reached by who may change it.
+
+use super::vault;
+use crate::cli::environment::Environment;
+use crate::engine::{self, Accounts, Settings};
+use crate::error::{Failure, Result};
+use crate::job::rotate::targets::{AccessKeys, Given, MailAccount, SigningKeys};
+use crate::policy::{Minio, Policy, Rotation, Target};
+
+/// Settings of the server, where it is that of a source.
+pub fn accounts_of<'e>(
+    env: &'e Environment,
+    policy: &Policy,
+    rotation: &Rotation,
+    given: Given,
+) -> Result<(Box<dyn Accounts + 'e>, Option<Settings>)> {
+    match &rotation.target {
+        Target::Source(source) => {
+            let (accounts, settings) = of_source(env, policy, rotation, source)?;
+            Ok((accounts, Some(settings)))
+        }
+        Target::Smtp(server) => {
+            Ok((Box::new(MailAccount::new(server, &rotation.account, &rotation.nodes, given)), None))
+        }
+        Target::SigningKey(key) => Ok((Box::new(SigningKeys::new(key, vault(env)?, &given)), None)),
+        Target::Minio(minio) => Ok((Box::new(access_keys(env, rotation, minio, &given)?), None)),
+    }
+}
+
+fn of_source(
+    env: &Environment,
+    policy: &Policy,
+    rotation: &Rotation,
+    source: &str,
+) -> Result<(Box<dyn Accounts>, Settings)> {
+    let source = policy.sources.iter().find(|known| known.name == source);
+    let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.target.name())))?;
+    let mut settings = source.settings.clone();
+    settings.read_secrets_with(env.secrets()?);
+    if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
+        (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
+    }
+    let logins = rotation.turns.as_ref().and_then(|turns| turns.users.as_ref());
+    let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
+        let kind = settings.kind();
+        Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
+    })?;
+    Ok((accounts, settings))
+}
+
+fn access_keys<'e>(env: &'e Environment, rotation: &Rotation, minio: &Minio, given: &Given) -> Result<AccessKeys<'e>> {
+    let (admin, password) =
+        rotation.admin.as_ref().ok_or_else(|| Failure::usage(format!("{} has no `admin`", rotation.name)))?;
+    vault(env)?;
+    let by = (admin.clone(), password.clone());
+    AccessKeys::new(minio, &rotation.account, by, env.secrets()?, &rotation.nodes, given)
+}

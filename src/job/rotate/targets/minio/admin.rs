@@ -1,0 +1,189 @@
+//! The calls of MinIO's admin API that rotation makes (in its words, an access key is a service account).
+
+use super::envelope;
+use super::signed::{Answer, Key, Signed, away};
+use crate::error::{Failure, Kind, Result};
+use crate::policy::Minio;
+use crate::secret::Secret;
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What the description of a key that is on its way out begins with.
+const RETIRED: &str = "retired by bkp; ";
+/// MinIO takes no longer one.
+const DESCRIPTION: usize = 200;
+
+/// An access key, without its secret.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Known {
+    #[serde(rename = "parentUser")]
+    pub user: String,
+    #[serde(default)]
+    pub account_status: String,
+    /// It may do what its user may, and not what `policy` says.
+    #[serde(default)]
+    pub implied_policy: bool,
+    #[serde(default)]
+    policy: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    pub expiration: Option<String>,
+}
+
+impl Known {
+    pub fn is_off(&self) -> bool {
+        self.account_status == "off"
+    }
+
+    /// Its own, which takes from what the user may do.
+    fn policy(&self) -> Result<Option<Value>> {
+        if self.implied_policy {
+            return Ok(None);
+        }
+        serde_json::from_str(&self.policy).map(Some).map_err(|_| {
+            Failure::failed("MinIO does not tell what the old access key may do")
+                .hint("See the policy of the key: mc admin accesskey info ALIAS KEY")
+        })
+    }
+}
+
+pub struct Admin<'a> {
+    pub minio: &'a Minio,
+    pub id: &'a str,
+    pub secret: Secret,
+}
+
+impl Admin<'_> {
+    /// `None` where there is no such key.
+    pub fn find(&self, id: &str) -> Result<Option<Known>> {
+        let url = self.url("info-service-account", &[("accessKey", id)])?;
+        match self.send(&Method::GET, &url, Vec::new())? {
+            Answer::Refused(StatusCode::NOT_FOUND, _) => Ok(None),
+            answer => {
+                let sealed = self.done(answer, "look at an access key", "admin:ListServiceAccounts")?;
+                let known = serde_json::from_slice(&envelope::open(&self.secret, &sealed)?);
+                known.map(Some).map_err(|_| Failure::failed("MinIO does not tell what an access key is"))
+            }
+        }
+    }
+
+    /// All of a user, as MinIO tells them.
+    pub fn all_of(&self, user: &str) -> Result<Value> {
+        let url = self.url("list-service-accounts", &[("user", user)])?;
+        let answer = self.send(&Method::GET, &url, Vec::new())?;
+        let sealed = self.done(answer, "list access keys", "admin:ListServiceAccounts")?;
+        serde_json::from_slice(&envelope::open(&self.secret, &sealed)?)
+            .map_err(|_| Failure::failed("MinIO does not tell what access keys there are"))
+    }
+
+    pub fn names_of(&self, user: &str) -> Result<Vec<String>> {
+        let all = self.all_of(user)?;
+        let names = all["accounts"].as_array().into_iter().flatten();
+        Ok(names.filter_map(|one| Some(one["accessKey"].as_str()?.to_owned())).collect())
+    }
+
+    /// Another one that may do what `like` may.
+    pub fn add(&self, key: Key<'_>, like: &Known) -> Result<()> {
+        let mut body = json!({ "targetUser": like.user, "accessKey": key.id, "secretKey": key.secret.expose() });
+        for (name, text) in [("name", &like.name), ("description", &like.description)] {
+            if !text.is_empty() {
+                body[name] = json!(text);
+            }
+        }
+        if let Some(policy) = like.policy()? {
+            body["policy"] = policy;
+        }
+        let url = self.url("add-service-account", &[])?;
+        let answer = self.send(&Method::PUT, &url, self.sealed(&body)?)?;
+        self.done(answer, "make an access key", "admin:CreateServiceAccount").map(drop)
+    }
+
+    /// It signs again, with this secret.
+    pub fn set(&self, key: Key<'_>) -> Result<()> {
+        self.update(key.id, &json!({ "newSecretKey": key.secret.expose(), "newStatus": "on" }))
+    }
+
+    /// It signs no more, and says why.
+    pub fn retire(&self, id: &str, known: &Known) -> Result<()> {
+        let was = known.description.strip_prefix(RETIRED).unwrap_or(&known.description);
+        let description: String = RETIRED.chars().chain(was.chars()).take(DESCRIPTION).collect();
+        self.update(id, &json!({ "newStatus": "off", "newDescription": description }))
+    }
+
+    pub fn take_back(&self, id: &str, known: &Known) -> Result<()> {
+        let was = known.description.strip_prefix(RETIRED).unwrap_or(&known.description);
+        // An empty one would be no change.
+        self.update(id, &json!({ "newStatus": "on", "newDescription": if was.is_empty() { "in use" } else { was } }))
+    }
+
+    /// Those of the user that were switched off by [`Admin::retire`].
+    pub fn retired_of(&self, user: &str) -> Result<Vec<String>> {
+        let all = self.all_of(user)?;
+        let is_retired = |one: &&Value| {
+            one["accountStatus"] == "off" && one["description"].as_str().is_some_and(|text| text.starts_with(RETIRED))
+        };
+        let retired = all["accounts"].as_array().into_iter().flatten().filter(is_retired);
+        Ok(retired.filter_map(|one| Some(one["accessKey"].as_str()?.to_owned())).collect())
+    }
+
+    fn update(&self, id: &str, body: &Value) -> Result<()> {
+        let url = self.url("update-service-account", &[("accessKey", id)])?;
+        let answer = self.send(&Method::POST, &url, self.sealed(body)?)?;
+        self.done(answer, "change an access key", "admin:UpdateServiceAccount").map(drop)
+    }
+
+    /// What is gone already is as good.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        let url = self.url("delete-service-account", &[("accessKey", id)])?;
+        match self.send(&Method::DELETE, &url, Vec::new())? {
+            Answer::Refused(StatusCode::NOT_FOUND, _) => Ok(()),
+            answer => self.done(answer, "remove an access key", "admin:RemoveServiceAccount").map(drop),
+        }
+    }
+
+    pub fn url(&self, call: &str, query: &[(&str, &str)]) -> Result<Url> {
+        let text = format!("{}/minio/admin/v3/{call}", self.minio.endpoint.trim_end_matches('/'));
+        let wrong = |_| Failure::usage(format!("{} is no address of a server", self.minio.endpoint));
+        match query.is_empty() {
+            true => Url::parse(&text).map_err(wrong),
+            false => Url::parse_with_params(&text, query).map_err(wrong),
+        }
+    }
+
+    pub fn key(&self) -> Key<'_> {
+        Key { id: self.id, secret: &self.secret }
+    }
+
+    fn sealed(&self, body: &Value) -> Result<Vec<u8>> {
+        envelope::seal(&self.secret, body.to_string().as_bytes())
+    }
+
+    fn send(&self, method: &Method, url: &Url, body: Vec<u8>) -> Result<Answer> {
+        Signed { minio: self.minio, key: self.key() }.send(method, url, body)
+    }
+
+    fn done(&self, answer: Answer, what: &str, right: &str) -> Result<Vec<u8>> {
+        match answer {
+            Answer::Done(bytes) => Ok(bytes),
+            Answer::Away(why) => Err(away(self.minio, why)),
+            Answer::Refused(_, code) => Err(self.refused(&code, what, right)),
+        }
+    }
+
+    pub fn refused(&self, code: &str, what: &str, right: &str) -> Failure {
+        let text = format!("{} may not {what} at MinIO ({}): {code}", self.id, self.minio.endpoint);
+        let hint = match code {
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
+                "Correct the access key and the secret key in `admin`".to_owned()
+            }
+            "AccessDenied" => format!("Give it a policy that allows {right}, as docs/ROTATION.md shows"),
+            _ => "See that `endpoint` is MinIO, and its version no older than 2023".to_owned(),
+        };
+        Failure::new(Kind::Key, text).hint(hint)
+    }
+}

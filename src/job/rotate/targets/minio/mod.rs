@@ -1,0 +1,263 @@
+//! Access keys of a user of MinIO: each rotation makes another one, and removes the one before.
+//!
+//! bkp itself chooses the name and the secret, so that both are durable before MinIO hears of them. The new key may do what the
+//! old one may. The old one is switched off first, which can be taken back, and only removed when it is refused everywhere and
+//! the new one still lets in.
+
+pub mod admin;
+pub mod envelope;
+pub mod signed;
+mod watch;
+
+use super::{Given, Waits};
+use crate::backoff::pause;
+use crate::clock;
+use crate::engine::{Accounts, Credential, Login, Node, Pair, Session};
+use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
+use crate::job::rotate::password;
+use crate::policy::{Alphabet, Minio, PasswordRule};
+use crate::secret::{Secret, SecretRef, Secrets};
+use admin::{Admin, Known};
+use reqwest::{Method, Url};
+use serde_json::Value;
+use signed::{Answer, Key, Signed};
+use std::time::Duration;
+
+/// As long as those that MinIO makes.
+const ID: usize = 20;
+const SECRET: usize = 40;
+/// How long nodes may take to hear of a change.
+const SETTLES: [u64; 5] = [0, 1, 1, 2, 4];
+
+pub struct AccessKeys<'e> {
+    minio: Minio,
+    /// Whose keys.
+    user: String,
+    admin: (String, SecretRef),
+    secrets: &'e Secrets,
+    nodes: Vec<Node>,
+    waits: Waits,
+}
+
+impl<'e> AccessKeys<'e> {
+    pub fn new(
+        minio: &Minio,
+        user: &str,
+        admin: (String, SecretRef),
+        secrets: &'e Secrets,
+        nodes: &[Node],
+        given: &Given,
+    ) -> Result<Self> {
+        let url = Url::parse(&minio.endpoint).ok();
+        let of_endpoint =
+            url.and_then(|url| Some(Node { host: url.host_str()?.to_owned(), port: url.port_or_known_default()? }));
+        let of_endpoint =
+            of_endpoint.ok_or_else(|| Failure::usage(format!("{} is no address of a server", minio.endpoint)))?;
+        let nodes = if nodes.is_empty() { vec![of_endpoint] } else { nodes.to_vec() };
+        Ok(AccessKeys { minio: minio.clone(), user: user.to_owned(), admin, secrets, nodes, waits: given.waits })
+    }
+
+    fn admin(&self) -> Result<Admin<'_>> {
+        let (id, secret) = &self.admin;
+        Ok(Admin { minio: &self.minio, id, secret: self.secrets.read(secret)? })
+    }
+
+    /// Listing the bucket at that node.
+    fn listing(&self, node: &Node) -> Result<Url> {
+        let scheme = if self.minio.endpoint.starts_with("https:") { "https" } else { "http" };
+        let host = if node.host.contains(':') && !node.host.starts_with('[') {
+            format!("[{}]", node.host)
+        } else {
+            node.host.clone()
+        };
+        let text = format!("{scheme}://{host}:{}/{}", node.port, self.minio.bucket);
+        Url::parse_with_params(&text, &[("list-type", "2"), ("max-keys", "1")])
+            .map_err(|_| Failure::usage(format!("{node} is no address of a server")))
+    }
+
+    fn try_to_list(&self, credential: &Credential, node: &Node) -> Result<Login> {
+        let key = key_of(credential)?;
+        let answer = Signed { minio: &self.minio, key }.send(&Method::GET, &self.listing(node)?, Vec::new())?;
+        Ok(match answer {
+            Answer::Done(_) => Login::Accepted,
+            Answer::Refused(_, code) if code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch" => {
+                Login::Refused
+            }
+            Answer::Refused(_, code) if code == "AccessDenied" => Login::Unknown(format!(
+                "{node} does not let the access key list the bucket {}: give its user a policy that does",
+                self.minio.bucket
+            )),
+            Answer::Refused(_, why) | Answer::Away(why) => Login::Unknown(format!("{node}: {why}")),
+        })
+    }
+
+    /// One of this user, and of nobody else.
+    fn owned(&self, admin: &Admin<'_>, id: &str) -> Result<Option<Known>> {
+        // Of what is no access key, MinIO tells nobody anything.
+        if admin.names_of(&self.user)?.iter().any(|known| known == id) { admin.find(id) } else { Ok(None) }
+    }
+}
+
+impl Accounts for AccessKeys<'_> {
+    fn describe(&self) -> String {
+        format!("the access key of {} on MinIO at {}", self.user, self.minio.endpoint)
+    }
+
+    fn preflight(&self, current: &Credential, _: &Cancel) -> Result<Vec<String>> {
+        let admin = self.admin()?;
+        let id = key_of(current)?.id;
+        if id == admin.id {
+            return Err(Failure::new(Kind::Refused, "`admin` signs with the key that is to be replaced")
+                .hint("Give `admin` an access key of another user"));
+        }
+        let Some(known) = self.owned(&admin, id)? else {
+            let text = format!(
+                "what is published is no access key of {} that could be removed: it is one of somebody else, or the user itself",
+                self.user
+            );
+            return Err(Failure::new(Kind::Refused, text).hint(
+                "Make an access key for the user, and give that to its consumers first: mc admin accesskey create ALIAS USER",
+            ));
+        };
+        let mut notes = Vec::new();
+        if let Some(expiration) = known.expiration.filter(|text| !text.starts_with("1970") && !text.starts_with("0001"))
+        {
+            notes.push(format!("the access key expires at {expiration}; the new one does not"));
+        }
+        if !watch::may_watch(&admin)? {
+            notes.push(format!(
+                "{} may not watch requests (admin:ServerTrace): who still signs with the old key when it is retired is not seen",
+                admin.id
+            ));
+        }
+        Ok(notes)
+    }
+
+    fn mint(&self) -> Result<Option<Credential>> {
+        let rule = |length| PasswordRule { length, alphabet: Alphabet::Alphanumeric };
+        let id = password::generate(rule(SECRET))?.expose().to_uppercase();
+        Ok(Some(Credential { user: Some(id[..ID].to_owned()), secret: password::generate(rule(SECRET))? }))
+    }
+
+    fn save(&self, _: &Cancel) -> Result<Secret> {
+        let all = self.admin()?.all_of(&self.user)?;
+        Ok(Secret::new(serde_json::to_string_pretty::<Value>(&all).unwrap_or_default()))
+    }
+
+    fn nodes(&self) -> Result<Vec<Node>> {
+        Ok(self.nodes.clone())
+    }
+
+    fn probe(&self, credential: &Credential, node: &Node) -> Login {
+        self.try_to_list(credential, node).unwrap_or_else(|failure| Login::Unknown(failure.full()))
+    }
+
+    fn accept_both(&self, pair: Pair<'_>, _: &Cancel) -> Result<()> {
+        let admin = self.admin()?;
+        let pending = key_of(pair.pending)?;
+        if self.owned(&admin, pending.id)?.is_some() {
+            return admin.set(pending);
+        }
+        let like = self.owned(&admin, key_of(pair.current)?.id)?.ok_or_else(|| {
+            let text = "the old access key is gone, and with it what the new one should be allowed to do";
+            Failure::new(Kind::Refused, text).hint("Make an access key by hand, and publish that")
+        })?;
+        admin.add(pending, &like)
+    }
+
+    fn retire(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
+        let admin = self.admin()?;
+        let old = key_of(pair.current)?.id;
+        let Some(known) = self.owned(&admin, old)? else { return Ok(()) };
+        admin.retire(old, &known)?;
+        // Nodes tell each other.
+        let (mut old_login, mut new_login) = (Login::Accepted, Login::Accepted);
+        for seconds in SETTLES {
+            pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
+            cancel.check()?;
+            (old_login, new_login) = (self.log_in(pair.current)?, self.log_in(pair.pending)?);
+            if (&old_login, &new_login) == (&Login::Refused, &Login::Accepted) {
+                break;
+            }
+        }
+        match (old_login, new_login) {
+            (Login::Refused, Login::Accepted) => admin.remove(old),
+            (_, Login::Refused) => {
+                admin.take_back(old, &known)?;
+                Err(Failure::failed(
+                    "without the old access key the new one is refused: the old one is switched on again",
+                )
+                .hint("Look at the user and its keys: mc admin accesskey list ALIAS USER"))
+            }
+            (old, new) => {
+                let why = [old, new].into_iter().find_map(|login| match login {
+                    Login::Unknown(why) => Some(why),
+                    _ => None,
+                });
+                let text = format!("{} is switched off, and not yet seen to be refused everywhere", self.describe());
+                Err(Failure::new(Kind::TryLater, text).because(why.unwrap_or_else(|| "a node still lets it in".into())))
+            }
+        }
+    }
+
+    fn undo(&self, pair: Pair<'_>, _: &Cancel) -> Result<()> {
+        let admin = self.admin()?;
+        let old = key_of(pair.current)?.id;
+        if let Some(known) = self.owned(&admin, old)?.filter(Known::is_off) {
+            admin.take_back(old, &known)?;
+        }
+        let pending = key_of(pair.pending)?.id;
+        match self.owned(&admin, pending)? {
+            Some(_) => admin.remove(pending),
+            None => Ok(()),
+        }
+    }
+
+    /// Other keys of the user are other people's: each is a rotation of its own.
+    fn only(&self, credential: &Credential, _: &Cancel) -> Result<bool> {
+        let admin = self.admin()?;
+        let retired = admin.retired_of(&self.user)?;
+        retired.iter().try_for_each(|id| admin.remove(id))?;
+        let key = key_of(credential)?;
+        match self.owned(&admin, key.id)? {
+            Some(_) if self.log_in(credential)? == Login::Accepted => Ok(!retired.is_empty()),
+            Some(_) => admin.set(key).map(|()| true),
+            None => Err(Failure::new(Kind::Refused, "MinIO has no access key of the name that is published")
+                .hint("Make one by hand for the user, and publish that")),
+        }
+    }
+
+    /// Nothing is forgotten in a restart. What was only switched off, because its process died then, is removed.
+    fn persist(&self, _: &Cancel) -> Result<()> {
+        let admin = self.admin()?;
+        admin.retired_of(&self.user)?.iter().try_for_each(|id| admin.remove(id))
+    }
+
+    /// Whoever signs with the old key tells its name: no instant is needed.
+    fn mark(&self, _: &Cancel) -> Result<String> {
+        Ok(clock::now().to_string())
+    }
+
+    fn sessions_before(&self, pair: Pair<'_>, _: &str, _: &Cancel) -> Result<Vec<Session>> {
+        if self.waits == Waits::No {
+            return Ok(Vec::new());
+        }
+        let admin = self.admin()?;
+        if !watch::may_watch(&admin)? {
+            return Ok(Vec::new());
+        }
+        let own = self.listing(&self.nodes[0])?;
+        watch::who_signs(&admin, key_of(pair.current)?.id, (key_of(pair.pending)?, &own), self.minio.quiet)
+    }
+
+    /// Each request stands for itself: there is nothing to end.
+    fn end_session(&self, _: &Session, _: &Cancel) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn key_of(credential: &Credential) -> Result<Key<'_>> {
+    let id = credential.user.as_deref().ok_or_else(|| Failure::usage("nothing says which access key it is"))?;
+    Ok(Key { id, secret: credential })
+}

@@ -1,0 +1,111 @@
+//! The public keys that verifiers read: a list in one field of a secret of Vault, written on the condition that nobody has
+//! written since. What it says of its keys is all that has to be remembered: since when one is there (`iat`), and until when
+//! tokens of one that signs no more may be valid (`exp`). Verifiers pass over both.
+
+use super::keys::{self, Signer};
+use crate::error::{Failure, Kind, Result};
+use crate::secret::VaultPath;
+use crate::secret::vault::{Document, Vault, Written};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// Between two others that write.
+const ATTEMPTS: usize = 5;
+
+/// As it is read by verifiers.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(pub Vec<Value>);
+
+impl Keys {
+    /// A whole answer (`{"keys": […]}`), or the list itself.
+    pub fn of(value: &Value) -> Option<Keys> {
+        value.as_array().or_else(|| value["keys"].as_array()).cloned().map(Keys)
+    }
+
+    pub fn find(&self, kid: &str) -> Option<&Value> {
+        self.0.iter().find(|key| key["kid"] == kid)
+    }
+
+    /// Whether a verifier would take what it signs.
+    pub fn knows(&self, kid: &str, signer: &Signer) -> bool {
+        let message = crate::durable::random_hex(32);
+        let (Some(public), Some(signature)) = (self.find(kid), signer.sign(message.as_bytes())) else { return false };
+        keys::verifies(public, message.as_bytes(), &signature)
+    }
+
+    pub fn add(&mut self, kid: &str, signer: &Signer, now: Timestamp) {
+        if self.knows(kid, signer) {
+            return;
+        }
+        self.remove(kid);
+        let mut public = signer.public();
+        public["kid"] = json!(kid);
+        public["iat"] = json!(now.as_second());
+        self.0.push(public);
+    }
+
+    pub fn remove(&mut self, kid: &str) {
+        self.0.retain(|key| key["kid"] != kid);
+    }
+
+    /// Since when all of them are there.
+    pub fn youngest(&self) -> Option<Timestamp> {
+        self.0.iter().filter_map(|key| time(key, "iat")).max()
+    }
+
+    pub fn expires(&self, kid: &str) -> Option<Timestamp> {
+        time(self.find(kid)?, "exp")
+    }
+
+    /// Nothing: it signs again.
+    pub fn set_expiry(&mut self, kid: &str, at: Option<Timestamp>) {
+        let Some(key) = self.0.iter_mut().find(|key| key["kid"] == kid).and_then(Value::as_object_mut) else { return };
+        match at {
+            Some(at) => drop(key.insert("exp".into(), json!(at.as_second()))),
+            None => drop(key.remove("exp")),
+        }
+    }
+}
+
+fn time(key: &Value, name: &str) -> Option<Timestamp> {
+    Timestamp::from_second(key[name].as_i64()?).ok()
+}
+
+pub fn read(vault: &Vault, path: &VaultPath) -> Result<Keys> {
+    keys_of(&vault.document(path)?, path)
+}
+
+fn keys_of(document: &Document, path: &VaultPath) -> Result<Keys> {
+    let mut at = document.value();
+    for key in &path.field {
+        at = &at[key.as_str()];
+    }
+    let list = at.as_array().cloned();
+    list.map(Keys).ok_or_else(|| {
+        Failure::new(Kind::Key, format!("ref+vault://{path} is no list of keys"))
+            .hint("Publish the key that is in force there first: {\"keys\": [{\"kty\": …, \"kid\": …}]}, as docs/ROTATION.md shows")
+    })
+}
+
+/// Again, where somebody else wrote in between. Gives what is there then.
+pub fn change(vault: &Vault, path: &VaultPath, change: impl Fn(&mut Keys)) -> Result<Keys> {
+    for _ in 0..ATTEMPTS {
+        let document = vault.document(path)?;
+        let before = keys_of(&document, path)?;
+        let mut after = before.clone();
+        change(&mut after);
+        if after.0 == before.0 {
+            return Ok(after);
+        }
+        let mut value = document.value().clone();
+        let mut at = &mut value;
+        for key in &path.field {
+            at = &mut at[key.as_str()];
+        }
+        *at = Value::Array(after.0.clone());
+        if vault.write(path, &Document::new(document.version, value))? != Written::Outdated {
+            return Ok(after);
+        }
+    }
+    Err(Failure::new(Kind::TryLater, format!("others write to ref+vault://{path} all the time")))
+}

@@ -1,0 +1,233 @@
+//! Keys that sign tokens: another one is published to verifiers first, signs when they have had time to read it, and the one
+//! before is taken from them when the last token of it has passed.
+//!
+//! Nobody logs in with such a key: it "lets in" where verifiers can read a public key that verifies what it signs. What has to be
+//! waited for is longer than a process should live: then it ends and says until when, and whoever resumes goes on.
+
+mod jwks;
+mod keys;
+
+use super::{Given, Waits};
+use crate::backoff::pause;
+use crate::engine::{Accounts, Credential, Login, Node, Pair, Session};
+use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
+use crate::policy::{SigningKey, duration_text};
+use crate::secret::Secret;
+use crate::secret::vault::Vault;
+use jiff::{SignedDuration, Timestamp};
+use jwks::Keys;
+use keys::Signer;
+use reqwest::Url;
+use std::time::Duration;
+
+/// What is not longer is waited for at once.
+const SHORT: SignedDuration = SignedDuration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(20);
+
+pub struct SigningKeys<'e> {
+    key: SigningKey,
+    vault: &'e Vault,
+    waits: Waits,
+}
+
+impl<'e> SigningKeys<'e> {
+    pub fn new(key: &SigningKey, vault: &'e Vault, given: &Given) -> Self {
+        SigningKeys { key: key.clone(), vault, waits: given.waits }
+    }
+
+    /// Where it can be looked at, and whether that is Vault itself.
+    fn places(&self) -> Result<Vec<(Node, Option<Url>)>> {
+        let place = |text: &str| {
+            let wrong = || Failure::usage(format!("{text} is no address of a server"));
+            let url = Url::parse(text).map_err(|_| wrong())?;
+            let host = url.host_str().ok_or_else(wrong)?.to_owned();
+            Ok((Node { host, port: url.port_or_known_default().ok_or_else(wrong)? }, url))
+        };
+        let (vault, _) = place(&self.vault.settings().address)?;
+        let served = self.key.served.iter().map(|text| place(text).map(|(node, url)| (node, Some(url))));
+        std::iter::once(Ok((vault, None))).chain(served).collect()
+    }
+
+    /// By the clock of Vault: another host may go on.
+    fn now(&self) -> Result<Timestamp> {
+        self.vault.health()?.time.ok_or_else(|| {
+            Failure::new(Kind::TryLater, "Vault does not tell the time").hint("See that it is not sealed: vault status")
+        })
+    }
+
+    fn look(&self, credential: &Credential, place: Option<&Url>) -> Result<Login> {
+        let (kid, signer) = named(credential)?;
+        let keys = jwks::read(self.vault, &self.key.jwks)?;
+        let is_there = keys.knows(kid, &signer);
+        let Some(url) = place else {
+            // Its tokens are let in for some time yet: until then nothing is to be done.
+            return Ok(match keys.expires(kid).filter(|_| is_there && self.waits == Waits::Yes) {
+                Some(end) if self.now()? < end => {
+                    Login::Unknown(format!("tokens that the old key signed may be valid until {end}"))
+                }
+                _ if is_there => Login::Accepted,
+                _ => Login::Refused,
+            });
+        };
+        let served = fetch(url)?;
+        Ok(match (is_there, served.knows(kid, &signer)) {
+            (true, true) => Login::Accepted,
+            (false, false) => Login::Refused,
+            _ => Login::Unknown(format!("{url} does not serve yet what is published in Vault")),
+        })
+    }
+
+    /// At once where it is soon; otherwise whoever resumes goes on.
+    fn wait_until(&self, end: Timestamp, what: &str, cancel: &Cancel) -> Result<()> {
+        if self.waits == Waits::No {
+            return Ok(());
+        }
+        loop {
+            let left = end.duration_since(self.now()?);
+            if left <= SignedDuration::ZERO {
+                return Ok(());
+            }
+            if left > SHORT {
+                return Err(Failure::new(Kind::TryLater, format!("{what} until {end}")).hint(
+                    "Then go on: bkp rotate resume NAME; the daemon does so by itself. Until then both keys are good",
+                ));
+            }
+            pause(Duration::from_millis(500), &|| cancel.check().is_err());
+            cancel.check()?;
+        }
+    }
+}
+
+impl Accounts for SigningKeys<'_> {
+    fn describe(&self) -> String {
+        format!("the key whose public half is at ref+vault://{}", self.key.jwks)
+    }
+
+    fn preflight(&self, current: &Credential, _: &Cancel) -> Result<Vec<String>> {
+        named(current)?;
+        Ok(vec![format!(
+            "the new key signs {} after its public half is published, and the old one stays for {} after the last consumer was moved; where that is longer than a minute, the rotation ends with exit code 75 in between and is resumed",
+            duration_text(self.key.overlap),
+            duration_text(self.key.lifetime)
+        )])
+    }
+
+    fn mint(&self) -> Result<Option<Credential>> {
+        let secret = keys::make(self.key.algorithm)?;
+        let signer = Signer::read(&secret).ok_or_else(|| Failure::failed("no key could be made"))?;
+        Ok(Some(Credential { user: Some(keys::thumbprint(&signer.public())), secret }))
+    }
+
+    fn save(&self, _: &Cancel) -> Result<Secret> {
+        let keys = jwks::read(self.vault, &self.key.jwks)?;
+        Ok(Secret::new(serde_json::json!({ "keys": keys.0 }).to_string()))
+    }
+
+    fn nodes(&self) -> Result<Vec<Node>> {
+        Ok(self.places()?.into_iter().map(|(node, _)| node).collect())
+    }
+
+    fn probe(&self, credential: &Credential, node: &Node) -> Login {
+        let login =
+            |url: Option<&Url>| self.look(credential, url).unwrap_or_else(|failure| Login::Unknown(failure.full()));
+        match self.places() {
+            // Several may be served by one host.
+            Ok(places) => {
+                Login::of_all(places.iter().filter(|(place, _)| place == node).map(|(_, url)| login(url.as_ref())))
+            }
+            Err(failure) => Login::Unknown(failure.full()),
+        }
+    }
+
+    fn accept_both(&self, pair: Pair<'_>, _: &Cancel) -> Result<()> {
+        let (kid, signer) = named(pair.pending)?;
+        let now = self.now()?;
+        jwks::change(self.vault, &self.key.jwks, |keys| keys.add(kid, &signer, now)).map(drop)
+    }
+
+    fn retire(&self, pair: Pair<'_>, _: &Cancel) -> Result<()> {
+        let (kid, _) = named(pair.current)?;
+        jwks::change(self.vault, &self.key.jwks, |keys| keys.remove(kid)).map(drop)
+    }
+
+    fn undo(&self, pair: Pair<'_>, _: &Cancel) -> Result<()> {
+        let ((pending, _), (current, _)) = (named(pair.pending)?, named(pair.current)?);
+        let back = |keys: &mut Keys| {
+            keys.remove(pending);
+            keys.set_expiry(current, None);
+        };
+        jwks::change(self.vault, &self.key.jwks, back).map(drop)
+    }
+
+    /// Other keys of the list are other people's.
+    fn only(&self, credential: &Credential, _: &Cancel) -> Result<bool> {
+        let (kid, signer) = named(credential)?;
+        let now = self.now()?;
+        let before = jwks::read(self.vault, &self.key.jwks)?;
+        let after = jwks::change(self.vault, &self.key.jwks, |keys| {
+            keys.add(kid, &signer, now);
+            keys.set_expiry(kid, None);
+        })?;
+        Ok(before.0 != after.0)
+    }
+
+    /// Every verifier has read the youngest key: those that remember what they read have asked again by then.
+    fn persist(&self, cancel: &Cancel) -> Result<()> {
+        let keys = jwks::read(self.vault, &self.key.jwks)?;
+        let overlap = SignedDuration::try_from(self.key.overlap).unwrap_or(SignedDuration::MAX);
+        match keys.youngest().and_then(|since| since.checked_add(overlap).ok()) {
+            Some(end) => self.wait_until(end, "verifiers may not have read the new key", cancel),
+            None => Ok(()),
+        }
+    }
+
+    fn mark(&self, _: &Cancel) -> Result<String> {
+        Ok(self.now()?.to_string())
+    }
+
+    /// Every consumer was moved: from now on, no token of the old key begins.
+    fn sessions_before(&self, pair: Pair<'_>, _: &str, cancel: &Cancel) -> Result<Vec<Session>> {
+        let (kid, _) = named(pair.current)?;
+        let lifetime = SignedDuration::try_from(self.key.lifetime).unwrap_or(SignedDuration::MAX);
+        let end = self.now()?.checked_add(lifetime).unwrap_or(Timestamp::MAX);
+        let keys = jwks::change(self.vault, &self.key.jwks, |keys| {
+            if keys.expires(kid).is_none() {
+                keys.set_expiry(kid, Some(end));
+            }
+        })?;
+        let end = keys.expires(kid).unwrap_or(end);
+        self.wait_until(end, "tokens that the old key signed may be valid", cancel)?;
+        Ok(Vec::new())
+    }
+
+    /// A token cannot be ended: it is refused when the key is gone.
+    fn end_session(&self, _: &Session, _: &Cancel) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn named(credential: &Credential) -> Result<(&str, Signer)> {
+    let kid = credential.user.as_deref().ok_or_else(|| Failure::usage("nothing says which key it is"))?;
+    let signer = Signer::read(credential).ok_or_else(|| {
+        Failure::new(Kind::Key, "what is published is no key that signs by ES256, EdDSA or RS256")
+            .hint("It is a private key as PEM (-----BEGIN PRIVATE KEY-----), without a password")
+    })?;
+    Ok((kid, signer))
+}
+
+/// What verifiers are served.
+fn fetch(url: &Url) -> Result<Keys> {
+    let away = |why: String| Failure::new(Kind::TryLater, format!("{url} does not serve the public keys")).because(why);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| away(error.to_string()))?;
+    let client = reqwest::Client::builder().timeout(ANSWER).redirect(reqwest::redirect::Policy::none()).build();
+    let client = client.map_err(|error| away(error.to_string()))?;
+    let text = runtime.block_on(async {
+        let response = client.get(url.clone()).send().await?.error_for_status()?;
+        response.text().await
+    });
+    let text = text.map_err(|error| away(error.without_url().to_string()))?;
+    let value = serde_json::from_str(&text).map_err(|_| away("it is no JSON".into()))?;
+    Keys::of(&value).ok_or_else(|| away("it has no `keys`".into()))
+}

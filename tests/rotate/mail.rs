@@ -1,0 +1,185 @@
+//! The password of a mail account, which a person changes at its provider: a real server whose passwords the test changes.
+
+use super::kills;
+use super::support::host::Host;
+use super::support::vault::Vault;
+use super::support::{Server, free_port, require, wait_for};
+use bkp::durable::random_hex;
+use lettre::SmtpTransport;
+use lettre::transport::smtp::authentication::Credentials;
+use serde_json::json;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+const AIOSMTPD: Server =
+    Server { program: "aiosmtpd", variable: "BKP_TEST_AIOSMTPD", install: "apt-get install python3-aiosmtpd" };
+
+/// Lets in whoever has one of the passwords that a file lists at that moment, until its standard input ends.
+const SERVER: &str = r#"
+import sys
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Sink
+from aiosmtpd.smtp import AuthResult
+passwords, port = sys.argv[1], int(sys.argv[2])
+def let_in(server, session, envelope, mechanism, data):
+    known = open(passwords).read().split()
+    return AuthResult(success=data.login == b'shop' and data.password.decode() in known, handled=False)
+Controller(Sink(), hostname='127.0.0.1', port=port, authenticator=let_in, auth_required=True, auth_require_tls=False).start()
+print('ready', flush=True)
+sys.stdin.read()
+"#;
+
+struct Provider {
+    process: Child,
+    port: u16,
+    passwords: std::path::PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Provider {
+    fn start() -> Option<Provider> {
+        let program = require("passwords of mail accounts", &AIOSMTPD)?;
+        // The interpreter that has the module.
+        let text = fs::read_to_string(program).unwrap();
+        let python = text.lines().next().unwrap().trim_start_matches("#!").trim().to_owned();
+        let directory = tempfile::tempdir().unwrap();
+        let (port, passwords) = (free_port(), directory.path().join("passwords"));
+        fs::write(&passwords, "").unwrap();
+        let mut words = python.split_whitespace();
+        let process = Command::new(words.next().unwrap())
+            .args(words)
+            .args(["-c", SERVER])
+            .arg(&passwords)
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let connects = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
+        wait_for("the mail server", 60, connects);
+        Some(Provider { process, port, passwords, _directory: directory })
+    }
+
+    /// What a person does at the provider.
+    fn knows(&self, passwords: &[&str]) {
+        let next = self.passwords.with_extension("next");
+        fs::write(&next, passwords.join("\n")).unwrap();
+        fs::rename(next, &self.passwords).unwrap();
+    }
+
+    /// As a program that sends mail does.
+    fn log_in(&self, password: &str) -> Result<(), String> {
+        let transport = SmtpTransport::builder_dangerous("127.0.0.1")
+            .port(self.port)
+            .credentials(Credentials::new("shop".into(), password.into()))
+            .build();
+        transport
+            .test_connection()
+            .map_err(|error| error.to_string())
+            .and_then(|is| is.then_some(()).ok_or("ended".into()))
+    }
+}
+
+struct Shop {
+    host: Host,
+    vault: &'static Vault,
+    name: String,
+    old: String,
+    new: String,
+}
+
+fn shop(vault: &'static Vault, provider: &Provider) -> Shop {
+    let host = Host::new();
+    let (name, old, new) =
+        (format!("mail-{}", random_hex(4)), format!("old-{}", random_hex(8)), format!("new-{}", random_hex(8)));
+    provider.knows(&[&old]);
+    vault.write(&name, json!({ "password": old }));
+    fs::write(host.path("token"), vault.root_token()).unwrap();
+    fs::write(host.path("new-password"), format!("{new}\n")).unwrap();
+    fs::write(host.path("mail.env"), format!("SMTP_PASSWORD={old}\n")).unwrap();
+    host.configure(&format!(
+        "repository: {{ url: \"{}\" }}\ntimezone: UTC\nvault: {{ address: \"{}\", token_file: {} }}\nrotate: {{ vault_path: kv/bkp/{name} }}\n",
+        host.url,
+        vault.address(),
+        host.text("token"),
+    ));
+    let policy = format!(
+        "policy: shop\nsources:\n  docs: {{ volume: {{ path: /srv }} }}\nrotate:\n  mail:\n    smtp: {{ server: \"smtp+plain://127.0.0.1:{}\" }}\n    account: shop\n    published: ref+vault://kv/{name}#/password\n    distance: 1s\n    consumers:\n      web: {{ env_file: {}, variable: SMTP_PASSWORD, command: [\"true\"] }}\n",
+        provider.port,
+        host.text("mail.env")
+    );
+    fs::write(host.path("etc/policies.d/shop.yaml"), policy).unwrap();
+    Shop { host, vault, name, old, new }
+}
+
+impl Shop {
+    fn published(&self) -> String {
+        self.vault.get(&format!("kv/data/{}", self.name))["data"]["password"].as_str().unwrap().to_owned()
+    }
+
+    fn told(&self) -> String {
+        fs::read_to_string(self.host.path("mail.env")).unwrap()
+    }
+}
+
+#[test]
+fn a_person_and_bkp_change_the_password_of_a_mail_account_together() {
+    let Some(vault) = Vault::shared("passwords of mail accounts") else { return };
+    let Some(provider) = Provider::start() else { return };
+    let shop = shop(vault, &provider);
+    let (end, logins) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            while !end.load(SeqCst) {
+                let told = shop.told();
+                provider.log_in(told.trim().trim_start_matches("SMTP_PASSWORD=")).unwrap();
+                logins.fetch_add(1, SeqCst);
+            }
+        });
+        wait_for("a login", 60, || (logins.load(SeqCst) > 1).then_some(()));
+        shop.host.run(&["rotate", "mail"]).fails(2, "comes from its provider", "--new-password-file FILE");
+        let file = shop.host.text("new-password");
+        let rotate = ["rotate", "mail", "--new-password-file", file.as_str()];
+        shop.host.run(&rotate).fails(75, "does not accept the new password yet", "Set it at the provider");
+        assert_eq!(shop.published(), shop.old);
+        provider.knows(&[&shop.old, &shop.new]);
+        let resume = ["rotate", "resume", "mail"];
+        shop.host.run(&resume).fails(75, "still accepts the old password", "Take it away at the provider");
+        assert_eq!((shop.published(), shop.told()), (shop.new.clone(), format!("SMTP_PASSWORD={}\n", shop.new)));
+        let before = logins.load(SeqCst);
+        wait_for("a login with the new one", 60, || (logins.load(SeqCst) > before + 1).then_some(()));
+        provider.knows(&[&shop.new]);
+        shop.host.run(&resume).ends(0).says("mail is rotated");
+        end.store(true, SeqCst);
+        client.join().unwrap();
+    });
+    assert!(provider.log_in(&shop.old).unwrap_err().contains("535"));
+}
+
+/// From the moment in which it is changed there until the consumers are moved, mail is refused: as short as it can be.
+#[test]
+fn a_provider_that_keeps_one_password_only() {
+    let Some(vault) = Vault::shared("one password of a mail account") else { return };
+    let Some(provider) = Provider::start() else { return };
+    let shop = shop(vault, &provider);
+    let file = shop.host.text("new-password");
+    shop.host.run(&["rotate", "mail", "--new-password-file", file.as_str()]).fails(75, "does not accept", "");
+    provider.knows(&[&shop.new]);
+    shop.host.run(&["rotate", "resume", "mail"]).ends(0).says("mail is rotated");
+    assert_eq!((shop.published(), shop.told()), (shop.new.clone(), format!("SMTP_PASSWORD={}\n", shop.new)));
+    // And given up before anything was changed there.
+    let next = format!("next-{}", random_hex(8));
+    fs::write(&file, &next).unwrap();
+    kills::wait_for_a_moment(&shop.host);
+    shop.host.run(&["rotate", "mail", "--new-password-file", file.as_str()]).fails(75, "does not accept", "");
+    shop.host.run(&["rotate", "rollback", "mail"]).ends(0).says("as it was before");
+    assert_eq!(shop.published(), shop.new);
+}

@@ -1,0 +1,277 @@
+//! Access keys of MinIO, with clients of a well-kept library that sign requests all the time.
+
+use super::kills;
+use super::support::minio::{Minio, PASSWORD, USER};
+use super::support::vault::Vault;
+use super::world::{Target, World};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use bkp::durable::random_hex;
+use bkp::job::rotate::targets::minio::admin::Admin;
+use bkp::job::rotate::targets::minio::envelope;
+use bkp::job::rotate::targets::minio::signed::{Answer, Key, Signed};
+use bkp::policy;
+use bkp::secret::Secret;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// A user with one access key, and an administrator with the rights that the page lists.
+pub struct AccessKeys {
+    minio: &'static Minio,
+    bucket: String,
+    user: String,
+    admin: String,
+    first: &'static str,
+    rights: Vec<String>,
+    for_repository: bool,
+}
+
+/// Those that the page asks for.
+fn rights() -> Vec<String> {
+    let page = include_str!("../../docs/ROTATION_KEYS.md");
+    let (_, rest) = page.split_once("```json\n").unwrap();
+    let policy: Value = serde_json::from_str(rest.split_once("```").unwrap().0).unwrap();
+    let actions = policy["Statement"][0]["Action"].as_array().unwrap().iter();
+    actions.map(|action| action.as_str().unwrap().to_owned()).collect()
+}
+
+impl AccessKeys {
+    pub fn start(part: &str) -> Option<AccessKeys> {
+        let minio = Minio::shared(part)?;
+        let (user, admin) = (format!("shop-{}", random_hex(4)), format!("rotates-{}", random_hex(4)));
+        let first = Box::leak(format!("FIRST{}", random_hex(6).to_uppercase()).into_boxed_str());
+        let bucket = minio.bucket(false);
+        Some(AccessKeys { minio, bucket, user, admin, first, rights: rights(), for_repository: false })
+    }
+
+    fn settings(&self) -> policy::Minio {
+        policy::Minio {
+            endpoint: self.minio.endpoint().to_owned(),
+            region: "us-east-1".into(),
+            bucket: self.bucket.clone(),
+            ca_file: None,
+            quiet: Duration::ZERO,
+        }
+    }
+
+    /// Of the administrator of all.
+    fn call(&self, method: Method, call: &str, query: &[(&str, &str)], body: Vec<u8>) -> Vec<u8> {
+        let (minio, secret) = (self.settings(), Secret::new(PASSWORD.into()));
+        let url = Admin { minio: &minio, id: USER, secret: Secret::new(PASSWORD.into()) }.url(call, query).unwrap();
+        match (Signed { minio: &minio, key: Key { id: USER, secret: &secret } }).send(&method, &url, body).unwrap() {
+            Answer::Done(bytes) => bytes,
+            Answer::Refused(status, code) => panic!("{call}: {status} {code}"),
+            Answer::Away(why) => panic!("{call}: {why}"),
+        }
+    }
+
+    fn sealed(&self, body: &Value) -> Vec<u8> {
+        envelope::seal(&Secret::new(PASSWORD.into()), body.to_string().as_bytes()).unwrap()
+    }
+
+    fn user(&self, name: &str, secret: &str, policy: &Value) {
+        let body = self.sealed(&json!({ "secretKey": secret, "status": "enabled" }));
+        self.call(Method::PUT, "add-user", &[("accessKey", name)], body);
+        self.call(Method::PUT, "add-canned-policy", &[("name", name)], policy.to_string().into_bytes());
+        let query = [("policyName", name), ("userOrGroup", name), ("isGroup", "false")];
+        self.call(Method::PUT, "set-user-or-group-policy", &query, Vec::new());
+    }
+
+    /// All access keys of the user, by name.
+    fn keys(&self) -> Vec<String> {
+        let minio = self.settings();
+        let admin = Admin { minio: &minio, id: USER, secret: Secret::new(PASSWORD.into()) };
+        admin.names_of(&self.user).unwrap()
+    }
+
+    fn request(&self, id: &str, secret: &str, name: &str) -> Result<(), String> {
+        static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+        let runtime = RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().unwrap());
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new(id, secret, None, None, "test"))
+            .endpoint_url(self.minio.endpoint())
+            .force_path_style(true)
+            .build();
+        let put =
+            Client::from_conf(config).put_object().bucket(&self.bucket).key(name).body(b"a picture".to_vec().into());
+        runtime.block_on(put.send()).map(drop).map_err(|error| error.code().unwrap_or("no answer").to_owned())
+    }
+}
+
+impl Target for AccessKeys {
+    fn source(&self, _: &str) -> String {
+        "{ sqlite: { path: /srv/shop.db } }".into()
+    }
+
+    fn admin_password(&self) -> String {
+        "rights-of-its-own".into()
+    }
+
+    fn of(&self, admin_file: &str) -> String {
+        format!(
+            "    minio: {{ endpoint: \"{}\", bucket: {}, quiet: 1s }}\n    admin: {{ user: {}, password_file: {admin_file} }}\n",
+            self.minio.endpoint(),
+            self.bucket,
+            self.admin
+        )
+    }
+
+    fn users(&self) -> Vec<&'static str> {
+        vec![self.first]
+    }
+
+    fn account(&self, published: &str) -> String {
+        format!("    account: {}\n    published_user: {published}#/user\n", self.user)
+    }
+
+    fn set_up(&self, password: &str) {
+        let allow = |action: Value| json!({ "Effect": "Allow", "Action": action, "Resource": ["arn:aws:s3:::*"] });
+        let policy = |statement: Value| json!({ "Version": "2012-10-17", "Statement": [statement] });
+        self.user(&self.user, &random_hex(16), &policy(allow(json!(["s3:*"]))));
+        self.user(&self.admin, &self.admin_password(), &policy(allow(json!(self.rights))));
+        // May do less than its user.
+        let less = if self.for_repository { json!(["s3:*"]) } else { json!(["s3:ListBucket", "s3:PutObject"]) };
+        let less = policy(allow(less));
+        let body = json!({ "targetUser": self.user, "accessKey": self.first, "secretKey": password, "policy": less });
+        self.call(Method::PUT, "add-service-account", &[], self.sealed(&body));
+    }
+
+    fn log_in(&self, password: &str) -> Result<(), String> {
+        self.log_in_as(self.first, password)
+    }
+
+    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
+        self.request(user, password, "picture")
+    }
+}
+
+#[test]
+fn access_keys_are_rotated_without_a_refused_request() {
+    let part = "access keys of MinIO";
+    let (Some(vault), Some(keys)) = (Vault::shared(part), AccessKeys::start(part)) else { return };
+    let keys = Arc::new(keys);
+    let mut world = World::with(vault, Arc::clone(&keys) as Arc<dyn Target>, "");
+    world.open_shop();
+    let plan = world.rotate(&["shop-db", "--dry-run", "--json"]).ends(0).json();
+    assert!(plan["refused"].is_null() && plan["gap_seconds"] == 0.0 && plan["warnings"] == json!([]), "{plan}");
+    assert_eq!(keys.keys(), [keys.first], "a dry run changes nothing");
+    world.rotate(&["shop-db", "--because", "INC-42"]).ends(0).says("shop-db is rotated");
+    let new = world.one_password_works(&world.old);
+    assert_eq!(keys.log_in_as(keys.first, &world.old).unwrap_err(), "InvalidAccessKeyId");
+    assert_eq!(keys.keys(), [world.published_user()], "the old one is removed");
+    for state in ["unused", "retired", "proven", "rotated"] {
+        assert!(world.states().contains(&state.to_owned()), "{state}");
+    }
+    for secret in [&new, &world.old] {
+        world.is_told_nowhere(secret);
+    }
+    kills::wait_for_distance(&world);
+    let before = world.published_user();
+    world.rotate(&["shop-db"]).ends(0);
+    world.one_password_works(&new);
+    assert_eq!(keys.log_in_as(&before, &new).unwrap_err(), "InvalidAccessKeyId");
+    // What the first one was not allowed to, the last one is not either.
+    let id = world.published_user();
+    let minio = keys.settings();
+    let root = Admin { minio: &minio, id: USER, secret: Secret::new(PASSWORD.into()) };
+    let known = root.find(&id).unwrap().unwrap();
+    assert!(!known.implied_policy && known.user == keys.user, "{known:?}");
+}
+
+#[test]
+fn rotations_of_access_keys_that_were_killed_are_brought_to_their_end() {
+    let part = "killed rotations of access keys";
+    let (Some(vault), Some(keys)) = (Vault::shared(part), AccessKeys::start(part)) else { return };
+    kills::converges(vault, Arc::new(keys), kills::forward());
+}
+
+/// A program that nobody named, and that goes on with the old key: it is seen before it is locked out.
+#[test]
+fn whoever_still_signs_with_the_old_key_turns_it_back() {
+    let part = "clients of MinIO that nobody named";
+    let (Some(vault), Some(keys)) = (Vault::shared(part), AccessKeys::start(part)) else { return };
+    let keys = Arc::new(keys);
+    let world = World::with(vault, Arc::clone(&keys) as Arc<dyn Target>, "");
+    let end = std::sync::atomic::AtomicBool::new(false);
+    let is_over = || end.load(std::sync::atomic::Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let forgotten = scope.spawn(|| {
+            let mut requests = 0;
+            while !is_over() {
+                keys.log_in_as(keys.first, &world.old).unwrap();
+                requests += 1;
+            }
+            requests
+        });
+        world.consumers_are("      web: { command: [\"true\"], patience: 1s }\n");
+        let answer = world.rotate(&["shop-db"]);
+        end.store(true, std::sync::atomic::Ordering::SeqCst);
+        answer.fails(1, "still open, from 127.0.0.1", "rotate again");
+        assert!(forgotten.join().unwrap() > 0);
+    });
+    assert_eq!(world.published_user(), keys.first);
+    assert_eq!(keys.keys(), [keys.first], "the new one is removed");
+}
+
+#[test]
+fn what_cannot_be_replaced_is_refused_before_anything_is_changed() {
+    let part = "access keys that are none";
+    let (Some(vault), Some(mut keys)) = (Vault::shared(part), AccessKeys::start(part)) else { return };
+    keys.rights.retain(|right| right != "admin:ServerTrace");
+    let keys = Arc::new(keys);
+    let world = World::with(vault, Arc::clone(&keys) as Arc<dyn Target>, "");
+    world.consumers_are("      web: { command: [\"true\"] }\n");
+    world.rotate(&["shop-db", "--dry-run"]).ends(0).says("may not watch requests (admin:ServerTrace)");
+    let answer = world.rotate(&["shop-db"]).ends(0);
+    assert!(answer.err.contains("is not seen"), "{}", answer.err);
+    // The user itself has a secret, too, and is no key that could be removed.
+    let secret = random_hex(16);
+    let body = keys.sealed(&json!({ "secretKey": secret, "status": "enabled" }));
+    keys.call(Method::PUT, "add-user", &[("accessKey", &keys.user)], body);
+    vault.write(&world.name, json!({ "user": keys.user, "password": secret }));
+    kills::wait_for_distance(&world);
+    world.rotate(&["shop-db"]).fails(13, "or the user itself", "mc admin accesskey create");
+}
+
+/// The key that bkp opens its own repository with.
+#[test]
+fn bkp_goes_on_with_the_new_key_of_its_own_repository() {
+    let part = "bkp's own access key";
+    let (Some(vault), Some(mut keys)) = (Vault::shared(part), AccessKeys::start(part)) else { return };
+    keys.for_repository = true;
+    let keys = Arc::new(keys);
+    let world = World::with(vault, Arc::clone(&keys) as Arc<dyn Target>, "");
+    let database = world.host.path("data/app.db");
+    rusqlite::Connection::open(&database)
+        .unwrap()
+        .execute_batch("CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+        .unwrap();
+    let policy = world.host.path("etc/policies.d/shop.yaml");
+    let text = std::fs::read_to_string(&policy).unwrap().replace("/srv/shop.db", database.to_str().unwrap());
+    std::fs::write(policy, text).unwrap();
+    let path = world.host.path("etc/bkp.yaml");
+    let rest = std::fs::read_to_string(&path).unwrap();
+    let (_, rest) = rest.split_once('\n').unwrap();
+    let name = &world.name;
+    let repository = format!(
+        "repository:\n  url: s3://{}\n  endpoint: {}\n  access_key: ref+vault://kv/{name}#/user\n  secret_key: ref+vault://kv/{name}#/password\n",
+        keys.bucket,
+        keys.minio.endpoint()
+    );
+    std::fs::write(&path, format!("{repository}{rest}")).unwrap();
+    world.consumers_are("      bkp: { command: [\"true\"] }\n");
+    world.host.run(&["init", "--recovery-key", world.host.text("own-key.txt").as_str()]).ends(0);
+    world.host.run(&["backup", "db"]).ends(0);
+    world.rotate(&["shop-db"]).ends(0).says("shop-db is rotated");
+    assert_ne!(world.published_user(), keys.first);
+    assert_eq!(keys.log_in(&world.old).unwrap_err(), "InvalidAccessKeyId");
+    let points = world.host.run(&["points", "--json"]).ends(0).json();
+    let of_db = points["points"].as_array().unwrap().iter().filter(|point| point["source"] == "db");
+    assert_eq!(of_db.count(), 2, "the rotation ended with a backup: {points}");
+    world.host.run(&["backup", "db"]).ends(0);
+}

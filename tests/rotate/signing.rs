@@ -1,0 +1,261 @@
+//! Keys that sign tokens, with signers and verifiers of a well-kept library that work all the time.
+
+use super::kills;
+use super::support::host::Host;
+use super::support::vault::Vault;
+use super::support::wait_for;
+use bkp::durable::random_hex;
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// How long a token is good.
+const LIFETIME: Duration = Duration::from_secs(2);
+/// How long a verifier remembers what it read.
+const REMEMBERS: Duration = Duration::from_secs(2);
+
+struct Shop {
+    host: Host,
+    vault: &'static Vault,
+    name: String,
+}
+
+/// A key as people make one: by openssl, in the form that it has by default.
+fn openssl(kind: &[&str]) -> String {
+    let made = Command::new("openssl").args(kind).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    String::from_utf8(made.stdout).unwrap()
+}
+
+impl Shop {
+    /// With a key of `kind`, whose public half is published as `public`.
+    fn new(vault: &'static Vault, (pem, public): (&str, Value), algorithm: &str, extra: &str) -> Shop {
+        let host = Host::new();
+        let name = format!("tokens-{}", random_hex(4));
+        vault.write(&name, json!({ "kid": "by-hand", "key": pem }));
+        // Somebody else's stays.
+        let other = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "other" });
+        vault.write(&format!("{name}-jwks"), json!({ "keys": [other, public] }));
+        fs::write(host.path("signing.pem"), pem).unwrap();
+        fs::write(host.path("token"), vault.root_token()).unwrap();
+        host.configure(&format!(
+            "repository: {{ url: \"{}\" }}\ntimezone: UTC\nvault: {{ address: \"{}\", token_file: {} }}\nrotate: {{ vault_path: kv/bkp/{name} }}\n",
+            host.url,
+            vault.address(),
+            host.text("token"),
+        ));
+        let policy = format!(
+            "policy: shop\nsources:\n  docs: {{ volume: {{ path: /srv }} }}\nrotate:\n  tokens:\n    signing_key: {{ jwks: ref+vault://kv/{name}-jwks#/keys, algorithm: {algorithm}, overlap: 3s, lifetime: 3s }}\n    published: ref+vault://kv/{name}#/key\n    published_user: ref+vault://kv/{name}#/kid\n    distance: 1s\n{extra}    consumers:\n      shop: {{ secret_file: {}, command: [\"true\"] }}\n",
+            host.text("signing.pem")
+        );
+        fs::write(host.path("etc/policies.d/shop.yaml"), policy).unwrap();
+        Shop { host, vault, name }
+    }
+
+    fn published(&self) -> (String, String) {
+        let data = &self.vault.get(&format!("kv/data/{}", self.name))["data"];
+        (data["kid"].as_str().unwrap().to_owned(), data["key"].as_str().unwrap().to_owned())
+    }
+
+    fn keys(&self) -> Value {
+        json!({ "keys": self.vault.get(&format!("kv/data/{}-jwks", self.name))["data"]["keys"] })
+    }
+
+    fn kids(&self) -> Vec<String> {
+        let keys = self.keys();
+        keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn sign(&self) -> String {
+        let (kid, pem) = self.published();
+        sign(&kid, &pem)
+    }
+}
+
+fn sign(kid: &str, pem: &str) -> String {
+    let pem = pem.as_bytes();
+    let all = [
+        (Algorithm::ES256, EncodingKey::from_ec_pem(pem)),
+        (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem)),
+        (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)),
+    ];
+    let until = jiff::Timestamp::now().as_second() + 3600;
+    let signed = all.into_iter().find_map(|(algorithm, key)| {
+        let header = Header { kid: Some(kid.to_owned()), ..Header::new(algorithm) };
+        encode(&header, &json!({ "sub": "somebody", "exp": until }), &key.ok()?).ok()
+    });
+    signed.expect("a library reads the key")
+}
+
+/// As a program does that knows nothing but the list.
+fn verify(token: &str, keys: &Value) -> Result<(), String> {
+    let keys: JwkSet = serde_json::from_value(keys.clone()).map_err(|e| e.to_string())?;
+    let header = decode_header(token).map_err(|e| e.to_string())?;
+    let key = keys.find(header.kid.as_deref().unwrap()).ok_or("no such key")?;
+    let key = DecodingKey::from_jwk(key).map_err(|e| e.to_string())?;
+    decode::<Value>(token, &key, &Validation::new(header.alg)).map(drop).map_err(|e| e.to_string())
+}
+
+/// Signs all the time, and verifies each token when it is new and when it is about to end, with a list that is as old as it may be.
+fn works(shop: &Shop, end: &AtomicBool, verified: &AtomicU64) -> Vec<String> {
+    let mut failures = Vec::new();
+    let (mut list, mut read) = (shop.keys(), Instant::now());
+    let mut tokens: VecDeque<(Instant, String)> = VecDeque::new();
+    while !end.load(SeqCst) {
+        if read.elapsed() > REMEMBERS - Duration::from_millis(200) {
+            (list, read) = (shop.keys(), Instant::now());
+        }
+        let token = shop.sign();
+        let mut try_it = |token: &str| {
+            verified.fetch_add(1, SeqCst);
+            failures.extend(verify(token, &list).err());
+        };
+        try_it(&token);
+        tokens.push_back((Instant::now(), token));
+        while let Some((_, token)) =
+            tokens.pop_front_if(|(since, _)| since.elapsed() > LIFETIME - Duration::from_millis(500))
+        {
+            try_it(&token);
+        }
+    }
+    failures
+}
+
+/// While a shop signs and verifies; gives nothing back but what `act` does.
+fn while_open<T>(shop: &Shop, act: impl FnOnce() -> T) -> T {
+    let (end, verified) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let working = scope.spawn(|| works(shop, &end, &verified));
+        wait_for("tokens that are verified", 60, || (verified.load(SeqCst) > 3).then_some(()));
+        let acted = act();
+        let before = verified.load(SeqCst);
+        wait_for("more of them", 60, || (verified.load(SeqCst) > before + 5).then_some(()));
+        end.store(true, SeqCst);
+        let failures = working.join().unwrap();
+        assert!(failures.is_empty(), "{} of {} were refused: {failures:?}", failures.len(), verified.load(SeqCst));
+        acted
+    })
+}
+
+/// P-256, of which the public half is computed by the library of the tests.
+fn ec(form: &[&str]) -> (String, Value) {
+    let pem = openssl(form);
+    let mut child = Command::new("openssl")
+        .args(["ec", "-pubout", "-outform", "DER"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), pem.as_bytes()).unwrap();
+    let der = child.wait_with_output().unwrap().stdout;
+    let (x, y) = der[der.len() - 64..].split_at(32);
+    let text = |bytes| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+    (pem, json!({ "kty": "EC", "crv": "P-256", "x": text(x), "y": text(y), "kid": "by-hand", "alg": "ES256" }))
+}
+
+const PKCS8: [&str; 5] = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+const SEC1: [&str; 5] = ["ecparam", "-name", "prime256v1", "-genkey", "-noout"];
+
+#[test]
+fn every_token_is_verified_while_the_key_is_exchanged() {
+    let Some(vault) = Vault::shared("signing keys") else { return };
+    let (pem, public) = ec(&PKCS8);
+    let shop = Shop::new(vault, (&pem, public), "ES256", "");
+    let plan = shop.host.run(&["rotate", "tokens", "--dry-run", "--json"]).ends(0).json();
+    assert!(plan["refused"].is_null() && plan["gap_seconds"] == 0.0, "{plan}");
+    assert_eq!(shop.kids(), ["other", "by-hand"], "a dry run changes nothing");
+    let old = shop.sign();
+    while_open(&shop, || shop.host.run(&["rotate", "tokens", "--because", "INC-42"]).ends(0).says("tokens is rotated"));
+    let (kid, key) = shop.published();
+    assert_eq!(shop.kids(), ["other", kid.as_str()]);
+    verify(&shop.sign(), &shop.keys()).unwrap();
+    assert_eq!(verify(&old, &shop.keys()).unwrap_err(), "no such key", "the old key opens nothing");
+    assert_eq!(fs::read_to_string(shop.host.path("signing.pem")).unwrap(), key);
+    let told = Command::new("grep")
+        .args(["-rlF", "--", key.lines().nth(1).unwrap()])
+        .args(["state", "cache", "store", "etc"].map(|name| shop.host.path(name)))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&told.stdout), "");
+    // To another algorithm, and from that.
+    for algorithm in ["EdDSA", "RS256"] {
+        kills::wait_for_a_moment(&shop.host);
+        let path = shop.host.path("etc/policies.d/shop.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        let before = if algorithm == "EdDSA" { "ES256" } else { "EdDSA" };
+        fs::write(path, text.replace(before, algorithm)).unwrap();
+        while_open(&shop, || shop.host.run(&["rotate", "tokens"]).ends(0));
+        assert_eq!(shop.keys()["keys"][1]["alg"], algorithm);
+    }
+}
+
+#[test]
+fn a_key_of_openssl_is_taken_and_a_wrong_one_is_refused() {
+    let Some(vault) = Vault::shared("signing keys made by hand") else { return };
+    let (pem, public) = ec(&SEC1);
+    let shop = Shop::new(vault, (&pem, public), "ES256", "");
+    shop.host.run(&["rotate", "tokens", "--dry-run"]).ends(0);
+    // The list has another key under that name.
+    let (_, another) = ec(&SEC1);
+    vault.write(&format!("{}-jwks", shop.name), json!({ "keys": [another] }));
+    shop.host.run(&["rotate", "tokens"]).fails(12, "refuses", "");
+    vault.write(&shop.name, json!({ "kid": "by-hand", "key": "hunter2" }));
+    shop.host.run(&["rotate", "tokens", "--dry-run"]).fails(75, "no key that signs", "");
+}
+
+#[test]
+fn what_takes_longer_than_a_process_should_live_is_resumed() {
+    let Some(vault) = Vault::shared("signing keys that take long") else { return };
+    let (pem, public) = ec(&PKCS8);
+    let shop = Shop::new(vault, (&pem, public), "ES256", "");
+    let path = shop.host.path("etc/policies.d/shop.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("overlap: 3s", "overlap: 2h")).unwrap();
+    shop.host.run(&["rotate", "tokens"]).fails(
+        75,
+        "verifiers may not have read the new key until",
+        "bkp rotate resume",
+    );
+    let kids = shop.kids();
+    assert_eq!((kids.len(), shop.published().0), (3, "by-hand".to_owned()), "it is there, and signs nothing: {kids:?}");
+    // Two hours later.
+    fs::write(&path, text.replace("overlap: 3s", "overlap: 1s").replace("lifetime: 3s", "lifetime: 24h")).unwrap();
+    shop.host.run(&["rotate", "resume", "tokens"]).fails(75, "tokens that the old key signed may be valid until", "");
+    let kid = shop.published().0;
+    assert_eq!(shop.kids(), ["other", "by-hand", kid.as_str()]);
+    // As long as the old one is there, it can be taken back, in an emergency it is not waited for.
+    shop.host.run(&["rotate", "resume", "tokens", "--emergency"]).ends(0).says("tokens is rotated");
+    assert_eq!(shop.kids(), ["other", kid.as_str()]);
+    fs::write(&path, text.replace("lifetime: 3s", "lifetime: 24h")).unwrap();
+    kills::wait_for_a_moment(&shop.host);
+    shop.host.run(&["rotate", "tokens"]).fails(75, "may be valid until", "");
+    shop.host.run(&["rotate", "rollback", "tokens"]).ends(0).says("as it was before");
+    assert_eq!((shop.published().0, shop.kids()), (kid.clone(), vec!["other".to_owned(), kid]));
+    assert!(shop.keys()["keys"][1]["exp"].is_null(), "it signs again: {}", shop.keys());
+}
+
+#[test]
+fn killed_rotations_of_a_signing_key_are_brought_to_their_end() {
+    let Some(vault) = Vault::shared("killed rotations of signing keys") else { return };
+    let (pem, public) = ec(&PKCS8);
+    let shop = Shop::new(vault, (&pem, public), "EdDSA", "");
+    while_open(&shop, || {
+        for point in kills::forward() {
+            let before = shop.published().0;
+            kills::wait_for_a_moment(&shop.host);
+            let mut command = shop.host.command(&["rotate", "tokens"]);
+            command.env("BKP_CRASH_AT", point);
+            shop.host.finish(shop.host.start(command)).was_killed();
+            shop.host.run(&["rotate", "resume", "tokens"]).ends(0);
+            let (kid, kids) = (shop.published().0, shop.kids());
+            assert_eq!(kids, ["other", kid.as_str()], "{point}");
+            assert_eq!(kid == before, point == "rotate:saved", "{point}");
+        }
+    });
+}
