@@ -163,7 +163,13 @@ fn a_signal_stops_a_dump_and_a_load() {
             .load(
                 &origin,
                 &target,
-                &LoadRun { context, part: bkp::engine::Part::Whole, copy: None, on_difference: Default::default() },
+                &LoadRun {
+                    context,
+                    part: bkp::engine::Part::Whole,
+                    copy: None,
+                    on_difference: Default::default(),
+                    returning: None,
+                },
             )
             .unwrap_err();
         assert_eq!(stopped.kind(), Kind::Terminated, "{name}");

@@ -160,7 +160,7 @@ pub fn load_over(
     Mongo::new(settings.clone()).load(
         origin,
         target,
-        &LoadRun { context, part, copy, on_difference: Default::default() },
+        &LoadRun { context, part, copy, on_difference: Default::default(), returning: None },
     )
 }
 

@@ -176,7 +176,7 @@ pub fn load_over(
     Mysql::new(settings.clone()).load(
         origin,
         target,
-        &LoadRun { context, part, copy, on_difference: Default::default() },
+        &LoadRun { context, part, copy, on_difference: Default::default(), returning: None },
     )
 }
 

@@ -64,7 +64,7 @@ fn load_over(
         Postgres::new(settings).load(
             origin,
             target,
-            &LoadRun { context, part, copy, on_difference: Default::default() },
+            &LoadRun { context, part, copy, on_difference: Default::default(), returning: None },
         )
     })
 }

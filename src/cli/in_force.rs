@@ -11,14 +11,14 @@ use crate::job::rotate::reapply::{Applied, Reapply};
 use crate::job::rotate::record;
 use crate::job::rotate::targets::Given;
 use crate::journal::{Fact, Rotated, State};
-use crate::policy::{Policy, Rotation, Source};
+use crate::policy::{self, Policy, Rotation, Source};
 use crate::repo::keys::Recipients;
 use serde_json::{Value, json};
 
 /// By the journal of this host: names and fingerprints.
 pub fn of(env: &Environment, source: &Source) -> Vec<Value> {
     let Ok(configuration) = env.configuration() else { return Vec::new() };
-    let rotations = configuration.rotations_at(&source.settings);
+    let rotations = configuration.rotations_at(&source.settings, &policy::is_named_the_same);
     if rotations.is_empty() {
         return Vec::new();
     }
@@ -37,6 +37,20 @@ pub fn of(env: &Environment, source: &Source) -> Vec<Value> {
     rotations.iter().map(one).collect()
 }
 
+/// Whether both are one server: by their names, or by the addresses that lead there from this host. Asks the container engine and
+/// the resolver.
+pub fn is_same_server(one: &Settings, other: &Settings) -> bool {
+    let has_sentinel = |settings: &Settings| matches!(settings, Settings::Redis(redis) if redis.sentinel.is_some());
+    if policy::is_named_the_same(one, other) {
+        return true;
+    }
+    if one.kind() != other.kind() || has_sentinel(one) || has_sentinel(other) {
+        return false;
+    }
+    let addresses = |settings: &Settings| Some(settings.server()?.addresses(settings.usual_port()?));
+    addresses(one).zip(addresses(other)).is_some_and(|(one, other)| !one.is_disjoint(&other))
+}
+
 /// The rotations of accounts at a server that is being restored. Nobody rotates them until this is dropped.
 pub struct Restored<'e> {
     env: &'e Environment,
@@ -46,7 +60,7 @@ pub struct Restored<'e> {
 
 impl<'e> Restored<'e> {
     pub fn hold(env: &'e Environment, settings: &Settings) -> Result<Self> {
-        let rotations = env.configuration()?.rotations_at(settings);
+        let rotations = env.configuration()?.rotations_at(settings, &is_same_server);
         let locks = rotations.iter().map(|(_, rotation)| lock(env, &rotation.name)).collect::<Result<_>>()?;
         Ok(Restored { env, rotations, _locks: locks })
     }

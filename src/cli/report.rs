@@ -151,7 +151,6 @@ pub fn basis(env: &Environment, period: Period, offline: bool) -> Result<Basis> 
     if let Err(failure) = journal.end_what_died(clock::now()) {
         env.output.warn(&format!("runs that were killed cannot be noted as such: {}", failure.full()));
     }
-    let facts = facts::read(&journal, &period, env.now)?;
     let configuration = match env.live() {
         Ok(live) => &live.configuration,
         Err(failure) => {
@@ -159,7 +158,10 @@ pub fn basis(env: &Environment, period: Period, offline: bool) -> Result<Basis> 
             env.configuration()?
         }
     };
+    // One after the other: each of these goes through the whole journal, and what it keeps of it is as large as all the others.
     let integrity = Look { offline, briefly: true, ..Look::default() }.at_host(env);
+    let credentials = basis::credentials(configuration, env.secrets()?, offline, &journal.state().unwrap_or_default());
+    let facts = facts::read(&journal, &period, env.now)?;
     let host = crate::daemon::host();
     let unrecorded = basis::unrecorded(configuration, &host, (&facts, &period), env.now);
     let not_asked = || Failure::failed("it was not asked (--offline)");
@@ -183,12 +185,7 @@ pub fn basis(env: &Environment, period: Period, offline: bool) -> Result<Basis> 
         repository: Seen::from(repository),
         copies: Seen::from(copies),
         surroundings: Seen::from(around),
-        credentials: basis::credentials(
-            configuration,
-            env.secrets()?,
-            offline,
-            &env.journal()?.state().unwrap_or_default(),
-        ),
+        credentials,
         reads_with: configuration.rehearser.identity.as_ref().map(ToString::to_string),
         unrecorded,
         facts,

@@ -5,24 +5,23 @@ use super::backup::tell_what_goes_on;
 use super::environment::{Access, Environment};
 use super::format;
 use super::globals::FromCopy;
-use super::in_force;
 use super::plan::{describe, report};
 use super::{points, show};
-use crate::clock;
 use crate::engine::{self, Confirmed, Engine, Naming, Part, Settings};
 use crate::error::{Failure, Kind, Result};
-use crate::job::backup::Backup;
-use crate::job::recorder::What;
-use crate::job::restore::{self, Destination, Plan, Request, Restore, Restored, Wanted};
-use crate::journal::{Job, Reason, RunEnded};
+use crate::job::restore::{self, Destination, Plan, Request, Wanted};
 use crate::policy::{self, When};
 use crate::repo::catalog::{self, Catalog};
-use crate::repo::point::{Layout, Point, SAFETY};
+use crate::repo::point::Point;
 use crate::repo::read::PointReader;
 use crate::repo::{Repository, names};
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+mod act;
+
+pub use act::Opened;
 
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(after_help = "\
@@ -77,9 +76,8 @@ pub struct Arguments {
     /// The name of the source, to confirm --in-place, or that its restore command may run
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
-    /// With --in-place: go on when the safety backup fails, because the source is gone or broken
-    #[arg(long, requires = "in_place")]
-    pub no_safety_backup: bool,
+    #[command(flatten)]
+    pub agreed: Agreed,
     /// Only show what would be done
     #[arg(long)]
     pub dry_run: bool,
@@ -88,6 +86,17 @@ pub struct Arguments {
     pub plan: Option<String>,
     #[command(flatten)]
     pub from: FromCopy,
+}
+
+/// What somebody wants of an act beside its plan.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct Agreed {
+    /// With --in-place: go on when the safety backup fails, because the source is gone or broken
+    #[arg(long, requires = "in_place")]
+    no_safety_backup: bool,
+    /// Users that come back into the server are locked, but for those that bkp rotates or logs in as
+    #[arg(long)]
+    lock_accounts: bool,
 }
 
 /// A point, what will be done with it, and the engine that can.
@@ -127,7 +136,7 @@ impl Arguments {
             env.output.note(&describe(env, plan));
         }
         let started = Instant::now();
-        let restored = opened.act(&prepared, confirmed, self.no_safety_backup)?;
+        let restored = opened.act(&prepared, confirmed, self.agreed)?;
         report(env, plan, &restored, started.elapsed().as_secs_f64())?;
         Ok((!restored.warnings.is_empty()).then_some(Kind::Warnings))
     }
@@ -343,75 +352,6 @@ impl Arguments {
             Failure::new(Kind::Refused, format!("--confirm {typed} is not the name of the source, {}", plan.act.source))
         })?;
         Ok((!by_command).then_some(confirmed))
-    }
-}
-
-/// What an act takes place in.
-pub struct Opened<'a> {
-    pub env: &'a Environment,
-    pub repository: &'a Repository,
-    pub access: &'a Access,
-    /// What is read is a copy of the repository.
-    pub copy: bool,
-}
-
-impl Opened<'_> {
-    pub fn act(&self, prepared: &Prepared, confirmed: Option<Confirmed>, without_safety: bool) -> Result<Restored> {
-        let Prepared { point, plan, settings, engine } = prepared;
-        let engine = &**engine;
-        let Opened { env, repository, access, copy } = *self;
-        let places = env.places(repository)?;
-        let recorder = env.recorder()?;
-        let keys = access.keys_for(point);
-        let configured = env.configuration()?.source(&point.source);
-        let layout = configured.map_or_else(Layout::default, |(_, source)| source.layout);
-        let options = env.write_options(layout, configured.map(|(policy, _)| policy))?;
-        // Not into the copy that is read: a safety backup belongs to its series, in the repository.
-        let own = (copy && plan.act.safety_backup).then(|| env.repository());
-        let into = match &own {
-            None => Some(repository),
-            Some(Ok(own)) => Some(own),
-            Some(Err(failure)) => {
-                env.output.warn(&format!("the repository takes no safety backup: {}", failure.full()));
-                None
-            }
-        };
-        let safety = into.zip(access.writer.as_ref()).map(|(repository, writer)| Backup {
-            repository,
-            writer,
-            places: &places,
-            source: &point.source,
-            engine,
-            options,
-            credentials: configured.map_or_else(Vec::new, |(_, source)| in_force::of(env, source)),
-            reread: false,
-            together: None,
-            purpose: Some(SAFETY),
-        });
-        let job =
-            Restore { repository, keys: &keys, places: &places, engine, recorder: &recorder, safety, without_safety };
-        let progress = env.progress();
-        let policy = configured.map(|(policy, _)| policy.name.as_str());
-        let brings_accounts = plan.act.part == Part::Whole && plan.act.target.takes_accounts();
-        let accounts = brings_accounts.then(|| in_force::Restored::hold(env, settings)).transpose()?;
-        let run = |run: &str| {
-            accounts.iter().for_each(|accounts| accounts.owe((run, &recorder)));
-            let mut restored = job.run(plan, point, confirmed, env.context(&progress), clock::now())?;
-            if let Some(accounts) = &accounts {
-                let body = PointReader::open(repository, point, &keys, &env.cancel)?.body;
-                let applied = accounts.apply(&body.credentials, (run, &recorder))?;
-                applied.iter().for_each(|text| env.output.warn(text));
-                restored.warnings.extend(applied);
-            }
-            Ok(restored)
-        };
-        let what = What::source(Job::Restore, &point.source, policy);
-        recorder.run_named(what, Reason::Manual, run, |restored, run| RunEnded {
-            point: Some(point.point.clone()),
-            bytes: restored.loaded.bytes,
-            consistent_at: Some(point.consistent_at),
-            ..RunEnded::well(run, !restored.warnings.is_empty())
-        })
     }
 }
 

@@ -176,7 +176,7 @@ struct Ground<'e> {
 impl<'e> Ground<'e> {
     fn of(env: &'e Environment, name: &str, given: Given) -> Result<Self> {
         let (policy, rotation) = env.configuration()?.rotation(name)?;
-        let users = env.configuration()?.users_of(policy, rotation);
+        let users = env.configuration()?.users_of(policy, rotation, &in_force::is_same_server);
         let (accounts, settings) = accounts_of(env, policy, rotation, given)?;
         let repository = env.repository()?;
         let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);

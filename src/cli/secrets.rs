@@ -1,71 +1,150 @@
-//! `bkp secrets`: the passwords that are rotated, as the configuration and the journal know them.
+//! `bkp secrets`: the passwords that are rotated, as the configuration and the journal know them, and as Vault and the servers
+//! have them now.
 
 use super::Ran;
 use super::environment::Environment;
 use super::format::{age, instant};
 use super::output::{plain, table};
 use crate::daemon::host;
+use crate::error::Kind;
 use crate::job::rotate::rules;
-use crate::policy::duration_text;
+use crate::journal::State;
+use crate::policy::{Policy, Rotation, duration_text};
 use crate::schedule::Schedule;
+use jiff::Timestamp;
+use now::{Asking, Now};
+use serde_json::{Value, json};
+
+mod now;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Only what the configuration and the journal of this host say. Whether what is published lets in is asked by:
-bkp rotate NAME --dry-run
+NOW is asked of Vault and of the server: whether what is published lets in, and what was published before it does not. Exit
+code 4 where that is otherwise.
 
 Examples:
   bkp secrets
+  bkp secrets --offline
   bkp secrets --json")]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Only what the configuration and the journal of this host say
+    #[arg(long)]
+    offline: bool,
+}
 
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
         let configuration = env.configuration()?;
         let state = env.journal()?.state().unwrap_or_default();
         let schedules = Schedule::of_rotations(configuration, &host(), &state);
-        let since = |at: jiff::Timestamp| age(env.now.as_second() - at.as_second());
-        let (mut documents, mut rows) = (Vec::new(), Vec::new());
+        let mut asking = Asking { env, away: None };
+        let (mut documents, mut rows, mut is_wrong) = (Vec::new(), Vec::new(), false);
         for (policy, rotation) in configuration.rotations() {
-            let known = state.rotations.get(&rotation.name);
-            let rotated = known.and_then(|known| known.rotated.as_ref());
-            let is_open = known.and_then(|known| known.last.as_ref()).is_some_and(|(_, last)| !last.is_end());
             let schedule = schedules.iter().find(|schedule| schedule.policy == rotation.name);
             let next = schedule.and_then(|schedule| schedule.upcoming(env.now).next()).map(|next| next.due);
-            let due = rules::due(rotation, &state);
-            let is_overdue = due.is_some_and(|at| at.is_none_or(|at| at <= env.now));
-            let consumers: Vec<&str> = rotation.consumers.iter().map(|consumer| consumer.name.as_str()).collect();
-            documents.push(serde_json::json!({
-                "rotation": rotation.name, "policy": policy.name, "source": rotation.target.name(), "account": rotation.account,
-                "published": format!("ref+vault://{}", rotation.published),
-                "rotated": rotated.map(|(at, _)| at), "fingerprint": rotated.and_then(|(_, fact)| fact.to.clone()),
-                "consumers": consumers, "every": rotation.every.map(duration_text), "due": due.flatten(), "next": next,
-                "overdue": is_overdue, "under_way": is_open,
-            }));
-            rows.push(vec![
-                rotation.name.clone(),
-                plain(&rotation.account),
-                rotation.target.name().to_owned(),
-                policy.name.clone(),
-                consumers.join(", "),
-                rotated.map_or_else(|| "never".to_owned(), |(at, _)| since(*at)),
-                match due {
-                    None => "-".to_owned(),
-                    Some(Some(at)) if !is_overdue => at.strftime("%Y-%m-%d").to_string(),
-                    Some(_) => "now".to_owned(),
-                },
-                next.map_or_else(|| "by hand".to_owned(), |at| instant(at, &policy.timezone)),
-                if is_open { "not at its end: bkp rotate status" } else { "-" }.to_owned(),
-            ]);
+            let known = Known::of(policy, rotation, &state, env.now, next);
+            let now = if self.offline { Now::default() } else { asking.ask(policy, rotation, known.is_open) };
+            is_wrong |= now.is_wrong();
+            documents.push(known.document(&now));
+            rows.push(known.row(&now));
         }
-        env.output.answer(&serde_json::json!({ "secrets": documents }), || {
-            let titles = ["NAME", "ACCOUNT", "SOURCE", "OWNER", "CONSUMERS", "ROTATED", "DUE", "NEXT", "NOTE"];
+        env.output.answer(&json!({ "secrets": documents, "offline": self.offline }), || {
+            let titles =
+                ["NAME", "ACCOUNT", "SOURCE", "OWNER", "CONSUMERS", "ROTATED", "PROVEN", "DUE", "NEXT", "NOW", "NOTE"];
             if rows.is_empty() {
                 "no password is rotated: see docs/ROTATION.md".to_owned()
             } else {
                 table(&titles, rows)
             }
         })?;
-        Ok(None)
+        Ok(is_wrong.then_some(Kind::Verification))
+    }
+}
+
+/// What the configuration and the journal say of one.
+struct Known<'a> {
+    policy: &'a Policy,
+    rotation: &'a Rotation,
+    now: Timestamp,
+    rotated: Option<(Timestamp, Option<&'a str>)>,
+    /// When it was seen last that what is published lets in, and what was seen.
+    proven: Option<(Timestamp, Option<&'a str>)>,
+    is_open: bool,
+    owed: bool,
+    due: Option<Option<Timestamp>>,
+    is_overdue: bool,
+    next: Option<Timestamp>,
+}
+
+impl<'a> Known<'a> {
+    fn of(
+        policy: &'a Policy,
+        rotation: &'a Rotation,
+        state: &'a State,
+        now: Timestamp,
+        next: Option<Timestamp>,
+    ) -> Self {
+        let known = state.rotations.get(&rotation.name);
+        let rotated = known.and_then(|known| known.rotated.as_ref()).map(|(at, fact)| (*at, fact.to.as_deref()));
+        let proven = known.and_then(|known| known.proven.as_ref()).map(|(at, fact)| (*at, fact.note.as_deref()));
+        let due = rules::due(rotation, state);
+        Known {
+            policy,
+            rotation,
+            now,
+            rotated,
+            proven,
+            is_open: known.and_then(|known| known.last.as_ref()).is_some_and(|(_, last)| !last.is_end()),
+            owed: known.is_some_and(|known| known.owed.is_some()),
+            due,
+            is_overdue: due.is_some_and(|at| at.is_none_or(|at| at <= now)),
+            next,
+        }
+    }
+
+    fn consumers(&self) -> Vec<&str> {
+        self.rotation.consumers.iter().map(|consumer| consumer.name.as_str()).collect()
+    }
+
+    fn document(&self, now: &Now) -> Value {
+        let Known { policy, rotation, .. } = self;
+        json!({
+            "rotation": rotation.name, "policy": policy.name, "source": rotation.target.name(), "account": rotation.account,
+            "published": format!("ref+vault://{}", rotation.published),
+            "rotated": self.rotated.map(|(at, _)| at), "fingerprint": self.rotated.and_then(|(_, print)| print),
+            "proven": self.proven.map(|(at, note)| json!({ "at": at, "note": note })),
+            "consumers": self.consumers(), "every": rotation.every.map(duration_text), "due": self.due.flatten(),
+            "next": self.next, "overdue": self.is_overdue, "under_way": self.is_open, "owed": self.owed, "now": now,
+        })
+    }
+
+    fn row(&self, now: &Now) -> Vec<String> {
+        let Known { policy, rotation, .. } = self;
+        let since = |at: Timestamp| age(self.now.as_second() - at.as_second());
+        vec![
+            rotation.name.clone(),
+            plain(&rotation.account),
+            rotation.target.name().to_owned(),
+            policy.name.clone(),
+            self.consumers().join(", "),
+            match (self.rotated, now.written) {
+                (Some((at, _)), _) => since(at),
+                (None, Some(written)) => format!("never; written {}", since(written)),
+                (None, None) => "never".to_owned(),
+            },
+            self.proven.map_or_else(|| "never".to_owned(), |(at, _)| since(at)),
+            match self.due {
+                None => "-".to_owned(),
+                Some(Some(at)) if !self.is_overdue => at.strftime("%Y-%m-%d").to_string(),
+                Some(_) => "now".to_owned(),
+            },
+            self.next.map_or_else(|| "by hand".to_owned(), |at| instant(at, &policy.timezone)),
+            plain(&now.word()),
+            match (self.owed, self.is_open) {
+                (true, _) => format!("restored: bkp rotate reapply {}", rotation.name),
+                (false, true) => "not at its end: bkp rotate status".to_owned(),
+                (false, false) => "-".to_owned(),
+            },
+        ]
     }
 }

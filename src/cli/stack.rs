@@ -125,7 +125,7 @@ fn run(arguments: &Arguments, opened: &Opened<'_>, one: &Prepared, advance: &mut
     }
     let confirmed = arguments.in_place.then(|| Confirmed::by_name(source, source)).flatten();
     let started = Instant::now();
-    let restored = opened.act(one, confirmed, arguments.no_safety_backup)?;
+    let restored = opened.act(one, confirmed, arguments.agreed)?;
     let target = target_text(&one.plan);
     advance.note(source, &target)?;
     let seconds = took(started.elapsed().as_secs_f64());

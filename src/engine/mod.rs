@@ -24,6 +24,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod redis;
 mod rehearsal;
+mod returning;
 mod server;
 pub mod sqlite;
 mod transfer;
@@ -37,6 +38,7 @@ pub use rehearsal::{
     Comparison, ContainerRecipe, Entrance, Ground, Probe, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site,
     Subject, rehearsable,
 };
+pub use returning::{Comes, Returning};
 pub use server::Server;
 
 /// One kind of source, ready to work. Building one does no I/O.
@@ -206,6 +208,8 @@ pub struct LoadRun<'a> {
     pub copy: Option<&'a Fingerprint>,
     /// What becomes of a load that does not give what was dumped.
     pub on_difference: OnDifference,
+    /// How users come back that the server does not have.
+    pub returning: Option<&'a Returning>,
 }
 
 /// Who compares what was loaded with what was dumped.
@@ -303,6 +307,17 @@ impl Settings {
     pub fn read_secrets_with(&mut self, secrets: &Secrets) {
         if let Some(server) = self.server_mut() {
             server.secrets = secrets.clone();
+        }
+    }
+
+    /// Where a server of this kind usually listens.
+    pub fn usual_port(&self) -> Option<u16> {
+        match self {
+            Settings::Mysql(_) => Some(3306),
+            Settings::Postgres(_) => Some(5432),
+            Settings::Mongo(_) => Some(27017),
+            Settings::Redis(_) => Some(6379),
+            _ => None,
         }
     }
 

@@ -4,6 +4,8 @@ use crate::error::Result;
 use crate::exec::docker::{Docker, Image};
 use crate::exec::{Exec, Place};
 use crate::secret::{Secret, SecretRef, Secrets};
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 /// Where a server is. Clients run in `place`; inside a container they speak to the server there unless `host` says otherwise.
@@ -73,6 +75,21 @@ impl Server {
         (container.health.as_deref() == Some("unhealthy")).then(|| {
             format!("container {name} is unhealthy: its own health check fails. See why: docker inspect --format '{{{{json .State.Health}}}}' {name}")
         })
+    }
+
+    /// All addresses that lead there from this host; none where that is not told.
+    pub fn addresses(&self, default_port: u16) -> BTreeSet<SocketAddr> {
+        let port = self.port.unwrap_or(default_port);
+        let named = match (&self.place, &self.host, &self.socket) {
+            (Place::Container(selector), None, _) => Docker::connect()
+                .and_then(|docker| docker.find(selector))
+                .and_then(|container| container.addresses(port))
+                .unwrap_or_default(),
+            (Place::Host, None, Some(_)) => Vec::new(),
+            (_, host, _) => vec![(host.clone().unwrap_or_else(|| "127.0.0.1".to_owned()), port)],
+        };
+        let found = named.iter().filter_map(|(host, port)| (host.as_str(), *port).to_socket_addrs().ok());
+        found.flatten().collect()
     }
 
     /// Address of the server for a client inside this process.

@@ -189,6 +189,8 @@ pub struct RotationState {
     pub rotated: Option<(Timestamp, Box<Rotated>)>,
     /// The server was restored, and is not known to take what is published, and nothing else.
     pub owed: Option<(Timestamp, Box<Rotated>)>,
+    /// When it was seen last that what is published lets in.
+    pub proven: Option<(Timestamp, Box<Rotated>)>,
 }
 
 impl RotationState {
@@ -201,6 +203,9 @@ impl RotationState {
             self.owed = None;
         }
         self.last = Some((at, Box::new(rotated.clone())));
+        if rotated.state == "proven" || rotated.is_reapplied() {
+            self.proven.clone_from(&self.last);
+        }
         if rotated.state == "rotated" {
             self.rotated.clone_from(&self.last);
         }

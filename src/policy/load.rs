@@ -153,6 +153,7 @@ impl Loading<'_> {
             self.take_name(&document, "rotation", &rotation.name, *place);
         }
         let places: Vec<Place> = parts.rotations.iter().map(|(_, place)| *place).collect();
+        let source_places: Vec<Place> = parts.sources.iter().map(|(_, place)| *place).collect();
         let policy = Policy {
             name: parts.name.map(|(name, _)| name).unwrap_or_default(),
             stack: parts.stack,
@@ -166,14 +167,35 @@ impl Loading<'_> {
             rotations: parts.rotations.into_iter().map(|(rotation, _)| rotation).collect(),
             sources: parts.sources.into_iter().map(|(source, _)| source).collect(),
         };
-        for (rotation, place) in policy.rotations.iter().zip(places) {
+        for (rotation, place) in policy.rotations.iter().zip(&places) {
             if let Some((other, shared)) = self.configuration.other_owner(&policy, rotation) {
                 let text = format!("`{other}` of another policy rotates {shared} already: a password has one owner");
-                let problem = document.problem(place, text).help("remove one of the two");
+                let problem = document.problem(*place, text).help("remove one of the two");
                 self.problems.push(problem);
             }
         }
         self.configuration.policies.push(policy);
+        self.lock_nobody_out(&document, &places, &source_places);
+    }
+
+    /// Backups that log in as an account that is rotated read its password where it is published. The newest policy may have
+    /// either of the two.
+    fn lock_nobody_out(&mut self, document: &Document, rotations: &[Place], sources: &[Place]) {
+        let Some(newest) = self.configuration.policies.last() else { return };
+        let mut found = Vec::new();
+        for (policy, rotation) in self.configuration.rotations() {
+            for (name, help) in self.configuration.locked_out(policy, rotation) {
+                let of_rotation = newest.rotations.iter().position(|own| own.name == rotation.name);
+                let of_source = newest.sources.iter().position(|own| own.name == name);
+                let place = of_source.map(|at| sources[at]).or(of_rotation.map(|at| rotations[at]));
+                let text = format!(
+                    "backups of `{name}` use an account that `{}` rotates, and would be locked out by it",
+                    rotation.name
+                );
+                found.extend(place.map(|place| document.problem(place, text).help(help)));
+            }
+        }
+        self.problems.extend(found);
     }
 
     /// Notes the first reference of a file to a Vault that nobody named.

@@ -58,7 +58,7 @@ pub use paths::{Paths, path_text, serialize_path};
 pub use problem::{Origin, Problem, Problems, did_you_mean};
 pub use raw::schema;
 pub use rehearsals::{Assertion, Expected, Rehearsals, Rehearser, one_line};
-pub use rotation_times::Freeze;
+pub use rotation_times::{Freeze, is_named_the_same};
 pub use rotations::{Rotation, Rotator};
 pub use show::{Shown, show};
 pub use stores::PRIMARY;

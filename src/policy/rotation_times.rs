@@ -8,7 +8,7 @@ use super::reading::{Field, Reader};
 use super::timing::{self, Blackout, Overlap, Timing, Written};
 use super::values;
 use super::{Configuration, Consumer, Policy, Rotation, Source, StoreSettings, Told};
-use crate::engine::Settings;
+use crate::engine::{Returning, Settings, redis};
 use crate::secret::SecretRef;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -135,21 +135,37 @@ impl Configuration {
     }
 
     /// The rotations of accounts at a server.
-    pub fn rotations_at(&self, settings: &Settings) -> Vec<(&Policy, &Rotation)> {
-        let server = server_of(settings);
+    pub fn rotations_at(&self, settings: &Settings, is_same: Sameness<'_>) -> Vec<(&Policy, &Rotation)> {
         let is_there = |(policy, rotation): &(&Policy, &Rotation)| {
-            server.is_some() && server_account(policy, rotation).map(|(server, _)| server) == server
+            settings_of(policy, rotation).is_some_and(|other| is_same(settings, other))
         };
         self.rotations().filter(is_there).collect()
     }
 
+    /// Who bkp itself logs in as at a server, by the configuration, and whom it rotates there.
+    pub fn returning(&self, settings: &Settings, is_same: Sameness<'_>) -> Returning {
+        let sources = self.policies.iter().flat_map(|policy| &policy.sources).map(|source| &source.settings);
+        let there = sources.filter(|other| is_same(settings, other)).chain([settings]);
+        let users = there.filter_map(Settings::user).map(str::to_owned);
+        let at = self.rotations_at(settings, is_same);
+        let admins = at.iter().filter_map(|(_, rotation)| Some(rotation.admin.as_ref()?.0.clone()));
+        let rotated = |rotation: &Rotation| match &rotation.turns {
+            Some(turns) => turns.users().cloned().collect(),
+            None => vec![rotation.account.clone()],
+        };
+        Returning {
+            rotated: at.iter().flat_map(|(_, rotation)| rotated(rotation)).collect(),
+            own: users.chain(admins).collect(),
+            lock_others: false,
+        }
+    }
+
     /// The sources that are backed up with the account of a rotation, by name.
-    pub fn users_of(&self, policy: &Policy, rotation: &Rotation) -> Vec<&str> {
-        let Some((server, account)) = server_account(policy, rotation) else { return self.users_of_key(rotation) };
+    pub fn users_of(&self, policy: &Policy, rotation: &Rotation, is_same: Sameness<'_>) -> Vec<&str> {
+        let Some(server) = settings_of(policy, rotation) else { return self.users_of_key(rotation) };
+        let accounts = accounts(rotation);
         let uses = |source: &&Source| {
-            let user = source.settings.user();
-            let takes_turns = rotation.turns.as_ref().is_some_and(|turns| turns.users().any(|one| user == Some(one)));
-            (user == Some(account) || takes_turns) && server_of(&source.settings).as_ref() == Some(&server)
+            source.settings.user().is_some_and(|user| accounts.contains(&user)) && is_same(server, &source.settings)
         };
         let mut names: Vec<&str> =
             self.policies.iter().flat_map(|policy| &policy.sources).filter(uses).map(|s| s.name.as_str()).collect();
@@ -170,13 +186,38 @@ impl Configuration {
         names
     }
 
+    /// A source that is backed up with the account of a rotation, and does not read its password where that is published: it would
+    /// be locked out. Each with what is to be done.
+    pub(super) fn locked_out(&self, policy: &Policy, rotation: &Rotation) -> Vec<(&str, String)> {
+        // A key that opens the repository is read by it.
+        if rotation.target.source().is_none() {
+            return Vec::new();
+        }
+        let published = SecretRef::Vault(rotation.published.clone());
+        let users = self.users_of(policy, rotation, &is_named_the_same);
+        let reads_it =
+            |source: &Source| rotation.turns.is_none() && source.settings.secrets().first() == Some(&&published);
+        let sources = self.policies.iter().flat_map(|policy| &policy.sources);
+        // That of its own source is told where that is written.
+        let other = sources.filter(|source| {
+            users.contains(&source.name.as_str()) && Some(source.name.as_str()) != rotation.target.source()
+        });
+        let help = match rotation.turns {
+            Some(_) => "its user changes: give these backups an account of their own".to_owned(),
+            None => format!("write `password: {published}` into that source, or give it an account of its own"),
+        };
+        other.filter(|source| !reads_it(source)).map(|source| (source.name.as_str(), help.clone())).collect()
+    }
+
     /// The rotation of another policy that has the same password in its hands, and what they share.
     pub(super) fn other_owner(&self, policy: &Policy, rotation: &Rotation) -> Option<(&str, String)> {
-        let account = server_account(policy, rotation);
+        let server = settings_of(policy, rotation);
         self.rotations().filter(|(_, other)| other.name != rotation.name).find_map(|(of, other)| {
-            let same_account = account.is_some() && account == server_account(of, other);
-            let shared = if same_account {
-                format!("the account {}", rotation.account)
+            let same_server =
+                server.zip(settings_of(of, other)).is_some_and(|(one, other)| is_named_the_same(one, other));
+            let account = shared_account(rotation, other).filter(|_| same_server);
+            let shared = if let Some(account) = account {
+                format!("the account {account}")
             } else if other.published == rotation.published {
                 format!("what is published at {}", SecretRef::Vault(rotation.published.clone()))
             } else {
@@ -187,24 +228,47 @@ impl Configuration {
     }
 }
 
-/// Where the server is, as far as the configuration tells, and the account on it.
-fn server_account<'r>(policy: &Policy, rotation: &'r Rotation) -> Option<(String, &'r str)> {
-    let source = policy.sources.iter().find(|source| Some(source.name.as_str()) == rotation.target.source())?;
-    Some((server_of(&source.settings)?, rotation.account.as_str()))
+/// Whether two settings are of one server.
+pub type Sameness<'a> = &'a dyn Fn(&Settings, &Settings) -> bool;
+
+/// By the words of the configuration alone: another name of the same server is another server.
+pub fn is_named_the_same(one: &Settings, other: &Settings) -> bool {
+    server_of(one).is_some_and(|server| server_of(other) == Some(server))
 }
 
+/// How its server is reached.
+fn settings_of<'p>(policy: &'p Policy, rotation: &Rotation) -> Option<&'p Settings> {
+    policy
+        .sources
+        .iter()
+        .find(|source| Some(source.name.as_str()) == rotation.target.source())
+        .map(|source| &source.settings)
+}
+
+/// Where the server is, as far as the configuration tells.
 fn server_of(settings: &Settings) -> Option<String> {
+    if let Settings::Redis(redis::Settings { sentinel: Some(group), .. }) = settings {
+        let mut sentinels: Vec<String> = group.addresses.iter().map(|address| format!("{address:?}")).collect();
+        sentinels.sort();
+        return Some(format!("redis {} of {}", group.master, sentinels.join(" ")));
+    }
     let (kind, server) = (settings.kind(), settings.server()?);
-    // Where the usual port need not be written.
-    let usual = match kind {
-        "mysql" => ":3306",
-        "postgres" => ":5432",
-        "mongo" => ":27017",
-        _ => ":6379",
-    };
+    // It need not be written.
+    let usual = settings.usual_port().map_or_else(String::new, |port| format!(":{port}"));
     let location = server.location().to_lowercase().replace("localhost", "127.0.0.1");
-    let location = location.strip_suffix(usual).unwrap_or(&location);
+    let location = location.strip_suffix(&usual).unwrap_or(&location);
     Some(format!("{kind} {location}"))
+}
+
+/// Everybody whose password it changes, or who owns for them.
+fn accounts(rotation: &Rotation) -> Vec<&str> {
+    let users = rotation.turns.iter().flat_map(|turns| turns.users().map(String::as_str));
+    users.chain([rotation.account.as_str()]).collect()
+}
+
+pub(super) fn shared_account<'r>(one: &'r Rotation, other: &Rotation) -> Option<&'r str> {
+    let others = accounts(other);
+    accounts(one).into_iter().find(|account| others.contains(account))
 }
 
 /// Two that write the same variable of the same file would undo each other.

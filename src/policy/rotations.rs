@@ -111,7 +111,8 @@ impl Reader<'_> {
             let Some(rotation) = self.rotation(name, value, sources) else { continue };
             let same = |(other, _): &&(Rotation, Place)| {
                 other.published == rotation.published
-                    || other.target.is_shared_with(&rotation.target) && other.account == rotation.account
+                    || other.target.is_shared_with(&rotation.target)
+                        && rotation_times::shared_account(other, &rotation).is_some()
                     || rotation_times::shared_variable(other, &rotation).is_some()
             };
             if let Some((other, _)) = all.iter().find(same) {

@@ -64,7 +64,7 @@ fn a_container_that_is_killed_makes_no_point_and_a_restore_into_it_harms_nothing
     let falling = Falling { origin: &origin, act: || _ = docker(&["kill", container.id()]) };
     let (meter, cancel) = (Meter::default(), Cancel::default());
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
-    let run = LoadRun { context, part: Part::Whole, copy: None, on_difference: Default::default() };
+    let run = LoadRun { context, part: Part::Whole, copy: None, on_difference: Default::default(), returning: None };
     Mongo::new(server.only(&["small"])).load(&falling, &live(), &run).unwrap_err();
     container.start_again();
     let server = Reached::ferretdb(&container);

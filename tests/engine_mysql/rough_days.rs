@@ -169,7 +169,13 @@ fn a_server_that_falls_during_a_restore_leaves_what_can_be_found_and_removed() {
     let falling = Falling { origin: &origin, act: || server.lock().unwrap().kill() };
     let (meter, cancel) = (bkp::event::Meter::default(), bkp::event::Cancel::default());
     let context = bkp::event::Context { events: &bkp::event::Silent, meter: &meter, cancel: &cancel };
-    let run = bkp::engine::LoadRun { context, part: Part::Whole, copy: None, on_difference: Default::default() };
+    let run = bkp::engine::LoadRun {
+        context,
+        part: Part::Whole,
+        copy: None,
+        on_difference: Default::default(),
+        returning: None,
+    };
     let engine = bkp::engine::mysql::Mysql::new(settings.clone());
     let failure = bkp::engine::Engine::load(&engine, &falling, &live(), &run).unwrap_err();
     assert!(failure.to_string().contains("could not be removed"), "{}", failure.full());

@@ -3,9 +3,9 @@
 use crate::server::{Over, Pg, fill, full, network, only};
 use crate::support::docker::{Container, start_all};
 use crate::support::host_server::HostServer;
-use crate::{ODD, dump, fingerprint, load, same};
-use bkp::engine::postgres::Settings;
-use bkp::engine::{Dumped, Part};
+use crate::{ODD, dump, fingerprint, load, same, with_context};
+use bkp::engine::postgres::{Postgres, Settings};
+use bkp::engine::{Dumped, Engine, LoadRun, Part, Returning};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// Dumps `settings` while somebody writes, and loads it into `scratch`, which must become equal.
@@ -134,6 +134,33 @@ fn only_the_wanted_databases_are_dumped_each_in_a_stream_of_its_own() {
     assert_eq!((origin.streams.len(), dumped.warnings.len()), (2, 0), "{:?}", dumped.warnings);
     let failure = dump(only(server.settings(), &["shoop"])).unwrap_err();
     assert!(failure.next_step().unwrap().contains("shop"), "{failure:?}");
+}
+
+/// Nobody has a password after a restore; who may log in without one is another question.
+#[test]
+fn roles_that_nobody_knows_come_back_without_the_right_to_log_in() {
+    let Some(server) = HostServer::postgres().start("PostgreSQL over the network") else { return };
+    for role in ["app_a", "stranger", "backup"] {
+        server.ask("", &format!("create role {role} login password 'x'"));
+    }
+    let (_, origin) = dump(server.settings()).unwrap();
+    server.ask("", "drop role app_a, stranger, backup");
+    let names = |name: &str| vec![name.to_owned()];
+    let returning = Returning { rotated: names("app_a"), own: names("backup"), lock_others: true };
+    let loaded = with_context(|context| {
+        let run = LoadRun {
+            context,
+            part: Part::Whole,
+            copy: None,
+            on_difference: Default::default(),
+            returning: Some(&returning),
+        };
+        Postgres::new(server.settings()).load(&origin, &same(), &run)
+    });
+    let warnings = loaded.unwrap().warnings;
+    assert!(warnings.iter().any(|told| told.contains("without the right to log in") && told.ends_with(": stranger")));
+    let roles = "select string_agg(rolname, ' ' order by 1) from pg_authid where rolname in ('app_a', 'stranger', 'backup') and rolcanlogin and rolpassword is null";
+    assert_eq!(server.ask("", roles), "app_a backup");
 }
 
 #[test]

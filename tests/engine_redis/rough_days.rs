@@ -8,7 +8,7 @@ use crate::support::docker::engine::docker;
 use crate::support::host_server::HostServer;
 use crate::{dump, dump_disturbed, engine_of, fingerprint, network, on_host, secret, settings};
 use bkp::engine::redis::{Method, Redis, Settings};
-use bkp::engine::{Confirmed, Engine, LoadRun, Loaded, Naming, Part, Server, Target};
+use bkp::engine::{Confirmed, Engine, LoadRun, Loaded, Naming, Part, Returning, Server, Target};
 use bkp::error::{Kind, Result};
 use bkp::event::{Cancel, Context, Meter, Silent};
 use bkp::exec::Place;
@@ -39,7 +39,11 @@ fn live() -> Target {
 fn load_keeping(engine: &Redis, origin: &MemoryOrigin, target: &Target) -> Result<Loaded> {
     let (meter, cancel) = (Meter::default(), Cancel::default());
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
-    engine.load(origin, target, &LoadRun { context, part: Part::Whole, copy: None, on_difference: Default::default() })
+    engine.load(
+        origin,
+        target,
+        &LoadRun { context, part: Part::Whole, copy: None, on_difference: Default::default(), returning: None },
+    )
 }
 
 #[test]
@@ -104,6 +108,38 @@ fn a_server_without_keys_is_dumped_and_loaded() {
     raw(&server).say("SET later 1");
     load_from(&engine, &origin, &live()).unwrap();
     assert_eq!(raw(&server).say("DBSIZE"), "0");
+}
+
+/// Those that are rotated are given their password of today afterwards, and until then have none.
+#[test]
+fn users_come_back_closed_or_off() {
+    let Some(server) = start(&[]) else { return };
+    let mut own = raw(&server);
+    own.say("SET a 1");
+    for user in ["shop", "stranger", "backup"] {
+        own.say(&format!("ACL SETUSER {user} on >{user}-password ~* +@all"));
+    }
+    let engine = engine_of(&server, Method::Automatic);
+    let (_, origin) = dump(&engine).unwrap();
+    own.say("ACL DELUSER shop stranger backup");
+    let names = |name: &str| vec![name.to_owned()];
+    let returning = Returning { rotated: names("shop"), own: names("backup"), lock_others: true };
+    let (meter, cancel) = (Meter::default(), Cancel::default());
+    let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
+    let run = LoadRun {
+        context,
+        part: Part::Whole,
+        copy: None,
+        on_difference: Default::default(),
+        returning: Some(&returning),
+    };
+    let loaded = engine.load(&origin, &live(), &run).unwrap();
+    assert!(loaded.warnings.iter().any(|told| told.contains("came back off") && told.ends_with(": stranger")));
+    let listed = own.say("ACL LIST");
+    let of = |user: &str| listed.lines().find(|line| line.contains(&format!("user {user} "))).unwrap().to_owned();
+    assert!(of("shop").contains(" on ") && !of("shop").contains('#') && !of("shop").contains("nopass"), "{listed}");
+    assert!(of("stranger").contains(" off ") && of("stranger").contains('#'), "{listed}");
+    assert!(of("backup").contains(" on ") && of("backup").contains('#'), "{listed}");
 }
 
 #[test]

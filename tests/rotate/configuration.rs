@@ -62,6 +62,42 @@ fn the_example_has_a_consumer_of_each_kind() {
     }
 }
 
+/// In whichever order the policies are read.
+#[test]
+fn backups_of_another_policy_are_not_locked_out() {
+    let other = |user: &str, password: &str| {
+        format!(
+            "policy: other\nsources:\n  other: {{ mysql: {{ host: DB, port: 3306, user: {user}, password: '{password}' }} }}\n"
+        )
+    };
+    for file in ["a.yaml", "z.yaml"] {
+        let host = host(GOOD);
+        let path = host.path(&format!("etc/policies.d/{file}"));
+        fs::write(&path, other("app", "ref+env://Y")).unwrap();
+        let told = "backups of `other` use an account that `shop-db` rotates";
+        host.run(&["config", "check"]).ends(2).says(told).says("ref+vault://kv/shop/db#/password");
+        for (user, password) in [("app", "ref+vault://kv/shop/db#/password"), ("backup", "ref+env://Y")] {
+            fs::write(&path, other(user, password)).unwrap();
+            host.run(&["config", "check"]).ends(0);
+        }
+    }
+}
+
+/// One of two that take turns is rotated by nobody else.
+#[test]
+fn an_account_has_one_owner_whichever_way_it_is_rotated() {
+    let host = host(&format!("{GOOD}    logins: [app_a, app_b]\n    published_user: ref+vault://kv/shop/db#/user\n"));
+    let path = host.path("etc/policies.d/shop.yaml");
+    let text = fs::read_to_string(&path).unwrap().replace("mysql: {", "postgres: {");
+    fs::write(&path, &text).unwrap();
+    let other = GOOD.replace("account: app", "account: app_b\n    accept_gap: true").replace("/srv/shop", "/srv/other");
+    let other = other.replace("kv/shop/db", "kv/other/db").replace("source: db", "source: same");
+    let source = "  same: { postgres: { host: db, user: backup, password: ref+env://X } }\n";
+    let other = format!("policy: other\nsources:\n{source}rotate:\n  other-db:\n{other}");
+    fs::write(host.path("etc/policies.d/z.yaml"), other).unwrap();
+    host.run(&["config", "check"]).ends(2).says("rotates the account app_b already");
+}
+
 #[test]
 fn what_cannot_be_is_told_where_it_stands() {
     for (from, to, what) in [

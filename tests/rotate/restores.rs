@@ -15,6 +15,10 @@ const EVERYTHING: &str = "GRANT ALL PRIVILEGES ON *.* TO 'bkp-rotate'@'%' WITH G
 
 /// The first point takes the place of what is there.
 fn restore(world: &World, environment: &[(&str, &str)]) -> Answer {
+    restore_with(world, &[], environment)
+}
+
+fn restore_with(world: &World, more: &[&str], environment: &[(&str, &str)]) -> Answer {
     let points = world.host.run(&["points", "--all", "--json"]).ends(0).json();
     let all = points["points"].as_array().unwrap();
     let of_db = all.iter().filter(|point| point["source"] == "db");
@@ -22,7 +26,7 @@ fn restore(world: &World, environment: &[(&str, &str)]) -> Answer {
     let (id, identity) = (first["id"].as_str().unwrap(), world.host.identity());
     let identity = identity.to_str().unwrap();
     let arguments = ["restore", id, "--in-place", "--confirm", "db", "--no-safety-backup", "--identity", identity];
-    let mut command = world.host.command(&arguments);
+    let mut command = world.host.command(&[&arguments, more].concat());
     command.envs(environment.iter().copied());
     world.host.finish(world.host.start(command))
 }
@@ -142,6 +146,7 @@ fn what_a_restore_that_died_owes_is_shown_and_done() {
     let world = made_anew(vault, &server);
     let today = world.published();
     restore(&world, &[("BKP_CRASH_AT", "restore:after-live")]).was_killed();
+    world.target.log_in(&world.old).expect_err("that of the point never lets in");
     world.rotate(&["status"]).ends(0).says("restored: bkp rotate reapply shop-db");
     let token = fs::read_to_string(world.host.path("token")).unwrap();
     fs::write(world.host.path("token"), "another").unwrap();
@@ -199,4 +204,52 @@ fn the_second_password_of_mysql_is_kept_when_it_is_that_of_today() {
     let left =
         "SELECT COUNT(*) FROM mysql.user WHERE JSON_EXTRACT(User_attributes, '$.additional_password') IS NOT NULL";
     assert_eq!(server.query(left), "0");
+}
+
+/// Somebody who was removed since must not come in again with what he knew.
+#[test]
+fn accounts_that_nobody_knows_come_back_locked_where_that_is_wanted() {
+    let part = "restores of unknown accounts";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let server = Arc::new(server);
+    server.query("CREATE USER ana@'%' IDENTIFIED BY 'hers'; CREATE USER ben@'%' IDENTIFIED BY 'his'");
+    let world = made_anew(vault, &server);
+    server.query("DROP USER ana@'%'");
+    let restored = restore_with(&world, &["--lock-accounts"], &[]);
+    restored.ends(3).says("come back locked, for nothing here knows of them").says("`ana`@`%`");
+    let is_locked = |user: &str| server.query(&format!("SHOW CREATE USER {user}@'%'")).contains("ACCOUNT LOCK");
+    assert_eq!(
+        ["ana", "ben", "app", "bkp-rotate"].map(|user| is_locked(&format!("`{user}`"))),
+        [true, false, false, false]
+    );
+    world.target.log_in(&world.published()).unwrap();
+    server.query("DROP USER ana@'%'; DROP DATABASE shop");
+    restore(&world, &[]).ends(3).says("come back with the passwords that they had");
+    assert!(!is_locked("ana"));
+}
+
+#[test]
+fn what_is_published_and_does_not_work_is_shown_and_so_is_what_works_and_should_not() {
+    let part = "passwords that are shown";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let server = Arc::new(server);
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    world.host.run(&["secrets"]).ends(0).says("never; written").says(" works ");
+    world.open_shop();
+    world.rotate(&["shop-db"]).ends(0);
+    world.close_shop();
+    let (old, today) = (world.old.clone(), world.published());
+    let shown = world.host.run(&["secrets", "--json"]).ends(0).json();
+    let secret = &shown["secrets"][0];
+    assert_eq!(secret["now"]["works"], true, "{secret}");
+    assert!(secret["now"]["old_version_works"].is_null() && !secret["proven"]["at"].is_null(), "{secret}");
+    server.query(&format!(
+        "ALTER USER app@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('{today}') OR mysql_native_password USING PASSWORD('{old}')"
+    ));
+    world.host.run(&["secrets"]).ends(4).says("AND SO DOES AN OLD ONE (version 1)");
+    server.query("ALTER USER app@'%' IDENTIFIED BY 'another'");
+    world.host.run(&["secrets"]).ends(4).says("PUBLISHED, BUT REFUSED");
+    world.host.run(&["secrets", "--offline"]).ends(0).says("not asked");
+    fs::write(world.host.path("token"), "another").unwrap();
+    world.host.run(&["secrets"]).ends(0).says("not known: ");
 }

@@ -271,7 +271,13 @@ pub fn load_over(
     engine.load(
         origin,
         target,
-        &bkp::engine::LoadRun { context, part: bkp::engine::Part::Whole, copy, on_difference: Default::default() },
+        &bkp::engine::LoadRun {
+            context,
+            part: bkp::engine::Part::Whole,
+            copy,
+            on_difference: Default::default(),
+            returning: None,
+        },
     )
 }
 

@@ -7,6 +7,8 @@ use super::client::{Client, Flavour};
 use super::script::{Scanner, Visitor};
 use super::session::{Session, name, text};
 use super::statement::{Token, tokens};
+use crate::durable::random_hex;
+use crate::engine::Comes;
 use crate::error::Result;
 use std::collections::BTreeMap;
 
@@ -18,6 +20,8 @@ pub struct Accounts {
     /// Account → the statement that makes it.
     pub created: BTreeMap<String, String>,
     pub roles: Vec<String>,
+    /// Account that is no role → its user, without the host.
+    pub users: BTreeMap<String, String>,
     /// Account and statement.
     pub grants: Vec<(String, String)>,
 }
@@ -58,6 +62,7 @@ pub fn read(session: &mut Session<'_>, client: &Client<'_>) -> Result<Accounts> 
             let quoted = format!("{}@{}", text(&user), text(&host));
             let create = session.one(&format!("SHOW CREATE USER {quoted}"))?;
             accounts.created.insert(account.clone(), creation(&create));
+            accounts.users.insert(account.clone(), user.clone());
             accounts.read_grants(session, &account)?;
         }
     }
@@ -121,6 +126,24 @@ impl Accounts {
         self.grants.iter().filter(move |g| !last(g)).chain(self.grants.iter().filter(last))
     }
 
+    /// The statement that makes an account, as it comes back.
+    pub fn creation(&self, account: &str, comes: Comes) -> String {
+        let create = &self.created[account];
+        match (comes, self.proof(account)) {
+            (Comes::Closed, Some(proof)) => {
+                let plugin = self.plugins(account).first().map(|plugin| format!(" WITH {}", text(plugin)));
+                // MariaDB names none where it is the usual one.
+                let (plugin, nobody_s) = (plugin.unwrap_or_default(), random_hex(16));
+                create.replacen(proof, &format!(" IDENTIFIED{plugin} BY 'aA1!{nobody_s}'"), 1)
+            }
+            (Comes::Locked, _) if create.contains(" ACCOUNT UNLOCK") => {
+                create.replacen(" ACCOUNT UNLOCK", " ACCOUNT LOCK", 1)
+            }
+            (Comes::Locked, _) if !create.contains(" ACCOUNT LOCK") => format!("{create} ACCOUNT LOCK"),
+            _ => create.clone(),
+        }
+    }
+
     pub fn parse(sql: &[u8]) -> Result<Self> {
         let mut accounts = Accounts::default();
         let mut scanner = Scanner::new();
@@ -152,6 +175,10 @@ impl Visitor for Accounts {
         let Some(account) = account_of(statement) else { return Ok(()) };
         if text.starts_with("CREATE ROLE") {
             self.roles.push(account.clone());
+        } else if text.starts_with("CREATE")
+            && let Some(user) = user_of(statement)
+        {
+            self.users.insert(account.clone(), user);
         }
         if text.starts_with("CREATE") {
             self.created.insert(account, text);
@@ -178,6 +205,16 @@ fn account_of(statement: &[u8]) -> Option<String> {
             Some(format!("{}@{}", name(user), name(host)))
         }
         (_, Token::Name(role)) => Some(name(role)),
+        _ => None,
+    }
+}
+
+/// The user of `CREATE USER IF NOT EXISTS user@host`.
+fn user_of(statement: &[u8]) -> Option<String> {
+    let mut tokens = tokens(statement).into_iter();
+    tokens.find(|token| matches!(token, Token::Word(word) if word == "EXISTS"))?;
+    match tokens.next()? {
+        Token::Name(user) => Some(user),
         _ => None,
     }
 }
@@ -232,12 +269,17 @@ mod tests {
             "CREATE USER `app`@`%` IDENTIFIED WITH 'x' AS 0xAB DEFAULT ROLE `r`@`%` REQUIRE NONE ACCOUNT UNLOCK";
         let mut accounts = Accounts::default();
         accounts.created.insert("`app`@`%`".into(), creation(create));
+        accounts.users.insert("`app`@`%`".into(), "app".into());
         accounts.created.insert("`r1`".into(), "CREATE ROLE IF NOT EXISTS `r1`".into());
         accounts.roles.push("`r1`".into());
         accounts.grants.push(("`app`@`%`".into(), "GRANT SELECT ON `to`.* TO `app`@`%`".into()));
         accounts.grants.push(("`app`@`%`".into(), "SET DEFAULT ROLE `r1` FOR `app`@`%`".into()));
         assert_eq!(Accounts::parse(accounts.sql().as_bytes()).unwrap(), accounts);
         assert_eq!(accounts.proof("`app`@`%`"), Some(" IDENTIFIED WITH 'x' AS 0xAB"));
+        let closed = accounts.creation("`app`@`%`", Comes::Closed);
+        assert!(closed.contains(" IDENTIFIED WITH 'x' BY 'aA1!") && !closed.contains("0xAB"), "{closed}");
+        let locked = accounts.creation("`app`@`%`", Comes::Locked);
+        assert!(locked.contains("AS 0xAB") && locked.ends_with(" ACCOUNT LOCK"), "{locked}");
         assert_eq!((accounts.plugins("`app`@`%`"), accounts.plugins("`r1`")), (vec!["x"], vec![]));
     }
 }

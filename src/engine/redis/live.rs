@@ -50,7 +50,7 @@ pub fn replace(origin: &dyn Origin, settings: &Settings, run: &LoadRun<'_>) -> R
     };
     crash_point("restore:after-live");
     loaded.warnings.extend(plan.put_aside());
-    loaded.warnings.extend(staging.restore.new_users(&users)?);
+    loaded.warnings.extend(staging.restore.new_users(&users, run.returning)?);
     loaded.warnings.extend(left.iter().map(Leftover::told));
     Ok(loaded)
 }

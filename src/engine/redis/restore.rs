@@ -11,7 +11,7 @@ use super::rdb::{self, Census, Key, Visit};
 use super::{Settings, client, sentinel};
 use crate::clock;
 use crate::durable::crash_point;
-use crate::engine::{LoadRun, Loaded, Origin};
+use crate::engine::{Comes, LoadRun, Loaded, Origin, Returning};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crc_fast::{CrcAlgorithm, checksum};
@@ -31,7 +31,7 @@ pub fn into_empty(origin: &dyn Origin, settings: &Settings, run: &LoadRun<'_>) -
     let mut restore = Restore::new(connection);
     let census = restore.everything(origin, run).map_err(|failure| in_part(failure, &address))?;
     let mut loaded = loaded(&census);
-    loaded.warnings.extend(restore.users(&users)?);
+    loaded.warnings.extend(restore.users(&users, run.returning)?);
     Ok(loaded)
 }
 
@@ -157,7 +157,7 @@ impl<'a> Restore<'a> {
     }
 
     /// The same of those that are not there yet: others keep their passwords and rules.
-    pub fn new_users(&mut self, lines: &[String]) -> Result<Vec<String>> {
+    pub fn new_users(&mut self, lines: &[String], returning: Option<&Returning>) -> Result<Vec<String>> {
         let mut new = Vec::new();
         for line in lines {
             let Some(name) = line.split(' ').nth(1) else { continue };
@@ -165,12 +165,12 @@ impl<'a> Restore<'a> {
                 new.push(line.clone());
             }
         }
-        self.users(&new)
+        self.users(&new, returning)
     }
 
     /// Makes the users that were stored, and tells what is left to do.
-    fn users(&mut self, lines: &[String]) -> Result<Vec<String>> {
-        let mut made = 0;
+    fn users(&mut self, lines: &[String], returning: Option<&Returning>) -> Result<Vec<String>> {
+        let (mut made, mut locked) = (0, Vec::new());
         let mut warnings = Vec::new();
         for line in lines {
             let words = words(line);
@@ -179,12 +179,24 @@ impl<'a> Restore<'a> {
                 continue;
             }
             let mut command: Vec<&[u8]> = vec![b"ACL", b"SETUSER", name.as_bytes(), b"reset"];
-            command.extend(rules.iter().map(|rule| rule.as_bytes()));
+            let comes = Returning::of(returning, name);
+            // `#` begins the hash of a password.
+            let opens = |rule: &&&str| rule.starts_with('#') || **rule == "nopass";
+            command
+                .extend(rules.iter().filter(|rule| comes != Comes::Closed || !opens(rule)).map(|rule| rule.as_bytes()));
+            if comes == Comes::Locked {
+                command.push(b"off");
+                locked.push((*name).to_owned());
+            }
             match self.connection.ask(&command)? {
                 // Its text would repeat a rule, which may be the hash of a password.
                 Reply::Refused(_) => warnings.push(format!("the server did not take the user `{name}`")),
                 _ => made += 1,
             }
+        }
+        if !locked.is_empty() {
+            let names = locked.join(", ");
+            warnings.push(format!("users came back off, for nothing here knows of them (ACL SETUSER … on): {names}"));
         }
         if made > 0 {
             warnings.push(format!("{made} users were made; ACL SAVE (or CONFIG REWRITE) keeps them over a restart"));

@@ -111,6 +111,16 @@ impl Container {
         Err(failure().because(tried.join("; ")).hint("Look whether the server listens on that port, on all addresses"))
     }
 
+    /// All that lead to `port` of the container from here, whether or not somebody listens.
+    pub fn addresses(&self, port: u16) -> Result<Vec<(String, u16)>> {
+        let mut connected = self.connected(&self.id, port)?;
+        if let Some(other) = connected.mode.strip_prefix("container:").map(str::to_owned) {
+            connected = self.connected(&other, port)?;
+        }
+        let shared = self.docker.own_networks();
+        Ok(connected.candidates(port, self.docker.endpoint.host(), shared.as_deref()))
+    }
+
     fn connected(&self, id: &str, port: u16) -> Result<Connected> {
         let what = || format!("cannot look at {}", self.title());
         ask(what, self.docker.client.inspect_container(id, None)).map(|details| Connected::of(details, port))

@@ -140,7 +140,13 @@ impl Rehearse<'_> {
         context.meter.total_bytes.store(plan.bytes, std::sync::atomic::Ordering::Relaxed);
         let (begun, before) = (Instant::now(), timed.reading.seconds());
         let engine = engine::build(site.scratch.settings());
-        let run = LoadRun { context, part: Part::Whole, copy: None, on_difference: OnDifference::LeaveToRehearsal };
+        let run = LoadRun {
+            context,
+            part: Part::Whole,
+            copy: None,
+            on_difference: OnDifference::LeaveToRehearsal,
+            returning: None,
+        };
         let loaded = engine.load(timed, &site.scratch.target(), &run);
         let (wall, after) = (begun.elapsed().as_secs_f64(), timed.reading.seconds());
         (phases.fetch, phases.decode) = after;

@@ -5,7 +5,7 @@
 
 use super::{Destination, Plan};
 use crate::durable::Lock;
-use crate::engine::{Confirmed, Engine, LoadRun, Loaded, OnDifference, Part, Target};
+use crate::engine::{Confirmed, Engine, LoadRun, Loaded, OnDifference, Part, Returning, Target};
 use crate::error::{Failure, Kind, Result};
 use crate::event::{Context, Event, Outcome};
 use crate::exec::docker::{Quiet, WritingContainer};
@@ -30,6 +30,8 @@ pub struct Restore<'a> {
     pub safety: Option<Backup<'a>>,
     /// Go on when the safety backup fails, because the source is gone or broken.
     pub without_safety: bool,
+    /// How users come back that the server does not have.
+    pub returning: Option<Returning>,
 }
 
 #[derive(Debug)]
@@ -106,7 +108,13 @@ impl Restore<'_> {
         // One with warnings may lack something.
         let safety = live.as_ref().and_then(|live| live.safety.as_ref()).filter(|done| done.warnings.is_empty());
         let copy = safety.map(|done| &done.fingerprint);
-        let run = LoadRun { context, part: plan.act.part.clone(), copy, on_difference: OnDifference::Fail };
+        let run = LoadRun {
+            context,
+            part: plan.act.part.clone(),
+            copy,
+            on_difference: OnDifference::Fail,
+            returning: self.returning.as_ref(),
+        };
         let loaded = self.engine.load(&PointOrigin::new(reader), &target, &run);
         let Live { safety, held, mut warnings, .. } = live.unwrap_or_default();
         warnings.extend(held.map(|held| held.release().warnings).unwrap_or_default());

@@ -17,7 +17,8 @@ pub struct Fold<'a> {
     facts: Facts,
     names: Names,
     last: Option<Mark>,
-    slots: BTreeMap<(Job, Name), BTreeMap<Timestamp, Slot>>,
+    /// In the order of their instants.
+    slots: BTreeMap<(Job, Name), Vec<Slot>>,
     /// Runs without an end; with their place among those of the facts.
     open: HashMap<String, (Run, Option<usize>)>,
     holds: BTreeMap<String, Hold>,
@@ -26,10 +27,14 @@ pub struct Fold<'a> {
 }
 
 impl<'a> Fold<'a> {
-    pub fn of(period: &'a Period) -> Self {
+    /// Of a journal of about that many records. A year may hold hundreds of thousands of runs, and moving them to where there is
+    /// room for more would take as much again: it is asked for beforehand, and takes nothing until it is used.
+    pub fn of(period: &'a Period, records: usize) -> Self {
+        // Each has a beginning and an end.
+        let runs = Vec::with_capacity(records / 2);
         Fold {
             period,
-            facts: Facts::default(),
+            facts: Facts { runs, ..Facts::default() },
             names: Names::default(),
             last: None,
             slots: BTreeMap::new(),
@@ -154,14 +159,16 @@ impl<'a> Fold<'a> {
             return None;
         }
         let series = self.slots.entry((id.job, self.names.of(&id.policy))).or_default();
-        Some(series.entry(id.slot).or_insert(Slot {
-            slot: id.slot,
-            due: None,
-            deadline: None,
-            expected: None,
-            ended: None,
-            warned: false,
-        }))
+        let place = series.binary_search_by_key(&id.slot, |slot| slot.slot).unwrap_or_else(|place| {
+            let (due, deadline, expected, ended) = Default::default();
+            // Room for twice as many would be most of what a year of many slots takes.
+            if series.len() == series.capacity() {
+                series.reserve_exact((series.len() / 8).max(4));
+            }
+            series.insert(place, Slot { slot: id.slot, due, deadline, expected, ended, warned: false });
+            place
+        });
+        Some(&mut series[place])
     }
 
     fn expect(&mut self, id: &SlotId, mark: Mark, due: Timestamp, deadline: Timestamp) {
@@ -191,11 +198,6 @@ impl<'a> Fold<'a> {
             ended: None,
         };
         let place = self.period.contains(mark.at).then(|| {
-            // A year may hold hundreds of thousands: room for twice as many would be most of what this takes.
-            let runs = &mut self.facts.runs;
-            if runs.len() == runs.capacity() {
-                runs.reserve_exact((runs.len() / 8).max(1024));
-            }
             self.facts.runs.push(started.clone());
             self.facts.runs.len() - 1
         });
@@ -287,12 +289,11 @@ impl<'a> Fold<'a> {
         facts.holds.sort_by_key(|hold| hold.placed);
         // No two have the same number; a stable sort would take half as much memory again.
         facts.runs.sort_unstable_by_key(|run| run.started);
-        facts.runs.shrink_to_fit();
         facts.configurations.splice(0..0, self.configuration);
         facts.copies = self.copies.into_values().collect();
         // The next slot is noted before it comes: nothing can be said of it yet.
-        let series = |((job, policy), slots): ((Job, Name), BTreeMap<Timestamp, Slot>)| {
-            let slots: Vec<Slot> = slots.into_values().filter(|slot| slot.slot <= now).collect();
+        let series = |((job, policy), mut slots): ((Job, Name), Vec<Slot>)| {
+            slots.retain(|slot| slot.slot <= now);
             (!slots.is_empty()).then_some(Series { job, policy, slots })
         };
         facts.schedules = self.slots.into_iter().filter_map(series).collect();

@@ -231,7 +231,8 @@ pub struct Anchor {
 
 /// What the journal says of a period.
 pub fn read(journal: &Journal, period: &Period, now: Timestamp) -> Result<Facts> {
-    let mut fold = fold::Fold::of(period);
+    let begun = journal.segments()?.last().map_or(0, |(first, _)| *first);
+    let mut fold = fold::Fold::of(period, usize::try_from(begun).unwrap_or_default());
     let mut cursor = journal.cursor(0);
     let problems = cursor.advance(&mut |record| fold.apply(record))?;
     let mut facts = fold.finish(now);

@@ -17,7 +17,7 @@ use super::privileges::Grants;
 use super::session::{Session, name, text};
 use super::statement::databases_named;
 use super::{ACCOUNTS, DEFINITIONS, DUMP, Details, ROUTINES, Settings, fingerprint, leftovers};
-use crate::engine::{Leftover, LoadRun, Loaded, Naming, OnDifference, Origin, Part, Target};
+use crate::engine::{Comes, Leftover, LoadRun, Loaded, Naming, OnDifference, Origin, Part, Returning, Target};
 use crate::error::{Context as _, Failure, Kind, Result};
 use crate::event::Cancel;
 use definitions::{Database, Definitions, using};
@@ -298,7 +298,12 @@ impl Load<'_> {
         )?;
         let is_known = |account: &String| then.plugins(account).iter().all(|p| plugins.iter().any(|known| known == p));
         let (new, unknown): (Vec<&String>, Vec<&String>) = new.into_iter().partition(|account| is_known(account));
-        let mut script: String = new.iter().map(|account| format!("{};\n", then.created[*account])).collect();
+        let comes = |account: &str| match then.users.get(account) {
+            Some(user) => Returning::of(self.run.returning, user),
+            None => Comes::AsItWas,
+        };
+        let how = |account: &&&String| format!("{};\n", then.creation(account, comes(account)));
+        let mut script: String = new.iter().map(|account| how(&account)).collect();
         for account in &unknown {
             let nobody_s = crate::durable::random_hex(16);
             script.push_str(&format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY 'aA1!{nobody_s}';\n"));
@@ -308,11 +313,19 @@ impl Load<'_> {
         self.accounts_made = made.map(|a| format!("DROP {} IF EXISTS {a};", word(a))).collect();
         self.feed(script.into_bytes())?;
         let changed: Vec<String> = kept.into_iter().filter(|a| then.proof(a) != now.proof(a)).cloned().collect();
-        let back: Vec<String> = new.iter().filter(|a| then.proof(a).is_some()).map(|a| (*a).clone()).collect();
+        let of = |how: Comes| -> Vec<String> {
+            let those = new.iter().filter(|a| then.proof(a).is_some() && comes(a) == how);
+            those.map(|a| (*a).clone()).collect()
+        };
+        let (back, locked) = (of(Comes::AsItWas), of(Comes::Locked));
         let mut warnings = Vec::new();
         if !back.is_empty() {
             let text = "accounts come back with the passwords that they had at the time of the point";
             warnings.push(format!("{text}: {}", catalog::some(&back)));
+        }
+        if !locked.is_empty() {
+            let text = "accounts come back locked, for nothing here knows of them (ALTER USER … ACCOUNT UNLOCK)";
+            warnings.push(format!("{text}: {}", catalog::some(&locked)));
         }
         if !changed.is_empty() {
             let text = "accounts keep the passwords that they have, which are not those of the point";

@@ -85,7 +85,8 @@ pub fn load(engine: &Postgres, origin: &dyn Origin, target: &Target, run: &LoadR
     let with_roles = matches!(naming, None | Some(Naming::Same));
     if with_roles {
         let all = run.part == Part::Whole;
-        let came = roles::create(&mut session, &clients, &details, &items, &there, all)?;
+        let wanted = roles::Wanted { details: &details, items: &items, all, returning: run.returning };
+        let came = roles::create(&mut session, &clients, &wanted, &there)?;
         (loaded.warnings, new_roles) = (came.warnings, came.new);
     } else {
         check_roles(&items, &there)?;

@@ -7,8 +7,18 @@ use crate::engine::postgres::client::Clients;
 use crate::engine::postgres::session::Session;
 use crate::engine::postgres::snapshot::few;
 use crate::engine::postgres::sql::{self, name, text};
+use crate::engine::{Comes, Returning};
 use crate::error::Result;
 use std::collections::BTreeSet;
+
+/// Which roles, and how they come back.
+pub struct Wanted<'a> {
+    pub details: &'a Details,
+    pub items: &'a [Item<'a>],
+    /// Not only those that the databases name.
+    pub all: bool,
+    pub returning: Option<&'a Returning>,
+}
 
 /// What the roles of a point did to a server.
 #[derive(Default)]
@@ -19,21 +29,16 @@ pub struct Came {
 }
 
 /// Makes the roles of the point, all or only those that the databases name, in one transaction.
-pub fn create(
-    session: &mut Session<'_>,
-    clients: &Clients,
-    details: &Details,
-    items: &[Item<'_>],
-    there: &There,
-    all: bool,
-) -> Result<Came> {
+pub fn create(session: &mut Session<'_>, clients: &Clients, wanted: &Wanted<'_>, there: &There) -> Result<Came> {
+    let Wanted { details, items, all, returning } = *wanted;
     let used: BTreeSet<&String> =
         items.iter().flat_map(|item| item.database.roles.iter().chain([&item.database.owner])).collect();
     let wanted: Vec<&Role> = details.roles.iter().filter(|role| all || used.contains(&role.name)).collect();
     let (kept, missing): (Vec<&Role>, Vec<&Role>) =
         wanted.into_iter().partition(|role| there.roles.contains(&role.name));
     let mut statements = vec!["begin".to_owned()];
-    statements.extend(missing.iter().flat_map(|role| definition(role)));
+    let is_locked = |role: &Role| role.login && Returning::of(returning, &role.name) == Comes::Locked;
+    statements.extend(missing.iter().flat_map(|role| definition(role, role.login && !is_locked(role))));
     let known = |membership: &&Membership| {
         there.roles.contains(&membership.role) || missing.iter().any(|role| role.name == membership.role)
     };
@@ -48,7 +53,11 @@ pub fn create(
     statements.push("commit".into());
     session.run(&statements.join(";\n"))?;
     let kept: Vec<String> = kept.iter().map(|r| r.name.clone()).filter(|name| name != clients.user()).collect();
-    let without: Vec<String> = missing.iter().filter(|role| role.login).map(|role| role.name.clone()).collect();
+    let of = |locked: bool| -> Vec<String> {
+        let those = missing.iter().filter(|role| role.login && is_locked(role) == locked);
+        those.map(|role| role.name.clone()).collect()
+    };
+    let (without, locked) = (of(false), of(true));
     let new = missing.iter().map(|role| role.name.clone()).collect();
     let mut warnings = Vec::new();
     if !kept.is_empty() {
@@ -60,17 +69,23 @@ pub fn create(
             without.join(", ")
         ));
     }
+    if !locked.is_empty() {
+        warnings.push(format!(
+            "roles came back without the right to log in, for nothing here knows of them (ALTER ROLE … LOGIN PASSWORD …): {}",
+            locked.join(", ")
+        ));
+    }
     Ok(Came { warnings, new })
 }
 
-fn definition(role: &Role) -> Vec<String> {
+fn definition(role: &Role, login: bool) -> Vec<String> {
     let own = name(&role.name);
     let options = [
         (role.superuser, "superuser"),
         (role.inherit, "inherit"),
         (role.create_role, "createrole"),
         (role.create_db, "createdb"),
-        (role.login, "login"),
+        (login, "login"),
         (role.replication, "replication"),
         (role.bypass_rls, "bypassrls"),
     ];
