@@ -63,6 +63,7 @@ fn load_part(origin: &MemoryOrigin, part: &str, source: &Path, target: &Target) 
             part: Part::Path(PathBuf::from(part)),
             copy: Some(&bkp::engine::Fingerprint::default()),
             on_difference: Default::default(),
+            returning: None,
         },
     )
 }

@@ -3,7 +3,7 @@
 use super::environment::Environment;
 use super::rotate::{accounts_of, holder, lease, vault};
 use crate::durable::Lock;
-use crate::engine::Settings;
+use crate::engine::{Returning, Settings};
 use crate::error::{Failure, Result};
 use crate::job::recorder::Recorder;
 use crate::job::rotate::keepsake::Keepsake;
@@ -54,15 +54,22 @@ pub fn is_same_server(one: &Settings, other: &Settings) -> bool {
 /// The rotations of accounts at a server that is being restored. Nobody rotates them until this is dropped.
 pub struct Restored<'e> {
     env: &'e Environment,
+    settings: &'e Settings,
     rotations: Vec<(&'e Policy, &'e Rotation)>,
     _locks: Vec<Lock>,
 }
 
 impl<'e> Restored<'e> {
-    pub fn hold(env: &'e Environment, settings: &Settings) -> Result<Self> {
+    pub fn hold(env: &'e Environment, settings: &'e Settings) -> Result<Self> {
         let rotations = env.configuration()?.rotations_at(settings, &is_same_server);
         let locks = rotations.iter().map(|(_, rotation)| lock(env, &rotation.name)).collect::<Result<_>>()?;
-        Ok(Restored { env, rotations, _locks: locks })
+        Ok(Restored { env, settings, rotations, _locks: locks })
+    }
+
+    /// How users come back that the server does not have.
+    pub fn returning(&self, lock_others: bool) -> Result<Returning> {
+        let returning = self.env.configuration()?.returning(self.settings, &is_same_server);
+        Ok(Returning { lock_others, ..returning })
     }
 
     /// From now on somebody has to see that the server takes what is published: whoever dies before, the daemon does it.

@@ -173,27 +173,13 @@ impl Configuration {
         names
     }
 
-    /// Where the repository is opened with it: all sources.
-    fn users_of_key(&self, rotation: &Rotation) -> Vec<&str> {
-        let published = Some(SecretRef::Vault(rotation.published.clone()));
-        let opens = |store: &StoreSettings| store.secret_key == published;
-        if !self.repository.as_ref().is_some_and(opens) {
-            return Vec::new();
-        }
-        let mut names: Vec<&str> =
-            self.policies.iter().flat_map(|policy| &policy.sources).map(|source| source.name.as_str()).collect();
-        names.sort_unstable();
-        names
-    }
-
     /// A source that is backed up with the account of a rotation, and does not read its password where that is published: it would
     /// be locked out. Each with what is to be done.
     pub(super) fn locked_out(&self, policy: &Policy, rotation: &Rotation) -> Vec<(&str, String)> {
-        // A key that opens the repository is read by it.
-        if rotation.target.source().is_none() {
+        let published = SecretRef::Vault(rotation.published.clone());
+        if settings_of(policy, rotation).is_none() {
             return Vec::new();
         }
-        let published = SecretRef::Vault(rotation.published.clone());
         let users = self.users_of(policy, rotation, &is_named_the_same);
         let reads_it =
             |source: &Source| rotation.turns.is_none() && source.settings.secrets().first() == Some(&&published);
@@ -207,6 +193,19 @@ impl Configuration {
             None => format!("write `password: {published}` into that source, or give it an account of its own"),
         };
         other.filter(|source| !reads_it(source)).map(|source| (source.name.as_str(), help.clone())).collect()
+    }
+
+    /// Where the repository is opened with it: all sources.
+    fn users_of_key(&self, rotation: &Rotation) -> Vec<&str> {
+        let published = Some(SecretRef::Vault(rotation.published.clone()));
+        let opens = |store: &StoreSettings| store.secret_key == published;
+        if !self.repository.as_ref().is_some_and(opens) {
+            return Vec::new();
+        }
+        let mut names: Vec<&str> =
+            self.policies.iter().flat_map(|policy| &policy.sources).map(|source| source.name.as_str()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The rotation of another policy that has the same password in its hands, and what they share.

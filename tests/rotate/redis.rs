@@ -545,11 +545,22 @@ fn a_password_that_the_next_start_would_bring_back_is_refused() {
     let part = "rotation of Valkey with a password in its command";
     let Some(vault) = Vault::shared(part) else { return };
     let Some(server) = Valkey::started(part, "/data/own.conf --requirepass administrator") else { return };
+    let (name, address) = (server.0.name().to_owned(), server.1.clone());
     let world = World::new(vault, Usual(server));
     vault.write(&world.name, serde_json::json!({ "user": "default", "password": "administrator" }));
     world.target.log_in("administrator").unwrap();
-    let refused = world.rotate(&["shop-db"]).fails(13, "is started with this password, in its command", "compose.yaml");
-    assert!(!refused.err.contains("administrator"), "{}", refused.err);
+    let is_refused = || {
+        world.rotate(&["shop-db"]).fails(13, "the server itself", "");
+        let refused = world.rotate(&["shop-db", "--despite-unknown"]);
+        let refused = refused.fails(13, "is started with this password, in its command", "compose.yaml");
+        assert!(!refused.err.contains("administrator"), "{}", refused.err);
+    };
+    is_refused();
+    // Also where the source says its address only.
+    let policy = world.host.path("etc/policies.d/shop.yaml");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    std::fs::write(&policy, text.replace(&format!("container: {name}"), &format!("host: {address}"))).unwrap();
+    is_refused();
     world.target.log_in("administrator").unwrap();
 }
 

@@ -4,7 +4,7 @@ use super::{Agreed, Prepared};
 use crate::cli::environment::{Access, Environment};
 use crate::cli::in_force;
 use crate::clock;
-use crate::engine::{Confirmed, Part, Returning};
+use crate::engine::{Confirmed, Part};
 use crate::error::Result;
 use crate::job::backup::Backup;
 use crate::job::recorder::{Recorder, What};
@@ -57,11 +57,8 @@ impl Opened<'_> {
             purpose: Some(SAFETY),
         });
         let brings_accounts = plan.act.part == Part::Whole && plan.act.target.takes_accounts();
-        let configuration = env.configuration()?;
-        let returning = brings_accounts.then(|| Returning {
-            lock_others: agreed.lock_accounts,
-            ..configuration.returning(settings, &in_force::is_same_server)
-        });
+        let accounts = brings_accounts.then(|| in_force::Restored::hold(env, settings)).transpose()?;
+        let returning = accounts.as_ref().map(|accounts| accounts.returning(agreed.lock_accounts)).transpose()?;
         let job = Restore {
             repository,
             keys: &keys,
@@ -74,7 +71,6 @@ impl Opened<'_> {
         };
         let progress = env.progress();
         let policy = configured.map(|(policy, _)| policy.name.as_str());
-        let accounts = brings_accounts.then(|| in_force::Restored::hold(env, settings)).transpose()?;
         let run = |run: &str| {
             accounts.iter().for_each(|accounts| accounts.owe((run, &recorder)));
             let mut restored = job.run(plan, point, confirmed, env.context(&progress), clock::now())?;
@@ -85,12 +81,7 @@ impl Opened<'_> {
             Ok(restored)
         };
         let what = What::source(Job::Restore, &point.source, policy);
-        recorder.run_named(what, Reason::Manual, run, |restored, run| RunEnded {
-            point: Some(point.point.clone()),
-            bytes: restored.loaded.bytes,
-            consistent_at: Some(point.consistent_at),
-            ..RunEnded::well(run, !restored.warnings.is_empty())
-        })
+        recorder.run_named(what, Reason::Manual, run, |restored, run| ended(point, restored, run))
     }
 
     /// The passwords of today, whatever the point brought.
@@ -105,5 +96,14 @@ impl Opened<'_> {
         let applied = accounts.apply(&body.credentials, (run, recorder))?;
         applied.iter().for_each(|text| self.env.output.warn(text));
         Ok(applied)
+    }
+}
+
+fn ended(point: &Point, restored: &Restored, run: &str) -> RunEnded {
+    RunEnded {
+        point: Some(point.point.clone()),
+        bytes: restored.loaded.bytes,
+        consistent_at: Some(point.consistent_at),
+        ..RunEnded::well(run, !restored.warnings.is_empty())
     }
 }

@@ -34,6 +34,10 @@ impl Asking<'_> {
         if let Some(why) = &self.away {
             return Now { unknown: Some(why.clone()), ..Now::default() };
         }
+        // Of a key for signing or a mail server, there is nothing to be asked in passing.
+        if rotation.target.source().is_none() {
+            return Now::default();
+        }
         let mut now = Now::default();
         if let Err(failure) = self.look(policy, rotation, is_open, &mut now) {
             if failure.kind() == Kind::TryLater && now.written.is_none() {

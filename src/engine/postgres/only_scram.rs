@@ -152,11 +152,11 @@ mod tests {
         assert_eq!(Listener { must_ask: true, ..Listener::default() }.hear(&lets_in), Err(Asked(LETS_IN)));
         for at_once in 1..30 {
             let scram = [question(10, b"SCRAM-SHA-256\0\0"), question(11, b"r=1"), question(12, b"v=1")].concat();
-            assert_eq!(heard(&[&notice, &scram].concat(), at_once), Ok(false));
+            assert_eq!(heard(&[&notice[..], &scram].concat(), at_once), Ok(false));
             let good = [&notice[..], &scram, &lets_in, &question(CLEAR, b"")].concat();
             assert_eq!(heard(&good, at_once), Ok(true), "afterwards nothing is asked for");
             for asked in [CLEAR, MD5, 9] {
-                assert_eq!(heard(&[&notice, &question(asked, b"salt")].concat(), at_once), Err(Asked(asked)));
+                assert_eq!(heard(&[&notice[..], &question(asked, b"salt")].concat(), at_once), Err(Asked(asked)));
             }
             // After SCRAM was begun.
             assert_eq!(heard(&[scram, question(MD5, b"salt")].concat(), at_once), Err(Asked(MD5)));

@@ -174,7 +174,7 @@ impl Accounts for Rotation {
             self.must_be_permitted(member)?;
             notes.extend(self.links().note(member)?);
         }
-        self.must_not_be_started_with(current)?;
+        notes.extend(self.must_not_be_started_with(current, &members)?);
         self.links().check_sentinels(&mut members)?;
         if members.len() > 1 {
             let nodes: Vec<String> = members.iter().map(|member| member.node.to_string()).collect();

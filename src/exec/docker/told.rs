@@ -38,7 +38,8 @@ impl Description {
         })
     }
 
-    fn told_as(&self, secret: &Secret) -> Vec<String> {
+    /// Where this container was told the secret when it was made, for people: its command, and variables.
+    pub fn told_as(&self, secret: &Secret) -> Vec<String> {
         let ends = |c: char| c.is_whitespace() || "\"'>=".contains(c);
         let has = |text: &str| {
             let is_long = secret.expose().len() >= TELLING;
@@ -65,11 +66,6 @@ impl Container {
             Some(Told::Value(secret)) => Ok(Some(secret)),
             Some(Told::File(path)) => self.secret_file(&path).map(Some),
         }
-    }
-
-    /// Where this container was told the secret when it was made, for people: its command, and variables.
-    pub fn told_as(&self, secret: &Secret) -> Result<Vec<String>> {
-        Ok(self.docker.set_up(&self.id)?.told_as(secret))
     }
 
     fn secret_file(&self, path: &str) -> Result<Secret> {

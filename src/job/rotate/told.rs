@@ -24,7 +24,7 @@ impl Rotate<'_> {
     pub(super) fn noted(&self, at: &At<'_>, state: &str, consumer: Option<&str>, note: Option<String>) {
         let print = |credential: &Credential| self.fingerprints.fingerprint(credential);
         let nodes = match state {
-            "accepted" | "tested" | "retired" | "undone" => self.accounts.nodes().unwrap_or_default(),
+            "accepted" | "tested" | "unused" | "retired" | "undone" => self.accounts.nodes().unwrap_or_default(),
             _ => Vec::new(),
         };
         (self.note)(Rotated {

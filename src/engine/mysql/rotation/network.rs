@@ -40,12 +40,12 @@ pub(super) fn ask(
     question: &str,
 ) -> Result<Vec<Vec<String>>, String> {
     let asked = open(node, user, password).and_then(|mut connection| connection.query::<mysql::Row, _>(question));
-    let field = |value: mysql::Value| match value {
-        mysql::Value::NULL => "NULL".to_owned(),
-        mysql::Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        other => other.as_sql(true),
+    let field = |value: Option<&mysql::Value>| match value {
+        None | Some(mysql::Value::NULL) => "NULL".to_owned(),
+        Some(mysql::Value::Bytes(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        Some(other) => other.as_sql(true),
     };
-    let row = |row: mysql::Row| row.unwrap().into_iter().map(field).collect();
+    let row = |row: mysql::Row| (0..row.len()).map(|at| field(row.as_ref(at))).collect();
     asked.map(|rows| rows.into_iter().map(row).collect()).map_err(|error| said(node, &error))
 }
 

@@ -2,10 +2,10 @@
 //! told in its command, which no file can change.
 
 use super::{RULE, Rotation};
+use crate::engine::Node;
 use crate::engine::redis::group::Member;
 use crate::error::{Failure, Kind, Result};
-use crate::exec::Place;
-use crate::exec::docker::Docker;
+use crate::exec::docker::{Description, Docker};
 use crate::secret::Secret;
 
 impl Rotation {
@@ -37,17 +37,37 @@ impl Rotation {
         ))
     }
 
-    /// Arguments come after the file, and win.
-    pub(super) fn must_not_be_started_with(&self, secret: &Secret) -> Result<()> {
-        let Place::Container(selector) = &self.settings.server.place else { return Ok(()) };
-        let places = Docker::connect()?.find(selector)?.told_as(secret)?;
-        if places.is_empty() {
-            return Ok(());
-        }
-        let (server, places) = (self.settings.server.location(), places.join(" and "));
-        let what = format!("{server} is started with this password, in {places}: its next start would bring it back");
+    /// Arguments come after the file, and win. Of servers that are in no container of this host they are not to be seen. Gives
+    /// why containers could not be looked at.
+    pub(super) fn must_not_be_started_with(&self, secret: &Secret, members: &[Member<'_>]) -> Result<Option<String>> {
+        let found = Docker::if_there().and_then(|docker| docker.map_or(Ok(Vec::new()), |docker| docker.containers()));
+        let containers = match found {
+            Ok(containers) => containers,
+            Err(failure) => {
+                return Ok(Some(format!(
+                    "the commands of servers in containers were not looked at: {}",
+                    failure.full()
+                )));
+            }
+        };
+        let of_these = containers.iter().filter(|one| members.iter().any(|member| is_at(one, &member.node)));
+        let told = of_these.map(|container| (container, container.told_as(secret)));
+        let Some((container, places)) = told.into_iter().find(|(_, places)| !places.is_empty()) else {
+            return Ok(None);
+        };
+        let (name, places) = (&container.name, places.join(" and "));
+        let what =
+            format!("container {name} is started with this password, in {places}: its next start would use it again");
         Err(Failure::new(Kind::Refused, what).hint(
             "Leave it to the file alone: write `requirepass PASSWORD` (or the user) there, take it out of the service in compose.yaml, start it once like that, then rotate",
         ))
     }
+}
+
+fn is_at(container: &Description, node: &Node) -> bool {
+    let is_here = ["127.0.0.1", "::1", "localhost"].contains(&node.host.as_str());
+    let mut published = container.ports.iter().filter_map(|port| port.published.as_ref());
+    is_here && published.any(|(_, port)| *port == node.port)
+        || container.name == node.host
+        || container.networks.values().any(|address| *address == node.host)
 }
