@@ -278,7 +278,8 @@ impl Shop {
             json!([{ "name": "DB_PASSWORD", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } }]);
         let web = json!({ "containers": [{ "name": "shop", "image": "shop", "env": variable }] });
         api.create("/apis/apps/v1/namespaces/shop/deployments", &workload("Deployment", "web", 2, &web));
-        let worker = json!({ "volumes": [{ "name": "db", "secret": { "secretName": "db" } }] });
+        let items = json!([{ "key": "url", "path": "url" }]);
+        let worker = json!({ "volumes": [{ "name": "db", "secret": { "secretName": "db", "items": items } }] });
         api.create("/apis/apps/v1/namespaces/shop/statefulsets", &workload("StatefulSet", "worker", 1, &worker));
         let kubelet = Kubelet::start(api.clone(), target);
         fs::write(world.host.path("kubernetes-token"), cluster.token_of_bkp()).unwrap();
@@ -355,6 +356,23 @@ fn pods_are_given_a_secret_of_another_name_and_nobody_is_refused() {
     let what = "workload nightly (cronjob in namespace shop, given the Secret db)";
     world.rotate(&["shop-db", "--dry-run"]).fails(13, what, "--despite-unknown");
     api.does("DELETE", "/apis/batch/v1/namespaces/shop/cronjobs/nightly", "application/json", &json!({}));
+
+    // What the told ones have it in besides: another key of the same Secret, and what stands in the template.
+    let web = "/apis/apps/v1/namespaces/shop/deployments/web";
+    let variables = |reports: Value| {
+        let change = json!([{ "op": "add", "path": "/spec/template/spec/containers/0/env/1", "value": reports }]);
+        api.does("PATCH", web, "application/json-patch+json", &change);
+    };
+    variables(json!({ "name": "URL", "valueFrom": { "secretKeyRef": { "name": "db", "key": "url" } } }));
+    variables(json!({ "name": "REPORTS_URL", "value": format!("mysql://app:{old}@db/reports") }));
+    world
+        .rotate(&["shop-db", "--dry-run"])
+        .fails(13, "db#url (given to deployment web in namespace shop)", "--despite-unknown")
+        .says("workload web (variable REPORTS_URL in its template)")
+        .says_not(&old);
+    let both = json!([{ "op": "remove", "path": "/spec/template/spec/containers/0/env/2" }, { "op": "remove", "path": "/spec/template/spec/containers/0/env/1" }]);
+    api.does("PATCH", web, "application/json-patch+json", &both);
+    shop.is_ready();
 
     let plan = world.rotate(&["shop-db", "--dry-run"]).ends(0);
     plan.says("a new version of the Secret db with another password, named by deployment web in namespace shop");

@@ -91,7 +91,7 @@ impl Rotate<'_> {
     fn scan_for(&self, server: Option<&Server>, current: &Secret) -> Scan {
         let mut scan = scan::scan(self.rotation, server, current);
         for consumer in &self.consumers {
-            match consumer.delivery.others(&self.rotation.consumers) {
+            match consumer.delivery.others(&self.rotation.consumers, current) {
                 Ok(others) => scan.unknown.extend(others.into_iter().filter(|found| !found.is_known(self.rotation))),
                 Err(failure) => {
                     scan.warnings.push(format!(

@@ -44,8 +44,8 @@ pub trait Delivery: Send + Sync {
     /// The rotation is over: nothing is kept aside any more.
     fn settle(&self) -> Result<()>;
 
-    /// Who else is given the same, by the same means, and is none of these consumers.
-    fn others(&self, _told: &[policy::Consumer]) -> Result<Vec<Found>> {
+    /// Who else is given the same, by the same means, and is none of these consumers; and what else of the same means has it.
+    fn others(&self, _told: &[policy::Consumer], _current: &Secret) -> Result<Vec<Found>> {
         Ok(Vec::new())
     }
 

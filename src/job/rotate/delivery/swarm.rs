@@ -11,7 +11,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::exec::docker::{Docker, Selector};
 use crate::exec::{Command, Exec};
-use crate::job::rotate::scan::{Found, Thing};
+use crate::job::rotate::scan::{Found, Thing, lines_have};
 use crate::job::rotate::state::Holds;
 use crate::policy::{self, Consumer, SwarmService};
 use crate::secret::Secret;
@@ -82,6 +82,26 @@ impl Swarm {
         let mut text = String::new();
         task.start(&command, cancel).ok()?.read_to_string(&mut text).ok()?;
         Some(Secret::new(text))
+    }
+
+    /// Other secrets and configurations of the service that have it, where a task of this node can be asked.
+    fn besides(&self, current: &Secret, cancel: &Cancel) -> Result<Vec<Found>> {
+        let (base, service) = (self.base()?, self.inspect(cancel)?);
+        let container = &service["Spec"]["TaskTemplate"]["ContainerSpec"];
+        let mut found = Vec::new();
+        for (kind, key) in [("Secrets", "SecretName"), ("Configs", "ConfigName")] {
+            for one in container[kind].as_array().into_iter().flatten() {
+                let [name, file] = [&one[key], &one["File"]["Name"]].map(|text| text.as_str().unwrap_or_default());
+                let is_ours = kind == "Secrets" && (name == base || is_version(name, base));
+                let file =
+                    if kind == "Configs" { format!("/{}", file.trim_start_matches('/')) } else { file.to_owned() };
+                if !is_ours && self.read(&file, cancel).is_some_and(|text| lines_have(text.expose(), current)) {
+                    let place = format!("given to the Swarm service {}, beside {base}", self.service.service);
+                    found.push(Found { thing: Thing::Variable, name: name.to_owned(), place });
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// A secret of the cluster by that name, made where it is not there.
@@ -254,8 +274,9 @@ impl Delivery for Swarm {
         Ok(())
     }
 
-    fn others(&self, told: &[Consumer]) -> Result<Vec<Found>> {
+    fn others(&self, told: &[Consumer], current: &Secret) -> Result<Vec<Found>> {
         let cancel = Cancel::default();
+        let mut found = self.besides(current, &cancel)?;
         let name = self.given(&cancel)?[0].name.clone();
         let listed = docker(&["service", "ls", "--quiet"], None, LOOK, &cancel)?;
         let ids: Vec<&str> = listed.split_whitespace().collect();
@@ -267,11 +288,12 @@ impl Delivery for Swarm {
         let services = all.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let having = services.filter(|service| given(service, &name).iter().any(|given| given.name == name));
         let names = having.filter_map(|service| service["Spec"]["Name"].as_str().map(str::to_owned));
-        let found = |name_of: String| {
+        let of_swarm = |name_of: String| {
             let place = format!("of Swarm, given the secret {name}");
             Found { thing: Thing::Service, name: name_of, place }
         };
-        Ok(names.filter(|service| !is_told(service)).map(found).collect())
+        found.extend(names.filter(|service| !is_told(service)).map(of_swarm));
+        Ok(found)
     }
 
     fn describe(&self) -> String {

@@ -14,6 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::exec::docker::{Description, Docker};
 use crate::policy::{ComposeService, Reload, Rotation, Told};
 use crate::secret::Secret;
+pub use files::{lines_have, variable_has};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@
 //! given is told by reading the Secret that its template names.
 
 mod api;
+mod besides;
 mod rollout;
 mod template;
 
@@ -280,8 +281,9 @@ impl Delivery for Kubernetes {
         Ok(())
     }
 
-    fn others(&self, told: &[Consumer]) -> Result<Vec<Found>> {
+    fn others(&self, told: &[Consumer], current: &Secret) -> Result<Vec<Found>> {
         let (api, cancel) = (self.api()?, Cancel::default());
+        let mut found = self.besides(told, current, &cancel)?;
         let (base, namespace) = (self.told()?.0, &self.workload.namespace);
         let given = self.given(&api, &cancel)?.name;
         let is_told = |word: &str, name: &str| {
@@ -292,7 +294,6 @@ impl Delivery for Kubernetes {
                 _ => false,
             })
         };
-        let mut found = Vec::new();
         for (group, word, pod) in EVERYBODY {
             let list = api.get(&format!("/apis/{group}/namespaces/{namespace}/{word}s"), &cancel)?;
             for object in list["items"].as_array().into_iter().flatten() {

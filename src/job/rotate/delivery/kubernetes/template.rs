@@ -1,6 +1,7 @@
 //! Which Secret a workload's pods are given, and the change that gives them another. Pure.
 
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Digits of a version's name after that of the Secret it is one of.
 pub const DIGITS: usize = 12;
@@ -43,6 +44,41 @@ pub fn references(object: &Value, pod: &str, base: &str) -> Vec<Reference> {
         }
     }
     all
+}
+
+/// Which keys of the Secret are given where it is named; `None` for all of them.
+pub fn keys(object: &Value, pointer: &str) -> Option<Vec<String>> {
+    let named = object.pointer(pointer.rsplit_once('/')?.0)?;
+    if let Some(key) = named["key"].as_str() {
+        return Some(vec![key.to_owned()]);
+    }
+    let items = named["items"].as_array()?;
+    Some(items.iter().filter_map(|item| item["key"].as_str().map(str::to_owned)).collect())
+}
+
+/// Every Secret that stands in the description of a pod, with the keys that are given; none for all of them.
+pub fn secrets(pod: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all: BTreeMap<String, Option<BTreeSet<String>>> = BTreeMap::new();
+    let mut waiting = vec![pod];
+    while let Some(value) = waiting.pop() {
+        for (key, inner) in value.as_object().into_iter().flatten() {
+            let name = match key.as_str() {
+                "secretKeyRef" | "secretRef" | "secret" => inner["name"].as_str().or(inner["secretName"].as_str()),
+                _ => None,
+            };
+            if let Some(name) = name {
+                let given = keys(value, &format!("/{key}/name"));
+                let known = all.entry(name.to_owned()).or_insert_with(|| Some(BTreeSet::new()));
+                match (known.as_mut(), given) {
+                    (Some(known), Some(given)) => known.extend(given),
+                    _ => *known = None,
+                }
+            }
+            waiting.push(inner);
+        }
+        waiting.extend(value.as_array().into_iter().flatten());
+    }
+    all.into_iter().map(|(name, keys)| (name, keys.unwrap_or_default())).collect()
 }
 
 /// A JSON Patch that lets all of these name another Secret. Refused by the cluster when somebody else changed one meanwhile.
@@ -95,6 +131,28 @@ mod tests {
         for name in ["db-0123456789abc", "db-production12", "db-0123456789", "db2", "dbx-0123456789ab"] {
             assert!(!is_of(name, "db"), "{name}");
         }
+    }
+
+    #[test]
+    fn what_pods_are_given_of_each_secret_is_seen() {
+        let pod = json!({
+            "containers": [{ "env": [
+                { "name": "A", "valueFrom": { "secretKeyRef": { "name": "db", "key": "password" } } },
+                { "name": "B", "valueFrom": { "secretKeyRef": { "name": "db", "key": "url" } } },
+            ], "envFrom": [{ "secretRef": { "name": "all" } }] }],
+            "volumes": [
+                { "secret": { "secretName": "some", "items": [{ "key": "one", "path": "x" }] } },
+                { "projected": { "sources": [{ "secret": { "name": "whole" } }, { "secret": { "name": "some", "items": [{ "key": "two" }] } }] } },
+            ],
+            "imagePullSecrets": [{ "name": "registry" }],
+        });
+        let told: Vec<String> = secrets(&pod)
+            .into_iter()
+            .map(|(name, keys)| format!("{name} {}", keys.into_iter().collect::<Vec<_>>().join(",")))
+            .collect();
+        assert_eq!(told, ["all ", "db password,url", "some one,two", "whole "]);
+        assert_eq!(keys(&pod, "/containers/0/env/1/valueFrom/secretKeyRef/name"), Some(vec!["url".to_owned()]));
+        assert_eq!(keys(&pod, "/containers/0/envFrom/0/secretRef/name"), None);
     }
 
     #[test]
