@@ -101,7 +101,7 @@ impl Keepsake {
         let (escrow, noted) = (self.escrow(rotation), self.run(rotation));
         if escrow.exists() && !noted.is_some_and(|run| is_over(&run)) {
             let aside = self.directory.join(format!("{rotation}.pending.{}.age", now.strftime("%Y%m%dT%H%M%SZ")));
-            std::fs::rename(&escrow, &aside).context(|| format!("cannot move {} aside", escrow.display()))?;
+            durable::move_new(&escrow, &aside).context(|| format!("cannot move {} aside", escrow.display()))?;
         }
         self.remove(&escrow)?;
         self.remove(&version_file(&self.directory, rotation))
