@@ -10,9 +10,9 @@ use crate::job::rotate::keepsake::Keepsake;
 use crate::job::rotate::reapply::{Applied, Reapply};
 use crate::job::rotate::record;
 use crate::job::rotate::targets::Given;
-use crate::journal::{Fact, Rotated, State};
+use crate::journal::{Fact, Rotated};
 use crate::policy::{self, Policy, Rotation, Source};
-use crate::repo::keys::Recipients;
+use crate::repo::keys::{Recipients, Role};
 use serde_json::{Value, json};
 
 /// By the journal of this host: names and fingerprints.
@@ -89,14 +89,14 @@ impl<'e> Restored<'e> {
     /// should know; a failure means that the server is not ready. All of them are tried.
     pub fn apply(&self, then: &[Value], (run, recorder): (&str, &Recorder)) -> Result<Vec<String>> {
         let mut told = Vec::new();
-        let mut failed: Option<Failure> = None;
+        let mut failed: Vec<(&str, Failure)> = Vec::new();
         for rotation in &self.rotations {
             match apply_one(self.env, *rotation, then, (run, recorder)) {
                 Ok(text) => told.extend(text),
-                Err(failure) => failed = failed.or(Some(failure)),
+                Err(failure) => failed.push((&rotation.1.name, failure)),
             }
         }
-        failed.map_or(Ok(told), |failure| Err(not_ready(&failure)))
+        not_ready(&failed).map_or(Ok(told), Err)
     }
 }
 
@@ -114,6 +114,7 @@ pub fn apply_one(
     (run, recorder): (&str, &Recorder),
 ) -> Result<Option<String>> {
     let name = &rotation.name;
+    let known = env.journal()?.state().unwrap_or_default().rotations.remove(name).unwrap_or_default();
     let (accounts, _) = accounts_of(env, policy, rotation, Given::default())?;
     let of_point = then.iter().find(|one| one["name"] == *name).and_then(|one| one["version"].as_str());
     let reapply = Reapply {
@@ -122,14 +123,18 @@ pub fn apply_one(
         vault: vault(env)?,
         record: record::path(&env.configuration()?.rotator.vault_path, name)?,
         state: &env.paths()?.state,
+        keepsake: sealing(env).map_err(|failure| failure.full()),
+        run: known.owed.as_ref().map_or(run, |(_, owed)| &owed.run),
         holder: holder(env)?,
         lease: lease(env)?,
         of_point,
-        is_retired: is_retired(&env.journal()?.state().unwrap_or_default(), name),
+        is_retired: known.retired,
     };
-    let Applied { changed, is_open, from, to, negative, nodes } = reapply.run(&env.cancel)?;
+    let applied = reapply.run(&env.cancel)?;
+    let state = applied.state().to_owned();
+    let Applied { changed, is_open, is_both, from, to, negative, nodes, uncopied } = applied;
     recorder.note(&[Fact::Rotation(Box::new(Rotated {
-        state: if is_open { "both_reapplied" } else { "reapplied" }.into(),
+        state,
         from,
         to: Some(to),
         nodes,
@@ -137,15 +142,22 @@ pub fn apply_one(
         ..of_rotation(rotation, run)
     }))]);
     let account = accounts.describe();
-    Ok(match (is_open, changed) {
-        (true, _) => Some(format!(
-            "{account} has both passwords of the rotation that is under way; {negative}. Bring it to its end: bkp rotate resume {name}"
-        )),
-        (false, true) => {
-            Some(format!("{account} has the password that is published now, not the one of the point; {negative}"))
-        }
-        (false, false) => None,
-    })
+    let uncopied = uncopied.map_or_else(String::new, |why| format!("; no copy of what it had before is kept: {why}"));
+    let has = match (is_open, is_both, changed) {
+        (true, true, _) => "both passwords of the rotation that is under way",
+        (true, false, _) => "the password that is published now, and no other of the rotation that is under way",
+        (false, _, true) => "the password that is published now, not the one of the point",
+        (false, _, false) => return Ok(None),
+    };
+    let next = if is_open { format!(". Bring it to its end: bkp rotate resume {name}") } else { String::new() };
+    Ok(Some(format!("{account} has {has}; {negative}{uncopied}{next}")))
+}
+
+/// With the recipients of what is sealed.
+fn sealing(env: &Environment) -> Result<Keepsake> {
+    let repository = env.repository()?;
+    let operators = env.writer(&repository)?.recipients.into_iter().filter(|one| one.role == Role::Operator);
+    Keepsake::of(&env.paths()?.state, Recipients::new(operators.map(|operator| operator.recipient)))
 }
 
 fn of_rotation(rotation: &Rotation, run: &str) -> Rotated {
@@ -158,22 +170,32 @@ fn of_rotation(rotation: &Rotation, run: &str) -> Rotated {
     }
 }
 
-/// Of a rotation that is open: its old password was taken away already, and must not come back.
-fn is_retired(state: &State, name: &str) -> bool {
-    let last = state.rotations.get(name).and_then(|known| known.last.as_ref());
-    last.is_some_and(|(_, last)| {
-        matches!(last.state.as_str(), "retiring" | "retired" | "refused" | "ended" | "persisted" | "proven")
-    })
+/// Of a server that was restored, and whose passwords are not those that they should be.
+fn not_ready(failed: &[(&str, Failure)]) -> Option<Failure> {
+    let kind = failed.first()?.1.kind();
+    let each: Vec<String> = failed.iter().map(|(name, failure)| format!("{name}: {}", failure.full())).collect();
+    let commands: Vec<String> = failed.iter().map(|(name, _)| format!("bkp rotate reapply {name}")).collect();
+    let text = format!(
+        "the data are restored, but passwords at the server are not known to be those of today: {}",
+        each.join("; ")
+    );
+    let hint = format!("Let nobody in before: {}; the daemon tries it again by itself, too", commands.join(" && "));
+    Some(Failure::new(kind, text).hint(hint))
 }
 
-/// Of a server that was restored, and whose passwords are not those that they should be.
-fn not_ready(failure: &Failure) -> Failure {
-    Failure::new(
-        failure.kind(),
-        format!(
-            "the data are restored, but passwords at the server are not known to be those of today: {}",
-            failure.full()
-        ),
-    )
-    .hint("Let nobody in before: bkp rotate reapply NAME; the daemon tries it again by itself, too")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn every_account_that_is_not_ready_is_named() {
+        assert!(not_ready(&[]).is_none());
+        let failed = ["shop-db", "crm"].map(|name| (name, Failure::new(Kind::Key, format!("why of {name}"))));
+        let told = not_ready(&failed).unwrap();
+        for word in ["shop-db: why of shop-db", "crm: why of crm"] {
+            assert!(told.full().contains(word), "{}", told.full());
+        }
+        assert!(told.next_step().unwrap().contains("bkp rotate reapply shop-db && bkp rotate reapply crm"));
+    }
 }

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 mod accounts;
 mod canary;
 mod missing;
+mod owed;
 mod planned;
 mod status;
 
@@ -145,7 +146,7 @@ impl Arguments {
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
             Some(Command::Reapply { name }) => {
                 let _lock = in_force::lock(env, &name)?;
-                reapply(env, &name)
+                owed::reapply(env, &name)
             }
             None => {
                 let name = self.name.unwrap_or_default();
@@ -295,8 +296,11 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let glance = record::glance(ground.vault, &path)?;
     let is_open = glance.is_open;
     let other = if is_open { None } else { missing::note(env, ground.rotation, &glance)? };
-    if !is_open && wish == Wish::Resume && rules::owed(&env.journal()?.state()?, name).is_some() {
-        return reapply(env, name);
+    if rules::owed(&env.journal()?.state()?, name).is_some() && !ground.keepsake.is_lost(name, &glance) {
+        if !is_open && wish == Wish::Resume {
+            return owed::reapply(env, name);
+        }
+        owed::settle(env, name)?;
     }
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();
@@ -411,18 +415,6 @@ fn report(env: &Environment, name: &str, ended: &Ended, wish: Wish) -> Ran {
         Some(why) => Err(rolled_back(why)),
         None => Ok(None),
     }
-}
-
-/// Whoever holds the lock of the rotation.
-fn reapply(env: &Environment, name: &str) -> Ran {
-    let (policy, rotation) = env.configuration()?.rotation(name)?;
-    let recorder = env.recorder()?;
-    let what = What::source(Job::Rotate, name, Some(name));
-    let act = |run: &str| in_force::apply_one(env, (policy, rotation), &[], (run, &recorder));
-    let told = recorder.run_named(what, reason(env), act, |_, run| RunEnded::well(run, false))?;
-    let document = serde_json::json!({ "ok": true, "rotation": name, "changed": told });
-    env.output.answer(&document, || told.unwrap_or_else(|| format!("{name}: only what is published lets in")))?;
-    Ok(None)
 }
 
 fn reason(env: &Environment) -> Reason {

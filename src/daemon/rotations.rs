@@ -17,7 +17,7 @@ impl Daemon {
         let mut schedules = Schedule::of_rotations(&configuration, &super::host(), state);
         for schedule in &mut schedules {
             let rotation = configuration.rotation(&schedule.policy);
-            if rotation.is_ok_and(|(_, rotation)| rules::is_in_gap(state, rotation)) {
+            if rotation.is_ok_and(|(_, rotation)| rules::may_be_refused(state, rotation)) {
                 let timing = &mut schedule.timing;
                 (timing.blackout, timing.window, timing.freeze) = (Vec::new(), Vec::new(), Vec::new());
             }
@@ -69,16 +69,18 @@ impl Daemon {
         let (configuration, state) = (&*self.settings.configuration, self.ledger.state());
         let Ok((policy, rotation)) = configuration.rotation(&schedule.policy) else { return (Vec::new(), None) };
         let name = rotation.name.clone();
-        if !schedule.calendar.is_time(slot) {
-            let word = if rules::cut_short(state, &name).is_some() { "resume" } else { "reapply" };
+        let is_open = rules::cut_short(state, &name).is_some();
+        // For what is owed no hour counts. For the rest of it, each does.
+        let is_owed_only = rules::owed(state, &name).is_some()
+            && opening(&configuration.timing_of(rotation), schedule.zone(), now).is_some();
+        let is_time = schedule.calendar.is_time(slot);
+        if is_owed_only || !is_time {
+            let word = if is_open && !is_owed_only { "resume" } else { "reapply" };
             let arguments = ["rotate", word, &name].map(str::to_owned).into();
             return (vec![TaskKind::Rotate { arguments, name }], None);
         }
         let asked = Asked { configuration, policy, rotation, state, now };
-        let hindrance = match rules::cut_short(state, &name) {
-            Some(_) => None,
-            None => rules::may_begin(&asked, Allowed::default()).err(),
-        };
+        let hindrance = if is_open { None } else { rules::may_begin(&asked, Allowed::default()).err() };
         let end = hindrance.and_then(|hindrance| match hindrance {
             Hindrance::RotatedLately(_) | Hindrance::Frozen(_) => Some(End::Skipped(hindrance.why(rotation))),
             Hindrance::RehearsalFailed => Some(End::Failed(hindrance.why(rotation))),

@@ -149,6 +149,24 @@ pub trait Accounts: Send + Sync {
     /// changed.
     fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool>;
 
+    /// These two let in from now on, as [`accept_both`](Self::accept_both) leaves them, and nothing else that can be beside them.
+    /// Whichever of them does already does so all the time: somebody may have no other. Gives whether anything had to be changed.
+    fn both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<bool> {
+        let turned = Pair { current: pair.pending, pending: pair.current };
+        match (self.log_in(pair.current)?, self.log_in(pair.pending)?) {
+            (Login::Accepted, Login::Accepted) => return Ok(false),
+            (Login::Refused, Login::Refused) => drop(self.only(pair.current, cancel)?),
+            (Login::Accepted, _) => {}
+            (_, pending) => {
+                self.accept_both(turned, cancel)?;
+                if pending == Login::Accepted {
+                    return Ok(true);
+                }
+            }
+        }
+        self.accept_both(pair, cancel).map(|()| true)
+    }
+
     /// A restart of the server changes nothing of it. For engines that write by themselves, nothing is to be done.
     fn persist(&self, cancel: &Cancel) -> Result<()>;
 

@@ -16,7 +16,8 @@ pub struct Rotated {
     /// `proven`, `rotated`; `retiring` where its refusal was not seen yet, and `refused` when it was; `ended`, of sessions; on the way
     /// back `turned_back`, `unpublished`, `undone`, `rolled_back`; `stopped`; and `overtaken`, when its process died and what is
     /// published since is neither of its passwords; and `elsewhere`, when another host exchanged it; and of a restore `owed`
-    /// before it, and `reapplied`, or `both_reapplied` in the middle of a rotation, after it.
+    /// before it, and `reapplied` after it; in the middle of a rotation `both_reapplied`, or `reapplied_open` where one of its
+    /// passwords was set.
     pub state: String,
     /// When that was, where it is noted later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +53,7 @@ impl Rotated {
 
     /// A server that was restored takes what it should again.
     pub fn is_reapplied(&self) -> bool {
-        matches!(self.state.as_str(), "reapplied" | "both_reapplied")
+        matches!(self.state.as_str(), "reapplied" | "both_reapplied" | "reapplied_open")
     }
 
     /// Nothing of this rotation is open any more.

@@ -187,6 +187,8 @@ pub struct RotationState {
     pub last: Option<(Timestamp, Box<Rotated>)>,
     /// The last rotation that came to its end.
     pub rotated: Option<(Timestamp, Box<Rotated>)>,
+    /// Of the one that is under way, the old password was taken away, or was about to be.
+    pub retired: bool,
     /// The server was restored, and is not known to take what is published, and nothing else.
     pub owed: Option<(Timestamp, Box<Rotated>)>,
     /// When it was seen last that what is published lets in.
@@ -202,6 +204,12 @@ impl RotationState {
         if rotated.is_reapplied() {
             self.owed = None;
         }
+        // Whatever comes after it: who goes on moves the consumers once more, and a restore brings nothing of it back.
+        self.retired = match &*rotated.state {
+            "retiring" | "retired" | "refused" | "ended" => true,
+            "planned" => false,
+            _ => self.retired && !rotated.is_end(),
+        };
         let at = rotated.when.filter(|when| *when < at).unwrap_or(at);
         self.last = Some((at, Box::new(rotated.clone())));
         if rotated.state == "proven" || rotated.is_reapplied() {

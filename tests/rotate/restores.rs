@@ -3,7 +3,7 @@
 
 use super::kills;
 use super::servers::{Mariadb, Mysql};
-use super::support::host::Answer;
+use super::support::host::{Answer, Running};
 use super::support::vault::Vault;
 use super::support::wait_for;
 use super::world::{Target, World};
@@ -29,6 +29,15 @@ fn restore_with(world: &World, more: &[&str], environment: &[(&str, &str)]) -> A
     let mut command = world.host.command(&[&arguments, more].concat());
     command.envs(environment.iter().copied());
     world.host.finish(world.host.start(command))
+}
+
+fn dump_that_stands_still(world: &World) -> Running {
+    let mut command = world.host.command(&["backup", "db"]);
+    command.env("BKP_STOP_AT", "backup:stream-stored");
+    let dump = world.host.start(command);
+    let stat = format!("/proc/{}/stat", dump.child.id());
+    wait_for("the dump stands still", 60, || fs::read_to_string(&stat).unwrap().contains(") T ").then_some(()));
+    dump
 }
 
 /// A server whose first point has the old password, and that knows nothing of anything any more.
@@ -89,11 +98,7 @@ fn no_password_is_rotated_while_a_dump_uses_its_account() {
         .unwrap();
     world.open_shop();
     let old = world.old.clone();
-    let mut command = world.host.command(&["backup", "db"]);
-    command.env("BKP_STOP_AT", "backup:stream-stored");
-    let dump = world.host.start(command);
-    let stat = format!("/proc/{}/stat", dump.child.id());
-    wait_for("the dump stands still", 60, || fs::read_to_string(&stat).unwrap().contains(") T ").then_some(()));
+    let dump = dump_that_stands_still(&world);
     world.rotate(&["shop-db"]).fails(11, "source db", "");
     assert_eq!(world.published(), old);
     dump.signal(Signal::CONT);
@@ -109,6 +114,12 @@ fn no_password_is_rotated_while_a_dump_uses_its_account() {
     let shown = world.host.read(&["show", "db", "--json"]).ends(0).json();
     assert_eq!(shown["body"]["credentials"][0]["name"], "shop-db", "{shown}");
     assert_eq!(shown["body"]["credentials"][0]["version"], rotated["to"]);
+    // A restore that changed nothing leaves nothing to be done.
+    let dump = dump_that_stands_still(&world);
+    restore(&world, &[]).fails(11, "source db", "");
+    world.rotate(&["status"]).ends(0).says_not("rotate reapply");
+    dump.signal(Signal::CONT);
+    world.host.finish(dump).ends(0);
 }
 
 #[test]
@@ -125,6 +136,11 @@ fn a_restore_in_the_middle_of_a_rotation_brings_both_of_its_passwords_back() {
     world.dies_at("rotate:moved", &["shop-db"]);
     world.close_shop();
     let [before, pending] = [world.old.clone(), world.published()];
+    // Who has either goes on with it, also while nothing else is amiss.
+    world.rotate(&["reapply", "shop-db"]).ends(0).says("has both passwords of the rotation that is under way");
+    for password in [&before, &pending] {
+        world.target.log_in(password).unwrap();
+    }
     server.query("DROP USER app@'%'");
     restore(&world, &[]).ends(3).says("has both passwords of the rotation that is under way").says("rotate resume");
     for password in [&before, &pending] {
@@ -132,6 +148,19 @@ fn a_restore_in_the_middle_of_a_rotation_brings_both_of_its_passwords_back() {
     }
     world.target.log_in(&first).unwrap_err();
     assert_eq!(world.states().last().unwrap(), "both_reapplied");
+    // The plug is pulled before that, and nobody gets in: whoever goes on does it first.
+    server.query("DROP USER app@'%'; DROP DATABASE shop");
+    restore(&world, &[("BKP_CRASH_AT", "restore:after-live")]).was_killed();
+    for password in [&before, &pending] {
+        world.target.log_in(password).unwrap_err();
+    }
+    world.open_shop();
+    world.dies_at("rotate:moved", &["resume", "shop-db"]);
+    world.close_shop();
+    for password in [&before, &pending] {
+        world.target.log_in(password).unwrap();
+    }
+    world.rotate(&["status"]).ends(0).says_not("rotate reapply");
     world.open_shop();
     world.rotate(&["resume", "shop-db"]).ends(0);
     assert_eq!(world.one_password_works(&before), pending);

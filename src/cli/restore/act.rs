@@ -59,20 +59,20 @@ impl Opened<'_> {
         let brings_accounts = plan.act.part == Part::Whole && plan.act.target.takes_accounts();
         let accounts = brings_accounts.then(|| in_force::Restored::hold(env, settings)).transpose()?;
         let returning = accounts.as_ref().map(|accounts| accounts.returning(agreed.lock_accounts)).transpose()?;
-        let job = Restore {
-            repository,
-            keys: &keys,
-            places: &places,
-            engine,
-            recorder: &recorder,
-            safety,
-            without_safety: agreed.no_safety_backup,
-            returning,
-        };
         let progress = env.progress();
         let policy = configured.map(|(policy, _)| policy.name.as_str());
         let run = |run: &str| {
-            accounts.iter().for_each(|accounts| accounts.owe((run, &recorder)));
+            let job = Restore {
+                repository,
+                keys: &keys,
+                places: &places,
+                engine,
+                recorder: &recorder,
+                safety,
+                without_safety: agreed.no_safety_backup,
+                returning,
+                begins: &|| accounts.iter().for_each(|accounts| accounts.owe((run, &recorder))),
+            };
             let mut restored = job.run(plan, point, confirmed, env.context(&progress), clock::now())?;
             if let Some(accounts) = &accounts {
                 let told = self.apply(accounts, point, (run, &recorder))?;

@@ -296,6 +296,10 @@ impl Accounts for Rotation {
         self.set_alone(credential, cancel)
     }
 
+    fn both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<bool> {
+        self.set_both(pair, cancel)
+    }
+
     fn persist(&self, _: &Cancel) -> Result<()> {
         Ok(())
     }

@@ -261,7 +261,11 @@ impl Accounts for Rotation {
     }
 
     fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
-        self.set_alone(credential, cancel)
+        self.set_alone(&[credential], cancel)
+    }
+
+    fn both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<bool> {
+        self.set_alone(&[pair.current, pair.pending], cancel)
     }
 
     fn persist(&self, cancel: &Cancel) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::repo::read::PointReader;
 use jiff::Timestamp;
 
 /// What an act needs besides its plan.
-pub struct Restore<'a> {
+pub struct Restore<'a, 'b> {
     pub repository: &'a Repository,
     pub keys: &'a Keyring,
     pub places: &'a Places,
@@ -32,6 +32,8 @@ pub struct Restore<'a> {
     pub without_safety: bool,
     /// How users come back that the server does not have.
     pub returning: Option<Returning>,
+    /// Told before anything of the target is changed, and not where it does not come so far.
+    pub begins: &'b dyn Fn(),
 }
 
 #[derive(Debug)]
@@ -50,7 +52,7 @@ struct Live {
     _lock: Option<Lock>,
 }
 
-impl Restore<'_> {
+impl Restore<'_, '_> {
     pub fn run(
         &self,
         plan: &Plan,
@@ -115,6 +117,7 @@ impl Restore<'_> {
             on_difference: OnDifference::Fail,
             returning: self.returning.as_ref(),
         };
+        (self.begins)();
         let loaded = self.engine.load(&PointOrigin::new(reader), &target, &run);
         let Live { safety, held, mut warnings, .. } = live.unwrap_or_default();
         warnings.extend(held.map(|held| held.release().warnings).unwrap_or_default());

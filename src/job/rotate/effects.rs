@@ -216,6 +216,7 @@ impl Rotate<'_> {
             at.memory.pending = Some(pending);
             return Ok(());
         }
+        at.keeper.retire()?;
         self.accounts.retire(pair, at.cancel)?;
         crash_point("rotate:retired");
         let pending = self.probe_until(pair.pending, &Login::Accepted, at.cancel)?;

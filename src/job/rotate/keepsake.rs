@@ -42,6 +42,11 @@ impl Keepsake {
         self.directory.join(format!("{rotation}.account.age"))
     }
 
+    /// The account as it was when a server that was put back was given what is published, after that run.
+    pub fn replaced(&self, rotation: &str, run: &str) -> PathBuf {
+        self.directory.join(format!("{rotation}.replaced.{run}.age"))
+    }
+
     /// One process of this host rotates it at a time.
     pub fn lock(&self, rotation: &str) -> Result<Lock> {
         Lock::take(&self.directory.join(format!("{rotation}.lock")), &format!("the rotation {rotation}"))

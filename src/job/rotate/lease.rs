@@ -53,6 +53,11 @@ impl<'a> Lease<'a> {
         self.keeper().renew(now)
     }
 
+    /// Before the previous one is taken away.
+    pub fn retire(&self) -> Result<()> {
+        self.keeper().retire(clock::now())
+    }
+
     pub fn record(&self, run: &str, pending: &Credential, previous: &Credential, urgent: bool) -> Result<()> {
         self.keeper().record((run, urgent), (pending, previous), clock::now())
     }

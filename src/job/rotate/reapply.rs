@@ -6,6 +6,7 @@
 use super::keepsake::{Fingerprints, Keepsake};
 use super::published;
 use super::record::{self, Keeper};
+use super::told::without;
 use crate::backoff::pause;
 use crate::clock;
 use crate::engine::{Accounts, Credential, Login, Pair};
@@ -15,7 +16,7 @@ use crate::policy::Rotation;
 use crate::secret::VaultPath;
 use crate::secret::vault::Vault;
 use jiff::SignedDuration;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How many versions of what is published are looked through.
@@ -31,6 +32,10 @@ pub struct Reapply<'a> {
     /// Where the document of the rotation is.
     pub record: VaultPath,
     pub state: &'a Path,
+    /// What the account had is sealed here before it is overwritten, if it can be.
+    pub keepsake: std::result::Result<Keepsake, String>,
+    /// The run after which this is done: what it was told is known by it.
+    pub run: &'a str,
     /// The id of this host's journal, and what people call the host.
     pub holder: (String, String),
     pub lease: SignedDuration,
@@ -46,12 +51,27 @@ pub struct Applied {
     pub changed: bool,
     /// A rotation is to go on now.
     pub is_open: bool,
+    /// Both of its passwords were set, and not only the one that is published.
+    pub is_both: bool,
     /// Fingerprints: of the newest that is refused, or of what a rotation that is open began with; and of what lets in.
     pub from: Option<String>,
     pub to: String,
     /// What is known of older ones, for people.
     pub negative: String,
     pub nodes: Vec<String>,
+    /// Why nothing was kept of what was overwritten.
+    pub uncopied: Option<String>,
+}
+
+impl Applied {
+    /// The word for it in the journal.
+    pub fn state(&self) -> &'static str {
+        match (self.is_open, self.is_both) {
+            (false, _) => "reapplied",
+            (true, true) => "both_reapplied",
+            (true, false) => "reapplied_open",
+        }
+    }
 }
 
 /// A password that was published before.
@@ -82,17 +102,13 @@ impl Reapply<'_> {
     fn apply(&self, keeper: &Keeper<'_>, cancel: &Cancel) -> Result<Applied> {
         let (version, today) = published::now(self.vault, self.rotation)?;
         let open = keeper.pending().zip(keeper.previous());
-        let wanted = self.wanted(&today, open.as_ref())?;
+        let has_one = self.is_retired || keeper.is_retired() || self.accounts.has_gap();
+        let wanted = wanted(&self.rotation.name, &today, open.as_ref(), has_one)?;
         let older = self.older(version, &wanted)?;
-        let mut changed = self.accounts.only(&wanted[0], cancel)?;
-        if let [current, pending] = wanted.as_slice()
-            && self.accounts.log_in(pending)? != Login::Accepted
-        {
-            self.accounts.accept_both(Pair { current, pending }, cancel)?;
-            changed = true;
-        }
-        self.accounts.persist(cancel)?;
-        self.prove(&wanted, &older, cancel)?;
+        let known = || wanted.iter().chain(older.iter().map(|old| &old.credential));
+        let scrubbed = |text: &str| without(text, known());
+        let done = self.set(&wanted, &older, cancel).map_err(|failure| failure.reworded(scrubbed));
+        let (changed, uncopied) = done?;
         let prints = Fingerprints::of(self.state)?;
         let print = |credential: &Credential| prints.fingerprint(credential);
         let (from, to) = match &open {
@@ -102,28 +118,44 @@ impl Reapply<'_> {
         Ok(Applied {
             changed,
             is_open: open.is_some(),
+            is_both: wanted.len() > 1,
             from,
             to,
             negative: negative(&older, self.of_point, print, &today),
             nodes: self.accounts.nodes()?.iter().map(ToString::to_string).collect(),
+            uncopied: uncopied.map(|why| scrubbed(&why)),
         })
     }
 
-    /// What is to let in: what is published; in the middle of a rotation both of its passwords, the old one first, unless that
-    /// was taken away or the account can have one only.
-    fn wanted(&self, today: &Credential, open: Option<&(Credential, Credential)>) -> Result<Vec<Credential>> {
-        let Some((pending, previous)) = open else { return Ok(vec![today.clone()]) };
-        if !today.is(pending) && !today.is(previous) {
-            let name = &self.rotation.name;
-            let what = format!("a rotation of {name} is under way, and what is published is neither of its passwords");
-            return Err(
-                Failure::new(Kind::Key, what).hint(format!("See what it says to that: bkp rotate resume {name}"))
-            );
+    /// Gives whether anything was changed, and why there is no copy of what was before.
+    fn set(&self, wanted: &[Credential], older: &[Older], cancel: &Cancel) -> Result<(bool, Option<String>)> {
+        let (copy, uncopied) = match self.copy(cancel) {
+            Ok(copy) => (copy, None),
+            // Nobody is kept out for that.
+            Err(failure) => (None, Some(failure.full())),
+        };
+        let changed = match wanted {
+            [current, pending] => self.accounts.both(Pair { current, pending }, cancel)?,
+            [today, ..] => self.accounts.only(today, cancel)?,
+            [] => false,
+        };
+        self.accounts.persist(cancel)?;
+        self.prove(wanted, older, cancel)?;
+        if let (false, Some(copy), Ok(keepsake)) = (changed, copy, &self.keepsake) {
+            keepsake.remove(&copy)?;
         }
-        Ok(match self.is_retired || self.accounts.has_gap() {
-            true => vec![today.clone()],
-            false => vec![previous.clone(), pending.clone()],
-        })
+        Ok((changed, uncopied.filter(|_| changed)))
+    }
+
+    /// What nobody published is nowhere else. Gives where it is, if it was not there from a try before.
+    fn copy(&self, cancel: &Cancel) -> Result<Option<PathBuf>> {
+        let keepsake = self.keepsake.as_ref().map_err(|why| Failure::failed(why.clone()))?;
+        let path = keepsake.replaced(&self.rotation.name, self.run);
+        if path.exists() {
+            return Ok(None);
+        }
+        keepsake.seal(&path, &self.accounts.save(cancel)?)?;
+        Ok(Some(path))
     }
 
     /// The newest first, each once.
@@ -179,6 +211,23 @@ impl Reapply<'_> {
     }
 }
 
+/// What is to let in: what is published; in the middle of a rotation both of its passwords, the old one first, unless it
+/// `has_one`: that was taken away, or the account can have no second one.
+fn wanted(
+    name: &str,
+    today: &Credential,
+    open: Option<&(Credential, Credential)>,
+    has_one: bool,
+) -> Result<Vec<Credential>> {
+    let Some((pending, previous)) = open else { return Ok(vec![today.clone()]) };
+    if !today.is(pending) && !today.is(previous) {
+        let what = format!("a rotation of {name} is under way, and what is published is neither of its passwords");
+        return Err(Failure::new(Kind::Key, what)
+            .hint(format!("Put one of them back (vault kv rollback), then: bkp rotate reapply {name}")));
+    }
+    Ok(if has_one { vec![today.clone()] } else { vec![previous.clone(), pending.clone()] })
+}
+
 /// Which old ones were tried. All of them are refused.
 fn negative(
     older: &[Older],
@@ -205,6 +254,42 @@ fn negative(
 mod tests {
     use super::*;
     use crate::secret::Secret;
+
+    #[test]
+    fn in_the_middle_of_a_rotation_both_let_in_unless_one_was_taken_away() {
+        let credential = |text: &str| Credential::from(Secret::new(text.into()));
+        let open = (credential("pending"), credential("previous"));
+        let wanted = |today: &str, open, has_one| {
+            let wanted = wanted("db", &credential(today), open, has_one)?;
+            Ok::<_, Failure>(wanted.iter().map(|one| one.expose().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(wanted("today", None, false).unwrap(), ["today"]);
+        for today in ["pending", "previous"] {
+            assert_eq!(wanted(today, Some(&open), false).unwrap(), ["previous", "pending"]);
+            assert_eq!(wanted(today, Some(&open), true).unwrap(), [today]);
+        }
+        assert!(wanted("of nobody", Some(&open), false).unwrap_err().full().contains("neither"));
+    }
+
+    #[test]
+    fn what_is_noted_is_what_was_set() {
+        let state = |is_open, is_both| {
+            let applied = Applied {
+                changed: true,
+                is_open,
+                is_both,
+                from: None,
+                to: String::new(),
+                negative: String::new(),
+                nodes: vec![],
+                uncopied: None,
+            };
+            applied.state()
+        };
+        assert_eq!(state(false, false), "reapplied");
+        assert_eq!(state(true, true), "both_reapplied");
+        assert_eq!(state(true, false), "reapplied_open");
+    }
 
     #[test]
     fn it_is_told_which_old_passwords_were_tried() {

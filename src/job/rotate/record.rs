@@ -84,6 +84,9 @@ struct Content {
     /// Somebody took over, and the host before may still be about to publish.
     #[serde(default)]
     unfenced: bool,
+    /// The previous one is being taken away, or was: nothing may bring it back.
+    #[serde(default)]
+    retired: bool,
     /// What the engine counted when the pending secret was about to be published. With it, it may have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
@@ -259,6 +262,7 @@ impl<'a> Keeper<'a> {
         self.content.pending_user.clone_from(&pending.user);
         self.content.previous_user.clone_from(&previous.user);
         (self.content.back, self.content.why, self.content.mark) = (false, None, None);
+        self.content.retired = false;
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.
         let (_, there) = read(self.vault, &self.path)?;
@@ -277,6 +281,8 @@ impl<'a> Keeper<'a> {
     /// `why`: what failed, where nobody asked for it.
     pub fn turn(&mut self, direction: Direction, why: Option<String>, now: Timestamp) -> Result<()> {
         (self.content.back, self.content.why) = (direction == Direction::Back, why);
+        // It was not, where there is a way back.
+        self.content.retired &= direction == Direction::Forward;
         self.write(now)
     }
 
@@ -288,6 +294,16 @@ impl<'a> Keeper<'a> {
     pub fn urge(&mut self, now: Timestamp) -> Result<()> {
         self.content.urgent = true;
         self.write(now)
+    }
+
+    /// Before the previous one is taken away.
+    pub fn retire(&mut self, now: Timestamp) -> Result<()> {
+        self.content.retired = true;
+        self.write(now)
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.content.retired
     }
 
     pub fn is_urgent(&self) -> bool {

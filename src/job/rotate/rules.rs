@@ -144,27 +144,33 @@ pub fn owed<'s>(state: &'s State, name: &str) -> Option<(Timestamp, &'s Rotated)
     (!state.running.contains_key(&owed.run)).then_some((*at, &**owed))
 }
 
-/// Whether consumers may be refused as long as it is not gone on with: the server has one password, and was about to be told the
-/// new one. No rule for when rotations may be holds then.
-pub fn is_in_gap(state: &State, rotation: &Rotation) -> bool {
+/// Whether consumers may be refused as long as nothing is done: a restore closed the account, or it is in a gap. No rule for when
+/// rotations may be holds then.
+pub fn may_be_refused(state: &State, rotation: &Rotation) -> bool {
+    owed(state, &rotation.name).is_some() || is_in_gap(state, rotation)
+}
+
+/// The server has one password, and was about to be told the new one.
+fn is_in_gap(state: &State, rotation: &Rotation) -> bool {
     let open = cut_short(state, &rotation.name).filter(|_| rotation.accepts_gap);
     open.is_some_and(|(_, last)| last.to.is_some())
 }
 
 /// When it is gone on with by the daemon, which began at `since`: at once, if it was begun before that, or in a gap. No later than
-/// with the next slot in any case.
+/// with the next slot in any case. What a restore owes comes first: until then nothing that was begun can be gone on with.
 pub fn resume_at(state: &State, rotation: &Rotation, since: Timestamp) -> Option<Timestamp> {
     let name = &rotation.name;
     let tried = state.policy(Job::Rotate, name).and_then(|known| known.last_ended.as_ref());
     let tried = |at: Timestamp| tried.map(|(_, ended, ..)| *ended).filter(|tried| *tried >= at);
-    let Some((at, last)) = cut_short(state, name) else {
-        // Until then an old password may let in.
-        let (at, _) = owed(state, name)?;
+    // Until then an old password may let in, or none.
+    if let Some((at, _)) = owed(state, name) {
         return tried(at).map_or(Some(at), |tried| tried.checked_add(LEFT_ALONE).ok());
-    };
+    }
+    let (at, last) = cut_short(state, name)?;
     let tried = tried(at);
     let is_decided_by_somebody = match tried {
-        Some(_) => !only_waited(state, name),
+        // What was tried was that, and it is done.
+        Some(_) => !only_waited(state, name) && !last.is_reapplied(),
         None => last.state == "stopped",
     };
     let wait = match (is_in_gap(state, rotation), tried, is_decided_by_somebody) {
@@ -278,8 +284,17 @@ mod tests {
         assert_eq!(resume_at(&done, &db, at("09:00:00")), None);
         let between = state(&[("09:00:00", noted("published")), ("10:00:00", noted(Rotated::OWED))]);
         assert_eq!(cut_short(&between, "db").unwrap().1.state, "published", "the rotation is as open as it was");
+        assert_eq!(resume_at(&between, &db, at("09:30:00")), Some(at("10:00:00")), "and is not waited for");
+        let id = SlotId { job: Job::Rotate, policy: "db".into(), slot: at("10:00:01") };
+        let end = Fact::SlotEnded { id, end: SlotEnd::Failed, why: None, runs: vec![] };
+        let stopped = [("09:00:00", noted("stopped")), ("10:00:00", noted(Rotated::OWED)), ("10:00:02", end)];
+        assert_eq!(resume_at(&state(&stopped), &db, at("09:30:00")), Some(at("10:15:02")), "nor left alone for a day");
         let both = state(&[("10:00:00", noted(Rotated::OWED)), ("10:01:00", noted("both_reapplied"))]);
         assert!(cut_short(&both, "db").is_some() && super::owed(&both, "db").is_none(), "and has to go on");
+        let id = SlotId { job: Job::Rotate, policy: "db".into(), slot: at("10:00:01") };
+        let end = Fact::SlotEnded { id, end: SlotEnd::Done, why: None, runs: vec![] };
+        let both = [("10:00:00", noted(Rotated::OWED)), ("10:01:00", noted("both_reapplied")), ("10:01:01", end)];
+        assert_eq!(resume_at(&state(&both), &db, at("09:00:00")), Some(at("10:16:01")), "not a day later");
     }
 
     #[test]
@@ -305,5 +320,37 @@ mod tests {
         let planned = Rotated { run: "r".into(), rotation: "db".into(), state: "planned".into(), ..Rotated::default() };
         let planned = state(&[("10:00:00", Fact::Rotation(Box::new(planned)))]);
         assert!(!is_in_gap(&planned, &db), "nothing was changed yet");
+    }
+
+    /// Otherwise a restore would bring back what may have leaked.
+    #[test]
+    fn what_was_retired_stays_so_until_the_end_of_the_rotation() {
+        let is_retired = |words: &[&str]| {
+            let noted: Vec<_> = words.iter().map(|word| ("10:00:00", noted(word))).collect();
+            state(&noted).rotations["db"].retired
+        };
+        assert!(!is_retired(&["planned", "published", "moved", "unused"]));
+        for word in ["retiring", "retired", "refused", "ended"] {
+            for after in ["moved", "stopped", "reapplied_open", "proven"] {
+                assert!(is_retired(&["planned", word, after]), "{word} {after}");
+            }
+        }
+        for end in ["rotated", "rolled_back", "elsewhere", "reapplied"] {
+            assert!(!is_retired(&["planned", "retired", end]), "{end}");
+        }
+        assert!(!is_retired(&["retired", "planned"]), "the one before");
+    }
+
+    /// Neither a window nor a freeze keeps an account closed.
+    #[test]
+    fn what_a_restore_owes_waits_for_no_hour() {
+        for db in [rotation(false), rotation(true)] {
+            let owed = state(&[("09:00:00", noted("rotated")), ("10:00:00", noted(Rotated::OWED))]);
+            assert!(may_be_refused(&owed, &db));
+            let between = state(&[("09:00:00", noted("published")), ("10:00:00", noted(Rotated::OWED))]);
+            assert!(may_be_refused(&between, &db));
+            let done = state(&[("10:00:00", noted(Rotated::OWED)), ("10:01:00", noted("reapplied"))]);
+            assert!(!may_be_refused(&done, &db));
+        }
     }
 }

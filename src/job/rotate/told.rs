@@ -92,7 +92,7 @@ pub(super) fn scrubbed(text: &str, at: &At<'_>) -> String {
     without(text, [Some(&at.current), at.pending.as_ref()].into_iter().flatten())
 }
 
-fn without<'c>(text: &str, secrets: impl Iterator<Item = &'c Credential>) -> String {
+pub(super) fn without<'c>(text: &str, secrets: impl Iterator<Item = &'c Credential>) -> String {
     let long = secrets.filter(|secret| secret.expose().len() >= 4);
     // The longer first: one may be within the other.
     let mut forms: Vec<Zeroizing<String>> = long.flat_map(|secret| forms(secret)).collect();

@@ -1,13 +1,88 @@
-//! One password for all hosts of an account, and no second one, whatever there was before.
+//! One password for all hosts of an account, and no second one, or the two of a rotation, whatever there was before.
 
 use super::verifier::is_of;
 use super::{Flavour, Rotation, Session, Verifiers, native, text};
-use crate::engine::{Accounts, Credential};
+use crate::engine::{Accounts, Credential, Login, Pair};
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::secret::Secret;
 
+/// Of MySQL: which password a statement gives, and whether what was there stays as the second one.
+type Step = (Which, Stays);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Current,
+    Pending,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stays {
+    First,
+    Second,
+}
+
+/// From what an account has to the pending one with the current one behind it, which is the one that `DISCARD OLD PASSWORD` takes
+/// away later. Neither is lost on the way where it lets in. `first`: what it has at the first place; none where that is neither.
+fn steps(first: Option<Which>, (current, pending): (bool, bool)) -> Vec<Step> {
+    use Stays::{First, Second};
+    use Which::Pending;
+    let put = match (first, current, pending) {
+        (Some(Pending), true, _) => return Vec::new(),
+        (Some(Which::Current), ..) => vec![],
+        (Some(Pending), false, _) => vec![(Which::Current, First)],
+        (None, _, true) => vec![(Pending, Second), (Which::Current, First)],
+        (None, _, false) => vec![(Which::Current, Second)],
+    };
+    put.into_iter().chain([(Pending, First)]).collect()
+}
+
 impl Rotation {
+    pub(super) fn set_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<bool> {
+        let nodes = self.nodes()?;
+        let [current, pending] = [pair.current, pair.pending].map(|one| self.log_in(one));
+        let let_in = (current? == Login::Accepted, pending? == Login::Accepted);
+        self.with(cancel, |client, session| {
+            let is_changed = match client.version.flavour {
+                Flavour::Mysql => self.set_both_in_mysql(session, pair, let_in)?,
+                Flavour::Mariadb => self.set_both_in_mariadb(session, pair)?,
+            };
+            if is_changed {
+                self.is_known_again(&nodes, pair.current);
+            }
+            self.wait_for_replicas(session, client.version.flavour, pair.current, cancel)?;
+            Ok(is_changed)
+        })
+    }
+
+    fn set_both_in_mysql(&self, session: &mut Session<'_>, pair: Pair<'_>, let_in: (bool, bool)) -> Result<bool> {
+        let mut first = None;
+        for (which, secret) in [(Which::Current, pair.current), (Which::Pending, pair.pending)] {
+            if self.has_everywhere(session, secret)? {
+                first = Some(which);
+            }
+        }
+        let steps = steps(first, let_in);
+        for (which, stays) in &steps {
+            let secret = if *which == Which::Current { pair.current } else { pair.pending };
+            let retained = if *stays == Stays::First { " RETAIN CURRENT PASSWORD" } else { "" };
+            self.alter(session, |_| Ok(format!("IDENTIFIED BY {}{retained}", text(secret.expose()))))?;
+        }
+        Ok(!steps.is_empty())
+    }
+
+    /// In one statement.
+    fn set_both_in_mariadb(&self, session: &mut Session<'_>, pair: Pair<'_>) -> Result<bool> {
+        let both = Verifiers(vec![native(pair.pending), native(pair.current)]);
+        let there = self.verifiers(session)?;
+        let is_so = |all: &Verifiers| all.0.len() == both.0.len() && both.0.iter().all(|one| all.0.contains(one));
+        if !there.is_empty() && there.iter().all(|(_, verifiers)| is_so(verifiers)) {
+            return Ok(false);
+        }
+        self.alter(session, |_| Ok(both.statement()))?;
+        Ok(true)
+    }
+
     pub(super) fn set_alone(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
         let nodes = self.nodes()?;
         self.with(cancel, |client, session| {
@@ -56,5 +131,29 @@ impl Rotation {
             _ => false,
         };
         Ok(!rows.is_empty() && rows.iter().all(is_it))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever somebody has: with each statement it goes on, and in the end the pending one is first and the current one second.
+    #[test]
+    fn nobody_loses_a_password_of_the_rotation_on_the_way_to_both() {
+        let possible = [Some(Which::Current), Some(Which::Pending), None];
+        for first in possible {
+            for second in possible {
+                let (mut has, begun) = ([first, second], [first, second]);
+                let lets_in = |which| begun.contains(&Some(which));
+                for (which, stays) in steps(first, (lets_in(Which::Current), lets_in(Which::Pending))) {
+                    has = [Some(which), if stays == Stays::First { has[0] } else { has[1] }];
+                    for one in begun.into_iter().flatten() {
+                        assert!(has.contains(&Some(one)), "{begun:?} → {has:?}");
+                    }
+                }
+                assert_eq!(has, [Some(Which::Pending), Some(Which::Current)], "{begun:?}");
+            }
+        }
     }
 }
