@@ -202,6 +202,7 @@ impl Rotate<'_> {
         if wish != Wish::RollBack && at.keeper.direction() == Direction::Back {
             at.failed = at.keeper.why_back();
         }
+        self.one_stays(at)?;
         let (direction, published) = (at.keeper.direction(), at.keeper.mark().is_some());
         at.memory.turn(direction, published, |_| true);
         if !is_open {
@@ -276,6 +277,7 @@ impl Rotate<'_> {
     fn turn(&self, at: &mut At<'_>, direction: Direction, why: Option<String>) -> Result<()> {
         at.keeper.turn(direction, why.clone())?;
         crash_point("rotate:turned-back");
+        self.one_stays(at)?;
         let published = at.keeper.mark().is_some();
         let reads = |number: usize| self.rotation.consumers[number].told == crate::policy::Told::Published;
         at.memory.turn(direction, published, reads);
@@ -284,6 +286,15 @@ impl Rotate<'_> {
             self.noted(at, "turned_back", None, why);
         }
         Ok(())
+    }
+
+    /// Which of the two goes was said for the other direction, in this run or before.
+    fn one_stays(&self, at: &At<'_>) -> Result<()> {
+        let Some(pair) = at.pair() else { return Ok(()) };
+        self.accounts.stays(match at.keeper.direction() {
+            Direction::Forward => pair.pending,
+            Direction::Back => pair.current,
+        })
     }
 
     fn close(&self, end: End, at: &mut At<'_>) -> Result<Ended> {

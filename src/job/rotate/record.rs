@@ -132,6 +132,8 @@ pub struct Glance {
     pub back: bool,
     pub may_be_published: bool,
     #[serde(skip)]
+    pub urgent: bool,
+    #[serde(skip)]
     pub run: Option<String>,
     #[serde(skip)]
     pub closed: Vec<Closed>,
@@ -209,6 +211,7 @@ pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
         is_open: content.pending.is_some(),
         back: content.back,
         may_be_published: content.mark.is_some(),
+        urgent: content.urgent,
         run: content.run.clone().filter(|_| content.pending.is_some()),
         closed: content.closed.clone(),
     })
