@@ -2,11 +2,12 @@
 
 use super::act::{At, Rotate};
 use super::published;
-use super::state::{Direction, Holds, Login};
+use super::seen::Moved;
+use super::state::{Direction, Holds, Login, Published};
 use crate::clock;
 use crate::durable::crash_point;
 use crate::error::{Failure, Kind, Result};
-use crate::policy::Told;
+use crate::policy::{Target, Told};
 use crate::secret::Secret;
 use crate::secret::vault::Written;
 
@@ -33,8 +34,9 @@ impl Rotate<'_> {
         at.keeper.record(&self.run, &pending, &at.current, self.emergency)?;
         crash_point("rotate:recorded");
         at.memory.is_first = true;
-        // It was just made: nobody can know it.
-        at.memory.pending = Some(Login::Refused);
+        // Nobody can know what was just made here; what others made may be good already.
+        let is_ours = !matches!(self.rotation.target, Target::Smtp(_));
+        at.memory.pending = is_ours.then_some(Login::Refused);
         at.pending = Some(pending);
         self.noted(at, "pending", None, None);
         Ok(())
@@ -132,24 +134,27 @@ impl Rotate<'_> {
         }
         at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
-        let (from, to) = match direction {
-            Direction::Forward => (pair.current, pair.pending),
-            Direction::Back => (pair.pending, pair.current),
+        let (from, to, wanted) = match direction {
+            Direction::Forward => (pair.current, pair.pending, Published::Pending),
+            Direction::Back => (pair.pending, pair.current, Published::Current),
         };
         let path = &self.rotation.published;
         let document = self.vault.document(path)?;
         let is_expected = published::read(self.rotation, &document).is_some_and(|there| there.is(from));
         crash_point("rotate:publishing");
         // What was written in between is seen by the next look.
-        if !is_expected || self.vault.write(path, &published::with(self.rotation, &document, to))? == Written::Outdated
-        {
+        if !is_expected {
             return Ok(());
         }
+        let Written::Version(version) = self.vault.write(path, &published::with(self.rotation, &document, to))? else {
+            return Ok(());
+        };
         let (point, state) = match direction {
             Direction::Forward => ("rotate:published", "published"),
             Direction::Back => ("rotate:unpublished", "unpublished"),
         };
         crash_point(point);
+        self.must_be_published(version, &wanted, pair)?;
         // Who began by himself since he was moved has what was there before.
         at.memory.exchanged(|number| self.rotation.consumers[number].told == Told::Published);
         self.noted(at, state, None, None);
