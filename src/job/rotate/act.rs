@@ -6,7 +6,7 @@
 use super::delivery::Consumer;
 use super::keepsake::{Fingerprints, Keepsake};
 use super::lease::Lease;
-use super::record::{self, Keeper};
+use super::record::{self, Begun, Keeper};
 use super::seen::Memory;
 use super::state::{Direction, End, Observed, Step, next};
 use super::told::scrubbed;
@@ -112,7 +112,8 @@ impl Rotate<'_> {
         if let Some(pending) = lost {
             let recorded = |now: Credential| {
                 let run = self.keepsake.run(&self.rotation.name).unwrap_or_else(|| self.run.clone());
-                keeper.record((&run, self.emergency), (&pending, &now), clock::now())
+                let mark = Some(self.accounts.mark(cancel)?);
+                keeper.record(Begun { run: &run, urgent: self.emergency, mark }, (&pending, &now), clock::now())
             };
             self.read_published().and_then(recorded).inspect_err(|_| drop(keeper.release()))?;
         }

@@ -164,7 +164,8 @@ impl Rotate<'_> {
     pub(super) fn deliver(&self, at: &mut At<'_>, number: usize) -> Result<()> {
         let consumer = &self.consumers[number];
         let to = if at.keeper.direction() == Direction::Forward { Holds::Pending } else { Holds::Current };
-        at.memory.moved[number].touched = true;
+        // Whatever it was moved to before.
+        at.memory.moved[number] = Moved { touched: true, ..Moved::default() };
         let Some(pair) = at.pair() else { return Ok(()) };
         let delivered = consumer.delivery.deliver(pair, to);
         crash_point("rotate:delivered");
@@ -197,7 +198,8 @@ impl Rotate<'_> {
         let (consumer, is_back) = (&self.consumers[number], at.keeper.direction() == Direction::Back);
         let Some(pair) = at.pair() else { return Ok(()) };
         let other = if is_back { pair.pending } else { pair.current };
-        match consumer.gate(&|| self.left(number, other), at.cancel) {
+        let is_urgent = at.keeper.is_urgent();
+        match consumer.gate(&|| self.left(number, other, is_urgent), at.cancel) {
             Ok(()) => {
                 crash_point("rotate:moved");
                 at.memory.moved[number].passed = true;
@@ -213,7 +215,7 @@ impl Rotate<'_> {
         at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
         // Once more, for there is no way back from here.
-        if let Some((consumer, failure)) = self.somebody_left(pair)? {
+        if let Some((consumer, failure)) = self.somebody_left(pair, at.keeper.is_urgent())? {
             return self.failed(at, &consumer, &failure);
         }
         let pending = self.accounts.log_in(pair.pending)?;
