@@ -228,10 +228,13 @@ impl Reader<'_> {
             let help = "write the list into a secret of its own, as in ref+vault://kv/shop/jwks#/keys";
             self.wrong_with_help::<()>(place, "whoever verifies tokens could read the key that signs them", help);
         }
-        let is_variable = |consumer: &&Consumer| matches!(consumer.told, Told::EnvFile { .. });
-        if let Some(consumer) = consumers.into_iter().flatten().find(is_variable) {
-            let text =
-                format!("{} is told a key of several lines, which no variable of an `env_file` can be", consumer.name);
+        for consumer in consumers.into_iter().flatten() {
+            let wrong = match &consumer.told {
+                Told::EnvFile { .. } => "a key of several lines, which no variable of an `env_file` can be",
+                Told::Swarm(_) => "a key and its name, of which a secret of Swarm holds one only",
+                Told::Published | Told::SecretFile(_) | Told::Kubernetes(_) => continue,
+            };
+            let text = format!("{} is told {wrong}", consumer.name);
             self.wrong_with_help::<()>(place, text, "give it a `secret_file`, or let it read what is published");
         }
     }

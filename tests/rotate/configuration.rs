@@ -249,6 +249,7 @@ fn keys_that_make_no_sense_are_refused() {
             signing.replace("command: [\"true\"]", "env_file: /srv/.env, variable: KEY, command: [\"true\"]"),
             "several lines",
         ),
+        (signing.replace("command: [\"true\"]", "swarm: { service: web, secret: key }"), "holds one only"),
     ];
     for (rotation, wrong) in table {
         let answer = host(&rotation).run(&["config", "check"]);

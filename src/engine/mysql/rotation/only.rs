@@ -1,7 +1,7 @@
 //! One password for all hosts of an account, and no second one, whatever there was before.
 
-use super::verifier::is_of;
-use super::{Flavour, Rotation, Session, Verifiers, native, text};
+use super::verifier::{self, is_of};
+use super::{Client, Flavour, Rotation, Session, Verifiers, native, text};
 use crate::engine::{Accounts, Credential};
 use crate::error::Result;
 use crate::event::Cancel;
@@ -12,7 +12,7 @@ impl Rotation {
         let nodes = self.nodes()?;
         self.with(cancel, |client, session| {
             let is_changed = match client.version.flavour {
-                Flavour::Mysql => self.set_alone_in_mysql(session, credential)?,
+                Flavour::Mysql => self.set_alone_in_mysql(client, session, credential)?,
                 Flavour::Mariadb => self.set_alone_in_mariadb(session, credential)?,
             };
             if is_changed {
@@ -34,16 +34,32 @@ impl Rotation {
     }
 
     /// First the password, then the second one goes: which of the two somebody logged in with is not known.
-    fn set_alone_in_mysql(&self, session: &mut Session<'_>, secret: &Secret) -> Result<bool> {
+    fn set_alone_in_mysql(&self, client: &Client<'_>, session: &mut Session<'_>, secret: &Secret) -> Result<bool> {
         let has_second = self.has_second_password(session)?;
-        if !has_second && self.has_everywhere(session, secret)? {
-            return Ok(false);
+        let has_it = self.has_everywhere(session, secret)?;
+        if !has_it {
+            self.set_in_mysql(client, session, secret)?;
         }
-        self.alter(session, |_| Ok(format!("IDENTIFIED BY {}", text(secret.expose()))))?;
         if has_second {
             self.alter(session, |_| Ok("DISCARD OLD PASSWORD".to_owned()))?;
         }
-        Ok(true)
+        Ok(has_second || !has_it)
+    }
+
+    /// By verifiers where the server takes them: a history of passwords refuses the password itself, when it was there before.
+    fn set_in_mysql(&self, client: &Client<'_>, session: &mut Session<'_>, secret: &Secret) -> Result<()> {
+        let question = format!("SELECT host, plugin FROM mysql.user WHERE user = {}", text(&self.account));
+        let variants = session.rows(&question)?;
+        let one = |row: Vec<String>| {
+            let [host, plugin] = <[String; 2]>::try_from(row).ok()?;
+            let verifier = hex::encode(verifier::of(&plugin, secret)?);
+            Some(format!("{}@{} IDENTIFIED WITH {} AS 0x{verifier}", text(&self.account), text(&host), text(&plugin)))
+        };
+        let parts: Option<Vec<String>> = variants.into_iter().map(one).collect();
+        match parts.filter(|parts| !parts.is_empty() && client.version.at_least(Flavour::Mysql, (8, 0, 17))) {
+            Some(parts) => session.run(Secret::new(format!("ALTER USER {}", parts.join(", "))).expose()),
+            None => self.alter(session, |_| Ok(format!("IDENTIFIED BY {}", text(secret.expose())))),
+        }
     }
 
     /// By the verifiers; what is not understood is as good as no.

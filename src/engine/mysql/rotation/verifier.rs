@@ -2,6 +2,7 @@
 //! MariaDB is given verifiers and never passwords.
 
 use super::super::session::text;
+use crate::durable::random_hex;
 use crate::secret::Secret;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -14,7 +15,7 @@ const SHA256: &str = "sha256_password";
 pub(super) const OF_MYSQL: [&str; 3] = [CACHING, NATIVE, SHA256];
 
 const SALT: usize = 20;
-/// What `sha256_password` always takes.
+/// What `sha256_password` always takes, and `caching_sha2_password` unless it is told otherwise.
 const ROUNDS: u32 = 5000;
 
 /// Whether MySQL keeps this of that password. `None` where it is not understood.
@@ -33,6 +34,18 @@ pub(super) fn is_of(plugin: &str, kept: &[u8], secret: &Secret) -> Option<bool> 
             let (salt, digest) = kept.strip_prefix(b"$5$")?.split_at_checked(SALT)?;
             Some(sha256_crypt(password, salt, ROUNDS) == digest.strip_prefix(b"$")?)
         }
+        _ => None,
+    }
+}
+
+/// What MySQL would keep of that password. `None` where its plug-in is not understood.
+pub(super) fn of(plugin: &str, secret: &Secret) -> Option<Vec<u8>> {
+    let salt = random_hex(SALT / 2).into_bytes();
+    let digest = sha256_crypt(secret.expose().as_bytes(), &salt, ROUNDS);
+    match plugin {
+        NATIVE => Some(native(secret).into_bytes()),
+        CACHING => Some([&b"$A$005$"[..], &salt, &digest].concat()),
+        SHA256 => Some([&b"$5$"[..], &salt, b"$", &digest].concat()),
         _ => None,
     }
 }
@@ -141,6 +154,17 @@ mod tests {
         let native = b"*58815970BE77B3720276F63DB198B1FA42E5CC02";
         assert_eq!((is(NATIVE, native, "hunter2"), is(NATIVE, native, "")), (Some(true), Some(false)));
         assert_eq!((is(CACHING, b"", "x"), is("ed25519", b"x", "x")), (None, None));
+    }
+
+    #[test]
+    fn what_is_made_of_a_password_is_told_to_be_of_it() {
+        let [password, other] = ["pässword", "another"].map(|text| Secret::new(text.into()));
+        for plugin in OF_MYSQL {
+            let made = of(plugin, &password).unwrap();
+            assert_eq!(is_of(plugin, &made, &password), Some(true), "{plugin}");
+            assert_eq!(is_of(plugin, &made, &other), Some(false), "{plugin}");
+        }
+        assert_eq!(of("ed25519", &password), None);
     }
 
     #[test]

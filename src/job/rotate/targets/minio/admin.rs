@@ -181,7 +181,7 @@ impl Admin<'_> {
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
                 "Correct the access key and the secret key in `admin`".to_owned()
             }
-            "AccessDenied" => format!("Give it a policy that allows {right}, as docs/ROTATION.md shows"),
+            "AccessDenied" => format!("Give it a policy that allows {right}, as docs/ROTATION_KEYS.md shows"),
             _ => "See that `endpoint` is MinIO, and its version no older than 2023".to_owned(),
         };
         Failure::new(Kind::Key, text).hint(hint)

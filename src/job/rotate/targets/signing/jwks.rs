@@ -83,7 +83,7 @@ fn keys_of(document: &Document, path: &VaultPath) -> Result<Keys> {
     let list = at.as_array().cloned();
     list.map(Keys).ok_or_else(|| {
         Failure::new(Kind::Key, format!("ref+vault://{path} is no list of keys"))
-            .hint("Publish the key that is in force there first: {\"keys\": [{\"kty\": …, \"kid\": …}]}, as docs/ROTATION.md shows")
+            .hint("Publish the key that is in force there first: {\"keys\": [{\"kty\": …, \"kid\": …}]}, as docs/ROTATION_KEYS.md shows")
     })
 }
 
