@@ -179,6 +179,7 @@ struct Ground<'e> {
 impl<'e> Ground<'e> {
     fn of(env: &'e Environment, name: &str, given: Given) -> Result<Self> {
         let (policy, rotation) = env.configuration()?.rotation(name)?;
+        let given = accounts::given_for(env, rotation, given)?;
         let users = env.configuration()?.users_of(policy, rotation, &in_force::is_same_server);
         let (accounts, settings) = accounts_of(env, policy, rotation, given)?;
         let repository = env.repository()?;
@@ -285,11 +286,7 @@ pub fn vault(env: &Environment) -> Result<&Vault> {
 }
 
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
-    let mut given = why.given()?;
-    if wish == Wish::RollBack {
-        given.waits = Waits::No;
-    }
-    let ground = Ground::of(env, name, given)?;
+    let ground = Ground::of(env, name, why.given()?)?;
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;

@@ -103,6 +103,16 @@ pub struct Session {
     pub client: String,
 }
 
+/// Whether a server shows who is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    Shown,
+    /// Nobody shows it, and what may be there has had its time to pass; how that is known.
+    Passed(String),
+    /// Why not.
+    Hidden(String),
+}
+
 pub trait Accounts: Send + Sync {
     /// For people: `app on MySQL 8.4.3 at container mysql-auth`.
     fn describe(&self) -> String;
@@ -184,6 +194,21 @@ pub trait Accounts: Send + Sync {
     fn sessions_before(&self, pair: Pair<'_>, mark: &str, cancel: &Cancel) -> Result<Vec<Session>>;
 
     fn end_session(&self, session: &Session, cancel: &Cancel) -> Result<()>;
+
+    /// What [`sessions_before`](Self::sessions_before) is worth: an empty answer of a server that shows none says nothing.
+    fn sight(&self, _: &Cancel) -> Result<Sight> {
+        Ok(Sight::Shown)
+    }
+
+    /// What is to end when the current credential may be known to others, whatever it says that it is.
+    fn sessions_to_end(&self, pair: Pair<'_>, mark: &str, cancel: &Cancel) -> Result<Vec<Session>> {
+        self.sessions_before(pair, mark, cancel)
+    }
+
+    /// The way that is gone has changed: this one stays. Whatever says that it is about to go is taken back.
+    fn stays(&self, _: &Credential) -> Result<()> {
+        Ok(())
+    }
 
     /// The current one is lost in the moment in which the pending one is accepted: who logs in anew before it was moved is
     /// refused. Only where somebody has chosen that.

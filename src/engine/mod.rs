@@ -32,7 +32,7 @@ mod trust;
 pub mod vault;
 pub mod volume;
 
-pub use accounts::{Accounts, Credential, Login, Node, Pair, Session, accounts, has_accounts, takes_turns};
+pub use accounts::{Accounts, Credential, Login, Node, Pair, Session, Sight, accounts, has_accounts, takes_turns};
 pub use leftovers::Leftover;
 pub use rehearsal::{
     Comparison, ContainerRecipe, Entrance, Ground, Probe, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site,

@@ -6,7 +6,7 @@ use super::raw;
 use super::reading::{Field, Named, OneOrMore, Reader};
 use super::values::{self, duration_text};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Something that uses the password.
@@ -33,6 +33,16 @@ pub enum Told {
     SecretFile(PathBuf),
     Swarm(SwarmService),
     Kubernetes(Workload),
+}
+
+impl Told {
+    /// The file of variables that it is told by.
+    pub fn env_file(&self) -> Option<&Path> {
+        match self {
+            Told::EnvFile { path, .. } => Some(path),
+            Told::SecretFile(_) | Told::Swarm(_) | Told::Kubernetes(_) | Told::Published => None,
+        }
+    }
 }
 
 /// How a consumer takes up what it was told.

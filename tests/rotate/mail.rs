@@ -183,3 +183,28 @@ fn a_provider_that_keeps_one_password_only() {
     shop.host.run(&["rotate", "rollback", "mail"]).ends(0).says("as it was before");
     assert_eq!(shop.published(), shop.new);
 }
+
+/// An app password, which lets in from the moment it is made.
+#[test]
+fn a_password_that_is_good_already_is_published_at_once_and_the_one_in_force_is_none() {
+    let Some(vault) = Vault::shared("an app password of a mail account") else { return };
+    let Some(provider) = Provider::start() else { return };
+    let shop = shop(vault, &provider);
+    let file = shop.host.text("new-password");
+    let rotate = ["rotate", "mail", "--new-password-file", file.as_str()];
+    fs::write(&file, &shop.old).unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        shop.host.run(&[&rotate[..], more].concat()).fails(13, "is the one that is in force", "the right file");
+    }
+    shop.host.run(&["rotate", "resume", "mail"]).ends(0).says("nothing is under way");
+    assert_eq!(shop.published(), shop.old);
+    fs::write(&file, &shop.new).unwrap();
+    provider.knows(&[&shop.old, &shop.new]);
+    shop.host.run(&rotate).fails(75, "still accepts the old password", "Take it away at the provider");
+    assert_eq!(shop.published(), shop.new);
+    provider.knows(&[&shop.new]);
+    shop.host.run(&["rotate", "resume", "mail"]).ends(0).says("mail is rotated");
+    // Nobody says to have seen what nobody is shown.
+    let journal = shop.host.run(&["journal", "--json", "--last", "1000"]).ends(0);
+    journal.says("could not be seen: a mail server shows nobody").says_not("no session");
+}

@@ -71,6 +71,20 @@ impl Shop {
         keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// In the policy.
+    fn exchange(&self, text: &str, other: &str) {
+        let path = self.host.path("etc/policies.d/shop.yaml");
+        let before = fs::read_to_string(&path).unwrap();
+        assert!(before.contains(text), "{before}");
+        fs::write(path, before.replace(text, other)).unwrap();
+    }
+
+    fn dies_at(&self, point: &str, arguments: &[&str]) {
+        let mut command = self.host.command(arguments);
+        command.env("BKP_CRASH_AT", point);
+        self.host.finish(self.host.start(command)).was_killed();
+    }
+
     fn sign(&self) -> String {
         let (kid, pem) = self.published();
         sign(&kid, &pem)
@@ -226,7 +240,11 @@ fn what_takes_longer_than_a_process_should_live_is_resumed() {
     assert_eq!((kids.len(), shop.published().0), (3, "by-hand".to_owned()), "it is there, and signs nothing: {kids:?}");
     // Two hours later.
     fs::write(&path, text.replace("overlap: 3s", "overlap: 1s").replace("lifetime: 3s", "lifetime: 24h")).unwrap();
-    shop.host.run(&["rotate", "resume", "tokens"]).fails(75, "tokens that the old key signed may be valid until", "");
+    shop.host.run(&["rotate", "resume", "tokens"]).fails(
+        75,
+        "tokens that were signed with the key by-hand may be valid until",
+        "",
+    );
     let kid = shop.published().0;
     assert_eq!(shop.kids(), ["other", "by-hand", kid.as_str()]);
     // As long as the old one is there, it can be taken back, in an emergency it is not waited for.
@@ -235,9 +253,58 @@ fn what_takes_longer_than_a_process_should_live_is_resumed() {
     fs::write(&path, text.replace("lifetime: 3s", "lifetime: 24h")).unwrap();
     kills::wait_for_a_moment(&shop.host);
     shop.host.run(&["rotate", "tokens"]).fails(75, "may be valid until", "");
-    shop.host.run(&["rotate", "rollback", "tokens"]).ends(0).says("as it was before");
+    let next = shop.published().0;
+    let rollback = ["rotate", "rollback", "tokens"];
+    shop.host.run(&rollback).fails(75, &format!("tokens that were signed with the key {next} may be valid until"), "");
+    let exp = |number: usize| shop.keys()["keys"][number]["exp"].clone();
+    assert_eq!((shop.published().0, shop.kids()), (kid.clone(), vec!["other".to_owned(), kid.clone(), next]));
+    assert!(exp(1).is_null() && exp(2).is_i64(), "it signs again: {}", shop.keys());
+    shop.host.run(&[&rollback[..], &["--emergency"]].concat()).ends(0).says("as it was before");
     assert_eq!((shop.published().0, shop.kids()), (kid.clone(), vec!["other".to_owned(), kid]));
-    assert!(shop.keys()["keys"][1]["exp"].is_null(), "it signs again: {}", shop.keys());
+    assert!(exp(1).is_null(), "{}", shop.keys());
+}
+
+/// Whoever goes on with it does not have to say so again.
+#[test]
+fn an_emergency_of_a_signing_key_waits_for_nothing_until_its_end() {
+    let Some(vault) = Vault::shared("an emergency of a signing key") else { return };
+    let (pem, public) = ec(&PKCS8);
+    let shop = Shop::new(vault, (&pem, public), "ES256", "");
+    shop.exchange("overlap: 3s, lifetime: 3s", "overlap: 2h, lifetime: 24h");
+    shop.dies_at("rotate:recorded", &["rotate", "tokens", "--emergency"]);
+    shop.dies_at("rotate:retired", &["rotate", "resume", "tokens"]);
+    shop.host.run(&["rotate", "resume", "tokens"]).ends(0).says("tokens is rotated");
+    assert_eq!(shop.kids(), ["other", shop.published().0.as_str()]);
+    // And bkp makes the key.
+    let file = shop.host.text("signing.pem");
+    let supplied = ["rotate", "tokens", "--new-password-file", file.as_str()];
+    shop.host.run(&supplied).fails(2, "bkp itself makes the new secret of tokens", "Leave out --new-password-file");
+}
+
+/// On the way back, tokens of the new key are as good as those of the old one were on the way there.
+#[test]
+fn tokens_of_the_new_key_are_verified_while_it_is_taken_back() {
+    let Some(vault) = Vault::shared("signing keys that are taken back") else { return };
+    let (pem, public) = ec(&PKCS8);
+    let shop = Shop::new(vault, (&pem, public), "ES256", "");
+    let fails = shop.host.text("fails-once");
+    shop.exchange("[\"true\"]", &format!("[sh, -c, \"! rm {fails} 2>&1\"]"));
+    while_open(&shop, || {
+        shop.dies_at("rotate:moved", &["rotate", "tokens"]);
+        let (new, token) = (shop.published().0, shop.sign());
+        assert_ne!(new, "by-hand");
+        shop.host.run(&["rotate", "rollback", "tokens"]).ends(0).says("as it was before");
+        assert_eq!(shop.published().0, "by-hand");
+        assert_eq!(verify(&token, &shop.keys()).unwrap_err(), "no such key", "in the end");
+        // By itself, after the tokens of the old one were waited for.
+        kills::wait_for_a_moment(&shop.host);
+        shop.dies_at("rotate:unused", &["rotate", "tokens"]);
+        fs::write(&fails, "").unwrap();
+        shop.host.run(&["rotate", "resume", "tokens"]).fails(1, "the old password is in force", "rotate again");
+        assert_eq!(shop.published().0, "by-hand");
+    });
+    assert_eq!(shop.kids(), ["other", "by-hand"]);
+    assert!(shop.keys()["keys"][1]["exp"].is_null(), "it signs: {}", shop.keys());
 }
 
 #[test]
@@ -249,9 +316,7 @@ fn killed_rotations_of_a_signing_key_are_brought_to_their_end() {
         for point in kills::forward() {
             let before = shop.published().0;
             kills::wait_for_a_moment(&shop.host);
-            let mut command = shop.host.command(&["rotate", "tokens"]);
-            command.env("BKP_CRASH_AT", point);
-            shop.host.finish(shop.host.start(command)).was_killed();
+            shop.dies_at(point, &["rotate", "tokens"]);
             shop.host.run(&["rotate", "resume", "tokens"]).ends(0);
             let (kid, kids) = (shop.published().0, shop.kids());
             assert_eq!(kids, ["other", kid.as_str()], "{point}");

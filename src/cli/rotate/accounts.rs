@@ -4,7 +4,8 @@ use super::vault;
 use crate::cli::environment::Environment;
 use crate::engine::{self, Accounts, Settings};
 use crate::error::{Failure, Result};
-use crate::job::rotate::targets::{AccessKeys, Given, MailAccount, SigningKeys};
+use crate::job::rotate::record;
+use crate::job::rotate::targets::{AccessKeys, Given, MailAccount, SigningKeys, Waits};
 use crate::policy::{Minio, Policy, Rotation, Target};
 
 /// Settings of the server, where it is that of a source.
@@ -25,6 +26,22 @@ pub fn accounts_of<'e>(
         Target::SigningKey(key) => Ok((Box::new(SigningKeys::new(key, vault(env)?, &given)), None)),
         Target::Minio(minio) => Ok((Box::new(access_keys(env, rotation, minio, &given)?), None)),
     }
+}
+
+/// What was said, here and when it was begun: whoever goes on in an emergency does not have to say so again.
+pub fn given_for(env: &Environment, rotation: &Rotation, mut given: Given) -> Result<Given> {
+    let is_mail = matches!(rotation.target, Target::Smtp(_));
+    if given.supplied.is_some() && !is_mail {
+        return Err(Failure::usage(format!("bkp itself makes the new secret of {}", rotation.name))
+            .hint("Leave out --new-password-file: it is for the password of a mail account (`smtp`)"));
+    }
+    if rotation.target.source().is_none() && given.waits == Waits::Yes {
+        let path = record::path(&env.configuration()?.rotator.vault_path, &rotation.name)?;
+        if record::glance(vault(env)?, &path)?.urgent {
+            given.waits = Waits::No;
+        }
+    }
+    Ok(given)
 }
 
 fn of_source(

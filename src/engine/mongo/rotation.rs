@@ -8,7 +8,7 @@ use super::session::{Session, log_in};
 use super::turns::{Definition, tells_users};
 use super::{Settings, extended_json};
 use crate::engine::accounts as rotation;
-use crate::engine::{Accounts, Credential, Login, Node, Pair};
+use crate::engine::{Accounts, Credential, Login, Node, Pair, Sight};
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -204,6 +204,17 @@ impl Accounts for Rotation {
             return Ok(Vec::new());
         }
         self.who_is_there(self.user(pair.current), cancel)
+    }
+
+    fn sight(&self, cancel: &Cancel) -> Result<Sight> {
+        if self.logins.is_none() {
+            return Ok(Sight::Hidden("a session does not tell which password it began with".into()));
+        }
+        let each = self.in_progress(cancel)?;
+        Ok(match each.iter().all(|listed| tells_users(listed)) {
+            true => Sight::Shown,
+            false => Sight::Hidden("the server does not say who is there".into()),
+        })
     }
 
     /// What it is at ends; the server closes no session that is idle.

@@ -85,11 +85,11 @@ impl Links<'_> {
                 self.renew(member, to, from, cancel)?;
             }
         }
+        // Where none is configured, a name that a client gave itself is no reason to stop.
+        let Some(named) = &self.settings.sentinel else { return Ok(()) };
         if !self.are_sentinels(members)? {
             return Ok(());
         }
-        self.check_sentinels(members)?;
-        let Some(named) = &self.settings.sentinel else { return Ok(()) };
         for mut connection in sentinel::every(self.settings, named, cancel)? {
             let command: [&[u8]; 5] =
                 [b"SENTINEL", b"SET", named.master.as_bytes(), b"auth-pass", to.expose().as_bytes()];
@@ -118,6 +118,11 @@ pub struct Inside {
 }
 
 impl Inside {
+    /// Those that do not only say so of themselves: anybody may take the name of a sentinel, and sentinels come back.
+    pub fn without_names(self) -> Inside {
+        Inside { sentinels: false, ..self }
+    }
+
     pub fn has(&self, client: &BTreeMap<String, String>) -> bool {
         let is = |name: &str| client.get(name).map_or("", String::as_str);
         self.replicas && is("flags").contains('S') || self.sentinels && is("name").starts_with(SENTINEL)
@@ -160,5 +165,21 @@ fn reconnect(member: &mut Member<'_>, cancel: &Cancel) -> Result<()> {
             return Err(Failure::failed(what).hint("Look at its log, and at `masteruser` of its configuration"));
         }
         pause(cancel)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_makes_nobody_a_sentinel_in_an_emergency() {
+        let client = |name: &str, flags: &str| {
+            BTreeMap::from([("name".to_owned(), name.to_owned()), ("flags".to_owned(), flags.to_owned())])
+        };
+        let inside = || Inside { replicas: true, sentinels: true };
+        let (sentinel, replica) = (client("sentinel-x-cmd", "N"), client("", "S"));
+        assert!(inside().has(&sentinel) && inside().has(&replica) && !inside().has(&client("web", "N")));
+        assert!(!inside().without_names().has(&sentinel) && inside().without_names().has(&replica));
     }
 }

@@ -8,7 +8,7 @@
 use super::Settings;
 use super::connection::{Address, Connection, Reply, refused};
 use super::group::{self, Member};
-use super::links;
+use super::links::{self, Inside};
 use crate::durable::crash_point;
 use crate::engine::accounts::Session;
 use crate::engine::{Accounts, Credential, Login, Node, Pair};
@@ -88,6 +88,24 @@ impl Rotation {
         let what = format!("{} was told the passwords of `{}`, and has others", member.node, self.account);
         Err(Failure::failed(what)
             .hint("Somebody else changes this user at the same time: look who, and run this again"))
+    }
+
+    /// Sessions of the account from before the mark, but for those inside.
+    fn older(&self, members: &mut [Member<'_>], mark: &str, inside: &Inside) -> Result<Vec<Session>> {
+        let mark = Mark::parse(mark).ok_or_else(|| Failure::failed("the mark of the rotation is not understood"))?;
+        let mut old = Vec::new();
+        for member in members {
+            let (now, run) = (clock(member)?, member.is("run_id").to_owned());
+            for client in member.clients()? {
+                let number = |name: &str| client.get(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+                let is_own = client.get("user") == Some(&self.account) && !inside.has(&client);
+                if is_own && mark.is_after(&run, number("id"), now.saturating_sub(number("age"))) {
+                    let from = client.get("addr").cloned().unwrap_or_default();
+                    old.push(Session { id: format!("{} {}", member.node, number("id")), client: from });
+                }
+            }
+        }
+        Ok(old)
     }
 
     fn is_default(&self) -> bool {
@@ -213,6 +231,7 @@ impl Accounts for Rotation {
 
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let mut members = self.members(cancel)?;
+        self.links().check_sentinels(&mut members)?;
         for member in &mut members {
             self.user(member)?;
             // Whether it can be kept is seen before there is something to keep.
@@ -287,22 +306,15 @@ impl Accounts for Rotation {
     }
 
     fn sessions_before(&self, _: Pair<'_>, mark: &str, cancel: &Cancel) -> Result<Vec<Session>> {
-        let mark = Mark::parse(mark).ok_or_else(|| Failure::failed("the mark of the rotation is not understood"))?;
-        let mut old = Vec::new();
         let mut members = self.members(cancel)?;
         let inside = self.links().inside(&mut members)?;
-        for member in &mut members {
-            let (now, run) = (clock(member)?, member.is("run_id").to_owned());
-            for client in member.clients()? {
-                let number = |name: &str| client.get(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-                let is_own = client.get("user") == Some(&self.account) && !inside.has(&client);
-                if is_own && mark.is_after(&run, number("id"), now.saturating_sub(number("age"))) {
-                    let from = client.get("addr").cloned().unwrap_or_default();
-                    old.push(Session { id: format!("{} {}", member.node, number("id")), client: from });
-                }
-            }
-        }
-        Ok(old)
+        self.older(&mut members, mark, &inside)
+    }
+
+    fn sessions_to_end(&self, _: Pair<'_>, mark: &str, cancel: &Cancel) -> Result<Vec<Session>> {
+        let mut members = self.members(cancel)?;
+        let inside = self.links().inside(&mut members)?.without_names();
+        self.older(&mut members, mark, &inside)
     }
 
     fn end_session(&self, session: &Session, cancel: &Cancel) -> Result<()> {

@@ -6,7 +6,7 @@
 use super::delivery::Consumer;
 use super::keepsake::{Fingerprints, Keepsake};
 use super::lease::Lease;
-use super::record::{self, Keeper};
+use super::record::{self, Begun, Keeper};
 use super::seen::Memory;
 use super::state::{Direction, End, Observed, Step, next};
 use super::told::scrubbed;
@@ -112,7 +112,8 @@ impl Rotate<'_> {
         if let Some(pending) = lost {
             let recorded = |now: Credential| {
                 let run = self.keepsake.run(&self.rotation.name).unwrap_or_else(|| self.run.clone());
-                keeper.record((&run, self.emergency), (&pending, &now), clock::now())
+                let mark = Some(self.accounts.mark(cancel)?);
+                keeper.record(Begun { run: &run, urgent: self.emergency, mark }, (&pending, &now), clock::now())
             };
             self.read_published().and_then(recorded).inspect_err(|_| drop(keeper.release()))?;
         }
@@ -202,6 +203,7 @@ impl Rotate<'_> {
         if wish != Wish::RollBack && at.keeper.direction() == Direction::Back {
             at.failed = at.keeper.why_back();
         }
+        self.one_stays(at)?;
         let (direction, published) = (at.keeper.direction(), at.keeper.mark().is_some());
         at.memory.turn(direction, published, |_| true);
         if !is_open {
@@ -276,6 +278,7 @@ impl Rotate<'_> {
     fn turn(&self, at: &mut At<'_>, direction: Direction, why: Option<String>) -> Result<()> {
         at.keeper.turn(direction, why.clone())?;
         crash_point("rotate:turned-back");
+        self.one_stays(at)?;
         let published = at.keeper.mark().is_some();
         let reads = |number: usize| self.rotation.consumers[number].told == crate::policy::Told::Published;
         at.memory.turn(direction, published, reads);
@@ -284,6 +287,15 @@ impl Rotate<'_> {
             self.noted(at, "turned_back", None, why);
         }
         Ok(())
+    }
+
+    /// Which of the two goes was said for the other direction, in this run or before.
+    fn one_stays(&self, at: &At<'_>) -> Result<()> {
+        let Some(pair) = at.pair() else { return Ok(()) };
+        self.accounts.stays(match at.keeper.direction() {
+            Direction::Forward => pair.pending,
+            Direction::Back => pair.current,
+        })
     }
 
     fn close(&self, end: End, at: &mut At<'_>) -> Result<Ended> {

@@ -2,11 +2,12 @@
 
 use super::act::{At, Rotate};
 use super::published;
-use super::state::{Direction, Holds, Login};
+use super::seen::Moved;
+use super::state::{Direction, Holds, Login, Published};
 use crate::clock;
 use crate::durable::crash_point;
 use crate::error::{Failure, Kind, Result};
-use crate::policy::Told;
+use crate::policy::{Target, Told};
 use crate::secret::Secret;
 use crate::secret::vault::Written;
 
@@ -33,8 +34,9 @@ impl Rotate<'_> {
         at.keeper.record(&self.run, &pending, &at.current, self.emergency)?;
         crash_point("rotate:recorded");
         at.memory.is_first = true;
-        // It was just made: nobody can know it.
-        at.memory.pending = Some(Login::Refused);
+        // Nobody can know what was just made here; what others made may be good already.
+        let is_ours = !matches!(self.rotation.target, Target::Smtp(_));
+        at.memory.pending = is_ours.then_some(Login::Refused);
         at.pending = Some(pending);
         self.noted(at, "pending", None, None);
         Ok(())
@@ -132,24 +134,27 @@ impl Rotate<'_> {
         }
         at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
-        let (from, to) = match direction {
-            Direction::Forward => (pair.current, pair.pending),
-            Direction::Back => (pair.pending, pair.current),
+        let (from, to, wanted) = match direction {
+            Direction::Forward => (pair.current, pair.pending, Published::Pending),
+            Direction::Back => (pair.pending, pair.current, Published::Current),
         };
         let path = &self.rotation.published;
         let document = self.vault.document(path)?;
         let is_expected = published::read(self.rotation, &document).is_some_and(|there| there.is(from));
         crash_point("rotate:publishing");
         // What was written in between is seen by the next look.
-        if !is_expected || self.vault.write(path, &published::with(self.rotation, &document, to))? == Written::Outdated
-        {
+        if !is_expected {
             return Ok(());
         }
+        let Written::Version(version) = self.vault.write(path, &published::with(self.rotation, &document, to))? else {
+            return Ok(());
+        };
         let (point, state) = match direction {
             Direction::Forward => ("rotate:published", "published"),
             Direction::Back => ("rotate:unpublished", "unpublished"),
         };
         crash_point(point);
+        self.must_be_published(version, &wanted, pair)?;
         // Who began by himself since he was moved has what was there before.
         at.memory.exchanged(|number| self.rotation.consumers[number].told == Told::Published);
         self.noted(at, state, None, None);
@@ -159,7 +164,8 @@ impl Rotate<'_> {
     pub(super) fn deliver(&self, at: &mut At<'_>, number: usize) -> Result<()> {
         let consumer = &self.consumers[number];
         let to = if at.keeper.direction() == Direction::Forward { Holds::Pending } else { Holds::Current };
-        at.memory.moved[number].touched = true;
+        // Whatever it was moved to before.
+        at.memory.moved[number] = Moved { touched: true, ..Moved::default() };
         let Some(pair) = at.pair() else { return Ok(()) };
         let delivered = consumer.delivery.deliver(pair, to);
         crash_point("rotate:delivered");
@@ -192,7 +198,8 @@ impl Rotate<'_> {
         let (consumer, is_back) = (&self.consumers[number], at.keeper.direction() == Direction::Back);
         let Some(pair) = at.pair() else { return Ok(()) };
         let other = if is_back { pair.pending } else { pair.current };
-        match consumer.gate(&|| self.left(number, other), at.cancel) {
+        let is_urgent = at.keeper.is_urgent();
+        match consumer.gate(&|| self.left(number, other, is_urgent), at.cancel) {
             Ok(()) => {
                 crash_point("rotate:moved");
                 at.memory.moved[number].passed = true;
@@ -208,7 +215,7 @@ impl Rotate<'_> {
         at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
         // Once more, for there is no way back from here.
-        if let Some((consumer, failure)) = self.somebody_left(pair)? {
+        if let Some((consumer, failure)) = self.somebody_left(pair, at.keeper.is_urgent())? {
             return self.failed(at, &consumer, &failure);
         }
         let pending = self.accounts.log_in(pair.pending)?;

@@ -5,7 +5,7 @@
 //! what the one before writes into Vault afterwards is refused, for each write names the version that it follows. An engine
 //! cannot refuse: so no step begins with less than two thirds of the lease left.
 
-use super::record::Keeper;
+use super::record::{Begun, Keeper};
 use super::state::Direction;
 use crate::clock;
 use crate::engine::Credential;
@@ -59,7 +59,7 @@ impl<'a> Lease<'a> {
     }
 
     pub fn record(&self, run: &str, pending: &Credential, previous: &Credential, urgent: bool) -> Result<()> {
-        self.keeper().record((run, urgent), (pending, previous), clock::now())
+        self.keeper().record(Begun { run, urgent, mark: None }, (pending, previous), clock::now())
     }
 
     /// Somebody said that the old one may be known to others, in this run or before.

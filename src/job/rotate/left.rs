@@ -9,8 +9,9 @@ use crate::secret::Secret;
 
 impl Rotate<'_> {
     /// Where a consumer has a secret that it should have no more, as far as that can be seen from outside.
-    pub(super) fn left(&self, number: usize, other: &Secret) -> Result<Option<String>> {
-        if self.takes_unknown {
+    /// In an emergency nobody is looked for, whoever goes on with it.
+    pub(super) fn left(&self, number: usize, other: &Secret, is_urgent: bool) -> Result<Option<String>> {
+        if self.takes_unknown || is_urgent {
             return Ok(None);
         }
         let found = scan::left(self.rotation, &self.rotation.consumers[number], other)?;
@@ -19,10 +20,10 @@ impl Rotate<'_> {
     }
 
     /// Of all of them, before the old one is taken away: somebody may have made one anew since it passed its gate.
-    pub(super) fn somebody_left(&self, pair: Pair<'_>) -> Result<Option<(String, Failure)>> {
+    pub(super) fn somebody_left(&self, pair: Pair<'_>, is_urgent: bool) -> Result<Option<(String, Failure)>> {
         for (number, consumer) in self.consumers.iter().enumerate() {
             let why = match consumer.delivery.holds(pair)? {
-                Holds::Pending | Holds::Published => self.left(number, pair.current)?,
+                Holds::Pending | Holds::Published => self.left(number, pair.current, is_urgent)?,
                 Holds::Current | Holds::Other => Some("it would not find the new password any more".to_owned()),
             };
             if let Some(why) = why {

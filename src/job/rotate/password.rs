@@ -31,11 +31,14 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 24..=128;
 impl Rotate<'_> {
     /// What comes after this one.
     pub(super) fn new_credential(&self, current: &Credential) -> Result<Credential> {
-        if let Some(minted) = self.accounts.mint()? {
-            return Ok(minted);
-        }
-        let user = self.rotation.turns.as_ref().and_then(|turns| turns.after(current.user.as_deref()));
-        Ok(Credential { user: user.map(str::to_owned), secret: self.new_password()? })
+        let made = match self.accounts.mint()? {
+            Some(minted) => minted,
+            None => {
+                let user = self.rotation.turns.as_ref().and_then(|turns| turns.after(current.user.as_deref()));
+                Credential { user: user.map(str::to_owned), secret: self.new_password()? }
+            }
+        };
+        another(&made, current).map(|()| made)
     }
 
     /// From the password policy of Vault where there is one, else by bkp itself.
@@ -55,6 +58,15 @@ impl Rotate<'_> {
         )
         .hint(format!("Correct the policy (vault read sys/policies/password/{policy}), or leave out `vault_policy`")))
     }
+}
+
+/// The same once more would be taken away as the old one.
+fn another(made: &Credential, current: &Credential) -> Result<()> {
+    if made.expose() != current.expose() {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Refused, "the new password is the one that is in force, and nothing would be changed")
+        .hint("Let another one be made where it comes from, and see that it is the right file"))
 }
 
 /// Why a password is refused, without a word of it.
@@ -105,6 +117,20 @@ mod tests {
             let found = misfit(password, rule(alphabet));
             assert_eq!(found.is_some(), wrong.is_some(), "{password}");
             assert!(found.is_none_or(|found| found.contains(wrong.unwrap())));
+        }
+    }
+
+    #[test]
+    fn the_one_in_force_is_no_new_one() {
+        let one = |user: Option<&str>, text: &str| Credential {
+            user: user.map(str::to_owned),
+            secret: Secret::new(text.to_owned()),
+        };
+        assert!(another(&one(None, "new"), &one(None, "old")).is_ok());
+        for user in [None, Some("app_b")] {
+            let failure = another(&one(user, "old"), &one(None, "old")).unwrap_err();
+            assert_eq!(failure.kind(), Kind::Refused);
+            assert!(!failure.full().contains("`old`"));
         }
     }
 

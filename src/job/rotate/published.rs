@@ -59,6 +59,15 @@ pub fn before(vault: &Vault, rotation: &Rotation, version: u64) -> Result<Option
     Ok(document.and_then(|document| read(rotation, &document)))
 }
 
+fn which(there: Option<&Credential>, pair: Pair<'_>) -> Published {
+    let is = |credential: &Credential| there.is_some_and(|there| there.is(credential));
+    match (is(pair.pending), is(pair.current)) {
+        (true, _) => Published::Pending,
+        (_, true) => Published::Current,
+        _ => Published::Other,
+    }
+}
+
 impl Rotate<'_> {
     pub(super) fn read_published(&self) -> Result<Credential> {
         now(self.vault, self.rotation).map(|(_, credential)| credential)
@@ -72,12 +81,36 @@ impl Rotate<'_> {
             Err(failure) => return Err(failure),
         };
         let Some(pair) = pair else { return Ok(Published::Current) };
-        let there = read(self.rotation, &document);
-        let is = |credential: &Credential| there.as_ref().is_some_and(|there| there.is(credential));
-        Ok(match (is(pair.pending), is(pair.current)) {
-            (true, _) => Published::Pending,
-            (_, true) => Published::Current,
-            _ => Published::Other,
-        })
+        Ok(which(read(self.rotation, &document).as_ref(), pair))
+    }
+
+    /// What was just written as this version is what is read. Somebody's who wrote since is seen by the next look.
+    pub(super) fn must_be_published(&self, version: u64, wanted: &Published, pair: Pair<'_>) -> Result<()> {
+        let path = &self.rotation.published;
+        let document = self.vault.document(path)?;
+        if document.version != version || which(read(self.rotation, &document).as_ref(), pair) == *wanted {
+            return Ok(());
+        }
+        let text = format!("Vault does not give back what was written to ref+vault://{path}");
+        Err(Failure::failed(text).hint(format!(
+            "Look who else writes there, and whether the old and the new one are the same; then: bkp rotate resume {}",
+            self.rotation.name
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Then an old one that is written back would never be seen there.
+    #[test]
+    fn two_that_are_the_same_are_the_pending_one() {
+        let [old, new] = ["old", "new"].map(|text| Credential::from(Secret::new(text.into())));
+        let of = |there: Option<&Credential>, pending: &Credential| which(there, Pair { current: &old, pending });
+        assert_eq!(of(Some(&old), &new), Published::Current);
+        assert_eq!(of(Some(&new), &new), Published::Pending);
+        assert_eq!(of(None, &new), Published::Other);
+        assert_eq!(of(Some(&old), &old), Published::Pending);
     }
 }

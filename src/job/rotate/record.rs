@@ -126,6 +126,14 @@ pub struct Keeper<'a> {
     said: Option<SignedDuration>,
 }
 
+/// How a rotation begins.
+pub struct Begun<'a> {
+    pub run: &'a str,
+    pub urgent: bool,
+    /// Of one that Vault lost: it may have been published before.
+    pub mark: Option<String>,
+}
+
 /// What anybody may know of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Glance {
@@ -134,6 +142,8 @@ pub struct Glance {
     pub is_open: bool,
     pub back: bool,
     pub may_be_published: bool,
+    #[serde(skip)]
+    pub urgent: bool,
     #[serde(skip)]
     pub run: Option<String>,
     #[serde(skip)]
@@ -212,6 +222,7 @@ pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
         is_open: content.pending.is_some(),
         back: content.back,
         may_be_published: content.mark.is_some(),
+        urgent: content.urgent,
         run: content.run.clone().filter(|_| content.pending.is_some()),
         closed: content.closed.clone(),
     })
@@ -250,18 +261,18 @@ impl<'a> Keeper<'a> {
     /// The pending credential and the one that is in force are durable when this returns.
     pub fn record(
         &mut self,
-        (run, urgent): (&str, bool),
+        begun: Begun<'_>,
         (pending, previous): (&Credential, &Credential),
         now: Timestamp,
     ) -> Result<()> {
-        self.content.run = Some(run.to_owned());
-        self.content.urgent = urgent;
+        self.content.run = Some(begun.run.to_owned());
+        self.content.urgent = begun.urgent;
         self.content.begun = Some(now);
         self.content.pending = Some(pending.expose().to_owned());
         self.content.previous = Some(previous.expose().to_owned());
         self.content.pending_user.clone_from(&pending.user);
         self.content.previous_user.clone_from(&previous.user);
-        (self.content.back, self.content.why, self.content.mark) = (false, None, None);
+        (self.content.back, self.content.why, self.content.mark) = (false, None, begun.mark);
         self.content.retired = false;
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.

@@ -1,13 +1,13 @@
 //! Sessions that were opened with what is about to be taken away, or was: waited for, told of, or ended.
 //!
-//! Where names take turns, a session tells whose it is. Elsewhere only its age is known: forward, one that is older than the
+//! Where the name changes with the secret, a session tells whose it is. Elsewhere only its age is known: forward, one that is older than the
 //! publishing; on the way back, one that was opened while the new secret could be read and that no consumer's restart ended.
 
 use super::act::{At, Rotate};
 use super::state::Direction;
 use crate::backoff::pause;
 use crate::durable::crash_point;
-use crate::engine::{Pair, Session};
+use crate::engine::{Pair, Session, Sight};
 use crate::error::Result;
 use std::time::{Duration, Instant};
 
@@ -31,22 +31,33 @@ impl Rotate<'_> {
         };
         let Some(pair) = at.pair() else { return Ok(()) };
         let left = self.wait_until_gone(at, &|| self.accounts.sessions_before(pair, &mark, at.cancel))?;
-        match left.is_empty() {
-            true => {
-                crash_point("rotate:unused");
-                at.memory.unused = true;
-                self.noted(at, "unused", None, Some("no session is older than the publishing".into()));
-            }
-            false => {
-                let why = format!("sessions with the old password are still open, from {}", clients(&left));
-                at.memory.failed = Some(why.clone());
-                self.noted(at, "stopped", None, Some(why));
-            }
+        if left.is_empty() {
+            return self.saw_none(at, "no session is older than the publishing".into());
         }
+        let why = format!("sessions with the old password are still open, from {}", clients(&left));
+        at.memory.failed = Some(why.clone());
+        self.noted(at, "stopped", None, Some(why));
         Ok(())
     }
 
-    /// Of the way back. Where names do not take turns, nobody can tell which of the two a session began with: then it is waited for,
+    /// `seen` is only told where the server shows who is there.
+    fn saw_none(&self, at: &mut At<'_>, seen: String) -> Result<()> {
+        let note = match self.accounts.sight(at.cancel)? {
+            Sight::Shown => seen,
+            Sight::Passed(how) => how,
+            Sight::Hidden(why) => {
+                let note = format!("whether sessions are left that began with it could not be seen: {why}");
+                at.warnings.push(note.clone());
+                note
+            }
+        };
+        crash_point("rotate:unused");
+        at.memory.unused = true;
+        self.noted(at, "unused", None, Some(note));
+        Ok(())
+    }
+
+    /// Of the way back. Where the name stays the same, nobody can tell which of the two a session began with: then it is waited for,
     /// and told of.
     fn see_new_unused(&self, at: &mut At<'_>) -> Result<()> {
         self.mark_way_back(at)?;
@@ -55,8 +66,8 @@ impl Rotate<'_> {
             return Ok(());
         };
         let exchanged = Pair { current: pair.pending, pending: pair.current };
-        let takes_turns = self.rotation.turns.as_ref().is_some_and(|turns| turns.users.is_some());
-        let left = self.wait_until_gone(at, &|| match takes_turns {
+        let name_changes = self.rotation.turns.is_some();
+        let left = self.wait_until_gone(at, &|| match name_changes {
             true => self.accounts.sessions_before(exchanged, &published, at.cancel),
             false => {
                 let older = self.accounts.sessions_before(pair, &published, at.cancel)?;
@@ -65,9 +76,12 @@ impl Rotate<'_> {
                 Ok(all)
             }
         })?;
-        let note = match (left.is_empty(), takes_turns) {
-            (true, true) => "no session of the new user is open".to_owned(),
-            (true, false) => "no session is left from while the new password was published".to_owned(),
+        let note = match (left.is_empty(), name_changes) {
+            (true, true) => return self.saw_none(at, "no session of the new user is open".to_owned()),
+            (true, false) => {
+                let seen = "no session is left from while the new password was published";
+                return self.saw_none(at, seen.to_owned());
+            }
             (false, true) => {
                 let why = format!("sessions of the new user are still open, from {}", clients(&left));
                 at.memory.failed = Some(why.clone());
@@ -102,17 +116,19 @@ impl Rotate<'_> {
         let now = self.accounts.mark(at.cancel)?;
         let Some(pair) = at.pair() else { return Ok(()) };
         let left = self.wait_until_gone(at, &|| {
-            let open = self.accounts.sessions_before(pair, &now, at.cancel)?;
+            let open = self.accounts.sessions_to_end(pair, &now, at.cancel)?;
             open.iter().try_for_each(|session| self.accounts.end_session(session, at.cancel))?;
             Ok(open)
         })?;
         crash_point("rotate:ended");
         at.memory.ended = true;
-        let note = match left.is_empty() {
-            true => "every session from before the old password was refused is ended".to_owned(),
-            false => format!("sessions could not be ended, from {}", clients(&left)),
+        let note = match (left.is_empty(), self.accounts.sight(at.cancel)?) {
+            (false, _) => format!("sessions could not be ended, from {}", clients(&left)),
+            (true, Sight::Shown) => "every session from before the old password was refused is ended".to_owned(),
+            (true, Sight::Passed(how)) => how,
+            (true, Sight::Hidden(why)) => format!("sessions could not be seen, and none was ended: {why}"),
         };
-        if !left.is_empty() {
+        if note.starts_with("sessions could not") {
             at.warnings.push(format!("{note}: end them at the server"));
         }
         self.noted(at, "ended", None, Some(note));

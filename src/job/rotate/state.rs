@@ -152,6 +152,8 @@ pub enum Halt {
     ForeignDelivered(usize),
     /// A gate failed on the way back, or where there is no way back.
     GateFailed(String),
+    /// A gate failed, and the way back leads to a secret that may be known to others.
+    NotBackByItself(String),
 }
 
 /// What is to be done next. Each step can be done twice.
@@ -205,12 +207,15 @@ fn forward(seen: &Observed) -> Step {
     let accepted = |login: &Login| *login == Login::Accepted;
     let is_pending = seen.published == Published::Pending;
     match (accepted(&seen.pending), accepted(&seen.current)) {
+        // Not by itself to what may be known to others.
+        (pending, true) if (pending || !is_pending) && seen.failed.is_some() => match (seen.urgent, &seen.failed) {
+            (true, Some(why)) => Step::Stop(Halt::NotBackByItself(why.clone())),
+            _ => Step::TurnBack,
+        },
         // S1; or the engine was put back to before the rotation.
-        (false, true) if !is_pending && seen.failed.is_some() => Step::TurnBack,
         (false, true) => Step::AcceptBoth,
         (false, false) if seen.forced => Step::Force,
         (false, false) => Step::Stop(Halt::Drift),
-        (true, true) if seen.failed.is_some() => Step::TurnBack,
         (true, true) if !seen.tested => Step::Test,
         // Where the old one is refused already, nobody can be kept waiting by a test.
         (true, _) if !is_pending => Step::Publish,
@@ -249,7 +254,9 @@ fn back(seen: &Observed) -> Step {
 
 /// Consumers one by one: the next is not touched before the one before has passed its gate.
 fn move_on(seen: &Observed, to: Holds) -> Option<Step> {
-    let at = seen.consumers.iter().position(|consumer| !consumer.passed)?;
+    // What would begin with what is about to be taken away was not moved, whatever is known of it.
+    let goes = |holds: Holds| seen.direction == Direction::Back && holds == Holds::Pending;
+    let at = seen.consumers.iter().position(|consumer| !consumer.passed || goes(consumer.holds))?;
     let consumer = &seen.consumers[at];
     Some(match (consumer.holds, &seen.failed) {
         (_, Some(why)) => Step::Stop(Halt::GateFailed(why.clone())),

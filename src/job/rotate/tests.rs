@@ -217,9 +217,10 @@ impl World {
                 });
                 with(&|w, _| w.marked = true);
             }
-            Step::Deliver(0) => {
-                with(&|w, _| w.file = if w.direction == Direction::Forward { Value::New } else { Value::Old })
-            }
+            Step::Deliver(0) => with(&|w, m| {
+                w.file = if w.direction == Direction::Forward { Value::New } else { Value::Old };
+                (m.reloaded[0], m.passed[0]) = (false, false);
+            }),
             Step::Deliver(at) => panic!("consumer {at} reads what is published"),
             Step::Reload(at) => {
                 with(&|w, m| (w.running[at], m.reloaded[at]) = (w.reads(at), true));
@@ -251,6 +252,7 @@ impl World {
             Step::Persist => with(&|_, m| m.persisted = true),
             Step::Prove => with(&|_, m| m.proven = true),
             Step::TurnBack => with(&|w, m| {
+                assert!(!w.urgent && !m.emergency, "by itself to what may be known to others: {w:?}");
                 w.direction = Direction::Back;
                 let (passed, unused) = ([!w.marked; CONSUMERS], !w.marked);
                 *m = Memory { saved: m.saved, emergency: m.emergency, passed, unused, ..Memory::default() };
@@ -463,6 +465,29 @@ fn a_gate_that_failed_is_a_reason_to_go_back_as_long_as_there_is_a_way() {
     assert_eq!(next(&world.observed(&failed)), Step::TurnBack);
     world.accepts_old = NONE;
     assert!(matches!(next(&world.observed(&failed)), Step::Stop(_)));
+}
+
+#[test]
+fn to_a_secret_that_may_be_known_nobody_goes_back_by_itself() {
+    let mut world = World::new(false).begin(Direction::Forward, false);
+    (world.recorded, world.escrowed, world.accepts_new, world.published) = (true, true, ALL, Value::New);
+    let seen = Observed { urgent: true, ..world.observed(&Memory { failed: true, ..Memory::default() }) };
+    assert!(matches!(next(&seen), Step::Stop(Halt::NotBackByItself(_))));
+    // Where somebody asks for it.
+    let back = Observed { direction: Direction::Back, failed: None, ..seen };
+    assert_eq!(next(&back), Step::Unpublish);
+}
+
+/// Recorded anew after Vault lost it: nobody knows whether it was published before.
+#[test]
+fn who_holds_the_new_one_is_moved_back_whatever_is_known_of_him() {
+    let mut world = World::new(false).begin(Direction::Back, false);
+    (world.recorded, world.escrowed, world.accepts_new) = (true, true, ALL);
+    world.direction = Direction::Back;
+    let passed = Memory { passed: [true; CONSUMERS], reloaded: [true; CONSUMERS], unused: true, ..Memory::default() };
+    assert_eq!(next(&world.observed(&passed)), Step::Undo);
+    world.file = Value::New;
+    assert_eq!(next(&world.observed(&passed)), Step::Deliver(0));
 }
 
 /// Somebody changed the password by hand, there and here: then that is the one, and what was begun can be given up.

@@ -79,6 +79,9 @@ impl Rotate<'_> {
                 Failure::new(Kind::Refused, format!("{} holds neither the old nor the new password", consumer.name))
                     .hint(format!("Correct what is there ({}), then: bkp rotate resume {name}", consumer.delivery.describe()))
             }
+            Halt::NotBackByItself(why) => Failure::failed(why.clone()).hint(format!(
+                "Nothing is taken away while it stands like this, and the old password may be known to others: it is not put back by itself. Mend it, then go on: bkp rotate resume {name}; or, if it must be: bkp rotate rollback {name}"
+            )),
             Halt::GateFailed(why) => Failure::failed(why.clone())
                 .hint(format!("Nothing is taken away while it stands like this. Mend it, then go on: bkp rotate resume {name}")),
         };

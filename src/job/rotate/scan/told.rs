@@ -58,10 +58,9 @@ impl Search<'_> {
 
     /// Variables and arguments: they are fixed as long as there is the container.
     fn given(&self, container: &Description) -> Vec<Found> {
-        let known = |name: &str| {
-            let is_it = |known: &String| known.rsplit_once(OF).is_some_and(|(_, variable)| variable == name);
-            self.rotation.known.iter().any(is_it)
-        };
+        let told = self.rotation.consumers.iter().filter(|consumer| is_of_consumer(container, consumer));
+        let files: Vec<&Path> = told.filter_map(|consumer| consumer.told.env_file()).collect();
+        let known = |name: &str| self.rotation.known.iter().any(|known| is_it(known, name, &container.name, &files));
         let variables = container.environment.iter().filter(|(name, _)| !known(name));
         let having = variables.filter(|(name, value)| variable_has(name, value.expose(), self.secret));
         let mut places: Vec<String> = having.map(|(name, _)| format!("variable {name}")).collect();
@@ -102,6 +101,13 @@ pub fn left(rotation: &Rotation, consumer: &Consumer, secret: &Secret) -> Result
     }
     left.retain(|found| !found.is_known(rotation));
     Ok(left)
+}
+
+/// Whether `known` names this variable of a container: as one of the container, or of a file of variables that it was given.
+fn is_it(known: &str, name: &str, container: &str, files: &[&Path]) -> bool {
+    known.rsplit_once(OF).is_some_and(|(place, variable)| {
+        variable == name && (place == container || files.iter().any(|file| real(file) == real(place.as_ref())))
+    })
 }
 
 /// A file that is mounted by itself is the one that it was when the container was started, whatever takes its name later.
@@ -169,6 +175,15 @@ pub(super) fn advice(unknown: &BTreeSet<Found>, rotation: &Rotation) -> Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_is_known_where_it_was_said_and_nowhere_else() {
+        let known = |known: &str| is_it(known, "DB_PASSWORD", "shop-web-1", &[Path::new("/srv/shop/.env")]);
+        assert!(known("/srv/shop/.env#DB_PASSWORD") && known("shop-web-1#DB_PASSWORD"));
+        for other in ["/srv/old/.env#DB_PASSWORD", "shop-db#DB_PASSWORD", "/srv/shop/.env#OTHER", "DB_PASSWORD"] {
+            assert!(!known(other), "{other}");
+        }
+    }
 
     #[test]
     fn other_variables_with_the_password_are_found() {

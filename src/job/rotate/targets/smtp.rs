@@ -5,7 +5,7 @@
 
 use super::{Given, innermost};
 use crate::clock;
-use crate::engine::{Accounts, Credential, Login, Node, Pair, Session};
+use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::policy::{Encryption, MailServer};
@@ -145,7 +145,10 @@ impl Accounts for MailAccount {
         Ok(clock::now().to_string())
     }
 
-    /// A mail server shows nobody who is there.
+    fn sight(&self, _: &Cancel) -> Result<Sight> {
+        Ok(Sight::Hidden("a mail server shows nobody who is there".into()))
+    }
+
     fn sessions_before(&self, _: Pair<'_>, _: &str, _: &Cancel) -> Result<Vec<Session>> {
         Ok(Vec::new())
     }

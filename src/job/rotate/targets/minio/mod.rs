@@ -12,7 +12,7 @@ mod watch;
 use super::{Given, Waits};
 use crate::backoff::pause;
 use crate::clock;
-use crate::engine::{Accounts, Credential, Login, Node, Pair, Session};
+use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::job::rotate::password;
@@ -249,6 +249,17 @@ impl Accounts for AccessKeys<'_> {
         }
         let own = self.listing(&self.nodes[0])?;
         watch::who_signs(&admin, key_of(pair.current)?.id, (key_of(pair.pending)?, &own), self.minio.quiet)
+    }
+
+    fn sight(&self, _: &Cancel) -> Result<Sight> {
+        if self.waits == Waits::No {
+            return Ok(Sight::Hidden("requests were not watched".into()));
+        }
+        let admin = self.admin()?;
+        Ok(match watch::may_watch(&admin)? {
+            true => Sight::Shown,
+            false => Sight::Hidden(format!("{} may not watch requests (admin:ServerTrace)", admin.id)),
+        })
     }
 
     /// Each request stands for itself: there is nothing to end.

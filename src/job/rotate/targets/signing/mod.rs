@@ -9,7 +9,7 @@ mod keys;
 
 use super::{Given, Waits};
 use crate::backoff::pause;
-use crate::engine::{Accounts, Credential, Login, Node, Pair, Session};
+use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::policy::{SigningKey, duration_text};
@@ -63,9 +63,7 @@ impl<'e> SigningKeys<'e> {
         let Some(url) = place else {
             // Its tokens are let in for some time yet: until then nothing is to be done.
             return Ok(match keys.expires(kid).filter(|_| is_there && self.waits == Waits::Yes) {
-                Some(end) if self.now()? < end => {
-                    Login::Unknown(format!("tokens that the old key signed may be valid until {end}"))
-                }
+                Some(end) if self.now()? < end => Login::Unknown(format!("{} until {end}", may_be_valid(kid))),
                 _ if is_there => Login::Accepted,
                 _ => Login::Refused,
             });
@@ -186,9 +184,12 @@ impl Accounts for SigningKeys<'_> {
         Ok(self.now()?.to_string())
     }
 
-    /// Every consumer was moved: from now on, no token of the old key begins.
+    /// Every consumer was moved: from now on, no token of this key begins. Of a key that is not listed, none is valid.
     fn sessions_before(&self, pair: Pair<'_>, _: &str, cancel: &Cancel) -> Result<Vec<Session>> {
         let (kid, _) = named(pair.current)?;
+        if self.waits == Waits::No {
+            return Ok(Vec::new());
+        }
         let lifetime = SignedDuration::try_from(self.key.lifetime).unwrap_or(SignedDuration::MAX);
         let end = self.now()?.checked_add(lifetime).unwrap_or(Timestamp::MAX);
         let keys = jwks::change(self.vault, &self.key.jwks, |keys| {
@@ -196,15 +197,33 @@ impl Accounts for SigningKeys<'_> {
                 keys.set_expiry(kid, Some(end));
             }
         })?;
-        let end = keys.expires(kid).unwrap_or(end);
-        self.wait_until(end, "tokens that the old key signed may be valid", cancel)?;
+        if let Some(end) = keys.expires(kid) {
+            self.wait_until(end, &may_be_valid(kid), cancel)?;
+        }
         Ok(Vec::new())
+    }
+
+    fn sight(&self, _: &Cancel) -> Result<Sight> {
+        Ok(Sight::Passed(match self.waits {
+            Waits::Yes => "every token that it signed has had its `lifetime`".into(),
+            Waits::No => "tokens that it signed are not waited for: they are refused with it".into(),
+        }))
+    }
+
+    /// It signs again.
+    fn stays(&self, credential: &Credential) -> Result<()> {
+        let (kid, _) = named(credential)?;
+        jwks::change(self.vault, &self.key.jwks, |keys| keys.set_expiry(kid, None)).map(drop)
     }
 
     /// A token cannot be ended: it is refused when the key is gone.
     fn end_session(&self, _: &Session, _: &Cancel) -> Result<()> {
         Ok(())
     }
+}
+
+fn may_be_valid(kid: &str) -> String {
+    format!("tokens that were signed with the key {kid} may be valid")
 }
 
 fn named(credential: &Credential) -> Result<(&str, Signer)> {
