@@ -3,6 +3,7 @@
 use super::Ran;
 use super::environment::Environment;
 use super::in_force;
+use crate::clock;
 use crate::durable::Lock;
 use crate::engine::{Accounts, Login, Server, Settings};
 use crate::error::{Failure, Kind, Result};
@@ -289,6 +290,8 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let ground = Ground::of(env, name, why.given()?)?;
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;
+    // A restore that was killed is not at it any more, and what it owes is due.
+    env.journal()?.end_what_died(clock::now())?;
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
     let glance = record::glance(ground.vault, &path)?;
     let is_open = glance.is_open;
