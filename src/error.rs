@@ -45,6 +45,15 @@ const DAMAGED: &str = "See which points are affected with: bkp check; another on
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
+/// The cause of all, without what libraries put around it: `Connection refused`.
+pub fn innermost(error: &dyn Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}
+
 impl Failure {
     /// `what` names the thing and what happened to it, in one sentence without a full stop: `cannot read /srv/app.db`.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {

@@ -1,7 +1,7 @@
 //! Letters by mail, over SMTP. Encrypted as the configuration says, and never less.
 
-use super::{Letter, TIMEOUT, innermost};
-use crate::error::{Context, Failure, Kind, Result};
+use super::{Letter, TIMEOUT};
+use crate::error::{Context, Failure, Kind, Result, innermost};
 use crate::policy::{Encryption, Mail};
 use crate::secret::Secrets;
 use lettre::message::header::ContentType;

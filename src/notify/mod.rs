@@ -37,12 +37,3 @@ pub fn write_to(settings: &Mail, secrets: &Secrets, host: &str, (subject, text):
     let (host, id) = (host.to_owned(), String::new());
     mail::send(settings, secrets, &Letter { host, subject, text, events: Vec::new(), topic: Topic::Success, id })
 }
-
-/// The cause of all, without what libraries put around it.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut at = error;
-    while let Some(source) = at.source() {
-        at = source;
-    }
-    at.to_string()
-}

@@ -1,8 +1,8 @@
 //! Letters by HTTP: webhooks, pings, ntfy and chats. An address that is a secret stands in no message.
 
-use super::{Letter, TIMEOUT, innermost};
+use super::{Letter, TIMEOUT};
 use crate::clock;
-use crate::error::{Failure, Kind, Result};
+use crate::error::{Failure, Kind, Result, innermost};
 use crate::policy::{Address, Carrier, Channel, Topic};
 use crate::secret::{Secret, SecretRef, Secrets};
 use hmac::{Hmac, KeyInit, Mac};

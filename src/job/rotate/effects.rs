@@ -2,7 +2,7 @@
 
 use super::act::{At, Rotate};
 use super::published;
-use super::seen::Moved;
+use super::seen::{Moved, probe_until};
 use super::state::{Direction, Holds, Login, Published};
 use crate::clock;
 use crate::durable::crash_point;
@@ -86,7 +86,7 @@ impl Rotate<'_> {
         let Some(pair) = at.pair() else { return Ok(()) };
         self.accounts.accept_both(pair, at.cancel)?;
         crash_point("rotate:accepted");
-        let pending = self.probe_until(pair.pending, &Login::Accepted, at.cancel)?;
+        let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
         (at.memory.accepted, at.memory.tested, at.memory.pending) = (true, false, Some(pending));
         // Where every node was told both; or where it went with that.
         if self.accounts.has_gap() || at.memory.current == Some(Login::Partly) {
@@ -103,7 +103,7 @@ impl Rotate<'_> {
         let Some(pair) = at.pair() else { return Ok(()) };
         self.accounts.only(pair.pending, at.cancel)?;
         crash_point("rotate:accepted");
-        let pending = self.probe_until(pair.pending, &Login::Accepted, at.cancel)?;
+        let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
         (at.memory.accepted, at.memory.tested, at.memory.pending) = (true, false, Some(pending));
         at.memory.current = None;
         self.noted(at, "accepted", None, Some("it alone: what else was there is gone".into()));
@@ -114,8 +114,8 @@ impl Rotate<'_> {
         let Some(pair) = at.pair() else { return Ok(()) };
         // Before anybody can read it: a restart of the server must not take it away again.
         self.accounts.persist(at.cancel)?;
-        let pending = self.probe_until(pair.pending, &Login::Accepted, at.cancel)?;
-        let current = self.probe_until(pair.current, &Login::Accepted, at.cancel)?;
+        let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
+        let current = probe_until(self.accounts, pair.current, &Login::Accepted, at.cancel)?;
         crash_point("rotate:tested");
         at.memory.tested = pending == Login::Accepted && current == Login::Accepted;
         (at.memory.pending, at.memory.current) = (Some(pending), Some(current));
@@ -226,8 +226,8 @@ impl Rotate<'_> {
         at.keeper.retire()?;
         self.accounts.retire(pair, at.cancel)?;
         crash_point("rotate:retired");
-        let pending = self.probe_until(pair.pending, &Login::Accepted, at.cancel)?;
-        let current = self.probe_until(pair.current, &Login::Refused, at.cancel)?;
+        let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
+        let current = probe_until(self.accounts, pair.current, &Login::Refused, at.cancel)?;
         if matches!(current, Login::Accepted | Login::Partly) {
             let what = format!("{} still accepts the old password", self.accounts.describe());
             return Err(
@@ -250,8 +250,8 @@ impl Rotate<'_> {
         let Some(pair) = at.pair() else { return Ok(()) };
         self.accounts.undo(pair, at.cancel)?;
         crash_point("rotate:undone");
-        let pending = self.probe_until(pair.pending, &Login::Refused, at.cancel)?;
-        let current = self.probe_until(pair.current, &Login::Accepted, at.cancel)?;
+        let pending = probe_until(self.accounts, pair.pending, &Login::Refused, at.cancel)?;
+        let current = probe_until(self.accounts, pair.current, &Login::Accepted, at.cancel)?;
         at.memory.undone = pending == Login::Refused && current == Login::Accepted;
         (at.memory.pending, at.memory.current) = (Some(pending), Some(current));
         if at.memory.undone {

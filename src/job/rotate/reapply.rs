@@ -6,8 +6,8 @@
 use super::keepsake::{Fingerprints, Keepsake};
 use super::published;
 use super::record::{self, Keeper};
+use super::seen::probe_until;
 use super::told::without;
-use crate::backoff::pause;
 use crate::clock;
 use crate::engine::{Accounts, Credential, Login, Pair};
 use crate::error::{Failure, Kind, Result};
@@ -17,12 +17,9 @@ use crate::secret::VaultPath;
 use crate::secret::vault::Vault;
 use jiff::SignedDuration;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// How many versions of what is published are looked through.
 const LOOKED_AT: usize = 30;
-/// How long what was just changed may take to be seen on every node.
-const SETTLES: [u64; 5] = [0, 1, 2, 4, 8];
 
 /// What it needs. That no other process of this host rotates the same is known by the lock that the caller has.
 pub struct Reapply<'a> {
@@ -195,16 +192,7 @@ impl Reapply<'_> {
 
     /// Nodes may lag behind. Where nothing was learned, that is the failure.
     fn seen(&self, credential: &Credential, expected: &Login, cancel: &Cancel) -> Result<Login> {
-        let mut login = Login::Refused;
-        for seconds in SETTLES {
-            pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
-            cancel.check()?;
-            login = self.accounts.log_in(credential)?;
-            if login == *expected {
-                break;
-            }
-        }
-        match login {
+        match probe_until(self.accounts, credential, expected, cancel)? {
             Login::Unknown(why) => Err(Failure::new(Kind::TryLater, format!("{}: {why}", self.accounts.describe()))),
             login => Ok(login),
         }

@@ -4,7 +4,7 @@ use super::act::{At, Rotate};
 use super::effects::REFUSED;
 use super::state::{Direction, Holds, Kept, Login, Observed, Progress, Published};
 use crate::backoff::pause;
-use crate::engine::{Credential, Pair};
+use crate::engine::{Accounts, Credential, Pair};
 use crate::error::Result;
 use crate::event::Cancel;
 use std::time::Duration;
@@ -80,21 +80,26 @@ impl Memory {
     }
 }
 
-impl Rotate<'_> {
-    /// The same again for a while, until it is what a change should have made of it: nodes may lag behind.
-    pub(super) fn probe_until(&self, credential: &Credential, expected: &Login, cancel: &Cancel) -> Result<Login> {
-        let mut login = Login::Unknown("it was not tried".into());
-        for seconds in SETTLES {
-            pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
-            cancel.check()?;
-            login = self.accounts.log_in(credential)?;
-            if login == *expected {
-                break;
-            }
+/// The same again for a while, until it is what a change should have made of it: nodes may lag behind.
+pub(super) fn probe_until(
+    accounts: &dyn Accounts,
+    credential: &Credential,
+    expected: &Login,
+    cancel: &Cancel,
+) -> Result<Login> {
+    let mut login = Login::Unknown("it was not tried".into());
+    for seconds in SETTLES {
+        pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
+        cancel.check()?;
+        login = accounts.log_in(credential)?;
+        if login == *expected {
+            break;
         }
-        Ok(login)
     }
+    Ok(login)
+}
 
+impl Rotate<'_> {
     pub(super) fn look(&self, at: &mut At<'_>) -> Result<Observed> {
         let observed = self.observe(at)?;
         // The negative test, however it came about: killed after it was retired, or where the new one takes its place.

@@ -122,13 +122,15 @@ impl Rotate<'_> {
         })?;
         crash_point("rotate:ended");
         at.memory.ended = true;
-        let note = match (left.is_empty(), self.accounts.sight(at.cancel)?) {
-            (false, _) => format!("sessions could not be ended, from {}", clients(&left)),
-            (true, Sight::Shown) => "every session from before the old password was refused is ended".to_owned(),
-            (true, Sight::Passed(how)) => how,
-            (true, Sight::Hidden(why)) => format!("sessions could not be seen, and none was ended: {why}"),
+        let (note, is_over) = match (left.is_empty(), self.accounts.sight(at.cancel)?) {
+            (false, _) => (format!("sessions could not be ended, from {}", clients(&left)), false),
+            (true, Sight::Shown) => {
+                ("every session from before the old password was refused is ended".to_owned(), true)
+            }
+            (true, Sight::Passed(how)) => (how, true),
+            (true, Sight::Hidden(why)) => (format!("sessions could not be seen, and none was ended: {why}"), false),
         };
-        if note.starts_with("sessions could not") {
+        if !is_over {
             at.warnings.push(format!("{note}: end them at the server"));
         }
         self.noted(at, "ended", None, Some(note));

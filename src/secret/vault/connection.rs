@@ -4,7 +4,7 @@
 //! and follows a redirection from HTTPS to HTTP with the token. Its errors are never kept or printed: some hold the answer.
 
 use super::{Settings, check_address};
-use crate::error::{Context, Failure, Kind, Result};
+use crate::error::{Context, Failure, Kind, Result, innermost};
 use crate::secret::Secret;
 use reqwest::redirect::Policy;
 use rustify::endpoint::Endpoint;
@@ -291,15 +291,6 @@ impl From<CallError> for Trouble {
             other => Trouble::NotUnderstood(other.to_string()),
         }
     }
-}
-
-/// The last cause says it best: `Connection refused`.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
 }
 
 /// The reason why TLS refused the other side: trying again would not help.

@@ -27,11 +27,3 @@ pub enum Waits {
     /// The secret may be known to others.
     No,
 }
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}

@@ -3,10 +3,10 @@
 //!
 //! What only a person can do ends the run: it says what, and whoever resumes goes on from what the server answers then.
 
-use super::{Given, innermost};
+use super::Given;
 use crate::clock;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
-use crate::error::{Context, Failure, Kind, Result};
+use crate::error::{Context, Failure, Kind, Result, innermost};
 use crate::event::Cancel;
 use crate::policy::{Encryption, MailServer};
 use crate::secret::Secret;

@@ -3,7 +3,7 @@
 //! Answers may hold secrets: of one that is a refusal only its message is kept, and not that either where a Secret was sent.
 
 use crate::backoff::pause;
-use crate::error::{Context, Failure, Kind, Result};
+use crate::error::{Context, Failure, Kind, Result, innermost};
 use crate::event::Cancel;
 use crate::policy::Cluster;
 use crate::secret::Secret;
@@ -182,12 +182,4 @@ impl Api {
         let text = text.context(|| format!("cannot read the token {}", self.token_file.display()))?;
         Ok(Secret::new(text.trim().to_owned()))
     }
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -3,8 +3,7 @@
 //!
 //! What is sent may hold secrets: of a refusal only its code is kept.
 
-use crate::error::{Context, Failure, Kind, Result};
-use crate::job::rotate::targets::innermost;
+use crate::error::{Context, Failure, Kind, Result, innermost};
 use crate::policy::Minio;
 use crate::secret::Secret;
 use aws_credential_types::Credentials;

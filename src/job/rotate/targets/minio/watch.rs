@@ -5,8 +5,7 @@
 use super::admin::Admin;
 use super::signed::{Answer, Key, Signed, answer, away, block_on, client};
 use crate::engine::Session;
-use crate::error::{Failure, Kind, Result};
-use crate::job::rotate::targets::innermost;
+use crate::error::{Failure, Kind, Result, innermost};
 use crate::policy::Minio;
 use reqwest::{Method, Response, Url};
 use serde_json::Value;
