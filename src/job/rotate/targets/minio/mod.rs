@@ -16,13 +16,15 @@ use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::job::rotate::password;
-use crate::policy::{Alphabet, Minio, PasswordRule};
+use crate::job::rotate::sessions::patience_of;
+use crate::policy::{Alphabet, Minio, PasswordRule, Rotation};
 use crate::secret::{Secret, SecretRef, Secrets};
 use admin::{Admin, Known};
 use reqwest::{Method, Url};
 use serde_json::Value;
 use signed::{Answer, Key, Signed};
 use std::time::Duration;
+use watch::Span;
 
 /// As long as those that MinIO makes.
 const ID: usize = 20;
@@ -38,15 +40,15 @@ pub struct AccessKeys<'e> {
     secrets: &'e Secrets,
     nodes: Vec<Node>,
     waits: Waits,
+    span: Span,
 }
 
 impl<'e> AccessKeys<'e> {
     pub fn new(
         minio: &Minio,
-        user: &str,
+        rotation: &Rotation,
         admin: (String, SecretRef),
         secrets: &'e Secrets,
-        nodes: &[Node],
         given: &Given,
     ) -> Result<Self> {
         let url = Url::parse(&minio.endpoint).ok();
@@ -54,8 +56,10 @@ impl<'e> AccessKeys<'e> {
             url.and_then(|url| Some(Node { host: url.host_str()?.to_owned(), port: url.port_or_known_default()? }));
         let of_endpoint =
             of_endpoint.ok_or_else(|| Failure::usage(format!("{} is no address of a server", minio.endpoint)))?;
-        let nodes = if nodes.is_empty() { vec![of_endpoint] } else { nodes.to_vec() };
-        Ok(AccessKeys { minio: minio.clone(), user: user.to_owned(), admin, secrets, nodes, waits: given.waits })
+        let nodes = if rotation.nodes.is_empty() { vec![of_endpoint] } else { rotation.nodes.clone() };
+        let span = Span { quiet: minio.quiet, patience: patience_of(rotation) };
+        let user = rotation.account.clone();
+        Ok(AccessKeys { minio: minio.clone(), user, admin, secrets, nodes, waits: given.waits, span })
     }
 
     fn admin(&self) -> Result<Admin<'_>> {
@@ -239,7 +243,7 @@ impl Accounts for AccessKeys<'_> {
         Ok(clock::now().to_string())
     }
 
-    fn sessions_before(&self, pair: Pair<'_>, _: &str, _: &Cancel) -> Result<Vec<Session>> {
+    fn sessions_before(&self, pair: Pair<'_>, _: &str, cancel: &Cancel) -> Result<Vec<Session>> {
         if self.waits == Waits::No {
             return Ok(Vec::new());
         }
@@ -248,7 +252,7 @@ impl Accounts for AccessKeys<'_> {
             return Ok(Vec::new());
         }
         let own = self.listing(&self.nodes[0])?;
-        watch::who_signs(&admin, key_of(pair.current)?.id, (key_of(pair.pending)?, &own), self.minio.quiet)
+        watch::who_signs(&admin, key_of(pair.current)?.id, (key_of(pair.pending)?, &own), self.span, cancel)
     }
 
     fn sight(&self, _: &Cancel) -> Result<Sight> {
