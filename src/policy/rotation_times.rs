@@ -195,11 +195,16 @@ impl Configuration {
         other.filter(|source| !reads_it(source)).map(|source| (source.name.as_str(), help.clone())).collect()
     }
 
-    /// Where the repository is opened with it: all sources.
+    /// The copies of the repository that are opened with the key of a rotation.
+    pub fn copies_opened_with(&self, rotation: &Rotation) -> Vec<&str> {
+        let opened = self.copies.iter().filter(|copy| is_opened_with(&copy.store, rotation));
+        opened.map(|copy| copy.name.as_str()).collect()
+    }
+
+    /// Where the repository or a copy of it is opened with it: all sources.
     fn users_of_key(&self, rotation: &Rotation) -> Vec<&str> {
-        let published = Some(SecretRef::Vault(rotation.published.clone()));
-        let opens = |store: &StoreSettings| store.secret_key == published;
-        if !self.repository.as_ref().is_some_and(opens) {
+        let is_opened = self.repository.as_ref().is_some_and(|store| is_opened_with(store, rotation));
+        if !is_opened && self.copies_opened_with(rotation).is_empty() {
             return Vec::new();
         }
         let mut names: Vec<&str> =
@@ -225,6 +230,10 @@ impl Configuration {
             Some((other.name.as_str(), shared))
         })
     }
+}
+
+fn is_opened_with(store: &StoreSettings, rotation: &Rotation) -> bool {
+    store.secret_key == Some(SecretRef::Vault(rotation.published.clone()))
 }
 
 /// Whether two settings are of one server.
@@ -275,8 +284,8 @@ pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String
     let written = |rotation: &Rotation| -> Vec<String> {
         let of = |consumer: &Consumer| -> Vec<String> {
             match &consumer.told {
-                Told::EnvFile { path, variables, user_variable } => {
-                    let variables = variables.iter().chain(user_variable);
+                Told::EnvFile { path, variables, user_variables } => {
+                    let variables = variables.iter().chain(user_variables);
                     variables.map(|variable| format!("the variable {variable} of {}", path.display())).collect()
                 }
                 Told::SecretFile(path) => vec![format!("the file {}", path.display())],

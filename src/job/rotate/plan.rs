@@ -88,7 +88,7 @@ impl Rotate<'_> {
         Ok(self.scan_for(server, &current))
     }
 
-    fn scan_for(&self, server: Option<&Server>, current: &Secret) -> Scan {
+    fn scan_for(&self, server: Option<&Server>, current: &Credential) -> Scan {
         let mut scan = scan::scan(self.rotation, server, current);
         for consumer in &self.consumers {
             match consumer.delivery.others(&self.rotation.consumers, current) {

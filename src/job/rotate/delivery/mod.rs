@@ -84,8 +84,8 @@ impl Consumer {
     pub fn of(rotation: &str, consumer: &policy::Consumer) -> Self {
         let delivery: Box<dyn Delivery> = match &consumer.told {
             Told::Published => Box::new(Reads),
-            Told::EnvFile { path, variables, user_variable } => {
-                Box::new(env_file::EnvFile::new(path, variables, user_variable.as_deref()))
+            Told::EnvFile { path, variables, user_variables } => {
+                Box::new(env_file::EnvFile::new(path, variables, user_variables))
             }
             Told::SecretFile(path) => Box::new(secret_file::SecretFile::new(path)),
             Told::Swarm(service) => Box::new(swarm::Swarm::new(rotation, service)),
