@@ -21,6 +21,7 @@ pub mod rules;
 pub mod scan;
 mod seen;
 mod sessions;
+mod standing;
 pub mod state;
 pub mod targets;
 #[cfg(test)]

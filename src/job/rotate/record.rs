@@ -5,6 +5,8 @@
 //! Vault, and the one before then finds its number outdated and stops ([`super::lease`]). What consumers read is never written here.
 
 use super::lease::since_boot;
+use super::scan::Found;
+use super::standing::Standing;
 use super::state::Direction;
 use crate::durable::random_hex;
 use crate::engine::Credential;
@@ -90,6 +92,8 @@ struct Content {
     /// What the engine counted when the pending secret was about to be published. With it, it may have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
+    #[serde(default)]
+    standing: Standing,
 }
 
 impl Content {
@@ -132,6 +136,8 @@ pub struct Begun<'a> {
     pub urgent: bool,
     /// Of one that Vault lost: it may have been published before.
     pub mark: Option<String>,
+    /// What has the secret in force and is locked out.
+    pub taken: &'a [Found],
 }
 
 /// What anybody may know of it.
@@ -273,7 +279,7 @@ impl<'a> Keeper<'a> {
         self.content.pending_user.clone_from(&pending.user);
         self.content.previous_user.clone_from(&previous.user);
         (self.content.back, self.content.why, self.content.mark) = (false, None, begun.mark);
-        self.content.retired = false;
+        (self.content.retired, self.content.standing) = (false, Standing::begun(begun.taken));
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.
         let (_, there) = read(self.vault, &self.path)?;
@@ -294,6 +300,16 @@ impl<'a> Keeper<'a> {
         (self.content.back, self.content.why) = (direction == Direction::Back, why);
         // It was not, where there is a way back.
         self.content.retired &= direction == Direction::Forward;
+        self.content.standing.forget_all();
+        self.write(now)
+    }
+
+    pub fn standing(&self) -> &Standing {
+        &self.content.standing
+    }
+
+    pub fn stand(&mut self, change: impl FnOnce(&mut Standing), now: Timestamp) -> Result<()> {
+        change(&mut self.content.standing);
         self.write(now)
     }
 

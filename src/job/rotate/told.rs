@@ -48,6 +48,14 @@ impl Rotate<'_> {
         });
     }
 
+    /// What a person has to do first, for whoever asks what it waits for.
+    pub(super) fn note_by_hand(&self, failure: &Failure, at: &At<'_>) {
+        if failure.kind() == Kind::ByHand {
+            let next = failure.next_step().map_or_else(String::new, |next| format!(". {next}"));
+            self.noted(at, "stopped", None, Some(scrubbed(&format!("{}{next}", failure.full()), at)));
+        }
+    }
+
     pub(super) fn later(&self, why: &str) -> Failure {
         let name = &self.rotation.name;
         Failure::new(Kind::TryLater, format!("the rotation of {name} waits: {why}")).hint(format!(

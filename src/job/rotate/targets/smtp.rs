@@ -72,7 +72,7 @@ impl MailAccount {
     }
 
     fn by_hand(&self, what: &str, then: &str) -> Failure {
-        Failure::new(Kind::TryLater, format!("{} {what}", self.describe()))
+        Failure::new(Kind::ByHand, format!("{} {what}", self.describe()))
             .hint(format!("{then} at the provider of {}, then go on: bkp rotate resume NAME", self.user))
     }
 }
