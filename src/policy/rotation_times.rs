@@ -219,7 +219,9 @@ impl Configuration {
         self.rotations().filter(|(_, other)| other.name != rotation.name).find_map(|(of, other)| {
             let same_server =
                 server.zip(settings_of(of, other)).is_some_and(|(one, other)| is_named_the_same(one, other));
-            let account = shared_account(rotation, other).filter(|_| same_server);
+            let same =
+                same_server || rotation.target.source().is_none() && rotation.target.is_shared_with(&other.target);
+            let account = shared_account(rotation, other).filter(|_| same);
             let shared = if let Some(account) = account {
                 format!("the account {account}")
             } else if other.published == rotation.published {

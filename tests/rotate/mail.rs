@@ -203,10 +203,16 @@ fn a_password_that_is_good_already_is_published_at_once_and_the_one_in_force_is_
     for more in [&["--dry-run"][..], &[]] {
         shop.host.run(&[&rotate[..], more].concat()).fails(13, "is the one that is in force", "the right file");
     }
+    fs::write(&file, "it's-new").unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        shop.host.run(&[&rotate[..], more].concat()).fails(13, "has a quote", "").says_not("it's");
+    }
     shop.host.run(&["rotate", "resume", "mail"]).ends(0).says("nothing is under way");
     assert_eq!(shop.published(), shop.old);
     fs::write(&file, &shop.new).unwrap();
     provider.knows(&[&shop.old, &shop.new]);
+    let plan = shop.host.run(&[&rotate[..], &["--dry-run"]].concat()).ends(0);
+    plan.says("wait for you to take the old one away there");
     shop.host.run(&rotate).fails(14, "still accepts the old password", "Take it away at the provider");
     assert_eq!(shop.published(), shop.new);
     provider.knows(&[&shop.new]);

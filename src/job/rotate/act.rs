@@ -224,7 +224,7 @@ impl Rotate<'_> {
                     let since = *waiting.get_or_insert_with(Instant::now);
                     if since.elapsed() > WAITS || !pause(PAUSE, &|| at.cancel.check().is_err()) {
                         at.cancel.check()?;
-                        return Err(self.later(&why));
+                        return Err(self.later(&why, at));
                     }
                     at.memory.try_again();
                 }

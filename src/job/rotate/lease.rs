@@ -71,6 +71,11 @@ impl<'a> Lease<'a> {
         self.keeper().stand(change, clock::now())
     }
 
+    /// The previous one is being taken away, or was.
+    pub fn is_retired(&self) -> bool {
+        self.keeper().is_retired()
+    }
+
     /// Somebody said that the old one may be known to others, in this run or before.
     pub fn is_urgent(&self) -> bool {
         self.keeper().is_urgent()

@@ -7,7 +7,7 @@
 
 use super::Delivery;
 use super::text::{percent_encoded, read, with_user, within};
-use super::variables::{assignments, meant, quoted};
+use super::variables::{assignments, is_writable, meant, quoted};
 use crate::durable::{TempFile, crash_point, remove_if_there};
 use crate::engine::{Credential, Pair};
 use crate::error::{Context, Failure, Kind, Result};
@@ -159,6 +159,17 @@ impl Delivery for EnvFile {
             crash_point("rotate-consumer:copied");
         }
         exchange(&path, &path, written.as_bytes())
+    }
+
+    fn takes(&self, new: &Credential) -> Result<()> {
+        if is_writable(new.expose()) {
+            return Ok(());
+        }
+        let what = format!(
+            "the new password has a quote, a backslash or a line break, which no variable of {} can hold for every program alike",
+            self.path.display()
+        );
+        Err(Failure::new(Kind::Refused, what).hint("Let another one be made where it comes from"))
     }
 
     fn settle(&self) -> Result<()> {

@@ -41,6 +41,11 @@ pub trait Delivery: Send + Sync {
     /// From now on it finds the other one of the pair. What it finds now is kept aside until [`Delivery::settle`].
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()>;
 
+    /// Whether a new one, which may be of others' making, can be written there at all.
+    fn takes(&self, _new: &Credential) -> Result<()> {
+        Ok(())
+    }
+
     /// The rotation is over: nothing is kept aside any more.
     fn settle(&self) -> Result<()>;
 

@@ -34,6 +34,7 @@ const SETTLES: [u64; 5] = [0, 1, 1, 2, 4];
 
 pub struct AccessKeys<'e> {
     minio: Minio,
+    rotation: String,
     /// Whose keys.
     user: String,
     admin: (String, SecretRef),
@@ -58,8 +59,8 @@ impl<'e> AccessKeys<'e> {
             of_endpoint.ok_or_else(|| Failure::usage(format!("{} is no address of a server", minio.endpoint)))?;
         let nodes = if rotation.nodes.is_empty() { vec![of_endpoint] } else { rotation.nodes.clone() };
         let span = Span { quiet: minio.quiet, patience: patience_of(rotation) };
-        let user = rotation.account.clone();
-        Ok(AccessKeys { minio: minio.clone(), user, admin, secrets, nodes, waits: given.waits, span })
+        let (rotation, user) = (rotation.name.clone(), rotation.account.clone());
+        Ok(AccessKeys { minio: minio.clone(), rotation, user, admin, secrets, nodes, waits: given.waits, span })
     }
 
     fn admin(&self) -> Result<Admin<'_>> {
@@ -174,7 +175,7 @@ impl Accounts for AccessKeys<'_> {
         let admin = self.admin()?;
         let old = key_of(pair.current)?.id;
         let Some(known) = self.owned(&admin, old)? else { return Ok(()) };
-        admin.retire(old, &known)?;
+        admin.retire(old, &known, &self.rotation)?;
         // Nodes tell each other.
         let (mut old_login, mut new_login) = (Login::Accepted, Login::Accepted);
         for seconds in SETTLES {
@@ -221,7 +222,7 @@ impl Accounts for AccessKeys<'_> {
     /// Other keys of the user are other people's: each is a rotation of its own.
     fn only(&self, credential: &Credential, _: &Cancel) -> Result<bool> {
         let admin = self.admin()?;
-        let retired = admin.retired_of(&self.user)?;
+        let retired = admin.retired_of(&self.user, &self.rotation)?;
         retired.iter().try_for_each(|id| admin.remove(id))?;
         let key = key_of(credential)?;
         match self.owned(&admin, key.id)? {
@@ -235,7 +236,7 @@ impl Accounts for AccessKeys<'_> {
     /// Nothing is forgotten in a restart. What was only switched off, because its process died then, is removed.
     fn persist(&self, _: &Cancel) -> Result<()> {
         let admin = self.admin()?;
-        admin.retired_of(&self.user)?.iter().try_for_each(|id| admin.remove(id))
+        admin.retired_of(&self.user, &self.rotation)?.iter().try_for_each(|id| admin.remove(id))
     }
 
     /// Whoever signs with the old key tells its name: no instant is needed.

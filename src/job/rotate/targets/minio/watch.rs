@@ -120,11 +120,8 @@ impl Seen<'_> {
         let request = &event["http"]["request"];
         let header = request["headers"]["Authorization"][0].as_str().unwrap_or_default();
         let query = request["rawquery"].as_str().unwrap_or_default();
-        let has = |id: &str| {
-            header.contains(&format!("Credential={id}/")) || query.contains(&format!("X-Amz-Credential={id}%2F"))
-        };
-        self.saw_own |= has(self.own);
-        if has(self.old) {
+        self.saw_own |= is_signed_with(self.own, header, query);
+        if is_signed_with(self.old, header, query) {
             let client = request["client"].as_str().unwrap_or("an unknown address").to_owned();
             self.clients.insert(client, Instant::now());
         }
@@ -140,9 +137,32 @@ impl Seen<'_> {
     }
 }
 
+/// By version 4 or 2, in the header or in the address.
+fn is_signed_with(id: &str, header: &str, query: &str) -> bool {
+    let in_address =
+        [format!("X-Amz-Credential={id}%2F"), format!("X-Amz-Credential={id}%2f"), format!("X-Amz-Credential={id}/")];
+    header.contains(&format!("Credential={id}/"))
+        || header.starts_with(&format!("AWS {id}:"))
+        || in_address.iter().any(|text| query.contains(text))
+        || query.split('&').any(|word| word.strip_prefix("AWSAccessKeyId=") == Some(id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signature_is_known_in_every_form() {
+        for (header, query) in [
+            ("AWS4-HMAC-SHA256 Credential=OLD/20261130/us-east-1/s3/aws4_request, SignedHeaders=host", ""),
+            ("AWS OLD:frJIUN8DYpKDtOLCwo//yllqDzg=", ""),
+            ("", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=OLD%2F20261130%2Fus-east-1%2Fs3%2Faws4_request"),
+            ("", "X-Amz-Credential=OLD%2f20261130"),
+            ("", "AWSAccessKeyId=OLD&Expires=1"),
+        ] {
+            assert!(is_signed_with("OLD", header, query) && !is_signed_with("OL", header, query), "{header}{query}");
+        }
+    }
 
     #[test]
     fn it_is_quiet_for_its_time_after_the_last_one_and_not_for_ever() {
