@@ -8,9 +8,11 @@
 mod act;
 pub mod delivery;
 mod effects;
+mod glance;
 pub mod keepsake;
 mod lease;
 mod left;
+mod locks;
 mod missing_end;
 mod password;
 pub mod plan;

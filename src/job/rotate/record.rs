@@ -4,7 +4,9 @@
 //! number. Whoever holds it says so with each write; another host takes over only when that is too long ago, by the clock of
 //! Vault, and the one before then finds its number outdated and stops ([`super::lease`]). What consumers read is never written here.
 
+pub use super::glance::Glance;
 use super::lease::since_boot;
+use super::locks::Locks;
 use super::scan::Found;
 use super::standing::Standing;
 use super::state::Direction;
@@ -94,6 +96,8 @@ struct Content {
     mark: Option<String>,
     #[serde(default)]
     standing: Standing,
+    #[serde(default)]
+    locks: Locks,
 }
 
 impl Content {
@@ -140,24 +144,6 @@ pub struct Begun<'a> {
     pub taken: &'a [Found],
 }
 
-/// What anybody may know of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Glance {
-    pub holder: Option<Holder>,
-    pub begun: Option<Timestamp>,
-    pub is_open: bool,
-    pub back: bool,
-    pub may_be_published: bool,
-    #[serde(skip)]
-    pub urgent: bool,
-    #[serde(skip)]
-    pub run: Option<String>,
-    #[serde(skip)]
-    pub closed: Vec<Closed>,
-    /// Of the document: it only grows, unless Vault itself goes back to an older state.
-    pub version: u64,
-}
-
 /// Where the document of a rotation is.
 pub fn path(below: &str, rotation: &str) -> Result<VaultPath> {
     format!("{below}/{rotation}#/pending")
@@ -179,22 +165,6 @@ fn content(document: &Document, path: &VaultPath) -> Result<(u64, Content)> {
         )
     })?;
     Ok((document.version, content))
-}
-
-impl Glance {
-    /// Whether this is the document that the run was recorded in, and not one from before it.
-    pub fn knows(&self, run: &str) -> bool {
-        self.run.as_deref() == Some(run) || self.closed.iter().any(|closed| closed.run == run)
-    }
-
-    /// The last one that exchanged the password.
-    pub fn rotated(&self) -> Option<&Closed> {
-        self.closed.iter().rev().find(|closed| closed.rotated)
-    }
-
-    pub fn last_closed(&self) -> Option<&str> {
-        self.closed.last().map(|closed| closed.run.as_str())
-    }
 }
 
 /// Whether the holder has said nothing for too long. By the clock of Vault and no other: those of two hosts may differ by hours.
@@ -231,6 +201,7 @@ pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
         urgent: content.urgent,
         run: content.run.clone().filter(|_| content.pending.is_some()),
         closed: content.closed.clone(),
+        locks: content.locks.keys(),
     })
 }
 
@@ -253,6 +224,7 @@ impl<'a> Keeper<'a> {
                 return Err(held(&path, holder, is_over));
             }
         }
+        content.locks.first();
         let (journal, host, writer) = (journal.to_owned(), host.to_owned(), random_hex(8));
         let mut keeper = Keeper { vault, path, version, content, journal, host, writer, term, said: None };
         keeper.write(now)?;
@@ -280,6 +252,7 @@ impl<'a> Keeper<'a> {
         self.content.previous_user.clone_from(&previous.user);
         (self.content.back, self.content.why, self.content.mark) = (false, None, begun.mark);
         (self.content.retired, self.content.standing) = (false, Standing::begun(begun.taken));
+        self.content.locks.renew();
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.
         let (_, there) = read(self.vault, &self.path)?;
@@ -350,9 +323,9 @@ impl<'a> Keeper<'a> {
             closed.push(Closed { run, at: now, journal, host, rotated });
         }
         closed.drain(..closed.len().saturating_sub(REMEMBERED));
-        let holder = self.content.holder.take();
+        let (holder, locks) = (self.content.holder.take(), std::mem::take(&mut self.content.locks));
         self.content = Content::default();
-        (self.content.holder, self.content.closed) = (holder, closed);
+        (self.content.holder, self.content.closed, self.content.locks) = (holder, closed, locks);
         self.release()
     }
 
@@ -366,6 +339,10 @@ impl<'a> Keeper<'a> {
 
     pub fn run(&self) -> Option<&str> {
         self.content.run.as_deref()
+    }
+
+    pub fn locks(&self) -> Vec<Secret> {
+        self.content.locks.keys()
     }
 
     pub fn last_closed(&self) -> Option<&str> {
