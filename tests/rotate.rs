@@ -17,6 +17,8 @@ mod deliveries;
 mod documents;
 #[path = "rotate/emergency.rs"]
 mod emergency;
+#[path = "rotate/failovers.rs"]
+mod failovers;
 #[path = "rotate/hosts.rs"]
 mod hosts;
 #[path = "rotate/kills.rs"]
