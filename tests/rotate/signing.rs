@@ -253,6 +253,7 @@ fn what_takes_longer_than_a_process_should_live_is_resumed() {
     fs::write(&path, text.replace("lifetime: 3s", "lifetime: 24h")).unwrap();
     kills::wait_for_a_moment(&shop.host);
     shop.host.run(&["rotate", "tokens"]).fails(75, "may be valid until", "");
+    shop.host.run(&["rotate", "status"]).ends(0).says("stopped midway").says("may be valid until");
     let next = shop.published().0;
     let rollback = ["rotate", "rollback", "tokens"];
     shop.host.run(&rollback).fails(75, &format!("tokens that were signed with the key {next} may be valid until"), "");
