@@ -183,6 +183,7 @@ fn every_token_is_verified_while_the_key_is_exchanged() {
     let shop = Shop::new(vault, (&pem, public), "ES256", "");
     let plan = shop.host.run(&["rotate", "tokens", "--dry-run", "--json"]).ends(0).json();
     assert!(plan["refused"].is_null() && plan["gap_seconds"] == 0.0, "{plan}");
+    assert!(plan["warnings"].to_string().contains("its name, by-hand, is not its thumbprint"), "{plan}");
     assert_eq!(shop.kids(), ["other", "by-hand"], "a dry run changes nothing");
     let old = shop.sign();
     while_open(&shop, || shop.host.run(&["rotate", "tokens", "--because", "INC-42"]).ends(0).says("tokens is rotated"));

@@ -3,13 +3,14 @@
 
 use super::containers::{argument, is_of_consumer};
 use super::files::{is_user, lines_have, read, variable_has};
+use super::projects::is_given;
 use super::{Found, Scan, Search, Thing, real};
 use crate::engine::Credential;
 use crate::error::Result;
 use crate::exec::docker::{Description, Docker, State};
 use crate::job::rotate::delivery::env_file::copy_aside;
 use crate::job::rotate::delivery::variables::{Assignment, assignments, meant};
-use crate::policy::{Consumer, How, Reload, Rotation, Told};
+use crate::policy::{ComposeService, Consumer, How, Reload, Rotation, Told};
 use crate::secret::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -80,9 +81,14 @@ impl Search<'_> {
     /// Of what is made anew: the variables by which others are told in another file, and which this container would keep.
     fn told_elsewhere(&self, container: &Description, consumers: &[&Consumer]) -> Vec<Found> {
         let own: BTreeSet<&str> = consumers.iter().flat_map(|consumer| consumer.told.variables()).collect();
+        let services: Vec<&ComposeService> =
+            consumers.iter().filter_map(|consumer| consumer.reload.service()).collect();
         let mut all = Vec::new();
         for (name, value) in self.not_known(container).filter(|(name, _)| !own.contains(name.as_str())) {
-            let is_told = |other: &&Consumer| other.told.variables().any(|variable| variable == name);
+            let is_told = |other: &&Consumer| {
+                let file = other.told.env_file().filter(|_| other.told.variables().any(|variable| variable == name));
+                file.is_some_and(|file| services.iter().any(|service| is_given(service, file, name)))
+            };
             let other = self.rotation.consumers.iter().find(is_told);
             if let Some(other) = other.filter(|_| variable_has(name, value.expose(), self.secret)) {
                 let place = format!("{}, by which {} is told in another file", variable(name), other.name);
