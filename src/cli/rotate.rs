@@ -30,6 +30,7 @@ mod canary;
 mod missing;
 mod owed;
 mod planned;
+mod recipients;
 mod status;
 
 pub use accounts::accounts_of;
@@ -48,6 +49,7 @@ Examples:
   bkp rotate shop-db --unrehearsed       although the last rehearsal of its source failed
   bkp rotate status
   bkp rotate resume shop-db
+  bkp rotate recipients ana=age1…        the key that opens the backups (docs/ROTATION_KEYS.md)
   bkp rotate rollback shop-db            until the old one is retired")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -122,6 +124,8 @@ enum Command {
         #[arg(value_name = "ROTATION")]
         name: String,
     },
+    /// Give those who read the backups other keys, and begin a new data epoch
+    Recipients(recipients::Arguments),
     /// Take back what was begun, as long as the old password is not retired
     #[command(after_help = "Examples:\n  bkp rotate rollback shop-db --because 'the shop does not start'")]
     Rollback {
@@ -145,6 +149,7 @@ impl Arguments {
             Some(Command::Status { name }) => status::show(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
+            Some(Command::Recipients(recipients)) => recipients.run(env),
             Some(Command::Reapply { name }) => {
                 let _lock = in_force::lock(env, &name)?;
                 owed::reapply(env, &name)

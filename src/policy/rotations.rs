@@ -70,7 +70,7 @@ const DISTANCE: Duration = Duration::from_secs(3600);
 const APART: Duration = Duration::from_secs(5 * 60);
 const LEASE: Duration = Duration::from_secs(15 * 60);
 /// Words of `bkp rotate`.
-const TAKEN: [&str; 4] = ["status", "resume", "rollback", "reapply"];
+const TAKEN: [&str; 5] = ["status", "resume", "rollback", "reapply", "recipients"];
 
 impl Reader<'_> {
     pub(super) fn rotator(&self, field: &Field<raw::Rotator>) -> Option<Rotator> {
