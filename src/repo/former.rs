@@ -71,6 +71,12 @@ fn of(history: &[(Version, bool)]) -> Vec<Former> {
 }
 
 impl Former {
+    /// Data epochs of what it opens of a point. 0 stands for those that an older version did not note.
+    pub fn epochs(&self, point: &Point) -> Vec<u32> {
+        let itself = SealedBy { epoch: point.epoch, list: point.list };
+        [itself].into_iter().chain(point.sealed()).filter(|s| s.list < self.without).map(|s| s.epoch).collect()
+    }
+
     pub fn opens(&self, point: &Point) -> Opens {
         let opens = |sealed: SealedBy| sealed.list < self.without;
         let has_parts = || point.sealed().any(opens);

@@ -78,11 +78,45 @@ fn a_key_for_another(host: &Host) {
     let epoch = &said["done"]["epoch"];
     let again = rotate(host, &new, &["--json"]).ends(0).json();
     assert_eq!((&again["done"]["epoch"], &again["done"]["refused"]), (epoch, &true.into()), "{again}");
+    what_is_left(host);
     // No key for another: nobody was asked whether that one opens anything.
     let said = host.run(&["rotate", "recipients"]).ends(0);
     said.says("data epoch");
     let facts = host.run(&["journal", "--json"]).ends(0);
     facts.says("INC-42").says("refused").says("proven");
+}
+
+/// The tree has chunks of the point from before; the database has not.
+fn what_is_left(host: &Host) {
+    let of = |source: &str| {
+        let said = host.run(&["secrets", "--json"]).ends(0).json();
+        let former = &said["recipients"]["former"][0];
+        assert_eq!(former["name"], "ana");
+        let all = former["series"].as_array().unwrap();
+        let one = all.iter().find(|one| one["source"] == source).unwrap();
+        (
+            one["points"].as_u64().unwrap(),
+            one["in_part"].as_u64().unwrap(),
+            one["ends"]["by"].clone(),
+            one["epochs"].clone(),
+        )
+    };
+    assert_eq!(of("docs"), (2, 1, "storing_afresh".into(), serde_json::json!([1])));
+    assert_eq!(of("app"), (1, 0, "nothing".into(), serde_json::json!([1])));
+    host.run(&["secrets"]).ends(0).says("2 points, 1 in part").says("bkp rotate recipients --afresh");
+    host.run(&["rotate", "recipients", "--afresh"]).ends(0).says("data epoch");
+    host.run(&["backup", "docs"]).ends(0);
+    assert_eq!(
+        of("docs"),
+        (2, 1, "nothing".into(), serde_json::json!([1])),
+        "the newest refers to nothing from before"
+    );
+    let to = host.path("afresh");
+    host.read(&["restore", "docs", "--to", to.to_str().unwrap()]).ends(0);
+    assert_eq!(describe(&to), describe(&host.path("data/docs")));
+    let report = |language: &str| host.run(&["report", "--lang", language, "--format", "md"]).ends(0);
+    report("en").says("Keys from before").says("no rule removes them");
+    report("es").says("Claves anteriores").says("ninguna regla");
 }
 
 #[test]
