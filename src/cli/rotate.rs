@@ -11,6 +11,7 @@ use crate::host;
 use crate::job::recorder::{Recorder, What};
 use crate::job::rotate::delivery::Consumer;
 use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
+use crate::job::rotate::readers::NAME;
 use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::state::End;
@@ -292,6 +293,11 @@ pub fn vault(env: &Environment) -> Result<&Vault> {
 }
 
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
+    if name == NAME {
+        return Err(Failure::usage("nothing is kept of what was begun: what is there tells how far it is").hint(
+            "Give the command that was begun again: bkp rotate recipients NAME=KEY; what was done is not taken back",
+        ));
+    }
     let ground = Ground::of(env, name, why.given()?)?;
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
 use crate::job::recorder::{Recorder, What};
-use crate::job::rotate::readers::Readers;
+use crate::job::rotate::readers::{NAME, Readers};
 use crate::journal::{Fact, Job, Rotated, RunEnded};
 use crate::repo::catalog::Wanted;
 use crate::repo::former::fingerprint;
@@ -25,16 +25,13 @@ use crate::repo::{Repository, catalog, init, write};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// What the journal calls it. No rotation of the configuration may have this name.
-pub const NAME: &str = "recipients";
-
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 With no NAME=KEY, only a new data epoch begins: nobody's key changes.
 What an old key could open before, it still opens: `bkp secrets` tells which points those are.
 
 Examples:
-  age-keygen -o ana-2027.txt
+  bkp rotate recipients ana=age1… --identity ana.txt --dry-run
   bkp rotate recipients ana=$(age-keygen -y ana-2027.txt) --identity ana.txt --new-identity ana-2027.txt
   bkp rotate recipients ana=age1… --identity recovery-key.txt --because INC-42 --afresh")]
 pub struct Arguments {

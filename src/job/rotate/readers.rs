@@ -16,6 +16,8 @@ use crate::store::{self, Key};
 use jiff::Timestamp;
 use std::io::Read;
 
+/// What the journal calls their rotation. None of the configuration may have this name.
+pub const NAME: &str = "recipients";
 /// Enough of an object to try a key: more than the longest header.
 const HEADER: u64 = 64 << 10;
 

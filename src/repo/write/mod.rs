@@ -71,6 +71,19 @@ pub struct SessionInfo {
     pub sealed: SealedBy,
 }
 
+impl SessionInfo {
+    fn of(writer: &Writer, source: &str, base: Option<&Base>, now: Timestamp) -> Self {
+        SessionInfo {
+            writer: writer.id().to_owned(),
+            source: source.to_owned(),
+            bases: base.iter().map(|b| b.point.point.clone()).collect(),
+            started_at: now,
+            protocol: 1,
+            sealed: writer.sealed(),
+        }
+    }
+}
+
 /// What is known of a dump when it is committed.
 pub struct Draft {
     pub engine: EngineInfo,
@@ -145,14 +158,7 @@ impl<'a> Session<'a> {
         let store = &*repository.store;
         let (base, newest_number) = resume::latest(repository, writer, source, now)?;
         let id = names::stamped(now);
-        let info = SessionInfo {
-            writer: writer.id().to_owned(),
-            source: source.to_owned(),
-            bases: base.iter().map(|b| b.point.point.clone()).collect(),
-            started_at: now,
-            protocol: 1,
-            sealed: writer.sealed(),
-        };
+        let info = SessionInfo::of(writer, source, base.as_ref(), now);
         let sealed = encode::seal(&to_json(&info)?, &writer.audience(Audience::Bookkeeping))?;
         store.put(&names::session(writer.id(), &id), Bytes::from(sealed), None)?;
         durable::crash_point("backup:session-written");
