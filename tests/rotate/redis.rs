@@ -116,6 +116,11 @@ impl Redis {
         Some(Redis(Mutex::new(server), port, "ACL SAVE"))
     }
 
+    /// As who may change users.
+    pub fn told(&self, line: &str) -> String {
+        admin("127.0.0.1", self.1, line)
+    }
+
     fn restart(&self) {
         let mut server = self.0.lock().unwrap();
         server.kill();
@@ -396,8 +401,7 @@ fn a_server_that_restarts_in_the_middle_locks_nobody_out() {
         let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
         world.open_shop();
         for point in ["rotate:accepted", "rotate:published", "rotate:moved", "rotate:retired", "rotate:persisted"] {
-            world.host.next_second();
-            world.host.next_second();
+            kills::wait_for_distance(&world);
             let old = world.published();
             world.dies_at(point, &["shop-db"]);
             server.restart();
