@@ -56,7 +56,7 @@ fn recipients(known: &Known<'_>, now: Timestamp) -> Option<RotationStatus> {
         due: Some(due),
         overdue: due < now,
         open_since: rules::cut_short(known.state, NAME).map(|(at, _)| at),
-        by_hand: rules::by_hand(known.state, NAME).is_some(),
+        by_hand: rules::is_by_hand(known.state, NAME),
         failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row),
         message: failed.and_then(|history| history.last.as_ref()?.run.message.clone()),
     })

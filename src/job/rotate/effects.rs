@@ -203,7 +203,7 @@ impl Rotate<'_> {
         let (consumer, is_back) = (&self.consumers[number], at.keeper.direction() == Direction::Back);
         let Some(pair) = at.pair() else { return Ok(()) };
         let other = if is_back { pair.pending } else { pair.current };
-        match consumer.gate(&|| self.left(at, number, other), at.cancel) {
+        match consumer.gate(&|| self.left_at_gate(at, number, other), at.cancel) {
             Ok(()) => {
                 crash_point("rotate:moved");
                 at.memory.moved[number].passed = true;
