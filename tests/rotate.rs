@@ -25,6 +25,8 @@ mod hosts;
 mod kills;
 #[path = "rotate/kubernetes.rs"]
 mod kubernetes;
+#[path = "rotate/made_anew.rs"]
+mod made_anew;
 #[path = "rotate/mail.rs"]
 mod mail;
 #[path = "rotate/minio.rs"]

@@ -210,6 +210,10 @@ pub trait Accounts: Send + Sync {
         self.sessions_before(pair, mark, cancel)
     }
 
+    /// What to lock users with from now on, the newest first: keys of bkp's own, which follow from no credential. By the others,
+    /// what was locked before is known. Where a lock is a password, and nothing else.
+    fn lock_with(&self, _: Vec<Secret>) {}
+
     /// The way that is gone has changed: this one stays. Whatever says that it is about to go is taken back.
     fn stays(&self, _: &Credential) -> Result<()> {
         Ok(())

@@ -11,7 +11,7 @@ mod network;
 mod only;
 mod preflight;
 mod sessions;
-mod verifier;
+pub(super) mod verifier;
 
 use super::accounts;
 use super::client::{Client, Flavour};

@@ -32,6 +32,7 @@ impl Rotate<'_> {
         self.keepsake.clear(&self.rotation.name, |run| at.keeper.is_closed(run), clock::now())?;
         let pending = self.new_credential(&at.current, at.cancel)?;
         at.keeper.record(&self.run, &pending, &at.current, self.emergency)?;
+        self.accounts.lock_with(at.keeper.locks());
         crash_point("rotate:recorded");
         at.memory.is_first = true;
         // Nobody can know what was just made here; what others made may be good already.

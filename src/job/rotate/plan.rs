@@ -39,6 +39,7 @@ impl Rotate<'_> {
         let granted = self.permitted()?;
         self.lost()?;
         let glance = record::glance(self.vault, &self.record)?;
+        self.accounts.lock_with(glance.locks.clone());
         let open = glance.is_open.then_some(glance);
         let current = self.read_published()?;
         let mut warnings = Vec::new();
