@@ -8,6 +8,7 @@
 mod act;
 pub mod delivery;
 mod effects;
+pub mod http;
 pub mod keepsake;
 mod lease;
 mod left;
