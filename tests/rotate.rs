@@ -19,6 +19,8 @@ mod documents;
 mod emergency;
 #[path = "rotate/encrypted.rs"]
 mod encrypted;
+#[path = "rotate/failovers.rs"]
+mod failovers;
 #[path = "rotate/hosts.rs"]
 mod hosts;
 #[path = "rotate/kills.rs"]

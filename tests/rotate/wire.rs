@@ -9,11 +9,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 /// Hands everything on, and keeps what clients say. Its thread ends with the test process.
 pub struct Tap {
     pub port: u16,
+    to: Arc<AtomicU16>,
     said: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -25,12 +27,13 @@ impl Tap {
     pub fn of(host: &str, port: u16) -> Tap {
         let host = host.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let tap = Tap { port: listener.local_addr().unwrap().port(), said: Arc::default() };
-        let said = Arc::clone(&tap.said);
+        let port_of_its_own = listener.local_addr().unwrap().port();
+        let tap = Tap { port: port_of_its_own, to: Arc::new(AtomicU16::new(port)), said: Arc::default() };
+        let (said, to) = (Arc::clone(&tap.said), Arc::clone(&tap.to));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // Where there is no server, there is no answer.
-                let Ok(server) = TcpStream::connect((host.as_str(), port)) else { continue };
+                let Ok(server) = TcpStream::connect((host.as_str(), to.load(SeqCst))) else { continue };
                 let (back, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let said = Arc::clone(&said);
                 std::thread::spawn(move || hand_on(back, to, |_| ()));
@@ -38,6 +41,11 @@ impl Tap {
             }
         });
         tap
+    }
+
+    /// From the next connection on.
+    pub fn leads_to(&self, port: u16) {
+        self.to.store(port, SeqCst);
     }
 
     pub fn heard(&self, text: &str) -> bool {

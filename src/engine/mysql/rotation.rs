@@ -14,7 +14,7 @@ mod sessions;
 pub(super) mod verifier;
 
 use super::accounts;
-use super::client::{Client, Flavour};
+use super::client::{Client, Flavour, Found};
 use super::session::{Session, error_number, text};
 use crate::backoff::pause;
 use crate::engine::accounts as rotation;
@@ -36,13 +36,14 @@ pub struct Rotation {
     server: Server,
     account: String,
     nodes: Vec<Node>,
+    client: Found,
     /// With what each node let in last.
     lets_in: Mutex<BTreeMap<Node, Secret>>,
 }
 
 impl Rotation {
     pub fn new(server: Server, account: String, nodes: Vec<Node>) -> Self {
-        Rotation { server, account, nodes, lets_in: Mutex::default() }
+        Rotation { server, account, nodes, client: Found::default(), lets_in: Mutex::default() }
     }
 
     /// `'app'@'%'`, quoted: every host that the account may come from.
@@ -68,7 +69,7 @@ impl Rotation {
 
     /// What was opened for one call, and is closed with it.
     fn with<T>(&self, cancel: &Cancel, work: impl FnOnce(&Client<'_>, &mut Session<'_>) -> Result<T>) -> Result<T> {
-        let (client, mut session) = Client::connect(&self.server, cancel)?;
+        let (client, mut session) = Client::connect_again(&self.server, &self.client, cancel)?;
         let worked = work(&client, &mut session).map_err(|failure| client.explain(failure))?;
         session.close()?;
         Ok(worked)
