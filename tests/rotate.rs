@@ -17,6 +17,10 @@ mod deliveries;
 mod documents;
 #[path = "rotate/emergency.rs"]
 mod emergency;
+#[path = "rotate/encrypted.rs"]
+mod encrypted;
+#[path = "rotate/failovers.rs"]
+mod failovers;
 #[path = "rotate/hosts.rs"]
 mod hosts;
 #[path = "rotate/kills.rs"]

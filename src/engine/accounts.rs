@@ -4,7 +4,7 @@
 //! an engine says of it; only a definite refusal is one. Secrets never stand in a statement, an argument or an error text where
 //! the engine knows a way around it.
 
-use super::{Server, Settings, mongo, mysql, postgres, redis};
+use super::{Demands, Server, Settings, mongo, mysql, postgres, redis};
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -123,6 +123,11 @@ pub trait Accounts: Send + Sync {
 
     /// What comes next, where it is not a password that a rule makes: a key with a name of its own.
     fn mint(&self) -> Result<Option<Credential>> {
+        Ok(None)
+    }
+
+    /// What the server wants of new passwords.
+    fn demands(&self, _: &Cancel) -> Result<Option<Demands>> {
         Ok(None)
     }
 

@@ -1,6 +1,7 @@
 //! How consumers are told and moved, with real containers that log in all the time.
 
 use super::documents::REMOVE;
+use super::kills::wait_for_distance;
 use super::servers::Mariadb;
 use super::support::docker::engine::docker;
 use super::support::docker::{Kind, image_named, require};
@@ -217,8 +218,7 @@ fn a_secret_file_is_exchanged_and_those_who_mount_it_are_moved() {
 
     // One that works with the old one only: everybody is taken back to it. The whole of it would be found where it is.
     fs::write(stack.path("shop/broken"), &new[..12]).unwrap();
-    stack.world.host.next_second();
-    stack.world.host.next_second();
+    wait_for_distance(&stack.world);
     stack.rotate(&["shop-db"]).fails(1, "the old password is in force: web", "rotate again");
     assert_eq!(stack.one_password_works(&old), new);
     assert_eq!(fs::read_to_string(&file).unwrap(), new);

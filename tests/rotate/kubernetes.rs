@@ -1,6 +1,7 @@
 //! Workloads of Kubernetes: the real API server and the real controllers make pods and take them away. Their kubelet is played here:
 //! a pod is ready when its password lets it in, keeps what it was given when it began, and logs in all the time until it is gone.
 
+use super::kills::wait_for_distance;
 use super::servers::Mariadb;
 use super::support::supervisor::Supervisor;
 use super::support::vault::Vault;
@@ -388,8 +389,7 @@ fn pods_are_given_a_secret_of_another_name_and_nobody_is_refused() {
     assert_eq!(shop.cluster.api.get("/api/v1/namespaces/shop/secrets/db")["data"]["other"], secret["data"]["other"]);
 
     // Killed when the template was changed, and gone on with: the versions before are deleted, and only those.
-    world.host.next_second();
-    world.host.next_second();
+    wait_for_distance(world);
     world.dies_at("rotate:delivered", &["shop-db"]);
     shop.kubelet.nobody_was_refused();
     world.rotate(&["resume", "shop-db"]).ends(0);
@@ -402,8 +402,7 @@ fn pods_are_given_a_secret_of_another_name_and_nobody_is_refused() {
     fs::write(&path, fs::read_to_string(&path).unwrap().replace("patience: 30s", "patience: 4s")).unwrap();
     for app in ["web", "worker"] {
         *shop.kubelet.only.lock().unwrap() = Some((app, newer.clone()));
-        world.host.next_second();
-        world.host.next_second();
+        wait_for_distance(world);
         world.rotate(&["shop-db"]).fails(1, "CrashLoopBackOff", "rotate again");
         shop.is_ready();
         assert_eq!(shop.given(), second, "{app}");

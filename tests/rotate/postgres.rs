@@ -300,8 +300,7 @@ fn what_is_missing_for_turns_is_said_as_statements() {
         "CREATE TABLE public.made (); SELECT tableowner FROM pg_tables WHERE tablename = 'made'",
     );
     assert_eq!(made, "app");
-    world.host.next_second();
-    world.host.next_second();
+    kills::wait_for_distance(&world);
     container.0.query("", "CREATE SCHEMA theirs AUTHORIZATION app_b");
     world.rotate(&["shop-db"]).fails(13, "app_b itself owns 1 things", "REASSIGN OWNED BY \"app_b\" TO \"app\"");
 }
@@ -396,8 +395,7 @@ fn the_gap_of_a_single_role_is_said_before_and_is_as_short_as_it_can_be() {
     assert_eq!(world.published(), world.old);
     world.rotate(&["resume", "shop-db"]).ends(0);
     let new = world.one_password_works(&world.old);
-    world.host.next_second();
-    world.host.next_second();
+    kills::wait_for_distance(&world);
     world.rotate(&["shop-db"]).ends(0);
     world.one_password_works(&new);
 }

@@ -401,8 +401,7 @@ fn a_server_that_restarts_in_the_middle_locks_nobody_out() {
         let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
         world.open_shop();
         for point in ["rotate:accepted", "rotate:published", "rotate:moved", "rotate:retired", "rotate:persisted"] {
-            world.host.next_second();
-            world.host.next_second();
+            kills::wait_for_distance(&world);
             let old = world.published();
             world.dies_at(point, &["shop-db"]);
             server.restart();

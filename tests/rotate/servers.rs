@@ -1,6 +1,7 @@
 //! A whole rotation on each server that can be had, and what the servers themselves come to.
 
 use super::emergency::{Held, KeepsSessions};
+use super::kills::wait_for_distance;
 use super::support::docker::Container;
 use super::support::host_server::HostServer;
 use super::support::vault::Vault;
@@ -99,6 +100,10 @@ impl Mysql {
         self.1.lock().unwrap().clone()
     }
 
+    pub fn container(&self) -> &Container {
+        &self.0
+    }
+
     pub fn second_passwords(&self) -> String {
         self.query(
             "SELECT COUNT(*) FROM mysql.user WHERE JSON_EXTRACT(User_attributes, '$.additional_password') IS NOT NULL",
@@ -176,8 +181,7 @@ pub fn is_rotated_without_a_gap(vault: &'static Vault, target: Arc<dyn Target>) 
     for secret in [&new, &world.old] {
         world.is_told_nowhere(secret);
     }
-    world.host.next_second();
-    world.host.next_second();
+    wait_for_distance(&world);
     world.rotate(&["shop-db"]).ends(0);
     world.one_password_works(&new);
     assert_eq!(

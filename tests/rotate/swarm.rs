@@ -1,5 +1,6 @@
 //! A service of a real Swarm: given a secret of another name for each version, and back when its tasks do not come up.
 
+use super::kills::wait_for_distance;
 use super::servers::Mariadb;
 use super::support::docker::engine::docker;
 use super::support::docker::{Kind, image_named, require};
@@ -128,8 +129,7 @@ fn a_service_is_given_a_secret_of_another_name() {
     // Killed when the secret was made, and when the service was told, and gone on with; the version before is removed.
     let mut passwords = vec![new];
     for point in ["rotate-consumer:made", "rotate:delivered"] {
-        world.host.next_second();
-        world.host.next_second();
+        wait_for_distance(world);
         world.dies_at(point, &["shop-db"]);
         world.rotate(&["resume", "shop-db"]).ends(0);
         passwords.push(service.one_password_works(passwords.last().unwrap()));
@@ -140,8 +140,7 @@ fn a_service_is_given_a_secret_of_another_name() {
     assert_eq!(service.secrets().len(), 2);
 
     fs::write(world.host.path("data/shop/broken"), &newer[..12]).unwrap();
-    world.host.next_second();
-    world.host.next_second();
+    wait_for_distance(world);
     world.rotate(&["shop-db"]).fails(1, &format!("the Swarm service {name} was not updated (paused)"), "rotate again");
     assert_eq!(service.one_password_works(new), *newer);
     assert_eq!(service.given(), second);

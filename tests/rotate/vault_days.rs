@@ -1,6 +1,7 @@
 //! Bad days of Vault while a password is rotated: it is sealed, throttled, lags behind, says nothing, loses its answers, or comes
 //! back as it was some time ago. Nothing new is begun and nothing is retired while it cannot be read, and resuming converges.
 
+use super::kills::wait_for_distance;
 use super::servers::Mariadb;
 use super::support::vault::{Act, Proxy, Vault};
 use super::support::wait_for;
@@ -64,7 +65,7 @@ fn whenever_vault_goes_away_nothing_is_lost_and_resuming_converges() {
         if world.published() != current {
             current = world.one_password_works(&current);
         }
-        (0..2).for_each(|_| world.host.next_second());
+        wait_for_distance(&world);
         rounds += 1;
     }
     assert!(rounds > 2, "only {rounds} rounds: it hardly went away");
@@ -147,7 +148,7 @@ fn a_vault_that_came_back_from_an_older_snapshot_is_told_what_it_lost() {
         world.nobody_was_refused();
         world.host.read(&["rotate", "resume", "shop-db"]).ends(0);
         current = world.one_password_works(&current);
-        (0..2).for_each(|_| world.host.next_second());
+        wait_for_distance(&world);
     }
     // Everything was done, and Vault alone has the old one: nothing is changed until somebody says which is right.
     let older = state(vault);
@@ -158,7 +159,7 @@ fn a_vault_that_came_back_from_an_older_snapshot_is_told_what_it_lost() {
     world.target.log_in(&new).unwrap();
     assert_eq!(fs::read_to_string(world.env_file(CONSUMERS[0])).unwrap(), world.env_text("app", &new));
     vault.write(&world.name, json!({ "user": "app", "password": new }));
-    (0..2).for_each(|_| world.host.next_second());
+    wait_for_distance(&world);
     world.rotate(&["shop-db"]).ends(0);
     world.one_password_works(&new);
     vault.stop();

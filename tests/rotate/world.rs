@@ -6,10 +6,12 @@ use super::support::wait_for;
 use bkp::durable::random_hex;
 use serde_json::{Value, json};
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// What a test knows of the server of a rotation. One for each engine.
 pub trait Target: Send + Sync + 'static {
@@ -54,6 +56,9 @@ pub struct World {
     pub old: String,
     clients: Vec<Client>,
 }
+
+/// A client leaves at least half of the processor to the rest, and is never gone for long.
+const PACE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(50);
 
 pub const CONSUMERS: [&str; 2] = ["web", "worker"];
 
@@ -178,7 +183,7 @@ impl World {
         fs::write(self.host.path(&format!("broken-{consumer}")), password).unwrap();
         let path = self.host.path("etc/policies.d/shop.yaml");
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(path, text.replace("patience: 1m", "patience: 4s")).unwrap();
+        fs::write(path, text.replace("patience: 1m", "patience: 2s")).unwrap();
     }
 
     pub fn rotate(&self, arguments: &[&str]) -> Answer {
@@ -319,11 +324,12 @@ impl Client {
                     last = wished;
                 }
                 let (user, secret) = login.lock().unwrap().clone();
+                let begun = Instant::now();
                 match target.log_in_as(&user, &secret) {
                     Ok(()) => drop(logins.fetch_add(1, SeqCst)),
                     Err(said) => failures.lock().unwrap().push(said),
                 }
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                std::thread::sleep((begun.elapsed() * 2).clamp(*PACE.start(), *PACE.end()));
             }
         };
         client.thread = Some(std::thread::spawn(work));

@@ -13,6 +13,7 @@ use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Read;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Reads options up to an empty line, and hands them to the client through a pipe: no argument, no variable of the
@@ -98,6 +99,10 @@ fn number(text: &str) -> (u32, u32, u32) {
     (next(), next(), next())
 }
 
+/// The client that spoke to a server last, and of which flavour both are.
+#[derive(Default)]
+pub struct Found(OnceLock<(String, Flavour)>);
+
 /// A server, with the client that speaks to it.
 pub struct Client<'a> {
     server: &'a Server,
@@ -110,23 +115,35 @@ pub struct Client<'a> {
 impl<'a> Client<'a> {
     /// Finds the client, logs in, and learns what the server is. With the session that was asked.
     pub fn connect<'c>(server: &'a Server, cancel: &'c Cancel) -> Result<(Self, Session<'c>)> {
+        Client::connect_again(server, &Found::default(), cancel)
+    }
+
+    /// The same for whoever connects again and again: in a container, each look for the client is a process of its own.
+    pub fn connect_again<'c>(server: &'a Server, found: &Found, cancel: &'c Cancel) -> Result<(Self, Session<'c>)> {
         let exec = server.exec()?;
-        let wanted = ["mariadb", "mysql"];
-        let first = exec.find(&wanted)?.ok_or_else(|| missing(exec.as_ref(), &wanted))?;
         let unknown = Version::of_server("");
-        let mut client = Client { server, exec, program: first, login: login(server)?, version: unknown };
-        // Both have a `mysql`, and only one a `mariadb`.
-        let flavour = match client.program.as_str() {
-            "mariadb" => Flavour::Mariadb,
-            program => client.version_of(program, cancel)?.flavour,
-        };
+        let mut client = Client { server, exec, program: String::new(), login: login(server)?, version: unknown };
+        let flavour;
+        (client.program, flavour) = found.0.get().cloned().map_or_else(|| client.first(cancel), Ok)?;
         let mut session = client.session(cancel)?;
         client.version = Version::of_server(&session.one("SELECT VERSION()")?);
         if flavour != client.version.flavour {
             client.program = client.of_flavour(&["mysql"], cancel)?.0;
             session = client.session(cancel)?;
         }
+        let _ = found.0.set((client.program.clone(), client.version.flavour));
         Ok((client, session))
+    }
+
+    fn first(&self, cancel: &Cancel) -> Result<(String, Flavour)> {
+        let wanted = ["mariadb", "mysql"];
+        let program = self.exec.find(&wanted)?.ok_or_else(|| missing(self.exec.as_ref(), &wanted))?;
+        // Both have a `mysql`, and only one a `mariadb`.
+        let flavour = match program.as_str() {
+            "mariadb" => Flavour::Mariadb,
+            program => self.version_of(program, cancel)?.flavour,
+        };
+        Ok((program, flavour))
     }
 
     pub fn place(&self) -> String {
@@ -262,10 +279,16 @@ fn login(server: &Server) -> Result<Secret> {
     if let Some(port) = server.port {
         set("port", &port.to_string());
     }
-    if let Some(ca) = &server.ca_file {
-        set("ssl-ca", &ca.display().to_string());
-        set("loose-ssl-mode", "VERIFY_IDENTITY");
-        text.push_str("loose-ssl-verify-server-cert\n");
+    let is_socket = server.host.is_none() && (server.socket.is_some() || !here && server.port.is_none());
+    match &server.ca_file {
+        // Nobody is between: there is no name to prove, and what is trusted is on this host, not where the client is.
+        Some(_) if is_socket => set("loose-ssl-mode", "REQUIRED"),
+        Some(ca) => {
+            set("ssl-ca", &ca.display().to_string());
+            set("loose-ssl-mode", "VERIFY_IDENTITY");
+            text.push_str("loose-ssl-verify-server-cert\n");
+        }
+        None => {}
     }
     Ok(Secret::new(text))
 }

@@ -4,6 +4,9 @@
 //! one away: whoever calls has tried the pending one first. MariaDB (since 10.4) is told both as verifiers, which can be said
 //! again. Which password a session used neither of them tells: sessions are told by their numbers, which only grow.
 
+mod conditions;
+mod demands;
+mod encrypted;
 mod network;
 mod only;
 mod preflight;
@@ -11,11 +14,11 @@ mod sessions;
 pub(super) mod verifier;
 
 use super::accounts;
-use super::client::{Client, Flavour};
+use super::client::{Client, Flavour, Found};
 use super::session::{Session, error_number, text};
 use crate::backoff::pause;
 use crate::engine::accounts as rotation;
-use crate::engine::{Accounts, Credential, Login, Node, Pair, Server};
+use crate::engine::{Accounts, Credential, Demands, Login, Node, Pair, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -33,13 +36,14 @@ pub struct Rotation {
     server: Server,
     account: String,
     nodes: Vec<Node>,
+    client: Found,
     /// With what each node let in last.
     lets_in: Mutex<BTreeMap<Node, Secret>>,
 }
 
 impl Rotation {
     pub fn new(server: Server, account: String, nodes: Vec<Node>) -> Self {
-        Rotation { server, account, nodes, lets_in: Mutex::default() }
+        Rotation { server, account, nodes, client: Found::default(), lets_in: Mutex::default() }
     }
 
     /// `'app'@'%'`, quoted: every host that the account may come from.
@@ -65,7 +69,7 @@ impl Rotation {
 
     /// What was opened for one call, and is closed with it.
     fn with<T>(&self, cancel: &Cancel, work: impl FnOnce(&Client<'_>, &mut Session<'_>) -> Result<T>) -> Result<T> {
-        let (client, mut session) = Client::connect(&self.server, cancel)?;
+        let (client, mut session) = Client::connect_again(&self.server, &self.client, cancel)?;
         let worked = work(&client, &mut session).map_err(|failure| client.explain(failure))?;
         session.close()?;
         Ok(worked)
@@ -111,10 +115,18 @@ impl Rotation {
         self.server.user.as_deref().map_or_else(|| "the account that bkp uses".into(), text)
     }
 
+    fn client<'c>(&'c self, user: &'c str, password: Option<&'c Secret>) -> network::Client<'c> {
+        network::Client { user, password, ca_file: self.server.ca_file.as_deref() }
+    }
+
+    fn log_in_at(&self, node: &Node, secret: &Secret) -> Login {
+        network::log_in(node, &self.client(&self.account, Some(secret)))
+    }
+
     /// A question to one of the nodes, as the one who may change the account.
     fn ask(&self, node: &Node, question: &str) -> Result<Vec<Vec<String>>> {
         let (user, password) = (self.server.user.as_deref().unwrap_or("root"), self.server.password()?);
-        network::ask(node, user, password.as_ref(), question).map_err(|said| {
+        network::ask(node, &self.client(user, password.as_ref()), question).map_err(|said| {
             Failure::new(Kind::TryLater, format!("as {}: {said}", self.admin()))
                 .hint("Who changes the account must be let in at each of several `nodes`, to see its sessions and what was replayed")
         })
@@ -170,7 +182,7 @@ impl Rotation {
     fn end_refusals(&self, refused: &Secret, node: &Node) {
         let good = self.lets_in().get(node).filter(|good| good.expose() != refused.expose()).cloned();
         if let Some(good) = good
-            && network::log_in(node, &self.account, &good) == Login::Refused
+            && self.log_in_at(node, &good) == Login::Refused
         {
             self.lets_in().remove(node);
         }
@@ -215,6 +227,10 @@ impl Accounts for Rotation {
         self.look_before(current, cancel)
     }
 
+    fn demands(&self, cancel: &Cancel) -> Result<Option<Demands>> {
+        self.demanded(cancel)
+    }
+
     fn save(&self, cancel: &Cancel) -> Result<Secret> {
         self.with(cancel, |client, session| {
             let all = accounts::read(session, client)?;
@@ -232,7 +248,7 @@ impl Accounts for Rotation {
     }
 
     fn probe(&self, secret: &Credential, node: &Node) -> Login {
-        let login = network::log_in(node, &self.account, secret);
+        let login = self.log_in_at(node, secret);
         match login {
             Login::Accepted => drop(self.lets_in().insert(node.clone(), secret.secret.clone())),
             Login::Refused => self.end_refusals(secret, node),
