@@ -11,6 +11,7 @@ use crate::host;
 use crate::job::recorder::{Recorder, What};
 use crate::job::rotate::delivery::Consumer;
 use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
+use crate::job::rotate::readers::NAME;
 use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
 use crate::job::rotate::scan::Found;
@@ -31,6 +32,7 @@ mod canary;
 pub mod missing;
 mod owed;
 mod planned;
+mod recipients;
 mod status;
 
 pub use accounts::accounts_of;
@@ -49,6 +51,7 @@ Examples:
   bkp rotate shop-db --unrehearsed       although the last rehearsal of its source failed
   bkp rotate status
   bkp rotate resume shop-db
+  bkp rotate recipients ana=age1…        the key that opens the backups (docs/ROTATION_KEYS.md)
   bkp rotate rollback shop-db            until the old one is retired")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -123,6 +126,8 @@ enum Command {
         #[arg(value_name = "ROTATION")]
         name: String,
     },
+    /// Give those who read the backups other keys, and begin a new data epoch
+    Recipients(recipients::Arguments),
     /// Take back what was begun, as long as the old password is not retired
     #[command(after_help = "Examples:\n  bkp rotate rollback shop-db --because 'the shop does not start'")]
     Rollback {
@@ -146,6 +151,7 @@ impl Arguments {
             Some(Command::Status { name }) => status::show(env, name.as_deref()),
             Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
             Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
+            Some(Command::Recipients(recipients)) => recipients.run(env),
             Some(Command::Reapply { name }) => {
                 let _lock = in_force::lock(env, &name)?;
                 owed::reapply(env, &name)
@@ -311,6 +317,11 @@ pub fn vault(env: &Environment) -> Result<&Vault> {
 }
 
 fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
+    if name == NAME {
+        return Err(Failure::usage("nothing is kept of what was begun: what is there tells how far it is").hint(
+            "Give the command that was begun again: bkp rotate recipients NAME=KEY; what was done is not taken back",
+        ));
+    }
     let ground = Ground::of(env, name, why.given()?)?;
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;

@@ -3,6 +3,7 @@
 //! Commands, names and what programs said stay as they are in every language.
 
 use super::words::{ago, span};
+use crate::job::rotate::readers::NAME;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -341,6 +342,13 @@ impl Concern {
                 "bkp evidence anchor".into()
             }
             Concern::RoutineFailing { job, .. } | Concern::RoutineOverdue { job, .. } => format!("bkp {job}"),
+            Concern::RotationOpen { rotation, .. }
+            | Concern::RotationFailing { rotation, .. }
+            | Concern::RotationOverdue { rotation, .. }
+                if rotation == NAME =>
+            {
+                "bkp rotate status; bkp rotate recipients NAME=KEY (docs/ROTATION_KEYS.md)".into()
+            }
             Concern::RotationOpen { rotation, .. } => format!("bkp rotate status; bkp rotate resume {rotation}"),
             Concern::RotationFailing { rotation, .. } => format!("bkp rotate {rotation} --dry-run"),
             Concern::RotationOverdue { rotation, .. } => format!("bkp rotate {rotation}"),

@@ -61,10 +61,13 @@ fn until_it_ends_well(env: &Environment, words: &[&str], what: &str) -> Result<(
 }
 
 /// How it ended, and what it said.
-fn run(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String)> {
+pub fn run(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String)> {
     let program = std::env::current_exe().map_err(|e| Failure::failed("cannot find bkp itself").because(e))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(&env.paths()?.config).arg("--quiet").args(words);
+    if let Some(repository) = &env.globals.repo {
+        command.arg("--repo").arg(repository);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let lost = |e| Failure::failed("cannot run a backup").because(e);
     let mut child = command.spawn().map_err(lost)?;

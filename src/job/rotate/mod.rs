@@ -18,6 +18,7 @@ mod missing_end;
 mod password;
 pub mod plan;
 pub mod published;
+pub mod readers;
 pub mod reapply;
 pub mod record;
 pub mod rules;
