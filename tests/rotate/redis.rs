@@ -190,6 +190,8 @@ impl Group {
         let ports = [master.port(), replica.port()];
         let servers = Mutex::new([master, replica]);
         let group = Group { servers, ports, sentinel: (Mutex::new(sentinel), port), account, directory };
+        // It looks every ten seconds, and waits for what it sees then; older ones cannot be told.
+        let _ = group.ask_sentinel("SENTINEL DEBUG info-period 200 ping-period 200 ask-period 200 publish-period 200");
         group.is_whole();
         Some(group)
     }
