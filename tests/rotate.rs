@@ -17,6 +17,8 @@ mod deliveries;
 mod documents;
 #[path = "rotate/emergency.rs"]
 mod emergency;
+#[path = "rotate/encrypted.rs"]
+mod encrypted;
 #[path = "rotate/failovers.rs"]
 mod failovers;
 #[path = "rotate/hosts.rs"]
@@ -25,6 +27,8 @@ mod hosts;
 mod kills;
 #[path = "rotate/kubernetes.rs"]
 mod kubernetes;
+#[path = "rotate/made_anew.rs"]
+mod made_anew;
 #[path = "rotate/mail.rs"]
 mod mail;
 #[path = "rotate/minio.rs"]

@@ -1,19 +1,27 @@
 //! Which versions of credentials are in force at a server: written into its points, and applied again after a restore.
 
 use super::environment::Environment;
-use super::rotate::{accounts_of, holder, lease, vault};
+use super::rotate::{accounts_of, holder, lease, missing, vault};
+use crate::backoff::pause;
 use crate::durable::Lock;
 use crate::engine::{Returning, Settings};
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Kind, Result};
 use crate::job::recorder::Recorder;
 use crate::job::rotate::keepsake::Keepsake;
 use crate::job::rotate::reapply::{Applied, Reapply};
-use crate::job::rotate::record;
 use crate::job::rotate::targets::Given;
+use crate::job::rotate::{published, record, rules};
 use crate::journal::{Fact, Rotated};
 use crate::policy::{self, Policy, Rotation, Source};
 use crate::repo::keys::{Recipients, Role};
+use crate::secret::Secret;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// How long a restore waits for somebody who is at the passwords of its server.
+const WAITS: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// By the journal of this host: names and fingerprints.
 pub fn of(env: &Environment, source: &Source) -> Vec<Value> {
@@ -62,14 +70,44 @@ pub struct Restored<'e> {
 impl<'e> Restored<'e> {
     pub fn hold(env: &'e Environment, settings: &'e Settings) -> Result<Self> {
         let rotations = env.configuration()?.rotations_at(settings, &is_same_server);
-        let locks = rotations.iter().map(|(_, rotation)| lock(env, &rotation.name)).collect::<Result<_>>()?;
+        let locks = rotations.iter().map(|(_, rotation)| lock_soon(env, &rotation.name)).collect::<Result<_>>()?;
         Ok(Restored { env, settings, rotations, _locks: locks })
     }
 
-    /// How users come back that the server does not have.
-    pub fn returning(&self, lock_others: bool) -> Result<Returning> {
-        let returning = self.env.configuration()?.returning(self.settings, &is_same_server);
-        Ok(Returning { lock_others, ..returning })
+    /// How users come back that the server does not have, and which passwords of bkp's own cannot be read.
+    pub fn returning(&self, lock_others: bool) -> Result<(Returning, Vec<String>)> {
+        let rotated = self.rotations.iter().flat_map(|(_, rotation)| rotation.users()).map(str::to_owned).collect();
+        // Whoever restores is there, or comes from one host more.
+        let mut own: BTreeMap<String, Option<Secret>> =
+            self.settings.user().map(|user| (user.to_owned(), None)).into_iter().collect();
+        let mut unread = Vec::new();
+        for mut login in self.env.configuration()?.logins_at(self.settings, &is_same_server) {
+            login.read_secrets_with(self.env.secrets()?);
+            let (Some(user), Some(server)) = (login.user(), login.server()) else { continue };
+            let password = server.password().unwrap_or_else(|failure| {
+                unread.push(format!(
+                    "where the server has no {user}, it comes back with another password: {}",
+                    failure.full()
+                ));
+                None
+            });
+            let known = own.entry(user.to_owned()).or_default();
+            *known = known.take().or(password);
+        }
+        Ok((Returning { rotated, own, lock_others }, unread))
+    }
+
+    /// What has to be read when the data are there, and cannot be now. People may have it mended by then.
+    pub fn unread(&self) -> Vec<String> {
+        let unread = |(_, rotation): &(&Policy, &Rotation)| {
+            let failure = vault(self.env).and_then(|vault| published::now(vault, rotation)).err()?;
+            Some(format!(
+                "the password of {} has to be read when the data are restored, and cannot be now: {}",
+                rotation.name,
+                failure.full()
+            ))
+        };
+        self.rotations.iter().filter_map(unread).collect()
     }
 
     /// From now on somebody has to see that the server takes what is published: whoever dies before, the daemon does it.
@@ -89,11 +127,14 @@ impl<'e> Restored<'e> {
     /// should know; a failure means that the server is not ready. All of them are tried.
     pub fn apply(&self, then: &[Value], (run, recorder): (&str, &Recorder)) -> Result<Vec<String>> {
         let mut told = Vec::new();
-        let mut failed: Vec<(&str, Failure)> = Vec::new();
+        let mut failed = Vec::new();
         for rotation in &self.rotations {
             match apply_one(self.env, *rotation, then, (run, recorder)) {
                 Ok(text) => told.extend(text),
-                Err(failure) => failed.push((&rotation.1.name, failure)),
+                Err(failure) => {
+                    let by = rotation.1.changing(rotation.0).and_then(|login| login.user().map(str::to_owned));
+                    failed.push(Unready { name: &rotation.1.name, by, failure });
+                }
             }
         }
         not_ready(&failed).map_or(Ok(told), Err)
@@ -106,6 +147,21 @@ pub fn lock(env: &Environment, name: &str) -> Result<Lock> {
     Keepsake::of(&env.paths()?.state, Recipients::new(std::iter::empty()))?.lock(name)
 }
 
+/// The daemon may be at what a restore before this one owes: that takes a moment, again and again.
+fn lock_soon(env: &Environment, name: &str) -> Result<Lock> {
+    let is_owed = rules::owed(&env.journal()?.state().unwrap_or_default(), name).is_some();
+    let begun = Instant::now();
+    loop {
+        match lock(env, name) {
+            Err(failure) if is_owed && failure.kind() == Kind::Locked && begun.elapsed() < WAITS => {
+                pause(PAUSE, &|| env.cancel.check().is_err());
+                env.cancel.check()?;
+            }
+            locked => return locked,
+        }
+    }
+}
+
 /// `then` is what was in force when the point was made.
 pub fn apply_one(
     env: &Environment,
@@ -114,6 +170,13 @@ pub fn apply_one(
     (run, recorder): (&str, &Recorder),
 ) -> Result<Option<String>> {
     let name = &rotation.name;
+    let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
+    let glance = record::glance(vault(env)?, &path)?;
+    missing::forget_what_is_over(env, name, &glance)?;
+    if !glance.is_open {
+        // What follows is an end, too, and would hide that one.
+        missing::note(env, rotation, &glance)?;
+    }
     let known = env.journal()?.state().unwrap_or_default().rotations.remove(name).unwrap_or_default();
     let (accounts, _) = accounts_of(env, policy, rotation, Given::default())?;
     let of_point = then.iter().find(|one| one["name"] == *name).and_then(|one| one["version"].as_str());
@@ -121,7 +184,7 @@ pub fn apply_one(
         rotation,
         accounts: &*accounts,
         vault: vault(env)?,
-        record: record::path(&env.configuration()?.rotator.vault_path, name)?,
+        record: path,
         state: &env.paths()?.state,
         keepsake: sealing(env).map_err(|failure| failure.full()),
         run: known.owed.as_ref().map_or(run, |(_, owed)| &owed.run),
@@ -170,32 +233,68 @@ fn of_rotation(rotation: &Rotation, run: &str) -> Rotated {
     }
 }
 
+/// A rotation whose account does not have what is published, who was to give it that, and why he did not.
+struct Unready<'r> {
+    name: &'r str,
+    by: Option<String>,
+    failure: Failure,
+}
+
 /// Of a server that was restored, and whose passwords are not those that they should be.
-fn not_ready(failed: &[(&str, Failure)]) -> Option<Failure> {
-    let kind = failed.first()?.1.kind();
-    let each: Vec<String> = failed.iter().map(|(name, failure)| format!("{name}: {}", failure.full())).collect();
-    let commands: Vec<String> = failed.iter().map(|(name, _)| format!("bkp rotate reapply {name}")).collect();
+fn not_ready(failed: &[Unready<'_>]) -> Option<Failure> {
+    let kinds: Vec<Kind> = failed.iter().map(|one| one.failure.kind()).collect();
+    let waits = |kind: &Kind| matches!(kind, Kind::TryLater | Kind::Locked);
+    // Who is told to try later would restore once more.
+    let kind = kinds.iter().copied().find(|kind| !waits(kind)).or(kinds.first().map(|_| Kind::Failed))?;
+    let told = |one: &Unready<'_>| {
+        let by = one.by.as_ref().map_or_else(String::new, |by| format!(" (changed by {by})"));
+        format!("{}{by}: {}", one.name, one.failure.full())
+    };
+    let each: Vec<String> = failed.iter().map(told).collect();
+    let commands: Vec<String> = failed.iter().map(|one| format!("bkp rotate reapply {}", one.name)).collect();
+    let by: BTreeSet<&str> = failed.iter().filter_map(|one| one.by.as_deref()).collect();
+    let by: Vec<&str> = by.into_iter().collect();
+    let first = match by.as_slice() {
+        [] => String::new(),
+        by => format!("; where {} itself is refused, give it the password that bkp has for it first", by.join(" or ")),
+    };
     let text = format!(
         "the data are restored, but passwords at the server are not known to be those of today: {}",
         each.join("; ")
     );
-    let hint = format!("Let nobody in before: {}; the daemon tries it again by itself, too", commands.join(" && "));
+    let hint =
+        format!("Let nobody in before: {}; the daemon tries it again by itself, too{first}", commands.join(" && "));
     Some(Failure::new(kind, text).hint(hint))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     #[test]
     fn every_account_that_is_not_ready_is_named() {
         assert!(not_ready(&[]).is_none());
-        let failed = ["shop-db", "crm"].map(|name| (name, Failure::new(Kind::Key, format!("why of {name}"))));
+        let unready = |name, kind| Unready {
+            name,
+            by: Some("bkp_rot".into()),
+            failure: Failure::new(kind, format!("why of {name}")),
+        };
+        let failed = ["shop-db", "crm"].map(|name| unready(name, Kind::Key));
         let told = not_ready(&failed).unwrap();
-        for word in ["shop-db: why of shop-db", "crm: why of crm"] {
+        for word in ["shop-db (changed by bkp_rot): why of shop-db", "crm (changed by bkp_rot): why of crm"] {
             assert!(told.full().contains(word), "{}", told.full());
         }
         assert!(told.next_step().unwrap().contains("bkp rotate reapply shop-db && bkp rotate reapply crm"));
+        assert!(told.next_step().unwrap().contains("where bkp_rot itself is refused"));
+        let kind = |kinds: &[Kind]| {
+            let failed: Vec<_> = kinds.iter().map(|kind| unready("db", *kind)).collect();
+            not_ready(&failed).unwrap().kind()
+        };
+        assert_eq!(
+            kind(&[Kind::TryLater, Kind::Locked]),
+            Kind::Failed,
+            "the data were replaced: not to be done once more"
+        );
+        assert_eq!(kind(&[Kind::TryLater, Kind::Key]), Kind::Key);
     }
 }

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 
 mod accounts;
 mod canary;
-mod missing;
+pub mod missing;
 mod owed;
 mod planned;
 mod status;
@@ -295,6 +295,7 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
     let glance = record::glance(ground.vault, &path)?;
     let is_open = glance.is_open;
+    missing::forget_what_is_over(env, name, &glance)?;
     let other = if is_open { None } else { missing::note(env, ground.rotation, &glance)? };
     if rules::owed(&env.journal()?.state()?, name).is_some() && !ground.keepsake.is_lost(name, &glance) {
         if !is_open && wish == Wish::Resume {

@@ -4,7 +4,7 @@
 //! an engine says of it; only a definite refusal is one. Secrets never stand in a statement, an argument or an error text where
 //! the engine knows a way around it.
 
-use super::{Server, Settings, mongo, mysql, postgres, redis};
+use super::{Demands, Server, Settings, mongo, mysql, postgres, redis};
 use crate::error::{Failure, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -126,6 +126,11 @@ pub trait Accounts: Send + Sync {
         Ok(None)
     }
 
+    /// What the server wants of new passwords.
+    fn demands(&self, _: &Cancel) -> Result<Option<Demands>> {
+        Ok(None)
+    }
+
     /// The account's definition as statements that would bring it back, verifiers included: it is kept sealed.
     fn save(&self, cancel: &Cancel) -> Result<Secret>;
 
@@ -204,6 +209,10 @@ pub trait Accounts: Send + Sync {
     fn sessions_to_end(&self, pair: Pair<'_>, mark: &str, cancel: &Cancel) -> Result<Vec<Session>> {
         self.sessions_before(pair, mark, cancel)
     }
+
+    /// What to lock users with from now on, the newest first: keys of bkp's own, which follow from no credential. By the others,
+    /// what was locked before is known. Where a lock is a password, and nothing else.
+    fn lock_with(&self, _: Vec<Secret>) {}
 
     /// The way that is gone has changed: this one stays. Whatever says that it is about to go is taken back.
     fn stays(&self, _: &Credential) -> Result<()> {

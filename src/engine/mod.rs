@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 mod accounts;
 pub mod command;
+mod demands;
 mod leftovers;
 pub mod mongo;
 pub mod mysql;
@@ -33,6 +34,7 @@ pub mod vault;
 pub mod volume;
 
 pub use accounts::{Accounts, Credential, Login, Node, Pair, Session, Sight, accounts, has_accounts, takes_turns};
+pub use demands::Demands;
 pub use leftovers::Leftover;
 pub use rehearsal::{
     Comparison, ContainerRecipe, Entrance, Ground, Probe, ProcessRecipe, Question, Reach, Rehearsable, Scratch, Site,

@@ -27,6 +27,7 @@ mod mask;
 mod passwords;
 mod paths;
 mod problem;
+mod put_back;
 mod raw;
 mod reading;
 mod rehearsals;

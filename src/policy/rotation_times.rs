@@ -8,7 +8,7 @@ use super::reading::{Field, Reader};
 use super::timing::{self, Blackout, Overlap, Timing, Written};
 use super::values;
 use super::{Configuration, Consumer, Policy, Rotation, Source, StoreSettings, Told};
-use crate::engine::{Returning, Settings, redis};
+use crate::engine::{Settings, redis};
 use crate::secret::SecretRef;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -134,32 +134,6 @@ impl Configuration {
         timing
     }
 
-    /// The rotations of accounts at a server.
-    pub fn rotations_at(&self, settings: &Settings, is_same: Sameness<'_>) -> Vec<(&Policy, &Rotation)> {
-        let is_there = |(policy, rotation): &(&Policy, &Rotation)| {
-            settings_of(policy, rotation).is_some_and(|other| is_same(settings, other))
-        };
-        self.rotations().filter(is_there).collect()
-    }
-
-    /// Who bkp itself logs in as at a server, by the configuration, and whom it rotates there.
-    pub fn returning(&self, settings: &Settings, is_same: Sameness<'_>) -> Returning {
-        let sources = self.policies.iter().flat_map(|policy| &policy.sources).map(|source| &source.settings);
-        let there = sources.filter(|other| is_same(settings, other)).chain([settings]);
-        let users = there.filter_map(Settings::user).map(str::to_owned);
-        let at = self.rotations_at(settings, is_same);
-        let admins = at.iter().filter_map(|(_, rotation)| Some(rotation.admin.as_ref()?.0.clone()));
-        let rotated = |rotation: &Rotation| match &rotation.turns {
-            Some(turns) => turns.users().cloned().collect(),
-            None => vec![rotation.account.clone()],
-        };
-        Returning {
-            rotated: at.iter().flat_map(|(_, rotation)| rotated(rotation)).collect(),
-            own: users.chain(admins).collect(),
-            lock_others: false,
-        }
-    }
-
     /// The sources that are backed up with the account of a rotation, by name.
     pub fn users_of(&self, policy: &Policy, rotation: &Rotation, is_same: Sameness<'_>) -> Vec<&str> {
         let Some(server) = settings_of(policy, rotation) else { return self.users_of_key(rotation) };
@@ -236,7 +210,7 @@ pub fn is_named_the_same(one: &Settings, other: &Settings) -> bool {
 }
 
 /// How its server is reached.
-fn settings_of<'p>(policy: &'p Policy, rotation: &Rotation) -> Option<&'p Settings> {
+pub(super) fn settings_of<'p>(policy: &'p Policy, rotation: &Rotation) -> Option<&'p Settings> {
     policy
         .sources
         .iter()

@@ -6,6 +6,7 @@ use crate::support::host_server::HostServer;
 use crate::{ODD, dump, fingerprint, load, same, with_context};
 use bkp::engine::postgres::{Postgres, Settings};
 use bkp::engine::{Dumped, Engine, LoadRun, Part, Returning};
+use bkp::secret::Secret;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// Dumps `settings` while somebody writes, and loads it into `scratch`, which must become equal.
@@ -140,13 +141,14 @@ fn only_the_wanted_databases_are_dumped_each_in_a_stream_of_its_own() {
 #[test]
 fn roles_that_nobody_knows_come_back_without_the_right_to_log_in() {
     let Some(server) = HostServer::postgres().start("PostgreSQL over the network") else { return };
-    for role in ["app_a", "stranger", "backup"] {
+    for role in ["app_a", "stranger", "backup", "bkp_rot"] {
         server.ask("", &format!("create role {role} login password 'x'"));
     }
     let (_, origin) = dump(server.settings()).unwrap();
-    server.ask("", "drop role app_a, stranger, backup");
-    let names = |name: &str| vec![name.to_owned()];
-    let returning = Returning { rotated: names("app_a"), own: names("backup"), lock_others: true };
+    server.ask("", "drop role app_a, stranger, backup, bkp_rot");
+    let own = [("backup", None), ("bkp_rot", Some(Secret::new("today's".into())))];
+    let own = own.map(|(role, password)| (role.to_owned(), password)).into();
+    let returning = Returning { rotated: vec!["app_a".to_owned()], own, lock_others: true };
     let loaded = with_context(|context| {
         let run = LoadRun {
             context,
@@ -161,6 +163,9 @@ fn roles_that_nobody_knows_come_back_without_the_right_to_log_in() {
     assert!(warnings.iter().any(|told| told.contains("without the right to log in") && told.ends_with(": stranger")));
     let roles = "select string_agg(rolname, ' ' order by 1) from pg_authid where rolname in ('app_a', 'stranger', 'backup') and rolcanlogin and rolpassword is null";
     assert_eq!(server.ask("", roles), "app_a backup");
+    let known =
+        "select rolcanlogin and rolpassword like 'SCRAM-SHA-256$4096:%' from pg_authid where rolname = 'bkp_rot'";
+    assert_eq!(server.ask("", known), "t", "who changes the others has the password that bkp has");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use bkp::error::{Kind, Result};
 use bkp::event::{Cancel, Context, Meter, Silent};
 use bkp::exec::Place;
 use bkp::exec::docker::Selector;
+use bkp::secret::Secret;
 use std::net::{IpAddr, Ipv4Addr};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -116,14 +117,15 @@ fn users_come_back_closed_or_off() {
     let Some(server) = start(&[]) else { return };
     let mut own = raw(&server);
     own.say("SET a 1");
-    for user in ["shop", "stranger", "backup"] {
+    for user in ["shop", "stranger", "backup", "changer"] {
         own.say(&format!("ACL SETUSER {user} on >{user}-password ~* +@all"));
     }
     let engine = engine_of(&server, Method::Automatic);
     let (_, origin) = dump(&engine).unwrap();
-    own.say("ACL DELUSER shop stranger backup");
-    let names = |name: &str| vec![name.to_owned()];
-    let returning = Returning { rotated: names("shop"), own: names("backup"), lock_others: true };
+    own.say("ACL DELUSER shop stranger backup changer");
+    let passwords = [("backup", None), ("changer", Some(Secret::new("today's".into())))];
+    let passwords = passwords.map(|(user, password)| (user.to_owned(), password)).into();
+    let returning = Returning { rotated: vec!["shop".to_owned()], own: passwords, lock_others: true };
     let (meter, cancel) = (Meter::default(), Cancel::default());
     let context = Context { events: &Silent, meter: &meter, cancel: &cancel };
     let run = LoadRun {
@@ -140,6 +142,7 @@ fn users_come_back_closed_or_off() {
     assert!(of("shop").contains(" on ") && !of("shop").contains('#') && !of("shop").contains("nopass"), "{listed}");
     assert!(of("stranger").contains(" off ") && of("stranger").contains('#'), "{listed}");
     assert!(of("backup").contains(" on ") && of("backup").contains('#'), "{listed}");
+    assert!(own.say("AUTH changer today's").contains("OK"), "who changes the others has the password that bkp has");
 }
 
 #[test]

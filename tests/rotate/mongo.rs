@@ -5,9 +5,11 @@ use super::servers::is_rotated_without_a_gap;
 use super::support::docker::Container;
 use super::support::vault::Vault;
 use super::world::{Target, World};
+use hmac::{Hmac, KeyInit, Mac};
 use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, Credential, ServerAddress};
 use mongodb::sync::Client;
+use sha2::Sha256;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,6 +162,10 @@ fn a_user_whose_password_somebody_else_set_is_not_taken_away() {
     world.open_shop();
     world.rotate(&["shop-db"]).ends(0);
     let new = world.one_password_works(&world.old);
+    // Whoever knows, or once knew, the password of who changes it can tell nothing of the lock.
+    let mut mac = Hmac::<Sha256>::new_from_slice(server.admin_password().as_bytes()).unwrap();
+    mac.update(b"locked: admin.app_a");
+    server.log_in_as("app_a", &hex::encode(mac.finalize().into_bytes())).unwrap_err();
     kills::wait_for_distance(&world);
     world.rotate(&["shop-db"]).ends(0);
     world.one_password_works(&new);

@@ -176,6 +176,18 @@ fn clients_without_tls_and_key_are_known_again_at_once() {
     world.rotate(&["resume", "shop-db"]).ends(1);
     assert_eq!(world.one_password_works(&pending), current);
     python.log_in_once(&current).unwrap();
+
+    // One of both is gone, and the history of the server has it.
+    world.close_shop();
+    world.has_no_clients();
+    wait_for_distance(&world);
+    world.dies_at("rotate:published", &["shop-db"]);
+    python.server.query("ALTER USER app@'%' DISCARD OLD PASSWORD, app@'10.255.255.%' DISCARD OLD PASSWORD");
+    python.server.log_in(&current).unwrap_err();
+    world.rotate(&["reapply", "shop-db"]).ends(0).says("has both passwords");
+    python.server.log_in(&current).unwrap();
+    world.rotate(&["resume", "shop-db"]).ends(0);
+    world.one_password_works(&current);
 }
 
 #[test]
@@ -194,14 +206,36 @@ fn accounts_that_are_not_alike_are_refused_before_anything_is_changed() {
     refused("'app'@'%' is locked after 1 wrong passwords", "FAILED_LOGIN_ATTEMPTS 3");
     server.query("ALTER USER app@'%' FAILED_LOGIN_ATTEMPTS 3; REVOKE SELECT ON mysql.* FROM 'bkp-rotate'@'%'");
     world.rotate(&["shop-db"]).fails(12, "has not the right SELECT on mysql.*", "GRANT SELECT ON mysql.*");
+    server.query("GRANT SELECT ON mysql.* TO 'bkp-rotate'@'%'");
+    both_hosts_refuse_what_keeps_bkp_out(&server, &refused, &world.old);
     assert_eq!(world.published(), world.old);
-    server.query("GRANT SELECT ON mysql.* TO 'bkp-rotate'@'%'; REVOKE CONNECTION_ADMIN ON *.* FROM 'bkp-rotate'@'%'");
+    server.query("REVOKE CONNECTION_ADMIN ON *.* FROM 'bkp-rotate'@'%'");
     world.rotate(&["shop-db", "--dry-run"]).ends(0).says("could not end old sessions in an emergency");
     // Each host by another plug-in, and one password; and bkp's own refusals do not lock it.
     world.open_shop();
     world.rotate(&["shop-db"]).ends(0);
     world.one_password_works(&world.old);
     assert_eq!(server.second_passwords(), "0");
+}
+
+/// What an account may ask for besides its password, and what the server asks of new ones.
+fn both_hosts_refuse_what_keeps_bkp_out(server: &Mysql, refused: &dyn Fn(&str, &str), password: &str) {
+    let alter =
+        |how: &str| drop(server.query(&format!("ALTER USER app@'%' {how}; ALTER USER app@'10.255.255.%' {how}")));
+    alter("REQUIRE X509");
+    refused("'app'@'%' lets in only with a certificate of the client (REQUIRE X509)", "REQUIRE SSL");
+    alter("REQUIRE NONE ACCOUNT LOCK");
+    refused("is locked (ACCOUNT LOCK)", "ACCOUNT UNLOCK");
+    alter("PASSWORD EXPIRE ACCOUNT UNLOCK");
+    refused("has expired", "PASSWORD EXPIRE NEVER");
+    alter(&format!("IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS 1"));
+    refused("is let in 1 times at once (MAX_USER_CONNECTIONS)", "2 more");
+    alter("WITH MAX_USER_CONNECTIONS 0 MAX_QUERIES_PER_HOUR 20");
+    refused("has MAX_QUERIES_PER_HOUR 20", "WITH MAX_QUERIES_PER_HOUR 0");
+    alter("WITH MAX_QUERIES_PER_HOUR 0");
+    server.query("INSTALL COMPONENT 'file://component_validate_password'; SET GLOBAL validate_password.length = 41");
+    refused("validate_password of the server wants 41 characters", "length");
+    server.query("UNINSTALL COMPONENT 'file://component_validate_password'");
 }
 
 /// Put back to before the rotation while it goes on, and started again.

@@ -267,6 +267,13 @@ fn sessions_of_the_old_login_are_seen() {
     assert_eq!(server.sessions("app_b"), 0);
     assert_eq!(world.published_user(), "app_a");
     drop(session);
+    // Who may end none says so, and the rotation is over: the old one is gone all the same.
+    server.server.query("", "revoke pg_signal_backend from bkp_rot");
+    kills::wait_for_distance(&world);
+    let session = server.session("app_a", &world.published());
+    world.rotate(&["shop-db", "--emergency"]).ends(0).says("sessions could not be ended: ");
+    world.rotate(&["status"]).ends(0).says("nothing under way");
+    drop(session);
 }
 
 /// With the rights of PostgreSQL 16 and newer, which have to be given for each role; everything by what bkp says.

@@ -3,6 +3,7 @@
 use super::kills::wait_for_distance;
 use super::mongo::Ferretdb;
 use super::redis::{Redis, Valkey};
+use super::restores::restore;
 use super::support::vault::Vault;
 use super::world::{Target, World};
 use mongodb::bson::doc;
@@ -67,4 +68,34 @@ fn mongodb_takes_what_is_published() {
         }
     };
     takes_what_is_published(vault, Arc::clone(&server) as Arc<dyn Target>, &put_back);
+}
+
+/// The plug is pulled as soon as the data are live: whoever goes on finds the users there, and gives them their password.
+#[test]
+fn users_of_redis_are_made_before_the_data_go_live() {
+    let part = "users of Redis that come back";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Redis::start(part)) else { return };
+    let server = Arc::new(server);
+    for line in ["ACL SETUSER bkp-rotate +@all ~* &*", "ACL SETUSER ana on >hers ~* +get", "SET order 1"] {
+        server.told(line);
+    }
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    world.host.run(&["backup", "db"]).ends(0);
+    world.open_shop();
+    world.rotate(&["shop-db"]).ends(0);
+    world.close_shop();
+    let (old, today) = (world.old.clone(), world.published());
+    for line in ["ACL DELUSER app", "ACL SETUSER ana off", "SET order 2"] {
+        server.told(line);
+    }
+    restore(&world, &[("BKP_CRASH_AT", "restore:after-live")]).was_killed();
+    assert_eq!(server.told("GET order"), "1");
+    for password in [&old, &today] {
+        world.target.log_in(password).unwrap_err();
+    }
+    world.rotate(&["reapply", "shop-db"]).ends(0).says("the password that is published now");
+    world.target.log_in(&today).unwrap();
+    world.target.log_in(&old).unwrap_err();
+    // Somebody else is off, by a restore before or by hand.
+    restore(&world, &[]).ends(3).says("users are off, and were on at the time of the point").says("ana");
 }

@@ -116,6 +116,11 @@ impl Redis {
         Some(Redis(Mutex::new(server), port, "ACL SAVE"))
     }
 
+    /// As who may change users.
+    pub fn told(&self, line: &str) -> String {
+        admin("127.0.0.1", self.1, line)
+    }
+
     fn restart(&self) {
         let mut server = self.0.lock().unwrap();
         server.kill();

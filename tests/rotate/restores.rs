@@ -14,7 +14,7 @@ use std::sync::Arc;
 const EVERYTHING: &str = "GRANT ALL PRIVILEGES ON *.* TO 'bkp-rotate'@'%' WITH GRANT OPTION; CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY); INSERT INTO shop.orders VALUES (1), (2)";
 
 /// The first point takes the place of what is there.
-fn restore(world: &World, environment: &[(&str, &str)]) -> Answer {
+pub fn restore(world: &World, environment: &[(&str, &str)]) -> Answer {
     restore_with(world, &[], environment)
 }
 
@@ -242,8 +242,16 @@ fn accounts_that_nobody_knows_come_back_locked_where_that_is_wanted() {
     let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
     let server = Arc::new(server);
     server.query("CREATE USER ana@'%' IDENTIFIED BY 'hers'; CREATE USER ben@'%' IDENTIFIED BY 'his'");
+    server.query("CREATE USER backup@'%' IDENTIFIED BY 'of the point'");
     let world = made_anew(vault, &server);
-    server.query("DROP USER ana@'%'");
+    server.query("DROP USER ana@'%', backup@'%'");
+    let (policy, port) = (world.host.path("etc/policies.d/shop.yaml"), server.port());
+    let own = world.host.text("own");
+    fs::write(&own, "of today").unwrap();
+    let other =
+        format!("  other: {{ mysql: {{ host: 127.0.0.1, port: {port}, user: backup, password_file: {own} }} }}\n");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(policy, text.replacen("sources:\n", &format!("sources:\n{other}"), 1)).unwrap();
     let restored = restore_with(&world, &["--lock-accounts"], &[]);
     restored.ends(3).says("come back locked, for nothing here knows of them").says("`ana`@`%`");
     let is_locked = |user: &str| server.query(&format!("SHOW CREATE USER {user}@'%'")).contains("ACCOUNT LOCK");
@@ -252,6 +260,12 @@ fn accounts_that_nobody_knows_come_back_locked_where_that_is_wanted() {
         [true, false, false, false]
     );
     world.target.log_in(&world.published()).unwrap();
+    let is_of_today = "SELECT authentication_string = PASSWORD('of today') FROM mysql.user WHERE user = 'backup'";
+    assert_eq!(server.query(is_of_today), "1", "bkp itself logs in as that one");
+    // Also by one that was killed, and is done again without that: then somebody has to know.
+    server.query("DROP DATABASE shop");
+    let again = restore(&world, &[]).ends(3);
+    again.says("accounts are locked, and were not at the time of the point").says("`ana`@`%`");
     server.query("DROP USER ana@'%'; DROP DATABASE shop");
     restore(&world, &[]).ends(3).says("come back with the passwords that they had");
     assert!(!is_locked("ana"));

@@ -100,6 +100,10 @@ impl Mysql {
         self.1.lock().unwrap().clone()
     }
 
+    pub fn container(&self) -> &Container {
+        &self.0
+    }
+
     pub fn second_passwords(&self) -> String {
         self.query(
             "SELECT COUNT(*) FROM mysql.user WHERE JSON_EXTRACT(User_attributes, '$.additional_password') IS NOT NULL",

@@ -21,6 +21,11 @@ pub struct Tap {
 
 impl Tap {
     pub fn before(port: u16) -> Tap {
+        Tap::of("127.0.0.1", port)
+    }
+
+    pub fn of(host: &str, port: u16) -> Tap {
+        let host = host.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port_of_its_own = listener.local_addr().unwrap().port();
         let tap = Tap { port: port_of_its_own, to: Arc::new(AtomicU16::new(port)), said: Arc::default() };
@@ -28,7 +33,7 @@ impl Tap {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // Where there is no server, there is no answer.
-                let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(SeqCst))) else { continue };
+                let Ok(server) = TcpStream::connect((host.as_str(), to.load(SeqCst))) else { continue };
                 let (back, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let said = Arc::clone(&said);
                 std::thread::spawn(move || hand_on(back, to, |_| ()));
@@ -43,7 +48,7 @@ impl Tap {
         self.to.store(port, SeqCst);
     }
 
-    fn heard(&self, text: &str) -> bool {
+    pub fn heard(&self, text: &str) -> bool {
         self.said.lock().unwrap().windows(text.len()).any(|window| window == text.as_bytes())
     }
 }
@@ -144,9 +149,22 @@ fn a_password_is_not_told_to_a_server_that_wants_to_see_it() {
     world.rotate(&["shop-db"]).fails(13, "the password of app_a: it lets in without asking for one", "not trust");
     assert!(server.tap.heard("app_a") && !server.tap.heard(&world.old), "it was told the server");
     assert_eq!(world.published(), world.old);
+    // It lets in the one and not the other; then both, and neither often nor long enough.
+    server.lets_in(&format!("{scram}host all app_a 127.0.0.1/32 scram-sha-256\n"));
+    server.set_up(&world.old);
+    world.rotate(&["shop-db"]).fails(13, "does not let app_b in from this host, whatever the password", "pg_hba.conf");
     // As it is said there.
     server.lets_in("host all all 127.0.0.1/32 scram-sha-256\n");
-    server.set_up(&world.old);
+    let refused = |alter: &str, what: &str, back: &str| {
+        server.query(alter);
+        world.rotate(&["shop-db", "--dry-run"]).fails(13, what, back);
+        server.query(back);
+    };
+    let limit = "app_b is let in 1 times at once (CONNECTION LIMIT)";
+    refused("ALTER ROLE app_b CONNECTION LIMIT 1", limit, "ALTER ROLE \"app_b\" CONNECTION LIMIT 2");
+    server.query("ALTER ROLE app_b CONNECTION LIMIT -1");
+    let soon = "ALTER ROLE app_b VALID UNTIL 'tomorrow'";
+    refused(soon, "and nobody after that", "ALTER ROLE \"app_b\" VALID UNTIL 'infinity'");
     world.open_shop();
     world.rotate(&["shop-db"]).ends(0);
     let new = world.one_password_works(&world.old);
@@ -155,7 +173,7 @@ fn a_password_is_not_told_to_a_server_that_wants_to_see_it() {
     }
 }
 
-fn certificate(directory: &Path, name: &str) {
+pub fn certificate(directory: &Path, name: &str) {
     let made = ["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", "-subj", "/CN=test", "-addext"];
     let names = ["subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
     let (key, file) = (format!("{name}.key"), format!("{name}.crt"));

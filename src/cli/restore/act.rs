@@ -4,15 +4,16 @@ use super::{Agreed, Prepared};
 use crate::cli::environment::{Access, Environment};
 use crate::cli::in_force;
 use crate::clock;
-use crate::engine::{Confirmed, Part};
+use crate::engine::{Confirmed, Part, Returning};
 use crate::error::Result;
 use crate::job::backup::Backup;
-use crate::job::recorder::{Recorder, What};
+use crate::job::recorder::What;
 use crate::job::restore::{Restore, Restored};
 use crate::journal::{Job, Reason, RunEnded};
 use crate::repo::Repository;
 use crate::repo::point::{Layout, Point, SAFETY};
 use crate::repo::read::PointReader;
+use serde_json::Value;
 
 /// What an act takes place in.
 pub struct Opened<'a> {
@@ -58,7 +59,8 @@ impl Opened<'_> {
         });
         let brings_accounts = plan.act.part == Part::Whole && plan.act.target.takes_accounts();
         let accounts = brings_accounts.then(|| in_force::Restored::hold(env, settings)).transpose()?;
-        let returning = accounts.as_ref().map(|accounts| accounts.returning(agreed.lock_accounts)).transpose()?;
+        let ready = accounts.as_ref().map(|accounts| self.make_ready(accounts, point, agreed)).transpose()?;
+        let (returning, then) = ready.unzip();
         let progress = env.progress();
         let policy = configured.map(|(policy, _)| policy.name.as_str());
         let run = |run: &str| {
@@ -74,8 +76,9 @@ impl Opened<'_> {
                 begins: &|| accounts.iter().for_each(|accounts| accounts.owe((run, &recorder))),
             };
             let mut restored = job.run(plan, point, confirmed, env.context(&progress), clock::now())?;
-            if let Some(accounts) = &accounts {
-                let told = self.apply(accounts, point, (run, &recorder))?;
+            if let (Some(accounts), Some(then)) = (&accounts, &then) {
+                let told = accounts.apply(then, (run, &recorder))?;
+                told.iter().for_each(|text| env.output.warn(text));
                 restored.warnings.extend(told);
             }
             Ok(restored)
@@ -84,18 +87,19 @@ impl Opened<'_> {
         recorder.run_named(what, Reason::Manual, run, |restored, run| ended(point, restored, run))
     }
 
-    /// The passwords of today, whatever the point brought.
-    fn apply(
+    /// How users come back, and what was in force when the point was made: everything that is needed when the data are there is read
+    /// while nothing is changed yet.
+    fn make_ready(
         &self,
         accounts: &in_force::Restored<'_>,
         point: &Point,
-        (run, recorder): (&str, &Recorder),
-    ) -> Result<Vec<String>> {
+        agreed: Agreed,
+    ) -> Result<(Returning, Vec<Value>)> {
         let keys = self.access.keys_for(point);
-        let body = PointReader::open(self.repository, point, &keys, &self.env.cancel)?.body;
-        let applied = accounts.apply(&body.credentials, (run, recorder))?;
-        applied.iter().for_each(|text| self.env.output.warn(text));
-        Ok(applied)
+        let then = PointReader::open(self.repository, point, &keys, &self.env.cancel)?.body.credentials;
+        let (returning, unread) = accounts.returning(agreed.lock_accounts)?;
+        unread.into_iter().chain(accounts.unread()).for_each(|text| self.env.output.warn(&text));
+        Ok((returning, then))
     }
 }
 

@@ -50,13 +50,9 @@ fn of_source(
     rotation: &Rotation,
     source: &str,
 ) -> Result<(Box<dyn Accounts>, Settings)> {
-    let source = policy.sources.iter().find(|known| known.name == source);
-    let source = source.ok_or_else(|| Failure::usage(format!("there is no source `{}`", rotation.target.name())))?;
-    let mut settings = source.settings.clone();
+    let none = || Failure::usage(format!("there is no source `{source}`"));
+    let mut settings = rotation.changing(policy).ok_or_else(none)?;
     settings.read_secrets_with(env.secrets()?);
-    if let (Some((user, password)), Some(server)) = (&rotation.admin, settings.server_mut()) {
-        (server.user, server.password) = (Some(user.clone()), Some(password.clone()));
-    }
     let logins = rotation.turns.as_ref().and_then(|turns| turns.users.as_ref());
     let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
         let kind = settings.kind();

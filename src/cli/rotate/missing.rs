@@ -10,6 +10,19 @@ use crate::job::rotate::{elsewhere, elsewhere_record, missing_end};
 use crate::job::rotate::{published, rules};
 use crate::journal::Fact;
 use crate::policy::Rotation;
+use crate::repo::keys::Recipients;
+
+/// Whoever has the lock of the rotation: a secret that is sealed on this host for a run that came to its end elsewhere is nobody's
+/// only copy. Vault forgets runs some day, and then it would be taken for one.
+pub fn forget_what_is_over(env: &Environment, name: &str, glance: &Glance) -> Result<()> {
+    // Nothing is sealed with this.
+    let keepsake = Keepsake::of(&env.paths()?.state, Recipients::new(std::iter::empty()))?;
+    let is_closed = |run: &str| glance.closed.iter().any(|closed| closed.run == run);
+    match keepsake.run(name).filter(|run| is_closed(run)) {
+        Some(_) => keepsake.clear(name, is_closed, clock::now()),
+        None => Ok(()),
+    }
+}
 
 /// Of a rotation that nothing is pending of in Vault: its process may have died before it could note that, or another host
 /// has exchanged the password since. Gives who did, where that was not known.

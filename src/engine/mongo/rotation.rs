@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::event::Cancel;
 use crate::secret::Secret;
 use bson::{Bson, Document, doc};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const PORT: u16 = 27017;
 /// For how long a majority is waited for, in milliseconds.
@@ -23,15 +24,21 @@ pub struct Rotation {
     account: String,
     logins: Option<[String; 2]>,
     nodes: Vec<Node>,
+    /// What users are locked with, the newest first.
+    locks: Mutex<Vec<Secret>>,
 }
 
 impl Rotation {
     pub fn new(settings: Settings, account: String, logins: Option<[String; 2]>, nodes: Vec<Node>) -> Self {
-        Rotation { settings, account, logins, nodes }
+        Rotation { settings, account, logins, nodes, locks: Mutex::default() }
     }
 
     fn user<'c>(&'c self, credential: &'c Credential) -> &'c str {
         credential.user.as_deref().unwrap_or(&self.account)
+    }
+
+    pub(super) fn locks(&self) -> MutexGuard<'_, Vec<Secret>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn database(&self) -> &str {
@@ -224,6 +231,10 @@ impl Accounts for Rotation {
         let node = self.servers().get(at).copied().flatten();
         let server = Session::open_at(&self.settings, node, cancel)?;
         server.attempt("admin", doc! { "killOp": 1, "op": number }).map(drop)
+    }
+
+    fn lock_with(&self, keys: Vec<Secret>) {
+        *self.locks() = keys;
     }
 
     fn has_gap(&self) -> bool {

@@ -1,7 +1,8 @@
 //! Two users that take turns: whether one is as good as the other, and whether somebody still uses the one whose turn it is not.
 //!
-//! Whose turn is over gets a password that follows from the one of who changes it, and that only bkp can know. That it still lets
-//! in is how bkp tells, before the next turn, that nobody else has given the user another one.
+//! Whose turn is over gets a password that follows from a key of bkp's own, a new one for each rotation, which is with its document
+//! in Vault. That it still lets in is how bkp tells, before the next turn and on any host, that nobody else has given the user
+//! another one.
 
 use super::rotation::Rotation;
 use super::session::{Session, log_in};
@@ -65,23 +66,22 @@ impl Rotation {
         if self.find(&session, user)?.is_none() {
             return Ok(());
         }
-        let password = self.locks_with(user)?.unwrap_or_else(|| Secret::new(random_hex(NOBODYS)));
+        let key = self.locks().first().cloned();
+        let password =
+            key.map_or_else(|| Secret::new(random_hex(NOBODYS)), |key| lock_of(&key, (user, self.database())));
         self.change(&session, doc! { "updateUser": user, "pwd": password.expose() })
     }
 
     /// By bkp, and as it was left since.
     pub(super) fn is_locked(&self, user: &str) -> Result<bool> {
-        let Some(password) = self.locks_with(user)? else { return Ok(false) };
-        let nodes = self.nodes()?;
-        nodes.first().map_or(Ok(false), |node| log_in(&self.settings, node, user, &password))
-    }
-
-    /// `None` where who changes it has no password.
-    fn locks_with(&self, user: &str) -> Result<Option<Secret>> {
-        let Some(key) = self.settings.server.password()? else { return Ok(None) };
-        let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("HMAC takes keys of any length");
-        mac.update(format!("locked: {}.{user}", self.database()).as_bytes());
-        Ok(Some(Secret::new(hex::encode(mac.finalize().into_bytes()))))
+        let (nodes, keys) = (self.nodes()?, self.locks().clone());
+        let Some(node) = nodes.first() else { return Ok(false) };
+        for key in keys {
+            if log_in(&self.settings, node, user, &lock_of(&key, (user, self.database())))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Sessions of the user at each server that was named, or at that of the source; none where a server does not tell.
@@ -100,6 +100,12 @@ impl Rotation {
         });
         listed.collect()
     }
+}
+
+fn lock_of(key: &Secret, (user, database): (&str, &str)) -> Secret {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("HMAC takes keys of any length");
+    mac.update(format!("locked: {database}.{user}").as_bytes());
+    Secret::new(hex::encode(mac.finalize().into_bytes()))
 }
 
 /// Whether the server says whose each session is.

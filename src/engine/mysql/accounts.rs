@@ -4,12 +4,14 @@
 //! that exists keeps the password that it has: `IF NOT EXISTS` everywhere, and no statement that could set one again.
 
 use super::client::{Client, Flavour};
+use super::rotation::verifier::{self, CACHING, NATIVE, native};
 use super::script::{Scanner, Visitor};
 use super::session::{Session, name, text};
 use super::statement::{Token, tokens};
 use crate::durable::random_hex;
 use crate::engine::Comes;
 use crate::error::Result;
+use crate::secret::Secret;
 use std::collections::BTreeMap;
 
 const SYSTEM: [&str; 5] = ["mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys", "PUBLIC"];
@@ -127,9 +129,13 @@ impl Accounts {
     }
 
     /// The statement that makes an account, as it comes back.
-    pub fn creation(&self, account: &str, comes: Comes) -> String {
+    pub fn creation(&self, account: &str, comes: Comes<'_>) -> String {
         let create = &self.created[account];
         match (comes, self.proof(account)) {
+            (Comes::With(password), Some(proof)) => {
+                let known = self.known(account, proof, password);
+                known.map_or_else(|| create.clone(), |known| create.replacen(proof, &known, 1))
+            }
             (Comes::Closed, Some(proof)) => create.replacen(proof, &self.closed(account, proof), 1),
             (Comes::Locked, _) if create.contains(" ACCOUNT UNLOCK") => {
                 create.replacen(" ACCOUNT UNLOCK", " ACCOUNT LOCK", 1)
@@ -137,6 +143,40 @@ impl Accounts {
             (Comes::Locked, _) if !create.contains(" ACCOUNT LOCK") => format!("{create} ACCOUNT LOCK"),
             _ => create.clone(),
         }
+    }
+
+    /// The verifier of that password in place of the one that is there. Nothing where the account logs in by other means.
+    fn known(&self, account: &str, proof: &str, password: &Secret) -> Option<String> {
+        if proof.starts_with(" IDENTIFIED BY PASSWORD ") {
+            return Some(format!(" IDENTIFIED BY PASSWORD {}", text(&native(password))));
+        }
+        let Some(ways) = proof.strip_prefix(" IDENTIFIED VIA ") else {
+            let plugin = *self.plugins(account).first()?;
+            let verifier = String::from_utf8(verifier::of(plugin, password)?).ok()?;
+            return Some(format!(" IDENTIFIED WITH {} AS {}", text(plugin), text(&verifier)));
+        };
+        // By any one of several.
+        let (by_password, others): (Vec<&str>, Vec<&str>) = ways.split(" OR ").partition(|way| way.starts_with(NATIVE));
+        let own = format!("{NATIVE} USING {}", text(&native(password)));
+        let ways: Vec<&str> = [own.as_str()].into_iter().chain(others).collect();
+        (!by_password.is_empty()).then(|| format!(" IDENTIFIED VIA {}", ways.join(" OR ")))
+    }
+
+    /// Of an account whose plug-in this server does not have: what replaces the old ones, or a password that nobody knows.
+    pub fn substitute(&self, account: &str, comes: Comes<'_>, plugins: &[String]) -> String {
+        let of_today = match comes {
+            Comes::With(password) if plugins.iter().any(|plugin| plugin == CACHING) => verifier::of(CACHING, password),
+            _ => None,
+        };
+        let proof = match of_today.and_then(|verifier| String::from_utf8(verifier).ok()) {
+            Some(verifier) => format!("WITH {} AS {}", text(CACHING), text(&verifier)),
+            None => format!("BY 'aA1!{}'", random_hex(16)),
+        };
+        format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED {proof}")
+    }
+
+    pub fn is_locked(&self, account: &str) -> bool {
+        self.created.get(account).is_some_and(|create| create.contains(" ACCOUNT LOCK"))
     }
 
     /// A password that nobody knows, in place of that proof.
@@ -287,6 +327,32 @@ mod tests {
         let locked = accounts.creation("`app`@`%`", Comes::Locked);
         assert!(locked.contains("AS 0xAB") && locked.ends_with(" ACCOUNT LOCK"), "{locked}");
         assert_eq!((accounts.plugins("`app`@`%`"), accounts.plugins("`r1`")), (vec!["x"], vec![]));
+    }
+
+    /// Verifiers as the servers tell of them; what is logged in by besides stays.
+    #[test]
+    fn accounts_whose_password_is_known_come_back_with_it_and_no_other() {
+        let password = Secret::new("hunter2".into());
+        let creation = |proof: &str| {
+            let mut accounts = Accounts::default();
+            let create = format!("CREATE USER `rot`@`%` IDENTIFIED {proof} REQUIRE NONE");
+            accounts.created.insert("`rot`@`%`".into(), creation(&create));
+            let told = accounts.creation("`rot`@`%`", Comes::With(&password));
+            told.strip_prefix("CREATE USER IF NOT EXISTS `rot`@`%` IDENTIFIED ").unwrap().to_owned()
+        };
+        let own = "*58815970BE77B3720276F63DB198B1FA42E5CC02";
+        assert_eq!(creation("BY PASSWORD '*A'"), format!("BY PASSWORD '{own}' REQUIRE NONE"));
+        assert_eq!(
+            creation("VIA unix_socket OR mysql_native_password USING '*A' OR mysql_native_password USING '*B'"),
+            format!("VIA mysql_native_password USING '{own}' OR unix_socket REQUIRE NONE")
+        );
+        assert_eq!(creation("VIA unix_socket"), "VIA unix_socket REQUIRE NONE");
+        let caching = creation("WITH 'caching_sha2_password' AS 0xAB");
+        assert!(
+            caching.starts_with("WITH 'caching_sha2_password' AS '$A$005$") && !caching.contains("0xAB"),
+            "{caching}"
+        );
+        assert_eq!(creation("WITH 'auth_socket'"), "WITH 'auth_socket' REQUIRE NONE");
     }
 
     /// As MariaDB 10.11 tells of an account in the middle of a rotation; it takes `BY` behind no plug-in.

@@ -279,10 +279,16 @@ fn login(server: &Server) -> Result<Secret> {
     if let Some(port) = server.port {
         set("port", &port.to_string());
     }
-    if let Some(ca) = &server.ca_file {
-        set("ssl-ca", &ca.display().to_string());
-        set("loose-ssl-mode", "VERIFY_IDENTITY");
-        text.push_str("loose-ssl-verify-server-cert\n");
+    let is_socket = server.host.is_none() && (server.socket.is_some() || !here && server.port.is_none());
+    match &server.ca_file {
+        // Nobody is between: there is no name to prove, and what is trusted is on this host, not where the client is.
+        Some(_) if is_socket => set("loose-ssl-mode", "REQUIRED"),
+        Some(ca) => {
+            set("ssl-ca", &ca.display().to_string());
+            set("loose-ssl-mode", "VERIFY_IDENTITY");
+            text.push_str("loose-ssl-verify-server-cert\n");
+        }
+        None => {}
     }
     Ok(Secret::new(text))
 }

@@ -4,18 +4,21 @@
 //! one away: whoever calls has tried the pending one first. MariaDB (since 10.4) is told both as verifiers, which can be said
 //! again. Which password a session used neither of them tells: sessions are told by their numbers, which only grow.
 
+mod conditions;
+mod demands;
+mod encrypted;
 mod network;
 mod only;
 mod preflight;
 mod sessions;
-mod verifier;
+pub(super) mod verifier;
 
 use super::accounts;
 use super::client::{Client, Flavour, Found};
 use super::session::{Session, error_number, text};
 use crate::backoff::pause;
 use crate::engine::accounts as rotation;
-use crate::engine::{Accounts, Credential, Login, Node, Pair, Server};
+use crate::engine::{Accounts, Credential, Demands, Login, Node, Pair, Server};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
@@ -112,10 +115,18 @@ impl Rotation {
         self.server.user.as_deref().map_or_else(|| "the account that bkp uses".into(), text)
     }
 
+    fn client<'c>(&'c self, user: &'c str, password: Option<&'c Secret>) -> network::Client<'c> {
+        network::Client { user, password, ca_file: self.server.ca_file.as_deref() }
+    }
+
+    fn log_in_at(&self, node: &Node, secret: &Secret) -> Login {
+        network::log_in(node, &self.client(&self.account, Some(secret)))
+    }
+
     /// A question to one of the nodes, as the one who may change the account.
     fn ask(&self, node: &Node, question: &str) -> Result<Vec<Vec<String>>> {
         let (user, password) = (self.server.user.as_deref().unwrap_or("root"), self.server.password()?);
-        network::ask(node, user, password.as_ref(), question).map_err(|said| {
+        network::ask(node, &self.client(user, password.as_ref()), question).map_err(|said| {
             Failure::new(Kind::TryLater, format!("as {}: {said}", self.admin()))
                 .hint("Who changes the account must be let in at each of several `nodes`, to see its sessions and what was replayed")
         })
@@ -171,7 +182,7 @@ impl Rotation {
     fn end_refusals(&self, refused: &Secret, node: &Node) {
         let good = self.lets_in().get(node).filter(|good| good.expose() != refused.expose()).cloned();
         if let Some(good) = good
-            && network::log_in(node, &self.account, &good) == Login::Refused
+            && self.log_in_at(node, &good) == Login::Refused
         {
             self.lets_in().remove(node);
         }
@@ -216,6 +227,10 @@ impl Accounts for Rotation {
         self.look_before(current, cancel)
     }
 
+    fn demands(&self, cancel: &Cancel) -> Result<Option<Demands>> {
+        self.demanded(cancel)
+    }
+
     fn save(&self, cancel: &Cancel) -> Result<Secret> {
         self.with(cancel, |client, session| {
             let all = accounts::read(session, client)?;
@@ -233,7 +248,7 @@ impl Accounts for Rotation {
     }
 
     fn probe(&self, secret: &Credential, node: &Node) -> Login {
-        let login = network::log_in(node, &self.account, secret);
+        let login = self.log_in_at(node, secret);
         match login {
             Login::Accepted => drop(self.lets_in().insert(node.clone(), secret.secret.clone())),
             Login::Refused => self.end_refusals(secret, node),

@@ -81,6 +81,11 @@ impl Trouble {
         self.code == Some(SqlState::INVALID_PASSWORD)
     }
 
+    /// Before it asked for a password, or because the role may not log in.
+    pub fn is_not_let_in(&self) -> bool {
+        self.code == Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+    }
+
     /// The password was right, and only then it was seen that the role may not have this database.
     pub fn is_about_the_database(&self) -> bool {
         self.code

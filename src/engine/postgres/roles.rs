@@ -30,6 +30,11 @@ struct Role {
     is_member: bool,
     is_administered: bool,
     expired: bool,
+    /// Within a day.
+    expires: bool,
+    until: Option<String>,
+    /// How many sessions it may have at once; nobody counts where it is negative.
+    at_once: i64,
     settings: Vec<String>,
     owns: u64,
     has_rights: u64,
@@ -56,6 +61,8 @@ fn roles(session: &mut Session<'_>, owner: &str, names: &[&str]) -> Result<Vec<R
            coalesce(pg_has_role(r.oid, (select oid from pg_roles where rolname = {owner}), 'member'), false) as is_member, \
            pg_has_role(current_user, r.oid, 'member with admin option') as is_administered, \
            coalesce(r.rolvaliduntil <= now(), false) as expired, \
+           coalesce(r.rolvaliduntil <= now() + interval '1 day', false) as expires, \
+           to_char(nullif(r.rolvaliduntil, 'infinity'), 'YYYY-MM-DD HH24:MI TZ') as until, r.rolconnlimit as at_once, \
            coalesce((select s.setconfig from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0), '{{}}') as settings, \
            (select count(*) from pg_shdepend d where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o') as owns, \
            (select count(*) from pg_shdepend d where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'a') as has_rights, \
@@ -84,11 +91,47 @@ pub(super) fn check_pair(
             format!("{} and {} cannot take turns for {} at {location} yet", pair.logins[0], pair.logins[1], pair.owner);
         return Err(Failure::new(Kind::Refused, what).hint(format!("As a superuser: {}", missing.join(" "))));
     }
-    for role in there.iter().filter(|role| pair.logins.contains(&role.name)) {
+    let logins: Vec<&Role> = there.iter().filter(|role| pair.logins.contains(&role.name)).collect();
+    for role in &logins {
         check_login(role, &own, pair, current)?;
     }
+    let open = logins.iter().find(|role| role.name == current).map_or(0, |role| role.sessions);
+    let mut notes = Vec::new();
+    for role in logins {
+        notes.extend(lets_in_all(role, open)?);
+    }
     let pending = if pair.logins[0] == current { &pair.logins[1] } else { &pair.logins[0] };
-    check_verifiers(session, &own, pending)
+    notes.extend(check_verifiers(session, &own, pending)?);
+    Ok(notes)
+}
+
+/// What bkp itself may take of the sessions that a role may have at once.
+const OWN: i64 = 2;
+
+/// Whether so many sessions fit in, and bkp beside them, and as long as that is so.
+fn lets_in_all(role: &Role, open: u64) -> Result<Vec<String>> {
+    let (login, quoted) = (&role.name, name(&role.name));
+    let mut notes = Vec::new();
+    if let Some(until) = &role.until {
+        let what = format!("{login} lets in until {until} (VALID UNTIL), and nobody after that");
+        if role.expires {
+            return Err(Failure::new(Kind::Refused, what).hint(format!("ALTER ROLE {quoted} VALID UNTIL 'infinity';")));
+        }
+        notes.push(format!("{what}, with whichever password"));
+    }
+    if role.is_super || role.at_once < 0 {
+        return Ok(notes);
+    }
+    let (at_once, wanted) = (role.at_once, i64::try_from(open).unwrap_or(i64::MAX).saturating_add(OWN));
+    let what = format!("{login} is let in {at_once} times at once (CONNECTION LIMIT)");
+    if at_once < wanted {
+        let what = format!("{what}, and {open} sessions and those of bkp do not fit in: somebody could be kept out");
+        return Err(
+            Failure::new(Kind::Refused, what).hint(format!("ALTER ROLE {quoted} CONNECTION LIMIT {wanted}; or more"))
+        );
+    }
+    notes.push(format!("{what}, and each login of bkp is one of them for a moment"));
+    Ok(notes)
 }
 
 /// What somebody with all rights has to say first.
@@ -185,7 +228,12 @@ fn check_verifiers(session: &mut Session<'_>, own: &Own, pending: &str) -> Resul
 }
 
 /// Of one role that keeps its name.
-pub(super) fn check_one(clients: &Clients, session: &mut Session<'_>, login: &str, location: &str) -> Result<()> {
+pub(super) fn check_one(
+    clients: &Clients,
+    session: &mut Session<'_>,
+    login: &str,
+    location: &str,
+) -> Result<Vec<String>> {
     let own = own(session)?;
     let there = roles(session, login, &[login])?;
     let Some(role) = there.first() else {
@@ -196,7 +244,7 @@ pub(super) fn check_one(clients: &Clients, session: &mut Session<'_>, login: &st
     let pair = Pair { owner: login, logins: &[login.to_owned(), login.to_owned()] };
     check_login(role, &own, &pair, login)?;
     match rights(clients, &own, &logins, &there) {
-        missing if missing.is_empty() => Ok(()),
+        missing if missing.is_empty() => lets_in_all(role, role.sessions),
         missing => {
             let what = format!("{} may not change the password of {login}", own.name);
             Err(Failure::new(Kind::Key, what).hint(format!("As a superuser: {}", missing.join(" "))))
@@ -248,4 +296,43 @@ pub(super) fn definition(session: &mut Session<'_>, names: &[&str]) -> Result<Se
         }
     }
     Ok(Secret::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role(at_once: i64, until: Option<&str>, expires: bool) -> Role {
+        Role {
+            name: "app".into(),
+            is_super: false,
+            is_owner: false,
+            is_member: true,
+            is_administered: true,
+            expired: false,
+            expires,
+            until: until.map(str::to_owned),
+            at_once,
+            settings: Vec::new(),
+            owns: 0,
+            has_rights: 0,
+            sessions: 0,
+        }
+    }
+
+    #[test]
+    fn there_must_be_room_for_everybody_and_time() {
+        let said = |role: Role, open| match lets_in_all(&role, open) {
+            Ok(notes) => notes.join("; "),
+            Err(failure) => format!("refused: {}", failure.full()),
+        };
+        assert_eq!(said(role(-1, None, false), 100), "");
+        assert!(said(role(1, None, false), 0).starts_with("refused: app is let in 1 times at once (CONNECTION LIMIT)"));
+        assert!(said(role(5, None, false), 4).starts_with("refused: "));
+        assert!(said(role(5, None, false), 3).starts_with("app is let in 5 times at once"));
+        let until = Some("2026-12-01 02:00 UTC");
+        assert!(said(role(-1, until, true), 0).starts_with("refused: app lets in until 2026-12-01 02:00 UTC"));
+        assert!(said(role(-1, until, false), 0).starts_with("app lets in until 2026-12-01 02:00 UTC"));
+        assert_eq!(said(Role { is_super: true, ..role(0, None, false) }, 5), "");
+    }
 }

@@ -11,6 +11,7 @@ use super::roles::{self, Pair as Roles};
 use super::session::Session;
 use super::sql::{name, text};
 use crate::backoff::pause;
+use crate::durable::random_hex;
 use crate::engine::accounts as rotation;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Server};
 use crate::error::{Failure, Kind, Result};
@@ -141,6 +142,21 @@ impl Rotation {
         }
     }
 
+    /// Whether the server asks that user for a password, and in a way in which it can be told.
+    fn may_ask(&self, node: &Node, user: &str, secret: &Secret) -> Result<()> {
+        match login::ask(node, &self.client(user, Some(secret), true), "select 1") {
+            Err(trouble) if trouble.is_unsafe() => Err(not_answered(node, user, &trouble)),
+            Err(trouble) if trouble.is_not_let_in() => {
+                let what = format!("{node} does not let {user} in from this host, whatever the password: {trouble}");
+                Err(Failure::new(Kind::Refused, what).hint(format!(
+                    "A line of its pg_hba.conf, such as: host all {user} ADDRESS/32 scram-sha-256; then: SELECT pg_reload_conf(). Where there is one for TLS only (hostssl), give the source `ca_file`"
+                )))
+            }
+            // The rest is found out when it counts.
+            _ => Ok(()),
+        }
+    }
+
     /// Those of one user that are older than an instant, if that is told.
     fn sessions(&self, user: &str, before: Option<u64>, cancel: &Cancel) -> Result<Vec<rotation::Session>> {
         let before = before.map_or_else(String::new, |micros| {
@@ -187,11 +203,12 @@ impl Accounts for Rotation {
             self.ask(node, "select 1")?;
         }
         let user = self.user(current);
+        // Whose turn comes has no password yet: with any, the server says whether it lets ask for one.
+        let any = Secret::new(random_hex(16));
+        let other = self.logins.iter().flatten().find(|login| *login != user).map(|other| (other.as_str(), &any));
         for node in self.nodes()? {
-            if let Err(trouble) = login::ask(&node, &self.client(user, Some(current), true), "select 1")
-                && trouble.is_unsafe()
-            {
-                return Err(not_answered(&node, user, &trouble));
+            for (user, secret) in [Some((user, &current.secret)), other].into_iter().flatten() {
+                self.may_ask(&node, user, secret)?;
             }
         }
         let location = self.server.location();
@@ -201,12 +218,13 @@ impl Accounts for Rotation {
                 roles::check_pair(clients, session, &pair, user, &location)
             }
             None => {
-                roles::check_one(clients, session, &self.account, &location)?;
-                Ok(vec![format!(
+                let mut notes = roles::check_one(clients, session, &self.account, &location)?;
+                notes.push(format!(
                     "{} has one password: from its change until a consumer was moved, that one is refused when it logs in anew. \
                      With `logins`, two roles take turns and nobody is",
                     self.account
-                )])
+                ));
+                Ok(notes)
             }
         })
     }

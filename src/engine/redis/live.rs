@@ -2,7 +2,8 @@
 //! exchanges them (`SWAPDB`): until then clients see nothing of it, and nothing of what they see changes.
 //!
 //! The server holds both then, so memory is watched. What was replaced stays where it was exchanged to: what came into it
-//! after the safety backup is nowhere else. Users that exist keep their passwords and rules.
+//! after the safety backup is nowhere else. Users that exist keep their passwords and rules; those that are missing are made before
+//! the data go live, and taken away again where these do not.
 
 use super::connection::{Connection, Reply};
 use super::fitting::must_fit;
@@ -40,17 +41,19 @@ pub fn replace(origin: &dyn Origin, settings: &Settings, run: &LoadRun<'_>) -> R
         sent: BTreeMap::new(),
         functions: Vec::new(),
     };
+    let mut made = Vec::new();
     let outcome = staging.load(origin, run).and_then(|loaded| {
+        let told = staging.restore.new_users(&users, run.returning, &mut made)?;
         crash_point("restore:before-live");
-        staging.exchange(&plan).map(|()| loaded)
+        staging.exchange(&plan).map(|()| (loaded, told))
     });
-    let mut loaded = match outcome {
-        Ok(loaded) => loaded,
-        Err(failure) => return Err(cleared(failure, settings, &address, &plan)),
+    let (mut loaded, told) = match outcome {
+        Ok(done) => done,
+        Err(failure) => return Err(cleared(failure, settings, &address, (&plan, &made))),
     };
     crash_point("restore:after-live");
     loaded.warnings.extend(plan.put_aside());
-    loaded.warnings.extend(staging.restore.new_users(&users, run.returning)?);
+    loaded.warnings.extend(told);
     loaded.warnings.extend(left.iter().map(Leftover::told));
     Ok(loaded)
 }
@@ -143,11 +146,19 @@ fn flush(connection: &mut Connection<'_>, database: u64) -> Result<()> {
     told(connection, &[b"FLUSHDB", b"ASYNC"], RULE).map(drop)
 }
 
-/// Removes what was loaded for nothing. Only databases that this restore has marked are emptied.
-fn cleared(failure: Failure, settings: &Settings, server: &impl std::fmt::Display, plan: &Plan) -> Failure {
+/// Removes what was loaded and made for nothing. Only databases that this restore has marked are emptied.
+fn cleared(
+    failure: Failure,
+    settings: &Settings,
+    server: &impl std::fmt::Display,
+    (plan, made): (&Plan, &[String]),
+) -> Failure {
     // Also after a signal: what is left would only puzzle.
     let never = Cancel::default();
     let removed = super::restore::connect(settings, &never).and_then(|mut connection| {
+        for user in made {
+            told(&mut connection, &[b"ACL", b"DELUSER", user.as_bytes()], "+acl|deluser")?;
+        }
         plan.staged.values().try_for_each(|spare| {
             told(&mut connection, &[b"SELECT", spare.to_string().as_bytes()], RULE)?;
             match connection.ask(&[b"EXISTS", MARK_STAGED.as_bytes()])? {
@@ -161,8 +172,12 @@ fn cleared(failure: Failure, settings: &Settings, server: &impl std::fmt::Displa
     }
     let text = format!("{failure}; what was loaded into {server} could not be removed");
     let commands: Vec<String> = plan.staged.values().map(|spare| format!("redis-cli -n {spare} FLUSHDB")).collect();
+    let users = match made {
+        [] => String::new(),
+        made => format!("; users that it made: ACL DELUSER {}", made.join(" ")),
+    };
     Failure::new(failure.kind(), text).because(failure.full()).hint(format!(
-        "Where a database has the key {MARK_STAGED}, it is of this restore and can be emptied: {}",
+        "Where a database has the key {MARK_STAGED}, it is of this restore and can be emptied: {}{users}",
         commands.join(", ")
     ))
 }

@@ -31,7 +31,7 @@ pub fn into_empty(origin: &dyn Origin, settings: &Settings, run: &LoadRun<'_>) -
     let mut restore = Restore::new(connection);
     let census = restore.everything(origin, run).map_err(|failure| in_part(failure, &address))?;
     let mut loaded = loaded(&census);
-    loaded.warnings.extend(restore.users(&users, run.returning)?);
+    loaded.warnings.extend(restore.users(&users, run.returning, &mut Vec::new())?);
     Ok(loaded)
 }
 
@@ -156,21 +156,41 @@ impl<'a> Restore<'a> {
         Ok(())
     }
 
-    /// The same of those that are not there yet: others keep their passwords and rules.
-    pub fn new_users(&mut self, lines: &[String], returning: Option<&Returning>) -> Result<Vec<String>> {
-        let mut new = Vec::new();
+    /// The same of those that are not there yet: others keep their passwords and rules. Whom a restore before this one locked, and
+    /// was killed, is told.
+    pub fn new_users(
+        &mut self,
+        lines: &[String],
+        returning: Option<&Returning>,
+        made: &mut Vec<String>,
+    ) -> Result<Vec<String>> {
+        let (mut new, mut off) = (Vec::new(), Vec::new());
         for line in lines {
-            let Some(name) = line.split(' ').nth(1) else { continue };
-            if self.connection.ask(&[b"ACL", b"GETUSER", name.as_bytes()])? == Reply::Nothing {
+            let words = words(line);
+            let [_, name, rules @ ..] = words.as_slice() else { continue };
+            let there = self.connection.ask(&[b"ACL", b"GETUSER", name.as_bytes()])?;
+            if there == Reply::Nothing {
                 new.push(line.clone());
+            } else if rules.contains(&"on") && there.lines().iter().any(|word| word == "off") {
+                off.push((*name).to_owned());
             }
         }
-        self.users(&new, returning)
+        let mut warnings = self.users(&new, returning, made)?;
+        if !off.is_empty() {
+            let names = off.join(", ");
+            warnings.push(format!("users are off, and were on at the time of the point (ACL SETUSER … on): {names}"));
+        }
+        Ok(warnings)
     }
 
     /// Makes the users that were stored, and tells what is left to do.
-    fn users(&mut self, lines: &[String], returning: Option<&Returning>) -> Result<Vec<String>> {
-        let (mut made, mut locked) = (0, Vec::new());
+    fn users(
+        &mut self,
+        lines: &[String],
+        returning: Option<&Returning>,
+        made: &mut Vec<String>,
+    ) -> Result<Vec<String>> {
+        let mut locked = Vec::new();
         let mut warnings = Vec::new();
         for line in lines {
             let words = words(line);
@@ -180,25 +200,23 @@ impl<'a> Restore<'a> {
             }
             let mut command: Vec<&[u8]> = vec![b"ACL", b"SETUSER", name.as_bytes(), b"reset"];
             let comes = Returning::of(returning, name);
-            // `#` begins the hash of a password.
-            let opens = |rule: &&&str| rule.starts_with('#') || **rule == "nopass";
-            command
-                .extend(rules.iter().filter(|rule| comes != Comes::Closed || !opens(rule)).map(|rule| rule.as_bytes()));
-            if comes == Comes::Locked {
-                command.push(b"off");
+            let rules = coming(rules, comes);
+            command.extend(rules.iter().map(|rule| rule.as_bytes()));
+            if matches!(comes, Comes::Locked) {
                 locked.push((*name).to_owned());
             }
             match self.connection.ask(&command)? {
                 // Its text would repeat a rule, which may be the hash of a password.
                 Reply::Refused(_) => warnings.push(format!("the server did not take the user `{name}`")),
-                _ => made += 1,
+                _ => made.push((*name).to_owned()),
             }
         }
         if !locked.is_empty() {
             let names = locked.join(", ");
             warnings.push(format!("users came back off, for nothing here knows of them (ACL SETUSER … on): {names}"));
         }
-        if made > 0 {
+        if !made.is_empty() {
+            let made = made.len();
             warnings.push(format!("{made} users were made; ACL SAVE (or CONFIG REWRITE) keeps them over a restart"));
         }
         Ok(warnings)
@@ -221,6 +239,20 @@ impl Visit for Restore<'_> {
     }
 }
 
+/// The rules of a user, as it comes back.
+fn coming(rules: &[&str], comes: Comes<'_>) -> Vec<String> {
+    // `#` begins the hash of a password.
+    let opens = |rule: &str| rule.starts_with('#') || rule == "nopass";
+    let is_closed = matches!(comes, Comes::Closed | Comes::With(_));
+    let kept = rules.iter().filter(|rule| !is_closed || !opens(rule)).map(|rule| (*rule).to_owned());
+    kept.chain(match comes {
+        Comes::With(password) => Some(super::rotation::added(password)),
+        Comes::Locked => Some("off".to_owned()),
+        Comes::AsItWas | Comes::Closed => None,
+    })
+    .collect()
+}
+
 /// Words of a line of an ACL file; what stands in parentheses is one.
 fn words(line: &str) -> Vec<&str> {
     let mut words = Vec::new();
@@ -237,6 +269,18 @@ fn words(line: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_come_back_with_the_password_that_is_known_of_them_or_with_none() {
+        let rules = ["on", "#ab", "nopass", "~*", "+@all"];
+        let old = crate::secret::Secret::new("old".into());
+        assert_eq!(coming(&rules, Comes::AsItWas), rules);
+        assert_eq!(coming(&rules, Comes::Closed), ["on", "~*", "+@all"]);
+        assert_eq!(coming(&rules, Comes::Locked).last().unwrap(), "off");
+        let with = coming(&rules, Comes::With(&old));
+        assert_eq!(with[..3], ["on", "~*", "+@all"]);
+        assert!(with.len() == 4 && with[3].starts_with("#cba06b57"), "{with:?}");
+    }
 
     #[test]
     fn selectors_of_users_stay_together() {

@@ -364,7 +364,7 @@ fn hash(secret: &Secret) -> String {
     hex::encode(Sha256::digest(secret.expose().as_bytes()))
 }
 
-fn added(secret: &Secret) -> String {
+pub(super) fn added(secret: &Secret) -> String {
     format!("#{}", hash(secret))
 }
 

@@ -117,6 +117,7 @@ impl Rotate<'_> {
             };
             self.read_published().and_then(recorded).inspect_err(|_| drop(keeper.release()))?;
         }
+        self.accounts.lock_with(keeper.locks());
         if wish == Wish::Rotate && keeper.last_closed() != self.last_closed.as_deref() {
             keeper.release()?;
             let text = format!("{} was brought to an end by another host in this moment", self.rotation.name);

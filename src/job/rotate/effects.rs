@@ -30,8 +30,9 @@ impl Rotate<'_> {
     pub(super) fn make(&self, at: &mut At<'_>) -> Result<()> {
         // What an earlier rotation may have left is of another secret.
         self.keepsake.clear(&self.rotation.name, |run| at.keeper.is_closed(run), clock::now())?;
-        let pending = self.new_credential(&at.current)?;
+        let pending = self.new_credential(&at.current, at.cancel)?;
         at.keeper.record(&self.run, &pending, &at.current, self.emergency)?;
+        self.accounts.lock_with(at.keeper.locks());
         crash_point("rotate:recorded");
         at.memory.is_first = true;
         // Nobody can know what was just made here; what others made may be good already.

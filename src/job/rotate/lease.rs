@@ -10,6 +10,7 @@ use super::state::Direction;
 use crate::clock;
 use crate::engine::Credential;
 use crate::error::{Kind, Result};
+use crate::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -74,6 +75,10 @@ impl<'a> Lease<'a> {
     /// What failed, where it goes back and nobody asked for it.
     pub fn why_back(&self) -> Option<String> {
         self.keeper().why_back().map(str::to_owned)
+    }
+
+    pub fn locks(&self) -> Vec<Secret> {
+        self.keeper().locks()
     }
 
     /// The run that recorded what is pending.

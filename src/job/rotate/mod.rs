@@ -11,6 +11,7 @@ mod effects;
 pub mod keepsake;
 mod lease;
 mod left;
+mod locks;
 mod missing_end;
 mod password;
 pub mod plan;

@@ -1,8 +1,9 @@
 //! New passwords: from the kernel's chance alone, with characters of every class that a server may ask for.
 
 use super::act::Rotate;
-use crate::engine::Credential;
+use crate::engine::{Credential, Demands};
 use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
 use crate::policy::PasswordRule;
 use crate::secret::Secret;
 use zeroize::Zeroizing;
@@ -26,38 +27,60 @@ pub fn generate(rule: PasswordRule) -> Result<Secret> {
 
 /// Policies of Vault may begin one with a character that no program takes for the first of a password.
 const TRIES: u32 = 20;
+/// Those of bkp may have too few of what a server wants several of.
+const OWN_TRIES: u32 = 1000;
 const LENGTHS: std::ops::RangeInclusive<usize> = 24..=128;
 
 impl Rotate<'_> {
     /// What comes after this one.
-    pub(super) fn new_credential(&self, current: &Credential) -> Result<Credential> {
+    pub(super) fn new_credential(&self, current: &Credential, cancel: &Cancel) -> Result<Credential> {
         let made = match self.accounts.mint()? {
             Some(minted) => minted,
             None => {
                 let user = self.rotation.turns.as_ref().and_then(|turns| turns.after(current.user.as_deref()));
-                Credential { user: user.map(str::to_owned), secret: self.new_password()? }
+                let secret = self.new_password(self.accounts.demands(cancel)?.as_ref())?;
+                Credential { user: user.map(str::to_owned), secret }
             }
         };
         another(&made, current).map(|()| made)
     }
 
     /// From the password policy of Vault where there is one, else by bkp itself.
-    pub(super) fn new_password(&self) -> Result<Secret> {
-        let Some(policy) = &self.rotation.vault_policy else { return generate(self.rotation.password) };
+    fn new_password(&self, demands: Option<&Demands>) -> Result<Secret> {
+        let Some(policy) = &self.rotation.vault_policy else { return as_demanded(self.rotation.password, demands) };
         let mut wrong = String::new();
         for _ in 0..TRIES {
             let made = self.vault.password(policy)?;
-            match misfit(made.expose(), self.rotation.password) {
+            let lacks = demands.and_then(|demands| demands.lacks(made.expose()));
+            match misfit(made.expose(), self.rotation.password).or(lacks) {
                 None => return Ok(made),
                 Some(why) => wrong = why,
             }
         }
         Err(Failure::new(
             Kind::Refused,
-            format!("the password policy {policy} of Vault makes what is not safe everywhere: {wrong}"),
+            format!(
+                "the password policy {policy} of Vault makes what is not safe everywhere, or not accepted: {wrong}"
+            ),
         )
         .hint(format!("Correct the policy (vault read sys/policies/password/{policy}), or leave out `vault_policy`")))
     }
+}
+
+fn as_demanded(rule: PasswordRule, demands: Option<&Demands>) -> Result<Secret> {
+    let Some(demands) = demands else { return generate(rule) };
+    let mut lacks = String::new();
+    for _ in 0..OWN_TRIES {
+        let made = generate(rule)?;
+        match demands.lacks(made.expose()) {
+            None => return Ok(made),
+            Some(why) => lacks = why,
+        }
+    }
+    let (length, alphabet) = (rule.length, rule.alphabet.name());
+    let what = format!("new passwords of {length} characters ({alphabet}) would be refused: {lacks}");
+    Err(Failure::new(Kind::Refused, what)
+        .hint("Give the rotation another `password: { length: …, alphabet: … }`, or `vault_policy`; or let the server want less"))
 }
 
 /// The same once more would be taken away as the old one.
@@ -132,6 +155,19 @@ mod tests {
             assert_eq!(failure.kind(), Kind::Refused);
             assert!(!failure.full().contains("`old`"));
         }
+    }
+
+    #[test]
+    fn passwords_are_what_the_server_wants() {
+        let wants = |others, length| Demands { by: "it".into(), others, length, ..Demands::default() };
+        let made = as_demanded(PasswordRule::default(), Some(&wants(3, 8))).unwrap();
+        assert!(made.expose().matches(['_', '-']).count() >= 3);
+        let letters = PasswordRule { alphabet: Alphabet::Alphanumeric, ..PasswordRule::default() };
+        let failure = as_demanded(letters, Some(&wants(1, 8))).unwrap_err();
+        assert!(
+            failure.kind() == Kind::Refused && failure.full().contains("(alphanumeric) would be refused: it wants 1")
+        );
+        assert!(as_demanded(PasswordRule::default(), Some(&wants(0, 41))).is_err());
     }
 
     #[test]

@@ -39,6 +39,7 @@ impl Rotate<'_> {
         let granted = self.permitted()?;
         self.lost()?;
         let glance = record::glance(self.vault, &self.record)?;
+        self.accounts.lock_with(glance.locks.clone());
         let open = glance.is_open.then_some(glance);
         let current = self.read_published()?;
         let mut warnings = Vec::new();
@@ -47,7 +48,11 @@ impl Rotate<'_> {
             warnings.push("Vault does not tell what the token may do: give its role the policy `default`".to_owned());
         }
         // What the policy makes is looked at now, and not in the middle.
-        self.new_credential(&current)?;
+        self.new_credential(&current, cancel)?;
+        // In the middle of a rotation, the account is not as it should be before one.
+        if open.is_none() {
+            warnings.extend(self.accounts.preflight(&current, cancel)?);
+        }
         let mut nodes = Vec::new();
         for node in self.accounts.nodes()? {
             match self.accounts.probe(&current, &node) {
@@ -56,9 +61,7 @@ impl Rotate<'_> {
                 Login::Unknown(why) => return Err(Failure::new(Kind::TryLater, why).hint("Nothing was tried besides")),
             }
         }
-        // In the middle of a rotation, the account is not as it should be before one.
         if open.is_none() {
-            warnings.extend(self.accounts.preflight(&current, cancel)?);
             warnings.extend(self.check_consumers(&current, cancel)?);
             let scan = self.scan_for(server, &current);
             warnings.extend(scan.warnings);

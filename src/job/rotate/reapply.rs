@@ -90,13 +90,14 @@ impl Reapply<'_> {
         }
         let (journal, host) = &self.holder;
         let mut keeper = Keeper::take(self.vault, self.record.clone(), (journal, host), self.lease, clock::now())?;
-        let applied = self.apply(&keeper, cancel);
+        self.accounts.lock_with(keeper.locks());
+        let applied = self.apply(&mut keeper, cancel);
         // Where Vault is away, the time does it.
         let _ = keeper.release();
         applied
     }
 
-    fn apply(&self, keeper: &Keeper<'_>, cancel: &Cancel) -> Result<Applied> {
+    fn apply(&self, keeper: &mut Keeper<'_>, cancel: &Cancel) -> Result<Applied> {
         let (version, today) = published::now(self.vault, self.rotation)?;
         let open = keeper.pending().zip(keeper.previous());
         let has_one = self.is_retired || keeper.is_retired() || self.accounts.has_gap();
@@ -104,8 +105,14 @@ impl Reapply<'_> {
         let older = self.older(version, &wanted)?;
         let known = || wanted.iter().chain(older.iter().map(|old| &old.credential));
         let scrubbed = |text: &str| without(text, known());
-        let done = self.set(&wanted, &older, cancel).map_err(|failure| failure.reworded(scrubbed));
-        let (changed, uncopied) = done?;
+        let (copy, uncopied) = self.copy(cancel);
+        // All that may have taken long; and whoever was overtaken meanwhile changes nothing any more.
+        keeper.renew(clock::now())?;
+        let changed = self.set(&wanted, &older, cancel).map_err(|failure| failure.reworded(scrubbed))?;
+        if let (false, Some(copy), Ok(keepsake)) = (changed, copy, &self.keepsake) {
+            keepsake.remove(&copy)?;
+        }
+        let uncopied = uncopied.filter(|_| changed);
         let prints = Fingerprints::of(self.state)?;
         let print = |credential: &Credential| prints.fingerprint(credential);
         let (from, to) = match &open {
@@ -124,13 +131,8 @@ impl Reapply<'_> {
         })
     }
 
-    /// Gives whether anything was changed, and why there is no copy of what was before.
-    fn set(&self, wanted: &[Credential], older: &[Older], cancel: &Cancel) -> Result<(bool, Option<String>)> {
-        let (copy, uncopied) = match self.copy(cancel) {
-            Ok(copy) => (copy, None),
-            // Nobody is kept out for that.
-            Err(failure) => (None, Some(failure.full())),
-        };
+    /// Gives whether anything was changed.
+    fn set(&self, wanted: &[Credential], older: &[Older], cancel: &Cancel) -> Result<bool> {
         let changed = match wanted {
             [current, pending] => self.accounts.both(Pair { current, pending }, cancel)?,
             [today, ..] => self.accounts.only(today, cancel)?,
@@ -138,14 +140,19 @@ impl Reapply<'_> {
         };
         self.accounts.persist(cancel)?;
         self.prove(wanted, older, cancel)?;
-        if let (false, Some(copy), Ok(keepsake)) = (changed, copy, &self.keepsake) {
-            keepsake.remove(&copy)?;
-        }
-        Ok((changed, uncopied.filter(|_| changed)))
+        Ok(changed)
     }
 
-    /// What nobody published is nowhere else. Gives where it is, if it was not there from a try before.
-    fn copy(&self, cancel: &Cancel) -> Result<Option<PathBuf>> {
+    /// What nobody published is nowhere else. Gives where it is, if it was not there from a try before; or why there is none: nobody
+    /// is kept out for that.
+    fn copy(&self, cancel: &Cancel) -> (Option<PathBuf>, Option<String>) {
+        match self.sealed(cancel) {
+            Ok(copy) => (copy, None),
+            Err(failure) => (None, Some(failure.full())),
+        }
+    }
+
+    fn sealed(&self, cancel: &Cancel) -> Result<Option<PathBuf>> {
         let keepsake = self.keepsake.as_ref().map_err(|why| Failure::failed(why.clone()))?;
         let path = keepsake.replaced(&self.rotation.name, self.run);
         if path.exists() {

@@ -5,6 +5,7 @@
 //! Vault, and the one before then finds its number outdated and stops ([`super::lease`]). What consumers read is never written here.
 
 use super::lease::since_boot;
+use super::locks::Locks;
 use super::state::Direction;
 use crate::durable::random_hex;
 use crate::engine::Credential;
@@ -90,6 +91,8 @@ struct Content {
     /// What the engine counted when the pending secret was about to be published. With it, it may have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
+    #[serde(default)]
+    locks: Locks,
 }
 
 impl Content {
@@ -135,7 +138,7 @@ pub struct Begun<'a> {
 }
 
 /// What anybody may know of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Glance {
     pub holder: Option<Holder>,
     pub begun: Option<Timestamp>,
@@ -148,6 +151,8 @@ pub struct Glance {
     pub run: Option<String>,
     #[serde(skip)]
     pub closed: Vec<Closed>,
+    #[serde(skip)]
+    pub locks: Vec<Secret>,
     /// Of the document: it only grows, unless Vault itself goes back to an older state.
     pub version: u64,
 }
@@ -225,6 +230,7 @@ pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
         urgent: content.urgent,
         run: content.run.clone().filter(|_| content.pending.is_some()),
         closed: content.closed.clone(),
+        locks: content.locks.keys(),
     })
 }
 
@@ -247,6 +253,7 @@ impl<'a> Keeper<'a> {
                 return Err(held(&path, holder, is_over));
             }
         }
+        content.locks.first();
         let (journal, host, writer) = (journal.to_owned(), host.to_owned(), random_hex(8));
         let mut keeper = Keeper { vault, path, version, content, journal, host, writer, term, said: None };
         keeper.write(now)?;
@@ -274,6 +281,7 @@ impl<'a> Keeper<'a> {
         self.content.previous_user.clone_from(&previous.user);
         (self.content.back, self.content.why, self.content.mark) = (false, None, begun.mark);
         self.content.retired = false;
+        self.content.locks.renew();
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.
         let (_, there) = read(self.vault, &self.path)?;
@@ -334,9 +342,9 @@ impl<'a> Keeper<'a> {
             closed.push(Closed { run, at: now, journal, host, rotated });
         }
         closed.drain(..closed.len().saturating_sub(REMEMBERED));
-        let holder = self.content.holder.take();
+        let (holder, locks) = (self.content.holder.take(), std::mem::take(&mut self.content.locks));
         self.content = Content::default();
-        (self.content.holder, self.content.closed) = (holder, closed);
+        (self.content.holder, self.content.closed, self.content.locks) = (holder, closed, locks);
         self.release()
     }
 
@@ -350,6 +358,10 @@ impl<'a> Keeper<'a> {
 
     pub fn run(&self) -> Option<&str> {
         self.content.run.as_deref()
+    }
+
+    pub fn locks(&self) -> Vec<Secret> {
+        self.content.locks.keys()
     }
 
     pub fn last_closed(&self) -> Option<&str> {

@@ -8,7 +8,7 @@ use super::state::Direction;
 use crate::backoff::pause;
 use crate::durable::crash_point;
 use crate::engine::{Pair, Session, Sight};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use std::time::{Duration, Instant};
 
 /// Between two looks.
@@ -119,16 +119,25 @@ impl Rotate<'_> {
             let open = self.accounts.sessions_to_end(pair, &now, at.cancel)?;
             open.iter().try_for_each(|session| self.accounts.end_session(session, at.cancel))?;
             Ok(open)
-        })?;
+        });
+        let left = match left {
+            // Nothing that time would mend: the old one is gone, and somebody has to know.
+            Err(failure) if !passes(failure.kind()) => Err(failure.full()),
+            left => Ok(left?),
+        };
         crash_point("rotate:ended");
         at.memory.ended = true;
-        let (note, is_over) = match (left.is_empty(), self.accounts.sight(at.cancel)?) {
-            (false, _) => (format!("sessions could not be ended, from {}", clients(&left)), false),
-            (true, Sight::Shown) => {
+        let sight = if left.is_ok() { self.accounts.sight(at.cancel)? } else { Sight::Shown };
+        let (note, is_over) = match (left, sight) {
+            (Err(why), _) => (format!("sessions could not be ended: {why}"), false),
+            (Ok(left), _) if !left.is_empty() => {
+                (format!("sessions could not be ended, from {}", clients(&left)), false)
+            }
+            (Ok(_), Sight::Shown) => {
                 ("every session from before the old password was refused is ended".to_owned(), true)
             }
-            (true, Sight::Passed(how)) => (how, true),
-            (true, Sight::Hidden(why)) => (format!("sessions could not be seen, and none was ended: {why}"), false),
+            (Ok(_), Sight::Passed(how)) => (how, true),
+            (Ok(_), Sight::Hidden(why)) => (format!("sessions could not be seen, and none was ended: {why}"), false),
         };
         if !is_over {
             at.warnings.push(format!("{note}: end them at the server"));
@@ -150,6 +159,10 @@ impl Rotate<'_> {
             at.cancel.check()?;
         }
     }
+}
+
+fn passes(kind: Kind) -> bool {
+    matches!(kind, Kind::TryLater | Kind::Locked | Kind::Interrupted | Kind::Terminated)
 }
 
 fn clients(sessions: &[Session]) -> String {

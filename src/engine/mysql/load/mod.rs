@@ -304,20 +304,22 @@ impl Load<'_> {
         };
         let how = |account: &&&String| format!("{};\n", then.creation(account, comes(account)));
         let mut script: String = new.iter().map(|account| how(&account)).collect();
-        for account in &unknown {
-            let nobody_s = crate::durable::random_hex(16);
-            script.push_str(&format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY 'aA1!{nobody_s}';\n"));
-        }
+        script
+            .extend(unknown.iter().map(|account| format!("{};\n", then.substitute(account, comes(account), &plugins))));
         let word = |account: &String| if then.roles.contains(account) { "ROLE" } else { "USER" };
         let made = new.iter().chain(&unknown);
         self.accounts_made = made.map(|a| format!("DROP {} IF EXISTS {a};", word(a))).collect();
         self.feed(script.into_bytes())?;
+        // A restore that was killed may have locked them.
+        let closed = kept.iter().filter(|a| now.is_locked(a) && !then.is_locked(a));
+        let closed: Vec<String> = closed.map(|account| (*account).clone()).collect();
         let changed: Vec<String> = kept.into_iter().filter(|a| then.proof(a) != now.proof(a)).cloned().collect();
-        let of = |how: Comes| -> Vec<String> {
-            let those = new.iter().filter(|a| then.proof(a).is_some() && comes(a) == how);
+        let of = |is: fn(Comes<'_>) -> bool| -> Vec<String> {
+            let those = new.iter().filter(|a| then.proof(a).is_some() && is(comes(a)));
             those.map(|a| (*a).clone()).collect()
         };
-        let (back, locked) = (of(Comes::AsItWas), of(Comes::Locked));
+        let back = of(|comes| matches!(comes, Comes::AsItWas));
+        let locked = of(|comes| matches!(comes, Comes::Locked));
         let mut warnings = Vec::new();
         if !back.is_empty() {
             let text = "accounts come back with the passwords that they had at the time of the point";
@@ -326,6 +328,10 @@ impl Load<'_> {
         if !locked.is_empty() {
             let text = "accounts come back locked, for nothing here knows of them (ALTER USER … ACCOUNT UNLOCK)";
             warnings.push(format!("{text}: {}", catalog::some(&locked)));
+        }
+        if !closed.is_empty() {
+            let text = "accounts are locked, and were not at the time of the point (ALTER USER … ACCOUNT UNLOCK)";
+            warnings.push(format!("{text}: {}", catalog::some(&closed)));
         }
         if !changed.is_empty() {
             let text = "accounts keep the passwords that they have, which are not those of the point";

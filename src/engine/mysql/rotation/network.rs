@@ -1,57 +1,90 @@
-//! Logins over the network by bkp's own client, where the clients of the stack are: the server's refusals come as numbers. Without
-//! encryption; where the server keeps SHA-256, the password goes encrypted by its key.
+//! Logins over the network by bkp's own client, where the clients of the stack are: the server's refusals come as numbers. With TLS
+//! where the source names authorities; elsewhere without, and a server that keeps SHA-256 gets the password encrypted by its key.
 
+use super::encrypted::Tunnel;
 use crate::engine::{Login, Node};
 use crate::secret::Secret;
 use mysql::prelude::Queryable;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a login may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// What is not asked of the server, for each question counts where an account has so many.
+const PACKET: usize = 16 << 20;
 
 const ACCESS_DENIED: u16 = 1045;
 
-fn open(node: &Node, user: &str, password: Option<&Secret>) -> mysql::Result<mysql::Conn> {
-    let options = mysql::OptsBuilder::new()
-        .ip_or_hostname(Some(&node.host))
-        .tcp_port(node.port)
-        .prefer_socket(false)
-        .user(Some(user))
-        .pass(password.map(Secret::expose))
-        .tcp_connect_timeout(Some(PATIENCE))
-        .read_timeout(Some(PATIENCE))
-        .write_timeout(Some(PATIENCE));
-    mysql::Conn::new(options)
+/// Who logs in.
+pub(super) struct Client<'a> {
+    pub user: &'a str,
+    pub password: Option<&'a Secret>,
+    /// With these authorities, the connection is encrypted, and the certificate of the server must be right.
+    pub ca_file: Option<&'a Path>,
 }
 
-pub(super) fn log_in(node: &Node, user: &str, password: &Secret) -> Login {
-    match open(node, user, Some(password)).and_then(|mut connection| connection.query_first::<u8, _>("SELECT 1")) {
+/// Why there is no answer.
+enum Trouble {
+    Said(mysql::MySqlError),
+    Other(String),
+}
+
+impl Client<'_> {
+    fn options(&self) -> mysql::OptsBuilder {
+        mysql::OptsBuilder::new()
+            .prefer_socket(false)
+            .user(Some(self.user))
+            .pass(self.password.map(Secret::expose))
+            .max_allowed_packet(Some(PACKET))
+            .tcp_connect_timeout(Some(PATIENCE))
+            .read_timeout(Some(PATIENCE))
+            .write_timeout(Some(PATIENCE))
+    }
+
+    /// Over a connection of its own.
+    fn ask_at<T>(
+        &self,
+        node: &Node,
+        question: impl FnOnce(&mut mysql::Conn) -> mysql::Result<T>,
+    ) -> Result<T, Trouble> {
+        let tunnel = self.ca_file.map(|file| Tunnel::to(node, file, PATIENCE)).transpose().map_err(Trouble::Other)?;
+        let options = match &tunnel {
+            Some(tunnel) => self.options().socket(Some(tunnel.socket().display().to_string())),
+            None => self.options().ip_or_hostname(Some(&node.host)).tcp_port(node.port),
+        };
+        let answer = mysql::Conn::new(options).and_then(|mut connection| question(&mut connection));
+        let ended = tunnel.map_or(Ok(()), Tunnel::end);
+        answer.map_err(|error| match (error, ended) {
+            (mysql::Error::MySqlError(said), _) => Trouble::Said(said),
+            (_, Err(why)) => Trouble::Other(why),
+            (error, Ok(())) => Trouble::Other(error.to_string()),
+        })
+    }
+}
+
+pub(super) fn log_in(node: &Node, client: &Client<'_>) -> Login {
+    match client.ask_at(node, |connection| connection.query_first::<u8, _>("SELECT 1")) {
         Ok(_) => Login::Accepted,
-        Err(mysql::Error::MySqlError(error)) if error.code == ACCESS_DENIED => Login::Refused,
-        Err(error) => Login::Unknown(said(node, &error)),
+        Err(Trouble::Said(error)) if error.code == ACCESS_DENIED => Login::Refused,
+        Err(trouble) => Login::Unknown(said(node, &trouble)),
     }
 }
 
 /// All rows of one answer, as texts.
-pub(super) fn ask(
-    node: &Node,
-    user: &str,
-    password: Option<&Secret>,
-    question: &str,
-) -> Result<Vec<Vec<String>>, String> {
-    let asked = open(node, user, password).and_then(|mut connection| connection.query::<mysql::Row, _>(question));
+pub(super) fn ask(node: &Node, client: &Client<'_>, question: &str) -> Result<Vec<Vec<String>>, String> {
+    let asked = client.ask_at(node, |connection| connection.query::<mysql::Row, _>(question));
     let field = |value: Option<&mysql::Value>| match value {
         None | Some(mysql::Value::NULL) => "NULL".to_owned(),
         Some(mysql::Value::Bytes(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
         Some(other) => other.as_sql(true),
     };
     let row = |row: mysql::Row| (0..row.len()).map(|at| field(row.as_ref(at))).collect();
-    asked.map(|rows| rows.into_iter().map(row).collect()).map_err(|error| said(node, &error))
+    asked.map(|rows| rows.into_iter().map(row).collect()).map_err(|trouble| said(node, &trouble))
 }
 
-fn said(node: &Node, error: &mysql::Error) -> String {
-    match error {
-        mysql::Error::MySqlError(error) => format!("{node} answered with error {}: {}", error.code, error.message),
-        error => format!("{node} cannot be asked: {error}"),
+fn said(node: &Node, trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Said(error) => format!("{node} answered with error {}: {}", error.code, error.message),
+        Trouble::Other(why) => format!("{node} cannot be asked: {why}"),
     }
 }

@@ -44,7 +44,7 @@ impl Rotation {
         let let_in = (current? == Login::Accepted, pending? == Login::Accepted);
         self.with(cancel, |client, session| {
             let is_changed = match client.version.flavour {
-                Flavour::Mysql => self.set_both_in_mysql(session, pair, let_in)?,
+                Flavour::Mysql => self.set_both_in_mysql(client, session, pair, let_in)?,
                 Flavour::Mariadb => self.set_both_in_mariadb(session, pair)?,
             };
             if is_changed {
@@ -55,7 +55,13 @@ impl Rotation {
         })
     }
 
-    fn set_both_in_mysql(&self, session: &mut Session<'_>, pair: Pair<'_>, let_in: (bool, bool)) -> Result<bool> {
+    fn set_both_in_mysql(
+        &self,
+        client: &Client<'_>,
+        session: &mut Session<'_>,
+        pair: Pair<'_>,
+        let_in: (bool, bool),
+    ) -> Result<bool> {
         let mut first = None;
         for (which, secret) in [(Which::Current, pair.current), (Which::Pending, pair.pending)] {
             if self.has_everywhere(session, secret)? {
@@ -65,8 +71,7 @@ impl Rotation {
         let steps = steps(first, let_in);
         for (which, stays) in &steps {
             let secret = if *which == Which::Current { pair.current } else { pair.pending };
-            let retained = if *stays == Stays::First { " RETAIN CURRENT PASSWORD" } else { "" };
-            self.alter(session, |_| Ok(format!("IDENTIFIED BY {}{retained}", text(secret.expose()))))?;
+            self.set_in_mysql(client, session, secret, *stays)?;
         }
         Ok(!steps.is_empty())
     }
@@ -113,7 +118,7 @@ impl Rotation {
         let has_second = self.has_second_password(session)?;
         let has_it = self.has_everywhere(session, secret)?;
         if !has_it {
-            self.set_in_mysql(client, session, secret)?;
+            self.set_in_mysql(client, session, secret, Stays::Second)?;
         }
         if has_second {
             self.alter(session, |_| Ok("DISCARD OLD PASSWORD".to_owned()))?;
@@ -122,18 +127,26 @@ impl Rotation {
     }
 
     /// By verifiers where the server takes them: a history of passwords refuses the password itself, when it was there before.
-    fn set_in_mysql(&self, client: &Client<'_>, session: &mut Session<'_>, secret: &Secret) -> Result<()> {
+    fn set_in_mysql(
+        &self,
+        client: &Client<'_>,
+        session: &mut Session<'_>,
+        secret: &Secret,
+        stays: Stays,
+    ) -> Result<()> {
+        let retained = if stays == Stays::First { " RETAIN CURRENT PASSWORD" } else { "" };
         let question = format!("SELECT host, plugin FROM mysql.user WHERE user = {}", text(&self.account));
         let variants = session.rows(&question)?;
         let one = |row: Vec<String>| {
             let [host, plugin] = <[String; 2]>::try_from(row).ok()?;
             let verifier = hex::encode(verifier::of(&plugin, secret)?);
-            Some(format!("{}@{} IDENTIFIED WITH {} AS 0x{verifier}", text(&self.account), text(&host), text(&plugin)))
+            let (account, host, plugin) = (text(&self.account), text(&host), text(&plugin));
+            Some(format!("{account}@{host} IDENTIFIED WITH {plugin} AS 0x{verifier}{retained}"))
         };
         let parts: Option<Vec<String>> = variants.into_iter().map(one).collect();
         match parts.filter(|parts| !parts.is_empty() && client.version.at_least(Flavour::Mysql, (8, 0, 17))) {
             Some(parts) => session.run(Secret::new(format!("ALTER USER {}", parts.join(", "))).expose()),
-            None => self.alter(session, |_| Ok(format!("IDENTIFIED BY {}", text(secret.expose())))),
+            None => self.alter(session, |_| Ok(format!("IDENTIFIED BY {}{retained}", text(secret.expose())))),
         }
     }
 

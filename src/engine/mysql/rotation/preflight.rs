@@ -28,16 +28,16 @@ impl Rotation {
         for node in self.replicas() {
             self.ask(node, "SELECT 1")?;
         }
-        let (variants, seen, may_end) = self.with(cancel, |client, session| {
+        let (variants, seen, may_end, mut warnings) = self.with(cancel, |client, session| {
             let may_end = self.check_rights(client, session)?;
             let variants = self.variants(session)?;
+            let notes = self.check_conditions(session, client.version.flavour)?;
             let seen = match client.version.flavour {
                 Flavour::Mysql => self.check_mysql(client, session, current)?,
                 Flavour::Mariadb => self.check_mariadb(client, session, current)?,
             };
-            Ok((variants, seen, may_end))
+            Ok((variants, seen, may_end, notes))
         })?;
-        let mut warnings = Vec::new();
         if variants.len() > 1 {
             warnings.push(format!(
                 "{} is {}: all are changed, and the one is tried that this host logs in as",
@@ -106,6 +106,7 @@ impl Rotation {
             )
             .hint("Rotation without a gap needs MariaDB 10.4 or newer"));
         }
+        self.check_validation(session)?;
         let expected = Verifiers(vec![native(current)]);
         for (variant, verifiers) in self.verifiers(session)? {
             if verifiers != expected {
@@ -119,6 +120,22 @@ impl Rotation {
                 .hint(format!("SET GLOBAL max_password_errors = {FEWEST_ATTEMPTS}; or more")));
         }
         Ok(Seen::default())
+    }
+
+    /// MariaDB is given verifiers, of which a plug-in for passwords can say nothing: with that option, none is taken.
+    fn check_validation(&self, session: &mut Session<'_>) -> Result<()> {
+        let plugins = "SELECT plugin_name FROM information_schema.plugins \
+            WHERE plugin_type = 'PASSWORD VALIDATION' AND plugin_status = 'ACTIVE' AND @@global.strict_password_validation";
+        match session.column(plugins)?.first() {
+            None => Ok(()),
+            Some(plugin) => {
+                let what = format!(
+                    "the server takes no verifiers (strict_password_validation, {plugin}), and bkp tells it no passwords"
+                );
+                Err(Failure::new(Kind::Refused, what)
+                    .hint("SET GLOBAL strict_password_validation = OFF; what bkp makes is 40 characters by chance"))
+            }
+        }
     }
 
     /// Without these, changes fail or sessions are not seen. Whether it may end sessions, too.

@@ -7,8 +7,8 @@ use crate::secret::Secret;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-pub(super) const NATIVE: &str = "mysql_native_password";
-pub(super) const CACHING: &str = "caching_sha2_password";
+pub(in crate::engine::mysql) const NATIVE: &str = "mysql_native_password";
+pub(in crate::engine::mysql) const CACHING: &str = "caching_sha2_password";
 const SHA256: &str = "sha256_password";
 
 /// The plug-ins of MySQL that have a second password.
@@ -39,7 +39,7 @@ pub(super) fn is_of(plugin: &str, kept: &[u8], secret: &Secret) -> Option<bool> 
 }
 
 /// What MySQL would keep of that password. `None` where its plug-in is not understood.
-pub(super) fn of(plugin: &str, secret: &Secret) -> Option<Vec<u8>> {
+pub(in crate::engine::mysql) fn of(plugin: &str, secret: &Secret) -> Option<Vec<u8>> {
     let salt = random_hex(SALT / 2).into_bytes();
     let digest = sha256_crypt(secret.expose().as_bytes(), &salt, ROUNDS);
     match plugin {
@@ -125,7 +125,7 @@ impl Verifiers {
 }
 
 /// The verifier of a password, made here so that the password stays here.
-pub(super) fn native(secret: &Secret) -> String {
+pub(in crate::engine::mysql) fn native(secret: &Secret) -> String {
     let twice = Sha1::digest(Sha1::digest(secret.expose().as_bytes()));
     format!("*{}", hex::encode_upper(twice))
 }

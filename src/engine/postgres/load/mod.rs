@@ -39,6 +39,8 @@ struct Item<'d> {
 struct There {
     databases: BTreeSet<String>,
     roles: BTreeSet<String>,
+    /// Of these, who may not log in.
+    closed: BTreeSet<String>,
     tablespaces: BTreeSet<String>,
 }
 
@@ -51,6 +53,7 @@ impl There {
         Ok(There {
             databases: set("pg_database", "datname")?,
             roles: set("pg_roles", "rolname")?,
+            closed: set("pg_roles where not rolcanlogin", "rolname")?,
             tablespaces: set("pg_tablespace", "spcname")?,
         })
     }

@@ -1,0 +1,111 @@
+//! A server that is made anew and reached over the network only: nobody's password can be set there before those are let in again
+//! who change them.
+
+use super::postgres::{TURNS, log_in, set_up_once};
+use super::restores::restore;
+use super::support::host_server::HostServer;
+use super::support::vault::Vault;
+use super::world::{Target, World};
+use std::fs;
+use std::sync::Arc;
+
+/// PostgreSQL that is backed up as its superuser, and whose accounts are changed by another one.
+struct Postgres(HostServer);
+
+impl Postgres {
+    fn start(part: &str) -> Option<Postgres> {
+        let server = HostServer::postgres().start(part)?;
+        server.query("", &set_up_once());
+        server.query("", "create database shop owner app_owner");
+        server.query("shop", "create table orders (id int); insert into orders values (1), (2)");
+        Some(Postgres(server))
+    }
+
+    /// Nothing of the shop is there, nor anybody who has to do with it.
+    fn is_made_anew(&self) {
+        self.0.query("", "drop database shop");
+        self.0.query("", "drop role app_a, app_b, app_owner, bkp_rot");
+    }
+
+    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
+        log_in(self.0.port(), user, password)
+    }
+}
+
+impl Target for Postgres {
+    fn source(&self, password_file: &str) -> String {
+        let (port, own) = (self.0.port(), format!("{password_file}-of-superuser"));
+        fs::write(&own, self.0.password()).unwrap();
+        format!("{{ postgres: {{ host: 127.0.0.1, port: {port}, user: postgres, password_file: {own} }} }}")
+    }
+
+    fn of(&self, admin_file: &str) -> String {
+        format!("    source: db\n    admin: {{ user: bkp_rot, password_file: {admin_file} }}\n")
+    }
+
+    fn admin_password(&self) -> String {
+        "rights".into()
+    }
+
+    fn users(&self) -> Vec<&'static str> {
+        vec!["app_a", "app_b"]
+    }
+
+    fn account(&self, published: &str) -> String {
+        TURNS.replace("PUBLISHED", published)
+    }
+
+    fn set_up(&self, password: &str) {
+        let roles = format!("alter role app_a login password '{password}'; alter role app_b nologin password null");
+        self.0.query("", &roles);
+    }
+
+    fn log_in(&self, password: &str) -> Result<(), String> {
+        self.log_in_as("app_a", password)
+    }
+
+    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
+        Postgres::log_in_as(self, user, password)
+    }
+}
+
+#[test]
+fn who_changes_passwords_is_let_in_again_before_they_are_set() {
+    let part = "PostgreSQL that is made anew";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Postgres::start(part)) else { return };
+    let server = Arc::new(server);
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    world.open_shop();
+    let old = world.old.clone();
+    world.host.run(&["backup", "db"]).ends(0);
+    world.rotate(&["shop-db"]).ends(0);
+    world.close_shop();
+    let (user, today) = (world.published_user(), world.published());
+    let is_as_today = || {
+        assert_eq!(server.0.query("shop", "select count(*) from orders"), "2");
+        server.log_in_as(&user, &today).unwrap();
+        for one in ["app_a", "app_b"] {
+            server.log_in_as(one, &old).unwrap_err();
+        }
+        let open = "select string_agg(rolname, ' ' order by rolname) from pg_authid where rolcanlogin and rolpassword is not null";
+        assert_eq!(server.0.query("", open), "app_b bkp_rot postgres", "nobody else has one");
+    };
+    // The plug is pulled when the data are live: whoever goes on logs in as that account and no other.
+    server.is_made_anew();
+    restore(&world, &[("BKP_CRASH_AT", "restore:after-live")]).was_killed();
+    server.log_in_as(&user, &today).expect_err("nobody has a password yet");
+    world.rotate(&["reapply", "shop-db"]).ends(0);
+    is_as_today();
+    // Its own password was changed after the point, too.
+    server.is_made_anew();
+    fs::write(world.host.path("admin"), "rights of today").unwrap();
+    let restored = restore(&world, &[]).ends(3).says("the password that is published now");
+    restored.says("roles came back with the passwords that bkp logs in with: bkp_rot").says_not("without passwords");
+    server.log_in_as("bkp_rot", "rights of today").unwrap();
+    is_as_today();
+    // What cannot be read is told before anything is changed, and who is kept out by it afterwards.
+    server.is_made_anew();
+    fs::remove_file(world.host.path("admin")).unwrap();
+    let restored = restore(&world, &[]).fails_somehow();
+    restored.says("where the server has no bkp_rot").says("shop-db (changed by bkp_rot)");
+}
