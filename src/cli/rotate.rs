@@ -22,6 +22,7 @@ use crate::repo::keys::{Keyring, Recipients, Role};
 use crate::schedule::Schedule;
 use crate::secret::vault::Vault;
 use crate::secret::{SecretRef, Secrets};
+use jiff::Timestamp;
 use std::cell::RefCell;
 use std::path::PathBuf;
 
@@ -247,14 +248,16 @@ impl<'e> Ground<'e> {
         Ok(rules::may_begin(&Asked { configuration, policy, rotation, state: &state, now: env.now }, why.allowed()))
     }
 
-    /// Whether the slot that this is for would be one, by what the journal knows now.
-    fn is_due(&self, env: &Environment) -> Result<bool> {
-        let (Some(slot), state) = (&env.slot, env.journal()?.state()?) else { return Ok(true) };
-        let rotated = state.rotations.get(&self.rotation.name).and_then(|known| known.rotated.as_ref());
-        let rotated = rotated.map(|(at, _)| *at);
+    /// Since when the slot that this is for is none any more, by what the journal knows now: somebody came before it, or another
+    /// host had the same one.
+    fn rotated_since(&self, env: &Environment) -> Result<Option<Timestamp>> {
+        let (Some(slot), state) = (&env.slot, env.journal()?.state()?) else { return Ok(None) };
+        let known = state.rotations.get(&self.rotation.name).and_then(|known| known.rotated.as_ref());
+        let Some(rotated) = known.map(|(at, _)| *at) else { return Ok(None) };
         let configuration = env.configuration()?;
-        let schedule = Schedule::of_rotation(configuration, self.policy, self.rotation, &host::name(), rotated);
-        Ok(schedule.calendar.is_time(slot.id.slot))
+        let schedule = Schedule::of_rotation(configuration, self.policy, self.rotation, &host::name(), Some(rotated));
+        let is_due = schedule.calendar.counts(slot.id.slot) && rotated < slot.id.slot;
+        Ok((!is_due).then_some(rotated))
     }
 
     /// What is published lets in, everywhere.
@@ -305,8 +308,9 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     }
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();
-        if let Some(host) = other.filter(|_| !ground.is_due(env).unwrap_or(true)) {
-            env.output.note(&format!("{name} was rotated by {host}, and is not due"));
+        if let Some(at) = ground.rotated_since(env)? {
+            let by = other.map_or_else(String::new, |host| format!(" by {host}"));
+            env.output.note(&format!("{name} was rotated at {at}{by}, and is not due"));
             return Ok(None);
         }
         match ground.may_begin(env, why)? {
