@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used)] // all of this is test
 
+#[path = "crash/recipients.rs"]
+mod recipients;
 mod support;
 #[path = "support/trees.rs"]
 mod trees;
@@ -25,7 +27,7 @@ fn points_of(job: &str) -> Vec<&'static str> {
 
 #[test]
 fn every_crash_point_belongs_to_a_test_here() {
-    let known = ["backup:", "restore:", "refill:", "init:", "keys:"];
+    let known = ["backup:", "restore:", "refill:", "init:", "keys:", "recipients:"];
     // tests/containers.rs, tests/copies.rs, tests/journal.rs, tests/prune/kills.rs, tests/rehearse/kills.rs,
     // tests/rotate/kills.rs, tests/rotate/deliveries.rs, tests/rotate/redis.rs, tests/vault/renewal.rs
     let elsewhere = [
@@ -57,6 +59,11 @@ fn dies_at(host: &Host, point: &str, arguments: &[&str]) -> Answer {
 /// A host with a database and a tree, one point of each, and newer content that is in no point.
 fn host() -> Host {
     let host = Host::new();
+    fill(&host);
+    host
+}
+
+fn fill(host: &Host) {
     database(&host.path("data/app.db"), 100, "old");
     fs::create_dir(host.path("data/docs")).unwrap();
     fs::write(host.path("data/docs/same"), "same").unwrap();
@@ -70,7 +77,6 @@ fn host() -> Host {
     database(&host.path("data/app.db"), 200, "new");
     fs::write(host.path("data/docs/changes"), "new").unwrap();
     noise(&host.path("data/docs/added"), 400_000, 2);
-    host
 }
 
 /// Restores a point to a new place and gives the place.

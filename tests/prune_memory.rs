@@ -38,7 +38,12 @@ struct Many {
 }
 
 fn pack(number: u64) -> PackInfo {
-    PackInfo { sha256: *blake3::hash(&number.to_le_bytes()).as_bytes(), size: SIZE, data: SIZE }
+    PackInfo {
+        sha256: *blake3::hash(&number.to_le_bytes()).as_bytes(),
+        size: SIZE,
+        data: SIZE,
+        sealed: Default::default(),
+    }
 }
 
 impl Store for Many {
@@ -96,7 +101,8 @@ fn point_over_half(fixture: &Fixture) {
     let pin = Pin { key: names::index(fixture.writer.id(), &sha256), sha256, size: object.len() as u64 };
     let store = &fixture.repository.store;
     store.put(&pin.key, Bytes::from(object), None).unwrap();
-    let point = bkp::repo::point::Point { tree: Some(Tree { index: pin, bytes: 0, entries: 0 }), ..point };
+    let point =
+        bkp::repo::point::Point { tree: Some(Tree { index: pin, bytes: 0, entries: 0, packs: Vec::new() }), ..point };
     let sealed = point.seal(&fixture.writer.signing, &fixture.writer.audience(Audience::All)).unwrap();
     store.put(&point.key(), Bytes::from(sealed), None).unwrap();
 }

@@ -457,7 +457,7 @@ fn people_come_and_go() {
     let first = Operator::read(std::slice::from_ref(&fixture.recovery_file)).unwrap();
     let now = at("2026-03-01T12:00:00Z");
     let change = |fixture: &mut Fixture, change: Change, operator: &Operator| {
-        init::change_recipients(&fixture.repository, &mut fixture.writer, &change, operator, now)
+        init::change_recipients(&fixture.repository, &mut fixture.writer, (&change, false), operator, now)
     };
     change(&mut fixture, Change::Add(ana.clone()), &first).unwrap();
     let same = change(&mut fixture, Change::Add(ana), &first).unwrap_err();
@@ -533,7 +533,7 @@ fn people_let_in_by_two_writers_at_the_same_moment_all_read() {
                     // Who is told to try again does.
                     loop {
                         let operator = Operator::read(std::slice::from_ref(recovery)).unwrap();
-                        match init::change_recipients(repository, writer, &change, &operator, now) {
+                        match init::change_recipients(repository, writer, (&change, false), &operator, now) {
                             Ok(()) => break,
                             Err(failure) => assert_eq!(failure.kind(), Kind::TryLater, "{failure:?}"),
                         }

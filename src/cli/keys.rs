@@ -4,6 +4,7 @@ use super::Ran;
 use super::environment::Environment;
 use super::format;
 use super::output::{plain, table};
+use crate::durable::Lock;
 use crate::error::Result;
 use crate::repo::keys::{self, Role, named_recipient};
 use crate::repo::recipients::{self, Change};
@@ -73,23 +74,27 @@ impl Command {
                     RoleArgument::Rehearser => Role::Rehearser,
                 };
                 let new = named_recipient(&add.name, role, &add.recipient, env.now)?;
+                let _lock = lock(env, &repository)?;
                 let mut writer = env.writer(&repository)?;
                 let operator = operator(env)?;
-                init::change_recipients(&repository, &mut writer, &Change::Add(new), &operator, env.now)?;
+                let change = Change::Add(new);
+                init::change_recipients(&repository, &mut writer, (&change, false), &operator, env.now)?;
                 changed(env, &writer, "added", &format!("{} can read all backups from now on", plain(&add.name)))?;
             }
             Command::Remove(remove) => {
+                let _lock = lock(env, &repository)?;
                 let mut writer = env.writer(&repository)?;
                 let operator = operator(env)?;
                 let change = Change::Remove(remove.name.clone());
-                init::change_recipients(&repository, &mut writer, &change, &operator, env.now)?;
+                init::change_recipients(&repository, &mut writer, (&change, false), &operator, env.now)?;
                 let what = format!("{} opens no data that is written from now on", plain(&remove.name));
                 changed(env, &writer, "removed", &what)?;
                 env.output.note("What that key could open before, it still opens: old data is not sealed again.");
             }
             Command::NewEpoch => {
+                let _lock = lock(env, &repository)?;
                 let mut writer = env.writer(&repository)?;
-                let number = init::new_epoch(&repository, &mut writer)?;
+                let number = init::new_epoch(&repository, &mut writer, false)?;
                 changed(env, &writer, "new_epoch", &format!("data epoch {number} has begun"))?;
             }
         }
@@ -97,14 +102,24 @@ impl Command {
     }
 }
 
+/// Of two processes that change the keys of this host, the second one waits for nothing and says so.
+pub fn lock(env: &Environment, repository: &Repository) -> Result<Lock> {
+    Writer::lock(&env.paths()?.state, repository.id())
+}
+
 /// Changing who reads takes somebody who can.
 fn operator(env: &Environment) -> Result<keys::Operator> {
+    needs_identity(env)?;
+    env.operator()
+}
+
+pub fn needs_identity(env: &Environment) -> Result<()> {
     if env.globals.identity.is_empty() {
         use crate::error::{Failure, Kind};
         return Err(Failure::new(Kind::Key, "changing who can read takes the private key of somebody who can")
             .hint("Give it with --identity FILE (or BKP_IDENTITY)"));
     }
-    env.operator()
+    Ok(())
 }
 
 fn changed(env: &Environment, writer: &Writer, status: &str, text: &str) -> Result<()> {

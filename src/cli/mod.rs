@@ -20,6 +20,7 @@ mod environment;
 mod evidence;
 mod export;
 mod format;
+mod former;
 mod globals;
 mod healthcheck;
 mod in_force;

@@ -4,6 +4,7 @@ use super::Ran;
 use super::copies;
 use super::environment::Environment;
 use super::evidence::Look;
+use super::former;
 use crate::clock;
 use crate::durable;
 use crate::error::{Context, Failure, Result};
@@ -197,5 +198,5 @@ fn look(env: &Environment) -> Result<repository::RepositoryFacts> {
     let repository = env.open(copies::briefly(env.store_settings()?))?;
     let access = env.listing(&repository)?;
     let host = (access.writer.as_ref(), access.operator.is_some());
-    repository::look(&repository, (&access.keys, &access.trust), host, env.now)
+    repository::look(&repository, (&access.keys, &access.trust), host, &|source| former::kept(env, source), env.now)
 }

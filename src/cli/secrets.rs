@@ -1,12 +1,14 @@
 //! `bkp secrets`: the passwords that are rotated, as the configuration and the journal know them, and as Vault and the servers
-//! have them now.
+//! have them now; and the keys that read the backups.
 
 use super::Ran;
+use super::copies;
 use super::environment::Environment;
 use super::format::{age, instant};
+use super::former::Readers;
 use super::output::{plain, table};
 use crate::daemon::host;
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 use crate::job::rotate::rules;
 use crate::journal::State;
 use crate::policy::{Policy, Rotation, duration_text};
@@ -48,17 +50,33 @@ impl Arguments {
             documents.push(known.document(&now));
             rows.push(known.row(&now));
         }
-        env.output.answer(&json!({ "secrets": documents, "offline": self.offline }), || {
+        let readers = if self.offline { None } else { readers(env) };
+        let of_readers = readers.as_ref().map(|readers| match readers {
+            Ok(readers) => readers.document(env.now),
+            Err(failure) => json!({ "unknown": failure.full() }),
+        });
+        let document = json!({ "secrets": documents, "recipients": of_readers, "offline": self.offline });
+        env.output.answer(&document, || {
             let titles =
                 ["NAME", "ACCOUNT", "SOURCE", "OWNER", "CONSUMERS", "ROTATED", "PROVEN", "DUE", "NEXT", "NOW", "NOTE"];
-            if rows.is_empty() {
-                "no password is rotated: see docs/ROTATION.md".to_owned()
-            } else {
-                table(&titles, rows)
+            let passwords = match rows.is_empty() {
+                true => "no password is rotated: see docs/ROTATION.md".to_owned(),
+                false => table(&titles, rows),
+            };
+            match &readers {
+                None => passwords,
+                Some(Ok(readers)) => format!("{passwords}\n\n{}", readers.text(env.now)),
+                Some(Err(why)) => format!("{passwords}\n\nwho reads the backups is not known: {}", plain(&why.full())),
             }
         })?;
         Ok(is_wrong.then_some(Kind::Verification))
     }
+}
+
+/// Nothing where no repository is named.
+fn readers(env: &Environment) -> Option<Result<Readers>> {
+    let settings = env.store_settings().ok()?;
+    Some(env.open(copies::briefly(settings)).and_then(|repository| Readers::look(env, &repository)))
 }
 
 /// What the configuration and the journal say of one.

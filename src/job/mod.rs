@@ -9,6 +9,7 @@ pub mod check;
 pub mod configuration;
 pub mod copy;
 pub mod damage;
+pub mod dependence;
 pub mod discover;
 pub mod gate;
 mod inventory;

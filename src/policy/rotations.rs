@@ -28,13 +28,22 @@ pub struct Rotator {
     pub apart: Duration,
     /// How long a host that says nothing keeps one to itself.
     pub lease: Duration,
+    /// How old the key of somebody who reads the backups may become.
+    pub recipients_every: Option<Duration>,
     pub window: Vec<Blackout>,
     pub freeze: Vec<Freeze>,
 }
 
 impl Default for Rotator {
     fn default() -> Self {
-        Rotator { vault_path: "kv/bkp/rot".into(), apart: APART, lease: LEASE, window: Vec::new(), freeze: Vec::new() }
+        Rotator {
+            vault_path: "kv/bkp/rot".into(),
+            apart: APART,
+            lease: LEASE,
+            recipients_every: None,
+            window: Vec::new(),
+            freeze: Vec::new(),
+        }
     }
 }
 
@@ -70,7 +79,7 @@ const DISTANCE: Duration = Duration::from_secs(3600);
 const APART: Duration = Duration::from_secs(5 * 60);
 const LEASE: Duration = Duration::from_secs(15 * 60);
 /// Words of `bkp rotate`.
-const TAKEN: [&str; 4] = ["status", "resume", "rollback", "reapply"];
+const TAKEN: [&str; 5] = ["status", "resume", "rollback", "reapply", "recipients"];
 
 impl Reader<'_> {
     pub(super) fn rotator(&self, field: &Field<raw::Rotator>) -> Option<Rotator> {
@@ -88,6 +97,7 @@ impl Reader<'_> {
             vault_path: path.unwrap_or(default.vault_path),
             apart: self.text(&raw.apart, values::duration).unwrap_or(default.apart),
             lease: self.text(&raw.lease, values::duration).unwrap_or(default.lease),
+            recipients_every: self.text(&raw.recipients_every, values::duration),
             window: self.windows(&raw.window),
             freeze: self.freezes(&raw.freeze),
         })
@@ -228,13 +238,13 @@ impl Reader<'_> {
         let help = "write where those who use it read it, as in ref+vault://kv/shop/database#/password";
         match field.value.as_deref()?.parse() {
             Ok(SecretRef::Vault(VaultPath { version: Some(_), .. })) => {
-                self.wrong(field.place, "a password that is rotated has no fixed version: leave out ?version=")
+                self.wrong(field.place, "what is rotated has no fixed version: leave out ?version=")
             }
             Ok(SecretRef::Vault(path)) => {
                 self.wants_vault.borrow_mut().get_or_insert(field.place);
                 Some(path)
             }
-            _ => self.wrong_with_help(field.place, "passwords are published in Vault", help),
+            _ => self.wrong_with_help(field.place, "what is rotated is published in Vault", help),
         }
     }
 

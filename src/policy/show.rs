@@ -59,6 +59,9 @@ pub fn show(configuration: &Configuration) -> Shown {
         showing.put(&["rotate", "vault_path"], &[], rotator.vault_path.as_str());
         showing.put(&["rotate", "apart"], &[], duration_text(rotator.apart));
         showing.put(&["rotate", "lease"], &[], duration_text(rotator.lease));
+        if let Some(every) = rotator.recipients_every {
+            showing.put(&["rotate", "recipients_every"], &[], duration_text(every));
+        }
         for (key, value) in rotation_times::shown_hours(&rotator.window, &rotator.freeze) {
             showing.put(&["rotate", key], &[], value);
         }

@@ -1,6 +1,7 @@
 //! The index: which packs and chunks a tree, or a deduplicated stream, consists of (`docs/FORMAT.md` §5).
 
 use crate::error::{Failure, Kind, Result};
+use crate::repo::sealed::SealedBy;
 use std::io::{self, Read};
 
 const MAGIC: &[u8; 8] = b"BKPIDX1\n";
@@ -16,6 +17,8 @@ pub struct PackInfo {
     pub size: u64,
     /// Bytes of data in it.
     pub data: u64,
+    /// Not in an index: the point that has the index says it ([`crate::repo::sealed`]).
+    pub sealed: SealedBy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +116,7 @@ impl<R: Read> IndexReader<R> {
             if data > LARGEST_PACK || size > 2 * LARGEST_PACK {
                 return Err(reader.damaged());
             }
-            reader.packs.push(PackInfo { sha256, size, data });
+            reader.packs.push(PackInfo { sha256, size, data, sealed: SealedBy::default() });
         }
         reader.tar = reader.number()?;
         reader.left = reader.tar.checked_add(reader.number()?).ok_or_else(|| reader.damaged())?;
@@ -179,7 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sample() -> Index {
-        let pack = PackInfo { sha256: [7; 32], size: 100, data: 50 };
+        let pack = PackInfo { sha256: [7; 32], size: 100, data: 50, sealed: SealedBy::default() };
         let chunk = |n: u8| ChunkInfo { id: [n; 32], pack: 0, offset: u32::from(n), length: 10 };
         Index { packs: vec![pack], tar: vec![chunk(1), chunk(2)], catalogue: vec![chunk(3)] }
     }

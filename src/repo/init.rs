@@ -12,6 +12,7 @@ use crate::repo::{Repository, RepositoryInfo, names};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -108,7 +109,8 @@ pub fn join(repository: &Repository, name: &str, state: &Path, now: Timestamp) -
             return Ok(writer);
         }
         (writer.list_version, writer.recipients) = (number, recipients);
-        begin_epoch(store, &mut writer)?;
+        let recipients = writer.recipients.clone();
+        begin_epoch(store, &mut writer, &recipients)?;
         writer.save()?;
     }
     Err(recipients::busy())
@@ -159,29 +161,37 @@ pub fn introduce(repository: &Repository, writer: &super::writer::WriterInfo) ->
     }
 }
 
-/// Begins a new data epoch: what is written from now on is sealed to a new key.
-pub fn new_epoch(repository: &Repository, writer: &mut Writer) -> Result<u32> {
-    begin_epoch(&*repository.store, writer)?;
+/// Begins a new data epoch: what is written from now on is sealed to a new key. `afresh`: and refers to nothing before it.
+pub fn new_epoch(repository: &Repository, writer: &mut Writer, afresh: bool) -> Result<u32> {
+    let recipients = writer.recipients.clone();
+    begin_epoch(&*repository.store, writer, &recipients)?;
+    if afresh {
+        writer.oldest_reused = writer.epoch.number;
+    }
     writer.save()?;
     Ok(writer.epoch.number)
 }
 
-fn begin_epoch(store: &dyn Store, writer: &mut Writer) -> Result<age::x25519::Identity> {
+fn begin_epoch(store: &dyn Store, writer: &mut Writer, recipients: &[NamedRecipient]) -> Result<age::x25519::Identity> {
     let identity = age::x25519::Identity::generate();
-    writer.epoch = Epoch::reseal(0, &identity, &writer.recipients)?;
+    writer.epoch = Epoch::reseal(0, &identity, recipients)?;
     put_new_epoch(store, writer)?;
     Ok(identity)
 }
 
-/// Changes who reads, and seals every epoch anew. An operator must open the epochs for it.
+/// Changes who reads, and seals every epoch anew. An operator must open the epochs for it. `afresh`: what is written from
+/// now on refers to nothing that was written before.
 ///
 /// The list is changed first, and the epochs are sealed until the list they were sealed to is still the newest one: whoever
 /// changes it last seals last, so changes made at the same time all come to hold. The state here is saved last: whatever
-/// fails before, the command can be given again.
+/// fails before, the command can be given again, and what is written meanwhile is sealed as before.
+///
+/// An epoch is given up as soon as somebody whom it was sealed to is no longer in the list, whoever took them off: whom the epoch
+/// of an object may open to is known by the list its writer went by ([`super::former`]).
 pub fn change_recipients(
     repository: &Repository,
     writer: &mut Writer,
-    change: &Change,
+    (change, afresh): (&Change, bool),
     operator: &Operator,
     now: Timestamp,
 ) -> Result<()> {
@@ -190,13 +200,16 @@ pub fn change_recipients(
     trust.pinned.extend(operator.trusted.clone());
     let mut opened = open_all(store, operator, Epochs::new())?;
     let mut version = recipients::commit(repository, writer, &trust, change, now)?;
-    writer.recipients.clone_from(&version.recipients);
-    // Before anything else this host stops sealing to who leaves.
-    if let Change::Remove(_) = change {
-        let identity = begin_epoch(store, writer)?;
-        opened.insert(writer.epoch.number, identity);
-    }
+    let mut seen = writer.list_version;
+    let mut sealed_to: BTreeSet<String> = writer.recipients.iter().map(|r| r.recipient.clone()).collect();
     for _ in 0..recipients::TRIES {
+        sealed_to.extend(recipients::named_after(store, seen)?);
+        if !sealed_to.iter().all(|recipient| version.recipients.iter().any(|r| r.recipient == *recipient)) {
+            let identity = begin_epoch(store, writer, &version.recipients)?;
+            opened.insert(writer.epoch.number, identity);
+            sealed_to = version.recipients.iter().map(|r| r.recipient.clone()).collect();
+        }
+        seen = version.version;
         reseal(store, writer, &version, &opened)?;
         let newest = recipients::newest(repository, writer, &trust)?;
         let known = opened.len();
@@ -204,11 +217,19 @@ pub fn change_recipients(
         if newest.version == version.version && opened.len() == known {
             writer.recipients = version.recipients;
             writer.list_version = version.version;
+            if afresh {
+                writer.oldest_reused = writer.epoch.number;
+            }
             return writer.save();
         }
         version = newest;
     }
     Err(recipients::busy())
+}
+
+/// Whether somebody can change who reads.
+pub fn must_open_all(repository: &Repository, operator: &Operator) -> Result<()> {
+    open_all(&*repository.store, operator, Epochs::new()).map(drop)
 }
 
 /// Every data epoch there is, in addition to those that are open already; a closed one would be lost to those who come.

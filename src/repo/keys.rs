@@ -66,6 +66,10 @@ impl Keyring {
         self.0.iter().any(|i| i.to_public().to_string() == recipient)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn opens_a_point(&self, store: &dyn Store) -> Result<bool> {
         for writer in store.list(names::WRITERS)? {
             let Some(id) = writer.key.last().strip_suffix(".json") else { continue };
@@ -180,6 +184,13 @@ impl Operator {
     /// Public keys, as far as they can be had without a person or a program.
     pub fn recipients(&self) -> Vec<String> {
         self.plain.iter().map(|identity| identity.to_public().to_string()).collect()
+    }
+
+    /// Those of these public keys whose private halves are here and open objects without a person or a program.
+    pub fn only(&self, recipients: &[&str]) -> Keyring {
+        let is_one =
+            |identity: &&age::x25519::Identity| recipients.contains(&identity.to_public().to_string().as_str());
+        Keyring(self.plain.iter().filter(is_one).cloned().collect())
     }
 
     /// Reads age identity files, ssh keys and plug-in identities. A passphrase is asked for on the terminal.

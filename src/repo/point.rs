@@ -3,6 +3,7 @@
 use crate::error::{Failure, Kind, Result};
 use crate::repo::container::{Codec, decode, encode};
 use crate::repo::keys::{Keyring, Recipients};
+use crate::repo::sealed::{SealedBy, SealedRun};
 use crate::repo::{names, sign};
 use crate::store::Key;
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -34,6 +35,9 @@ pub struct Stream {
     /// Of a deduplicated stream: which chunks it consists of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<Pin>,
+    /// With which keys the packs of the index are sealed, in its order. Absent in points of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packs: Vec<SealedRun>,
 }
 
 /// How streams are stored.
@@ -85,6 +89,9 @@ pub struct Tree {
     /// Length of the tar stream.
     pub bytes: u64,
     pub entries: u64,
+    /// With which keys the packs of the index are sealed, in its order. Absent in points of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packs: Vec<SealedRun>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +136,9 @@ pub struct Point {
     pub host: String,
     pub bkp: String,
     pub epoch: u32,
+    /// Number of the list of who reads that its writer went by. 0 in points of older versions, which do not say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub list: u32,
     /// Public half of the data epoch: tells whether an opened key is the right one.
     pub epoch_recipient: String,
     pub epoch_key: String,
@@ -158,6 +168,10 @@ pub struct StackRun {
     pub name: String,
     /// `UTC-ID` of the run.
     pub run: String,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What a source was just before a restore replaced it: kept to go back, and never taken for the source's newest backup.
@@ -201,6 +215,12 @@ impl Point {
     pub fn pins(&self) -> impl Iterator<Item = &Pin> {
         let streams = self.streams.iter().flat_map(|s| s.objects.iter().chain(&s.index));
         streams.chain(self.tree.iter().map(|t| &t.index)).chain([&self.body])
+    }
+
+    /// With which keys the packs that it refers to are sealed. A point that does not say it has no number of its list either.
+    pub fn sealed(&self) -> impl Iterator<Item = SealedBy> {
+        let runs = self.streams.iter().map(|s| &s.packs).chain(self.tree.iter().map(|t| &t.packs));
+        runs.flatten().map(|run| run.sealed)
     }
 
     /// How its streams are stored; nothing when it has none.

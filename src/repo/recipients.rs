@@ -15,6 +15,7 @@ use crate::store::{self, Store, StoreError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 const PAYLOAD_TYPE: &str = "application/vnd.bkp.recipients+json";
 
@@ -38,6 +39,38 @@ pub enum Change {
     Add(NamedRecipient),
     /// By name or public key.
     Remove(String),
+    /// Other keys for people who read already.
+    Replace(Vec<Replacement>),
+}
+
+/// A key that somebody gets for the one before.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// Public key.
+    pub old: String,
+    pub new: NamedRecipient,
+}
+
+impl Replacement {
+    /// The list with it; the same when it has it already.
+    fn apply(&self, mut list: Vec<NamedRecipient>) -> Result<Vec<NamedRecipient>> {
+        let Replacement { old, new } = self;
+        if let Some(other) = list.iter().find(|r| r.recipient == new.recipient && r.name != new.name) {
+            return Err(Failure::usage(format!("that is the key of `{}` already: {}", other.name, new.recipient)));
+        }
+        let Some(found) = list.iter_mut().find(|r| r.name == new.name) else {
+            return Err(Failure::usage(format!("`{}` is not a recipient any more", new.name))
+                .hint("Somebody took them off meanwhile; look with: bkp keys list"));
+        };
+        if found.recipient == *old {
+            *found = new.clone();
+        } else if found.recipient != new.recipient {
+            let text = format!("`{}` was given another key meanwhile: {}", new.name, found.recipient);
+            return Err(Failure::new(Kind::Refused, text)
+                .hint("Ask who did it. To take that key over here: bkp rotate recipients NAME=THAT-KEY"));
+        }
+        Ok(list)
+    }
 }
 
 impl Change {
@@ -72,6 +105,10 @@ impl Change {
                     }
                 }
             }
+            Change::Replace(all) => {
+                let changed = all.iter().try_fold(list.to_vec(), |list, one| one.apply(list))?;
+                Ok((changed != list).then_some(changed))
+            }
         }
     }
 }
@@ -80,6 +117,44 @@ impl Change {
 pub fn newest_number(store: &dyn Store) -> Result<u32> {
     let numbers = store.list("keys/")?.into_iter().filter_map(|e| names::recipients_number(e.key.as_str()));
     Ok(numbers.max().unwrap_or(0))
+}
+
+/// Public keys that the lists after number `seen` name, whoever they are from.
+pub fn named_after(store: &dyn Store, seen: u32) -> Result<BTreeSet<String>> {
+    let mut named = BTreeSet::new();
+    for number in seen + 1..=newest_number(store)? {
+        named.extend(claimed_version(store, number)?.into_iter().flat_map(|v| v.recipients).map(|r| r.recipient));
+    }
+    Ok(named)
+}
+
+/// One of the lists, as the store has it; nothing where it is not there. Nobody vouches for it.
+fn claimed_version(store: &dyn Store, number: u32) -> Result<Option<Version>> {
+    let key = names::recipients(number);
+    let envelope = match store::read(store, &key) {
+        Ok(envelope) => envelope,
+        Err(StoreError::NotFound(_)) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let payload = sign::unverified(&envelope, key.as_str())?;
+    serde_json::from_slice(&payload).map(Some).map_err(|e| damaged(key.as_str()).because(e))
+}
+
+/// All lists there are, the first one first, each with whether somebody in `trust` signed it.
+pub fn history(store: &dyn Store, trust: &Trust) -> Result<Vec<(Version, bool)>> {
+    let mut all = Vec::new();
+    for number in 1..=newest_number(store)? {
+        let Some(version) = claimed_version(store, number)? else { continue };
+        let key = names::recipients(number);
+        let verify = |signer: &String| {
+            let envelope = store::read(store, &key)?;
+            sign::verify(&envelope, PAYLOAD_TYPE, &sign::parse_key(signer)?, key.as_str())
+        };
+        let is_sound =
+            version.version == number && trust.pinned.get(&version.writer).is_some_and(|s| verify(s).is_ok());
+        all.push((version, is_sound));
+    }
+    Ok(all)
 }
 
 /// What the store says, for people to compare. Nobody vouches for it.

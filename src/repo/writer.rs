@@ -3,9 +3,10 @@
 //! With it one can write points, list them, and reuse chunks; one cannot read a single byte that was backed up.
 //! It also pins what the store must not be believed about: recipients, the epoch, and the writer's own key.
 
-use crate::durable;
+use crate::durable::{self, Lock};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::repo::keys::{Epoch, Keyring, NamedRecipient, Recipients};
+use crate::repo::sealed::SealedBy;
 use crate::repo::sign::{self, Trust};
 use age::secrecy::ExposeSecret;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -39,6 +40,8 @@ struct Stored {
     #[serde(default)]
     list_version: u32,
     epoch: Epoch,
+    #[serde(default)]
+    oldest_reused: u32,
 }
 
 pub struct Writer {
@@ -52,6 +55,8 @@ pub struct Writer {
     /// Number of the list in the repository that `recipients` is from: the store must not come with an older one.
     pub list_version: u32,
     pub epoch: Epoch,
+    /// Packs of data epochs before this one are not used again: what is in them is stored anew.
+    pub oldest_reused: u32,
     path: PathBuf,
 }
 
@@ -101,7 +106,18 @@ impl Writer {
         let epoch = Epoch::generate(1, &recipients)?;
         let path = state_file(state, repository);
         let repository = repository.to_owned();
-        Ok(Writer { repository, info, signing, secret, identity, recipients, list_version: 0, epoch, path })
+        Ok(Writer {
+            repository,
+            info,
+            signing,
+            secret,
+            identity,
+            recipients,
+            list_version: 0,
+            epoch,
+            oldest_reused: 0,
+            path,
+        })
     }
 
     /// `None` when this installation is no writer of the repository.
@@ -130,6 +146,7 @@ impl Writer {
             recipients: stored.recipients,
             list_version: stored.list_version,
             epoch: stored.epoch,
+            oldest_reused: stored.oldest_reused,
             path,
         }))
     }
@@ -146,6 +163,7 @@ impl Writer {
             recipients: self.recipients.clone(),
             list_version: self.list_version,
             epoch: self.epoch.clone(),
+            oldest_reused: self.oldest_reused,
         };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&stored).map_err(|e| Failure::failed(what()).because(e))?);
         durable::create_private_directory(durable::parent_of(&self.path)).context(what)?;
@@ -186,6 +204,24 @@ impl Writer {
 
     pub fn chunker_secret(&self) -> [u8; 32] {
         blake3::derive_key("bkp 2026 chunk boundaries", &self.secret[..])
+    }
+
+    /// With which keys what is written now is sealed.
+    pub fn sealed(&self) -> SealedBy {
+        SealedBy { epoch: self.epoch.number, list: self.list_version }
+    }
+
+    /// Whether new points may refer to what was sealed like this.
+    pub fn reuses(&self, sealed: SealedBy) -> bool {
+        sealed.epoch >= self.oldest_reused
+    }
+
+    /// One process of this host changes its keys at a time; to be taken before the state is loaded.
+    pub fn lock(state: &Path, repository: &str) -> Result<Lock> {
+        let path = state_file(state, repository).with_extension("lock");
+        durable::create_private_directory(durable::parent_of(&path))
+            .context(|| format!("cannot create {}", durable::parent_of(&path).display()))?;
+        Lock::take(&path, "the keys of this host")
     }
 
     pub fn audience(&self, audience: Audience) -> Recipients {

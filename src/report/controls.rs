@@ -359,12 +359,12 @@ impl Audited<'_> {
 fn own_keys(repository: &RepositoryFacts) -> Vec<(String, Timestamp, String)> {
     let mut keys = Vec::new();
     for NamedRecipient { name, role, added, .. } in &repository.readers {
-        let (word, option) = match role {
-            Role::Operator => ("operator", ""),
-            Role::Rehearser => ("rehearser", " --role rehearser"),
+        let word = match role {
+            Role::Operator => "operator",
+            Role::Rehearser => "rehearser",
         };
         let next = format!(
-            "age-keygen -o new.txt; bkp keys add NEW-NAME \"$(age-keygen -y new.txt)\"{option}; then bkp keys remove {name} (docs/KEYS.md)"
+            "age-keygen -o new.txt; bkp rotate recipients {name}=$(age-keygen -y new.txt) --identity OLD --new-identity new.txt (docs/ROTATION_KEYS.md)"
         );
         keys.push((format!("key of {name} ({word})"), *added, next));
     }

@@ -4,6 +4,7 @@
 //! asked for when it was written does not count.
 
 use crate::error::Result;
+use crate::job::dependence::{self, Dependence, KeptOf};
 use crate::repo::keys::{self, Keyring, NamedRecipient};
 use crate::repo::proof::{self, Level};
 use crate::repo::sign::Trust;
@@ -24,6 +25,8 @@ pub struct RepositoryFacts {
     pub points: Vec<PointFacts>,
     pub broken: Vec<Broken>,
     pub readers: Vec<NamedRecipient>,
+    /// Keys of those who read once, and which points still open to them.
+    pub former: Vec<Dependence>,
     pub writers: Vec<WriterInfo>,
     pub epochs: Vec<EpochFacts>,
     /// What this host writes with; nothing where it only reads.
@@ -82,6 +85,7 @@ pub fn look(
     repository: &Repository,
     (keys, trust): (&Keyring, &Trust),
     (host, all): (Option<&Writer>, bool),
+    kept: KeptOf<'_>,
     now: Timestamp,
 ) -> Result<RepositoryFacts> {
     let own = host.filter(|_| !all);
@@ -131,6 +135,7 @@ pub fn look(
             Some(writer) => writer.recipients.clone(),
             None => recipients::claimed(&*repository.store)?.1,
         },
+        former: dependence::look(repository, (keys, trust), &catalog, kept, now)?,
         writers: catalog::writers(repository)?.0,
         epochs: epochs(repository)?,
         this_host: host.map(|host| ThisHost { writer: host.id().to_owned(), epoch: host.epoch.number }),

@@ -2,6 +2,7 @@
 
 use super::due::{self, Since};
 use super::status::Known;
+use crate::job::rotate::readers::NAME;
 use crate::job::rotate::rules;
 use crate::journal::{Job, PolicyState, SlotEnd};
 use crate::policy::{Policy, Rotation};
@@ -24,6 +25,8 @@ pub struct RotationStatus {
     pub overdue: bool,
     /// Since when one is not at its end, with nobody at it.
     pub open_since: Option<Timestamp>,
+    /// It is not gone on with before somebody does what `message` says.
+    pub by_hand: bool,
     pub failures_in_a_row: u64,
     /// Of the last failure, as long as it is the last word.
     pub message: Option<String>,
@@ -32,7 +35,31 @@ pub struct RotationStatus {
 pub fn all(known: &Known<'_>, now: Timestamp) -> Vec<RotationStatus> {
     let schedules = Schedule::of_rotations(known.configuration, known.host, known.state);
     let rotations = known.configuration.rotations().zip(&schedules);
-    rotations.map(|((policy, rotation), schedule)| of(known, policy, rotation, schedule, now)).collect()
+    let all = rotations.map(|((policy, rotation), schedule)| of(known, policy, rotation, schedule, now));
+    all.chain(recipients(known, now)).collect()
+}
+
+/// The keys that read the backups, by the records of this host: when somebody was given another one last.
+fn recipients(known: &Known<'_>, now: Timestamp) -> Option<RotationStatus> {
+    let every = known.configuration.rotator.recipients_every?;
+    let rotated_at = known.state.rotations.get(NAME).and_then(|known| known.rotated.as_ref()).map(|(at, _)| *at);
+    let due = rotated_at.or(known.configured).unwrap_or(now).checked_add(every).unwrap_or(Timestamp::MAX);
+    let history = known.state.histories.get(&(Job::Rotate, NAME.to_owned()));
+    let failed = history.filter(|history| history.failures_in_a_row > 0);
+    Some(RotationStatus {
+        rotation: NAME.to_owned(),
+        policy: "repository".to_owned(),
+        source: "repository".to_owned(),
+        account: "recipients".to_owned(),
+        rotated_at,
+        next: None,
+        due: Some(due),
+        overdue: due < now,
+        open_since: rules::cut_short(known.state, NAME).map(|(at, _)| at),
+        by_hand: rules::by_hand(known.state, NAME).is_some(),
+        failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row),
+        message: failed.and_then(|history| history.last.as_ref()?.run.message.clone()),
+    })
 }
 
 fn of(known: &Known<'_>, policy: &Policy, rotation: &Rotation, schedule: &Schedule, now: Timestamp) -> RotationStatus {
@@ -59,6 +86,7 @@ fn of(known: &Known<'_>, policy: &Policy, rotation: &Rotation, schedule: &Schedu
         overdue: due.is_some_and(|due| due < now),
         due,
         open_since: rules::cut_short(state, name).or(rules::owed(state, name)).map(|(at, _)| at),
+        by_hand: rules::by_hand(state, name).is_some(),
         failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row).max(slots.as_ref().map_or(0, |s| s.0)),
         message: message.or(slots.and_then(|(_, why)| why)),
     }

@@ -1,4 +1,5 @@
-//! The canary: a backup with the new password, as a process of its own, as the daemon makes them.
+//! The canary: a backup with the new password, as a process of its own, as the daemon makes them. Where it opens a copy of the
+//! repository, that is brought up to date, too.
 
 use crate::backoff::pause;
 use crate::cli::environment::Environment;
@@ -14,16 +15,38 @@ const PAUSE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 
 pub fn backup(env: &Environment, source: &str) -> Result<()> {
+    until_it_ends_well(env, &["backup", source], &format!("the backup of {source}"))
+}
+
+pub fn copy(env: &Environment, copy: &str) -> Result<()> {
+    until_it_ends_well(env, &["copy", copy], &format!("bringing the copy {copy} up to date"))
+}
+
+/// Of one of these, which is as good as all: what is wrong with the repository is wrong for each of them, and one may be ill itself.
+/// Gives which, and what became of those before it.
+pub fn backup_of_one<'s>(env: &Environment, sources: &[&'s str]) -> Result<(&'s str, Vec<Failure>)> {
+    let mut failed = Vec::new();
+    for source in sources {
+        match backup(env, source) {
+            Ok(()) => return Ok((source, failed)),
+            Err(failure) => failed.push(failure),
+        }
+        env.cancel.check()?;
+    }
+    Err(failed.into_iter().next().unwrap_or_else(|| Failure::failed("there is no source to back up")))
+}
+
+fn until_it_ends_well(env: &Environment, words: &[&str], what: &str) -> Result<()> {
     let begun = Instant::now();
     loop {
-        let (code, said) = run(env, source)?;
+        let (code, said) = run(env, words)?;
         let is = |kind: Kind| code == Some(i32::from(kind.exit_code()));
         if matches!(code, Some(0 | 3)) {
             return Ok(());
         }
         env.cancel.check()?;
         let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let failed = format!("the backup of {source} with the new password failed: {first}");
+        let failed = format!("{what} with the new password failed: {first}");
         // The daemon took its turn as soon as the source was let go.
         if is(Kind::Locked) && begun.elapsed() < WAITS {
             pause(PAUSE, &|| env.cancel.check().is_err());
@@ -38,10 +61,13 @@ pub fn backup(env: &Environment, source: &str) -> Result<()> {
 }
 
 /// How it ended, and what it said.
-fn run(env: &Environment, source: &str) -> Result<(Option<i32>, String)> {
+pub fn run(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String)> {
     let program = std::env::current_exe().map_err(|e| Failure::failed("cannot find bkp itself").because(e))?;
     let mut command = Command::new(program);
-    command.arg("--config").arg(&env.paths()?.config).args(["--quiet", "backup", source]);
+    command.arg("--config").arg(&env.paths()?.config).arg("--quiet").args(words);
+    if let Some(repository) = &env.globals.repo {
+        command.arg("--repo").arg(repository);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let lost = |e| Failure::failed("cannot run a backup").because(e);
     let mut child = command.spawn().map_err(lost)?;

@@ -6,7 +6,10 @@ use crate::cli::environment::Environment;
 use crate::cli::format::age;
 use crate::cli::output::{plain, table};
 use crate::error::{Failure, Result};
+use crate::job::rotate::readers::NAME;
 use crate::job::rotate::record::{self, Glance};
+use crate::job::rotate::rules;
+use crate::journal::State;
 use crate::policy::Rotation;
 
 pub fn show(env: &Environment, name: Option<&str>) -> Ran {
@@ -31,8 +34,11 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
     for (rotation, glance) in chosen.into_iter().zip(glances) {
         let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
         let owed = state.rotations.get(&rotation.name).and_then(|known| known.owed.as_ref()).map(|(at, _)| at);
+        let waits = glance.as_ref().ok().filter(|glance| glance.is_open && glance.holder.is_none());
+        let waits = waits.and_then(|_| rules::by_hand(&state, &rotation.name));
         documents.push(serde_json::json!({
             "rotation": rotation.name,
+            "waits_for": waits,
             "owed": owed,
             "open": glance.as_ref().ok(),
             "unknown": glance.as_ref().err().map(Failure::full),
@@ -42,12 +48,17 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
             rotation.name.clone(),
             match owed {
                 Some(_) => format!("{}; restored: bkp rotate reapply {}", word_of(&glance), rotation.name),
+                None if waits.is_some() => "waits for somebody; then: bkp rotate resume".to_owned(),
                 None => word_of(&glance),
             },
             last.map_or_else(|| "-".to_owned(), |(_, rotated)| rotated.state.clone()),
             last.map_or_else(|| "-".to_owned(), |(at, _)| age(env.now.as_second() - at.as_second())),
             last.and_then(|(_, rotated)| rotated.note.clone()).map_or_else(|| "-".to_owned(), |note| plain(&note)),
         ]);
+    }
+    if let (None, Some((document, row))) = (name, of_recipients(env, &state)) {
+        documents.push(document);
+        rows.push(row);
     }
     env.output.answer(&serde_json::json!({ "rotations": documents }), || {
         if rows.is_empty() {
@@ -69,4 +80,20 @@ fn word_of(glance: &Result<Glance>) -> String {
         Ok(Glance { back: true, .. }) => "to be taken back: bkp rotate resume".to_owned(),
         Ok(_) => "stopped midway: bkp rotate resume".to_owned(),
     }
+}
+
+/// The keys that read the backups: where their last rotation got, by the records of this host.
+fn of_recipients(env: &Environment, state: &State) -> Option<(serde_json::Value, Vec<String>)> {
+    let (at, last) = state.rotations.get(NAME)?.last.as_ref()?;
+    let document = serde_json::json!({
+        "rotation": NAME, "owed": null, "open": { "is_open": !last.is_end() }, "unknown": null,
+        "last": { "at": at, "fact": last },
+    });
+    let now = match last.is_end() {
+        true => "nothing under way",
+        false => "not at its end: the same `bkp rotate recipients …` again",
+    };
+    let note = last.note.as_deref().map_or_else(|| "-".to_owned(), plain);
+    let since = age(env.now.as_second() - at.as_second());
+    Some((document, vec![NAME.to_owned(), now.to_owned(), last.state.clone(), since, note]))
 }

@@ -331,6 +331,7 @@ mod tests {
             host: "h".into(),
             bkp: "0".into(),
             epoch: 1,
+            list: 1,
             epoch_key: String::new(),
             epoch_recipient: String::new(),
             streams: vec![],

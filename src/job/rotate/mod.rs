@@ -8,6 +8,7 @@
 mod act;
 pub mod delivery;
 mod effects;
+mod glance;
 pub mod keepsake;
 mod lease;
 mod left;
@@ -16,12 +17,14 @@ mod missing_end;
 mod password;
 pub mod plan;
 pub mod published;
+pub mod readers;
 pub mod reapply;
 pub mod record;
 pub mod rules;
 pub mod scan;
 mod seen;
 mod sessions;
+mod standing;
 pub mod state;
 pub mod targets;
 #[cfg(test)]

@@ -9,10 +9,14 @@ use crate::backoff::pause;
 use crate::durable::crash_point;
 use crate::engine::{Pair, Session, Sight};
 use crate::error::{Kind, Result};
+use crate::policy::Rotation;
 use std::time::{Duration, Instant};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
+/// So many times in all, so far apart, it is tried to end sessions where that fails.
+const TRIES: u32 = 3;
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long sessions may take to go, at least.
 const DRAINS: Duration = Duration::from_secs(30);
 
@@ -115,16 +119,13 @@ impl Rotate<'_> {
     pub(super) fn end_sessions(&self, at: &mut At<'_>) -> Result<()> {
         let now = self.accounts.mark(at.cancel)?;
         let Some(pair) = at.pair() else { return Ok(()) };
-        let left = self.wait_until_gone(at, &|| {
+        let left = self.until_ended(at, &|| {
             let open = self.accounts.sessions_to_end(pair, &now, at.cancel)?;
-            open.iter().try_for_each(|session| self.accounts.end_session(session, at.cancel))?;
-            Ok(open)
-        });
-        let left = match left {
-            // Nothing that time would mend: the old one is gone, and somebody has to know.
-            Err(failure) if !passes(failure.kind()) => Err(failure.full()),
-            left => Ok(left?),
-        };
+            // One that cannot be ended keeps no other one.
+            let ended: Vec<Result<()>> =
+                open.iter().map(|session| self.accounts.end_session(session, at.cancel)).collect();
+            ended.into_iter().collect::<Result<()>>().map(|()| open)
+        })?;
         crash_point("rotate:ended");
         at.memory.ended = true;
         let sight = if left.is_ok() { self.accounts.sight(at.cancel)? } else { Sight::Shown };
@@ -146,10 +147,29 @@ impl Rotate<'_> {
         Ok(())
     }
 
+    /// Those that are left; or why they cannot be ended, where time does not mend that: the old one is gone, and somebody has to know.
+    fn until_ended(
+        &self,
+        at: &At<'_>,
+        look: &dyn Fn() -> Result<Vec<Session>>,
+    ) -> Result<std::result::Result<Vec<Session>, String>> {
+        for _ in 1..TRIES {
+            match self.wait_until_gone(at, look) {
+                Err(failure) if !passes(failure.kind()) => pause(AGAIN, &|| at.cancel.check().is_err()),
+                left => return left.map(Ok),
+            };
+            at.cancel.check()?;
+        }
+        match self.wait_until_gone(at, look) {
+            Err(failure) if !passes(failure.kind()) => Ok(Err(failure.full())),
+            left => left.map(Ok),
+        }
+    }
+
     /// Those that are left when the patience of all consumers is over.
     fn wait_until_gone(&self, at: &At<'_>, look: &dyn Fn() -> Result<Vec<Session>>) -> Result<Vec<Session>> {
         let begun = Instant::now();
-        let patience = self.consumers.iter().map(|consumer| consumer.patience).max().unwrap_or(DRAINS).max(DRAINS);
+        let patience = patience_of(self.rotation);
         loop {
             let left = look()?;
             if left.is_empty() || begun.elapsed() > patience {
@@ -159,6 +179,11 @@ impl Rotate<'_> {
             at.cancel.check()?;
         }
     }
+}
+
+/// How long sessions may be there before they are in the way.
+pub(super) fn patience_of(rotation: &Rotation) -> Duration {
+    rotation.consumers.iter().map(|consumer| consumer.patience).max().unwrap_or(DRAINS).max(DRAINS)
 }
 
 fn passes(kind: Kind) -> bool {

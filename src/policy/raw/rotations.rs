@@ -15,6 +15,8 @@ pub struct Rotator {
     pub apart: Option<Field<String>>,
     /// How long another host waits before it takes over a rotation from one that says nothing any more. Default: `15m`.
     pub lease: Option<Field<String>>,
+    /// How often those who read the backups get another key: `365d`. By hand, as it takes theirs; this says when it is due.
+    pub recipients_every: Option<Field<String>>,
     /// Hours in which the daemon begins rotations, where one has no `window` of its own.
     pub window: Option<Field<Vec<Field<String>>>>,
     /// Days on which nothing is rotated, beside those that a rotation has of its own.

@@ -9,6 +9,7 @@ use crate::error::{Failure, Result};
 use crate::repo::chunker::{Chunker, OF_STREAMS};
 use crate::repo::index::{self, CHUNK_BYTES, ChunkInfo, PackInfo};
 use crate::repo::read::IN_MEMORY;
+use crate::repo::sealed::{self, SealedRun};
 use crate::repo::sketch::Sampler;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -114,6 +115,12 @@ impl WrittenStreams {
         let mut seen = HashSet::new();
         let slots = self.streams.iter().flat_map(|chunks| &chunks.slots);
         slots.filter(|slot| seen.insert(**slot)).map(|slot| self.pack(*slot)).collect()
+    }
+
+    /// With which keys the packs of each stream are sealed.
+    pub fn sealed(&self) -> Result<Vec<Vec<SealedRun>>> {
+        let of = |chunks: &Chunks| chunks.slots.iter().map(|slot| self.pack(*slot)).collect::<Result<Vec<_>>>();
+        self.streams.iter().map(|chunks| of(chunks).map(|packs| sealed::runs(&packs))).collect()
     }
 
     fn pack(&self, slot: u32) -> Result<PackInfo> {

@@ -15,6 +15,7 @@ mod stream;
 mod tree;
 
 pub(super) use object::ObjectWriter;
+pub use resume::unended;
 pub use tree::TreeWriter;
 
 use crate::durable;
@@ -25,6 +26,7 @@ use crate::repo::collect::protocol;
 use crate::repo::container::encode::{self, Compression};
 use crate::repo::index::{Index, PackInfo};
 use crate::repo::point::{self, Body, EngineInfo, Layout, Pin, Point, Previous, StackRun, Stream, Tree};
+use crate::repo::sealed::{self, SealedBy};
 use crate::repo::sketch::Sampler;
 use crate::repo::writer::{Audience, Writer};
 use crate::repo::{Repository, locking, names};
@@ -64,6 +66,22 @@ pub struct SessionInfo {
     pub bases: Vec<String>,
     pub started_at: Timestamp,
     pub protocol: u32,
+    /// With which keys it seals packs. Absent in sessions of older versions.
+    #[serde(default)]
+    pub sealed: SealedBy,
+}
+
+impl SessionInfo {
+    fn of(writer: &Writer, source: &str, base: Option<&Base>, now: Timestamp) -> Self {
+        SessionInfo {
+            writer: writer.id().to_owned(),
+            source: source.to_owned(),
+            bases: base.iter().map(|b| b.point.point.clone()).collect(),
+            started_at: now,
+            protocol: 1,
+            sealed: writer.sealed(),
+        }
+    }
 }
 
 /// What is known of a dump when it is committed.
@@ -96,7 +114,7 @@ pub struct Session<'a> {
     base: Option<Base>,
     newest_number: u64,
     /// Sessions of this series that ended without an end; closed by this one's commit.
-    dead: Vec<String>,
+    dead: Vec<resume::Dead>,
     checkpointed: Vec<Index>,
     present: HashSet<PackInfo>,
     streams: Vec<Stream>,
@@ -140,13 +158,7 @@ impl<'a> Session<'a> {
         let store = &*repository.store;
         let (base, newest_number) = resume::latest(repository, writer, source, now)?;
         let id = names::stamped(now);
-        let info = SessionInfo {
-            writer: writer.id().to_owned(),
-            source: source.to_owned(),
-            bases: base.iter().map(|b| b.point.point.clone()).collect(),
-            started_at: now,
-            protocol: 1,
-        };
+        let info = SessionInfo::of(writer, source, base.as_ref(), now);
         let sealed = encode::seal(&to_json(&info)?, &writer.audience(Audience::Bookkeeping))?;
         store.put(&names::session(writer.id(), &id), Bytes::from(sealed), None)?;
         durable::crash_point("backup:session-written");
@@ -212,7 +224,7 @@ impl<'a> Session<'a> {
         }
         let listed = sizes(self.store(), &names::packs(self.writer.id()))?;
         let packs: Vec<PackInfo> = indexes().flat_map(|i| &i.packs).copied().collect();
-        Ok(resume::present(&packs, self.writer.id(), &listed).collect())
+        Ok(resume::present(&packs, self.writer, &listed).collect())
     }
 
     /// The tree of this session, begun at the first call.
@@ -229,6 +241,7 @@ impl<'a> Session<'a> {
             store: self.repository.store.clone(),
             writer: self.writer.id().to_owned(),
             recipients: self.writer.audience(Audience::Epoch),
+            sealed: self.writer.sealed(),
             compression: Compression { codec: super::container::Codec::Zstd, ..self.options.compression },
             retain: self.options.retain,
             known_bytes,
@@ -279,7 +292,7 @@ impl<'a> Session<'a> {
             Some(t) => {
                 let index = self.put_content(&t.index.to_bytes(), Audience::All, names::index)?;
                 durable::crash_point("backup:index-stored");
-                Some(Tree { index, bytes: t.bytes, entries: t.entries })
+                Some(Tree { index, bytes: t.bytes, entries: t.entries, packs: sealed::runs(&t.index.packs) })
             }
             None => None,
         };
@@ -328,7 +341,7 @@ impl<'a> Session<'a> {
 
     fn close(&self) -> Result<()> {
         durable::crash_point("backup:before-session-end");
-        for session in self.dead.iter().chain([&self.id]) {
+        for session in self.dead.iter().map(|dead| &dead.id).chain([&self.id]) {
             let sealed = encode::seal(b"{}", &self.writer.audience(Audience::Bookkeeping))?;
             self.store().put(&names::session_end(self.writer.id(), session), Bytes::from(sealed), None)?;
         }
@@ -360,6 +373,7 @@ impl<'a> Session<'a> {
             host: draft.host,
             bkp: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: self.writer.epoch.number,
+            list: self.writer.list_version,
             epoch_recipient: self.writer.epoch.recipient.clone(),
             epoch_key: self.writer.epoch.sealed.clone(),
             streams,

@@ -9,6 +9,7 @@ use crate::repo::container::{FRAME_BYTES, encode};
 use crate::repo::index::{ChunkInfo, PackInfo};
 use crate::repo::keys::Recipients;
 use crate::repo::names;
+use crate::repo::sealed::SealedBy;
 use crate::store::{Retain, Store, StoreError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -28,6 +29,7 @@ pub struct PackSettings {
     pub store: Arc<dyn Store>,
     pub writer: String,
     pub recipients: Recipients,
+    pub sealed: SealedBy,
     pub compression: encode::Compression,
     pub retain: Option<Retain>,
     /// What is known of chunks takes at most so much memory; what comes beyond that is stored without being known.
@@ -313,7 +315,7 @@ fn store_pack(
         object.clear();
         *buffer = object.into();
     }
-    Ok(PackInfo { sha256, size, data })
+    Ok(PackInfo { sha256, size, data, sealed: settings.sealed })
 }
 
 #[cfg(test)]

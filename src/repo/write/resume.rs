@@ -7,6 +7,7 @@ use crate::repo::collect::protocol;
 use crate::repo::container::decode;
 use crate::repo::index::{Index, PackInfo};
 use crate::repo::point::Point;
+use crate::repo::sealed::{self, SealedBy};
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, names, sign};
 use crate::store::{self, Key, Store, StoreError};
@@ -56,17 +57,21 @@ pub(super) fn latest(
         None => Ok(Index::default()),
     };
     // A lost index costs deduplication, not the backup.
-    let index = index.ok().filter(|i| !i.packs.is_empty());
+    let mut index = index.ok().filter(|i| !i.packs.is_empty());
+    if let (Some(index), Some(tree)) = (&mut index, &point.tree) {
+        sealed::tell(&mut index.packs, &tree.packs);
+    }
     Ok((Some(Base { point, sha256, index }), number))
 }
 
-/// Which of these packs are listed, with their sizes.
+/// Which of these packs are listed, with their sizes, and may be used again.
 pub(super) fn present(
     packs: &[PackInfo],
-    writer: &str,
+    writer: &Writer,
     listed: &HashSet<(Key, u64)>,
 ) -> impl Iterator<Item = PackInfo> {
-    packs.iter().filter(move |pack| listed.contains(&(names::pack(writer, &pack.sha256), pack.size))).copied()
+    let is_listed = |pack: &&PackInfo| listed.contains(&(names::pack(writer.id(), &pack.sha256), pack.size));
+    packs.iter().filter(|pack| writer.reuses(pack.sealed)).filter(is_listed).copied()
 }
 
 pub(super) fn still_there(store: &dyn Store, point: &Point) -> Result<bool> {
@@ -85,9 +90,16 @@ pub(super) fn is_fenced(store: &dyn Store, writer: &str, session: &str) -> Resul
     }
 }
 
+/// A session that came to no end.
+pub(super) struct Dead {
+    pub id: String,
+    /// With which keys it sealed its packs.
+    sealed: SealedBy,
+}
+
 /// Sessions of this series that have no end and no fence. Whoever holds the lock of the source knows that they are dead, and
 /// asks only once the session of its own is in the store: a collector that fences them later has seen it.
-pub(super) fn dead_sessions(repository: &Repository, writer: &Writer, source: &str, mine: &str) -> Result<Vec<String>> {
+pub(super) fn dead_sessions(repository: &Repository, writer: &Writer, source: &str, mine: &str) -> Result<Vec<Dead>> {
     let store = &*repository.store;
     let all: Vec<String> =
         store.list(&names::sessions(writer.id()))?.into_iter().map(|e| e.key.last().to_owned()).collect();
@@ -98,23 +110,40 @@ pub(super) fn dead_sessions(repository: &Repository, writer: &Writer, source: &s
         let info: SessionInfo = serde_json::from_slice(&data)
             .map_err(|e| Failure::failed(format!("the session {id} is damaged")).because(e))?;
         if info.source == source && protocol::may_adopt(is_fenced(store, writer.id(), id)?) {
-            dead.push(id.clone());
+            dead.push(Dead { id: id.clone(), sealed: info.sealed });
         }
     }
     Ok(dead)
 }
 
+/// Sessions of this writer that have no end, of whatever source: they go on, or died. With which keys each of them seals.
+pub fn unended(repository: &Repository, writer: &Writer) -> Result<Vec<(String, SealedBy)>> {
+    let store = &*repository.store;
+    let all: Vec<String> =
+        store.list(&names::sessions(writer.id()))?.into_iter().map(|e| e.key.last().to_owned()).collect();
+    let mut unended = Vec::new();
+    for id in all.iter().filter(|id| !id.ends_with(".end") && !all.contains(&format!("{id}.end"))) {
+        let sealed = store::read(store, &names::session(writer.id(), id))?;
+        let info = decode::open_whole(&sealed, &writer.keyring(), "a session").ok();
+        let info = info.and_then(|data| serde_json::from_slice::<SessionInfo>(&data).ok());
+        unended.extend(info.map(|info| (info.source, info.sealed)));
+    }
+    Ok(unended)
+}
+
 /// What those sessions had stored. A damaged checkpoint is passed over: it only costs storing again.
-pub(super) fn checkpoints(repository: &Repository, writer: &Writer, sessions: &[String]) -> Result<Vec<Index>> {
+pub(super) fn checkpoints(repository: &Repository, writer: &Writer, sessions: &[Dead]) -> Result<Vec<Index>> {
     let store = &*repository.store;
     let mut all = Vec::new();
-    for session in sessions {
-        for entry in store.list(&names::checkpoints(writer.id(), session))? {
-            let sealed = store::read(store, &entry.key)?;
-            let index = decode::open_whole(&sealed, &writer.keyring(), "a checkpoint")
+    for Dead { id, sealed } in sessions {
+        for entry in store.list(&names::checkpoints(writer.id(), id))? {
+            let object = store::read(store, &entry.key)?;
+            let index = decode::open_whole(&object, &writer.keyring(), "a checkpoint")
                 .and_then(|data| Index::from_bytes(&data, "a checkpoint"));
+            let Ok(mut index) = index else { continue };
+            index.packs.iter_mut().for_each(|pack| pack.sealed = *sealed);
             // An empty one was only a sign of life.
-            all.extend(index.ok().filter(|index| !index.packs.is_empty()));
+            all.extend(Some(index).filter(|index| !index.packs.is_empty()));
         }
     }
     Ok(all)

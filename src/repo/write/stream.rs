@@ -9,6 +9,7 @@ use crate::repo::container::encode::{self, Compression};
 use crate::repo::names;
 use crate::repo::point::{Cost, Layout, Pin, Stream};
 use crate::repo::read::{IN_MEMORY, SpooledIndex};
+use crate::repo::sealed::{self, SealedRun};
 use crate::repo::sketch::{Sampler, Sketch};
 use crate::repo::writer::Audience;
 use crate::store::Store;
@@ -67,7 +68,7 @@ impl Session<'_> {
         }
         self.sampler.end();
         let codec = self.options.compression.codec;
-        Ok(Stream { name, codec, bytes, sha256: hash.finalize().into(), objects, index: None })
+        Ok(Stream { name, codec, bytes, sha256: hash.finalize().into(), objects, index: None, packs: Vec::new() })
     }
 
     /// Its index comes with the commit.
@@ -82,22 +83,25 @@ impl Session<'_> {
         stored?;
         let (bytes, sha256) = (hashed.bytes, hashed.hash.finalize().into());
         let codec = crate::repo::container::Codec::Zstd;
-        Ok(Stream { name, codec, bytes, sha256, objects: Vec::new(), index: None })
+        Ok(Stream { name, codec, bytes, sha256, objects: Vec::new(), index: None, packs: Vec::new() })
     }
 
     fn new_chunked(&mut self) -> Result<ChunkedStreams> {
         let (packer, checkpoints) = self.packing(self.repository.memory / 4);
         let mut chunked = ChunkedStreams::new(packer, &self.writer.chunker_secret(), checkpoints);
-        let pins: Vec<Pin> = self.base.iter().flat_map(|b| &b.point.streams).filter_map(|s| s.index.clone()).collect();
+        let streams = self.base.iter().flat_map(|b| &b.point.streams);
+        let pins: Vec<(Pin, Vec<SealedRun>)> =
+            streams.filter_map(|s| Some((s.index.clone()?, s.packs.clone()))).collect();
         if !pins.is_empty() {
             let listed = sizes(self.store(), &names::packs(self.writer.id()))?;
             let keys = self.writer.keyring();
-            for pin in &pins {
+            for (pin, sealed) in &pins {
                 // A lost index costs deduplication, not the backup.
                 let Ok(mut index) = SpooledIndex::open(self.repository, pin) else { continue };
                 let Ok(reader) = index.read(&keys) else { continue };
-                let packs = reader.packs.clone();
-                self.present.extend(resume::present(&packs, self.writer.id(), &listed));
+                let mut packs = reader.packs.clone();
+                sealed::tell(&mut packs, sealed);
+                self.present.extend(resume::present(&packs, self.writer, &listed));
                 let _ = chunked.add_base(&packs, &self.present, reader);
             }
         }
@@ -118,11 +122,12 @@ impl Session<'_> {
 
     /// Stores the indexes. Everything they refer to has been seen in the store.
     pub(super) fn put_stream_indexes(&mut self, written: WrittenStreams) -> Result<()> {
-        for (number, index) in written.indexes()?.into_iter().enumerate() {
+        let sealed = written.sealed()?;
+        for ((number, index), sealed) in written.indexes()?.into_iter().enumerate().zip(sealed) {
             let pin = self.put_index(index)?;
             durable::crash_point("backup:index-stored");
             self.added += pin.size;
-            self.streams[number].index = Some(pin);
+            (self.streams[number].index, self.streams[number].packs) = (Some(pin), sealed);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 pub mod chart;
 mod clauses;
 mod exceptions;
+mod former;
 mod integrity;
 mod overview;
 mod policies;

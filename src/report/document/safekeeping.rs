@@ -1,8 +1,8 @@
 //! Where the points are and who can reach them: copies, encryption, locks, keys, credentials, and what was deleted.
 
 use super::policies::retention_words;
-use super::rotations;
 use super::{Cell, Section, Table, Tone, Writing};
+use super::{former, rotations};
 use crate::job::copy::state::{CopyState, Standing};
 use crate::repo::keys::Role;
 use crate::report::basis::{KnownFrom, Seen};
@@ -195,7 +195,10 @@ pub fn keys(writing: &Writing<'_>) -> Section {
     let (say, basis) = (writing.say, writing.basis);
     let mut section = Section::new(say.t("Keys and credentials", "Claves y credenciales"));
     match &basis.repository {
-        Seen::Seen(repository) => section.table(key_table(writing, repository)),
+        Seen::Seen(repository) => {
+            section.table(key_table(writing, repository));
+            section.table(former::table(writing, repository));
+        }
         Seen::NotSeen(why) => {
             writing.not_seen(&mut section, ("The keys of the repository", "Las claves del repositorio"), why);
         }

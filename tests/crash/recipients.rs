@@ -1,0 +1,230 @@
+//! Another key for somebody who reads the backups: what it opens, what the one before opens, and a kill at every step.
+
+use super::{dies_at, host, restored};
+use crate::support::host::{Answer, Host, database, texts};
+use crate::support::minio::{Minio, PASSWORD, USER};
+use crate::trees::describe;
+use age::secrecy::ExposeSecret;
+use rustix::process::Signal;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Writes a new private key beside the host, and gives the public one.
+fn new_key(host: &Host, name: &str) -> String {
+    let (key, path) = (age::x25519::Identity::generate(), host.path(name));
+    fs::write(&path, key.to_string().expose_secret()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    key.to_public().to_string()
+}
+
+/// Somebody on another machine, who has this key and what reaches the store.
+fn as_stranger(host: &Host, key: &str, arguments: &[&str]) -> Answer {
+    let identity = host.text(key);
+    let mut command = host.command(&[arguments, &["--identity", &identity]].concat());
+    command.env("BKP_STATE_DIR", host.path("elsewhere"));
+    host.finish(host.start(command))
+}
+
+fn rotate(host: &Host, public: &str, more: &[&str]) -> Answer {
+    let replace = format!("ana={public}");
+    let (old, new) = (host.text("ana.txt"), host.text("ana-2027.txt"));
+    let words = ["rotate", "recipients", &replace, "--identity", &old, "--new-identity", &new];
+    host.run(&[&words, more].concat())
+}
+
+/// Ana reads, too, and gets another key. Gives its public half.
+fn ana(host: &Host) -> String {
+    let public = new_key(host, "ana.txt");
+    host.read(&["keys", "add", "ana", &public]).ends(0);
+    new_key(host, "ana-2027.txt")
+}
+
+fn newest(host: &Host, source: &str) -> String {
+    let points = host.points(source);
+    let at = |point: &&serde_json::Value| point["consistent_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    points.iter().max_by_key(at).unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+/// What a point of a tree and one of a database restore to, for whoever has this key.
+fn reads(host: &Host, key: &str, ids: [&str; 2], as_of: &str) {
+    let (docs, app) = (host.path(&format!("{as_of}-{key}-docs")), host.path(&format!("{as_of}-{key}.db")));
+    as_stranger(host, key, &["restore", ids[0], "--to", docs.to_str().unwrap()]).ends(0);
+    as_stranger(host, key, &["restore", ids[1], "--to", app.to_str().unwrap()]).ends(0);
+    assert_eq!(fs::read_to_string(docs.join("changes")).unwrap(), as_of);
+    assert!(texts(&app).iter().all(|text| text == as_of));
+    if as_of == "new" {
+        assert_eq!(describe(&docs), describe(&host.path("data/docs")));
+    }
+}
+
+fn a_key_for_another(host: &Host) {
+    let new = ana(host);
+    let old_points = [newest(host, "docs"), newest(host, "app")];
+    let said = rotate(host, &new, &["--because", "INC-42", "--json"]).ends(0).json();
+    assert_eq!((&said["end"], &said["done"]["refused"]), (&"rotated".into(), &true.into()), "{said}");
+    assert!(said["done"]["proven"].as_str().unwrap().contains("read to its end with the new key alone"), "{said}");
+    host.run(&["backup"]).ends(0);
+    let new_points = [newest(host, "docs"), newest(host, "app")];
+    for [docs, app] in [&old_points, &new_points] {
+        as_stranger(host, "ana.txt", &["restore", docs, "--to", &host.text("no")]).ends(12);
+        as_stranger(host, "ana.txt", &["restore", app, "--to", &host.text("no.db")]).ends(12);
+    }
+    for key in ["ana-2027.txt", "recovery-key.txt"] {
+        reads(host, key, [&old_points[0], &old_points[1]], "old");
+        reads(host, key, [&new_points[0], &new_points[1]], "new");
+    }
+    // A second time there is nothing left to be changed; it is proven once more.
+    let epoch = &said["done"]["epoch"];
+    let again = rotate(host, &new, &["--json"]).ends(0).json();
+    assert_eq!((&again["done"]["epoch"], &again["done"]["refused"]), (epoch, &true.into()), "{again}");
+    what_is_left(host);
+    // No key for another: nobody was asked whether that one opens anything.
+    let said = host.run(&["rotate", "recipients"]).ends(0);
+    said.says("data epoch");
+    let facts = host.run(&["journal", "--json"]).ends(0);
+    facts.says("INC-42").says("refused").says("proven");
+}
+
+/// The tree has chunks of the point from before; the database has not.
+fn what_is_left(host: &Host) {
+    let of = |source: &str| {
+        let said = host.run(&["secrets", "--json"]).ends(0).json();
+        let former = &said["recipients"]["former"][0];
+        assert_eq!(former["name"], "ana");
+        let all = former["series"].as_array().unwrap();
+        let one = all.iter().find(|one| one["source"] == source).unwrap();
+        (
+            one["points"].as_u64().unwrap(),
+            one["in_part"].as_u64().unwrap(),
+            one["ends"]["by"].clone(),
+            one["epochs"].clone(),
+        )
+    };
+    assert_eq!(of("docs"), (2, 1, "storing_afresh".into(), serde_json::json!([1])));
+    assert_eq!(of("app"), (1, 0, "nothing".into(), serde_json::json!([1])));
+    host.run(&["secrets"]).ends(0).says("2 points, 1 in part").says("bkp rotate recipients --afresh");
+    host.run(&["rotate", "recipients", "--afresh"]).ends(0).says("data epoch");
+    host.run(&["backup", "docs"]).ends(0);
+    assert_eq!(
+        of("docs"),
+        (2, 1, "nothing".into(), serde_json::json!([1])),
+        "the newest refers to nothing from before"
+    );
+    let to = host.path("afresh");
+    host.read(&["restore", "docs", "--to", to.to_str().unwrap()]).ends(0);
+    assert_eq!(describe(&to), describe(&host.path("data/docs")));
+    let report = |language: &str| host.run(&["report", "--lang", language, "--format", "md"]).ends(0);
+    report("en").says("Keys from before").says("no rule removes them");
+    report("es").says("Claves anteriores").says("ninguna regla");
+}
+
+#[test]
+fn a_new_key_opens_everything_and_the_old_one_nothing_new() {
+    a_key_for_another(&host());
+}
+
+#[test]
+fn the_same_in_a_bucket() {
+    let Some(minio) = Minio::shared("another key for a reader, in a bucket") else { return };
+    let host = Host::bare();
+    let settings = minio.settings(&minio.bucket(false));
+    fs::write(host.path("user"), USER).unwrap();
+    fs::write(host.path("password"), PASSWORD).unwrap();
+    for file in ["user", "password"] {
+        fs::set_permissions(host.path(file), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    host.configure(&format!(
+        "repository: {{ url: \"{}\", endpoint: \"{}\", access_key_file: {}, secret_key_file: {} }}\n",
+        settings.location,
+        minio.endpoint(),
+        host.text("user"),
+        host.text("password")
+    ));
+    host.run(&["init", "--recovery-key", &host.text("recovery-key.txt")]).ends(0);
+    super::fill(&host);
+    a_key_for_another(&host);
+}
+
+/// Whoever kept a copy of the repository from before reads what was in it; of what came later nothing, with that copy's keys.
+#[test]
+fn an_old_copy_of_the_keys_opens_only_what_is_old() {
+    let host = host();
+    let new = ana(&host);
+    let old = newest(&host, "app");
+    copy(&host.store().join("keys"), &host.path("kept"));
+    rotate(&host, &new, &[]).ends(0).says("the old key opens neither");
+    host.run(&["backup"]).ends(0);
+    let new = [newest(&host, "docs"), newest(&host, "app")];
+    copy(&host.path("kept"), &host.store().join("keys"));
+    as_stranger(&host, "ana.txt", &["restore", &old, "--to", &host.text("old.db")]).ends(0);
+    assert_eq!(texts(&host.path("old.db")), vec!["old"; 100]);
+    for point in &new {
+        as_stranger(&host, "ana.txt", &["restore", point, "--to", &host.text("no")]).ends(12);
+    }
+}
+
+/// Files over those that are there, as somebody who has them would put them.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_change_that_is_killed_is_gone_on_with_by_the_same_command() {
+    for point in [
+        "keys:list-written",
+        "keys:epoch-written",
+        "keys:epoch-written#2",
+        "keys:epoch-written#3",
+        "keys:recipients-written",
+        "recipients:changed",
+        "recipients:proven",
+        "recipients:refused",
+    ] {
+        let host = host();
+        let new = ana(&host);
+        let replace = format!("ana={new}");
+        let (old, new_file) = (host.text("ana.txt"), host.text("ana-2027.txt"));
+        let words = ["rotate", "recipients", &replace, "--identity", &old, "--new-identity", &new_file];
+        dies_at(&host, point, &words);
+        // Backups go on, whole in what was before or in what is after, and who has the recovery key reads them all.
+        host.run(&["backup"]).ends(0);
+        host.read(&["check", "--level", "readable"]).ends(0);
+        host.run(&words).ends(0).says("the old key opens neither");
+        host.run(&["backup"]).ends(0);
+        let points = [newest(&host, "docs"), newest(&host, "app")];
+        reads(&host, "ana-2027.txt", [&points[0], &points[1]], "new");
+        as_stranger(&host, "ana.txt", &["restore", &points[1], "--to", &host.text("no.db")]).ends(12);
+        host.is_well();
+        let _ = restored(&host, "app", "again.db");
+    }
+}
+
+#[test]
+fn a_backup_that_runs_meanwhile_is_whole_with_the_keys_from_before() {
+    let host = host();
+    let new = ana(&host);
+    let mut command = host.command(&["backup", "docs"]);
+    command.env("BKP_STOP_AT", "backup:before-point");
+    let mut running = host.start(command);
+    running.until("it is about to write its point", || running_is_stopped(&host));
+    let said = rotate(&host, &new, &["--canary", "app"]).ends(0);
+    said.says("a backup of docs was running");
+    running.signal(Signal::CONT);
+    host.finish(running).ends(0);
+    let point = newest(&host, "docs");
+    let to = host.path("meanwhile");
+    as_stranger(&host, "ana-2027.txt", &["restore", &point, "--to", to.to_str().unwrap()]).ends(0);
+    assert_eq!(describe(&to), describe(&host.path("data/docs")));
+    database(&host.path("data/app.db"), 10, "newer");
+    host.is_well();
+}
+
+fn running_is_stopped(host: &Host) -> bool {
+    // Everything that the point will refer to is there, and the point is not.
+    host.objects("b").len() >= 3
+}
