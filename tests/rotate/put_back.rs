@@ -61,10 +61,16 @@ fn mongodb_takes_what_is_published() {
     let part = "MongoDB that was put back";
     let (Some(vault), Some(server)) = (Vault::shared(part), Ferretdb::start(part)) else { return };
     let server = Arc::new(server);
+    let times = std::cell::Cell::new(0);
     let put_back = |password: &str| {
         for user in ["app_a", "app_b"] {
             // The other one may not be there yet.
             let _ = server.admin(doc! { "updateUser": user, "pwd": password });
+        }
+        times.set(times.get() + 1);
+        // In the middle of a rotation, and started again.
+        if times.get() == 2 {
+            server.restart();
         }
     };
     takes_what_is_published(vault, Arc::clone(&server) as Arc<dyn Target>, &put_back);

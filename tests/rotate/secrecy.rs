@@ -27,22 +27,22 @@ fn listings(enough: &AtomicBool) -> BTreeSet<Vec<u8>> {
     seen
 }
 
-fn holds(bytes: &[u8], secret: &str) -> bool {
+pub fn holds(bytes: &[u8], secret: &str) -> bool {
     bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
 }
 
 /// What Docker tells whoever listens, with every command that is run in a container. Nothing where there is no Docker.
-struct Events(Child, tempfile::NamedTempFile);
+pub struct Events(Child, tempfile::NamedTempFile);
 
 impl Events {
-    fn begin() -> Events {
+    pub fn begin() -> Events {
         let told = tempfile::NamedTempFile::new().unwrap();
         let mut command = Command::new("docker");
         command.args(["events", "--format", "{{json .}}"]).stdout(told.reopen().unwrap());
         Events(command.stderr(Stdio::null()).spawn().unwrap(), told)
     }
 
-    fn so_far(&self) -> Vec<u8> {
+    pub fn so_far(&self) -> Vec<u8> {
         fs::read(self.1.path()).unwrap()
     }
 }
