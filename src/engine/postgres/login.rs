@@ -81,6 +81,11 @@ impl Trouble {
         self.code == Some(SqlState::INVALID_PASSWORD)
     }
 
+    /// Of the database that PgBouncer has for itself: no server of PostgreSQL says so of one that is not there.
+    pub fn is_of_a_pooler(&self) -> bool {
+        self.code == Some(SqlState::PROTOCOL_VIOLATION)
+    }
+
     /// Before it asked for a password, or because the role may not log in.
     pub fn is_not_let_in(&self) -> bool {
         self.code == Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
@@ -165,5 +170,33 @@ impl TlsConnect<TcpStream> for Encrypted {
     fn connect(self, stream: TcpStream) -> Self::Future {
         let connector = tokio_rustls::TlsConnector::from(self.config);
         Box::pin(async move { Ok(OnlyScram::new(connector.connect(self.name, stream).await?, self.must_ask)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    /// As PgBouncer 1.18 answered for its own database, and PostgreSQL 15 for one that is not there.
+    #[test]
+    fn a_pooler_is_told_by_its_own_database() {
+        let answers: [(&[u8], bool); 2] = [
+            (b"E\0\0\0 SFATAL\0C08P01\0Mnot allowed\0\0", true),
+            (b"E\0\0\0\x26SFATAL\0C3D000\0Mit does not exist\0\0", false),
+        ];
+        for (answer, is_pooler) in answers {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let node = Node { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+            let server = std::thread::spawn(move || {
+                let (mut client, _) = listener.accept().unwrap();
+                let _ = client.read(&mut [0; 512]).unwrap();
+                client.write_all(answer).unwrap();
+            });
+            let client = Client { user: "app", password: None, database: "pgbouncer", ca_file: None, is_tried: true };
+            let trouble = ask(&node, &client, "select 1").unwrap_err();
+            server.join().unwrap();
+            assert_eq!(trouble.is_of_a_pooler(), is_pooler, "{trouble}");
+        }
     }
 }

@@ -157,6 +157,20 @@ impl Rotation {
         }
     }
 
+    /// PgBouncer has a list of passwords of its own, lets in with what it has there, and does not say that a password is wrong.
+    fn must_be_no_pooler(&self, node: &Node, current: &Credential) -> Result<()> {
+        let console = Client { database: "pgbouncer", ..self.client(self.user(current), Some(current), true) };
+        match login::ask(node, &console, "select 1") {
+            Err(trouble) if trouble.is_of_a_pooler() => {
+                let what = format!("{node} is PgBouncer: what it says of a password says nothing of the server");
+                Err(Failure::new(Kind::Refused, what).hint(
+                    "Name the servers behind it in `nodes`, and let a consumer of its own (`command`) tell and reload the pooler",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Those of one user that are older than an instant, if that is told.
     fn sessions(&self, user: &str, before: Option<u64>, cancel: &Cancel) -> Result<Vec<rotation::Session>> {
         let before = before.map_or_else(String::new, |micros| {
@@ -207,6 +221,7 @@ impl Accounts for Rotation {
         let any = Secret::new(random_hex(16));
         let other = self.logins.iter().flatten().find(|login| *login != user).map(|other| (other.as_str(), &any));
         for node in self.nodes()? {
+            self.must_be_no_pooler(&node, current)?;
             for (user, secret) in [Some((user, &current.secret)), other].into_iter().flatten() {
                 self.may_ask(&node, user, secret)?;
             }

@@ -54,10 +54,6 @@ impl Rotate<'_> {
             warnings.extend(self.accounts.preflight(&current, cancel)?);
         }
         let mut nodes = Vec::new();
-        if let Target::SigningKey(_) = self.rotation.target {
-            // What is no key is refused by nobody.
-            self.accounts.preflight(&current, cancel)?;
-        }
         for node in self.accounts.nodes()? {
             match self.accounts.probe(&current, &node) {
                 Login::Accepted => nodes.push(node.to_string()),

@@ -7,7 +7,7 @@ use super::act::{At, Rotate};
 use super::state::Direction;
 use crate::backoff::pause;
 use crate::durable::crash_point;
-use crate::engine::{Pair, Session, Sight};
+use crate::engine::{Session, Sight};
 use crate::error::{Kind, Result};
 use crate::policy::Rotation;
 use std::time::{Duration, Instant};
@@ -69,10 +69,9 @@ impl Rotate<'_> {
             at.memory.unused = true;
             return Ok(());
         };
-        let exchanged = Pair { current: pair.pending, pending: pair.current };
         let name_changes = self.rotation.turns.is_some();
         let left = self.wait_until_gone(at, &|| match name_changes {
-            true => self.accounts.sessions_before(exchanged, &published, at.cancel),
+            true => self.accounts.sessions_before(pair.turned(), &published, at.cancel),
             false => {
                 let older = self.accounts.sessions_before(pair, &published, at.cancel)?;
                 let mut all = self.accounts.sessions_before(pair, &until, at.cancel)?;

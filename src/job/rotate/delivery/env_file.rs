@@ -130,16 +130,11 @@ pub fn copy_aside(path: &Path) -> PathBuf {
 impl Delivery for EnvFile {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
         let text = read(&self.real()?)?;
-        Ok(match (self.find(&text, pair.pending)?, self.find(&text, pair.current)?) {
-            (Some(_), _) => Holds::Pending,
-            (None, Some(_)) => Holds::Current,
-            (None, None) => Holds::Other,
-        })
+        Ok(Holds::of(self.find(&text, pair.pending)?.is_some(), self.find(&text, pair.current)?.is_some()))
     }
 
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
-        let (from, new) =
-            if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
+        let Pair { current: from, pending: new } = to.exchange(pair);
         let path = self.real()?;
         let text = read(&path)?;
         let Some(found) = self.find(&text, from)? else {

@@ -98,11 +98,7 @@ pub fn exchanged(text: &str, from: &Credential, to: &Credential) -> Result<Optio
 /// Which of the pair the text holds.
 pub fn holds(text: &str, pair: Pair<'_>) -> Result<Holds> {
     let is = |credential| Ok::<_, Failure>(exchanged(text, credential, credential)?.is_some());
-    Ok(match (is(pair.pending)?, is(pair.current)?) {
-        (true, _) => Holds::Pending,
-        (false, true) => Holds::Current,
-        (false, false) => Holds::Other,
-    })
+    Ok(Holds::of(is(pair.pending)?, is(pair.current)?))
 }
 
 /// Where two users take turns, and only the password is told.

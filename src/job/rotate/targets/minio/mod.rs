@@ -10,27 +10,25 @@ pub mod signed;
 mod watch;
 
 use super::{Given, Waits};
-use crate::backoff::pause;
 use crate::clock;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::job::rotate::http::Answer;
 use crate::job::rotate::password;
+use crate::job::rotate::seen::probe_until;
 use crate::job::rotate::sessions::patience_of;
 use crate::policy::{Alphabet, Minio, PasswordRule, Rotation};
 use crate::secret::{Secret, SecretRef, Secrets};
 use admin::{Admin, Known};
 use reqwest::{Method, Url};
 use serde_json::Value;
-use signed::{Answer, Key, Signed};
-use std::time::Duration;
+use signed::{Key, Signed};
 use watch::Span;
 
 /// As long as those that MinIO makes.
 const ID: usize = 20;
 const SECRET: usize = 40;
-/// How long nodes may take to hear of a change.
-const SETTLES: [u64; 5] = [0, 1, 1, 2, 4];
 
 pub struct AccessKeys<'e> {
     minio: Minio,
@@ -176,16 +174,8 @@ impl Accounts for AccessKeys<'_> {
         let old = key_of(pair.current)?.id;
         let Some(known) = self.owned(&admin, old)? else { return Ok(()) };
         admin.retire(old, &known, &self.rotation)?;
-        // Nodes tell each other.
-        let (mut old_login, mut new_login) = (Login::Accepted, Login::Accepted);
-        for seconds in SETTLES {
-            pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
-            cancel.check()?;
-            (old_login, new_login) = (self.log_in(pair.current)?, self.log_in(pair.pending)?);
-            if (&old_login, &new_login) == (&Login::Refused, &Login::Accepted) {
-                break;
-            }
-        }
+        let old_login = probe_until(self, pair.current, &Login::Refused, cancel)?;
+        let new_login = probe_until(self, pair.pending, &Login::Accepted, cancel)?;
         match (old_login, new_login) {
             (Login::Refused, Login::Accepted) => admin.remove(old),
             (_, Login::Refused) => {

@@ -12,6 +12,7 @@ use crate::backoff::pause;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::job::rotate::http::{self, ANSWER, Answer};
 use crate::policy::{SigningKey, duration_text};
 use crate::secret::Secret;
 use crate::secret::vault::Vault;
@@ -24,7 +25,6 @@ use std::time::Duration;
 
 /// What is not longer is waited for at once.
 const SHORT: SignedDuration = SignedDuration::from_secs(60);
-const ANSWER: Duration = Duration::from_secs(20);
 
 pub struct SigningKeys<'e> {
     key: SigningKey,
@@ -240,15 +240,11 @@ fn named(credential: &Credential) -> Result<(&str, Signer)> {
 /// What verifiers are served.
 fn fetch(url: &Url) -> Result<Keys> {
     let away = |why: String| Failure::new(Kind::TryLater, format!("{url} does not serve the public keys")).because(why);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| away(error.to_string()))?;
-    let client = reqwest::Client::builder().timeout(ANSWER).redirect(reqwest::redirect::Policy::none()).build();
-    let client = client.map_err(|error| away(error.to_string()))?;
-    let text = runtime.block_on(async {
-        let response = client.get(url.clone()).send().await?.error_for_status()?;
-        response.text().await
-    });
-    let text = text.map_err(|error| away(error.without_url().to_string()))?;
-    let value = serde_json::from_str(&text).map_err(|_| away("it is no JSON".into()))?;
+    let client = http::Peer { name: "who serves the public keys", ca_file: None, by_proxies: true }.client(ANSWER)?;
+    let bytes = match http::send(client.get(url.clone()), |_| None)? {
+        Answer::Done(bytes) => bytes,
+        Answer::Refused(_, why) | Answer::Away(why) => return Err(away(why)),
+    };
+    let value = serde_json::from_slice(&bytes).map_err(|_| away("it is no JSON".into()))?;
     Keys::of(&value).ok_or_else(|| away("it has no `keys`".into()))
 }
