@@ -210,8 +210,9 @@ fn act(env: &Environment, name: &str, said: &Said, wish: Wish) -> Ran {
     let mut taken = Vec::new();
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();
-        if let Some(host) = other.filter(|_| !ground.is_due(env, &state).unwrap_or(true)) {
-            env.output.note(&format!("{name} was rotated by {host}, and is not due"));
+        if let Some(at) = ground.rotated_since(env, &state)? {
+            let by = other.map_or_else(String::new, |host| format!(" by {host}"));
+            env.output.note(&format!("{name} was rotated at {at}{by}, and is not due"));
             return Ok(None);
         }
         match ground.may_begin(env, &state, said)? {

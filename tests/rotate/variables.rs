@@ -194,11 +194,11 @@ fn what_was_killed_beside_the_file_is_brought_to_its_end() {
     is_tidy(&stack);
 }
 
-/// Two workers, as those of Celery but quicker, one of which is replaced after the other.
+/// Workers, as those of Celery but quicker, one of which is replaced after the other.
 const WORKERS: &str = r#"services:
   worker:
     COMMON
-    scale: 2
+    scale: 1
     volumes: ["./shop:/shop"]
     environment: { PORT: "PORT_IS", MODE: worker, MYSQL_PWD: "${DB_PASSWORD}" }
     entrypoint:
@@ -225,7 +225,7 @@ fn there_are_as_many_workers_as_before_wherever_it_was_killed() {
     let mut current = stack.world.old.clone();
     fs::write(stack.path(".env"), format!("DB_PASSWORD={current}\n")).unwrap();
     // One more than the project says.
-    stack.compose(&["up", "--detach", "--scale", "worker=3"]);
+    stack.compose(&["up", "--detach", "--scale", "worker=2"]);
     let names = || {
         let filter = format!("label=com.docker.compose.project={}", stack.project);
         let listed = docker(&["ps", "--filter", &filter, "--format", "{{.Names}}"]);
@@ -233,14 +233,14 @@ fn there_are_as_many_workers_as_before_wherever_it_was_killed() {
     };
     let all_use = |password: &str| {
         let names = names();
-        assert_eq!(names.len(), 3, "{names:?}");
+        assert_eq!(names.len(), 2, "{names:?}");
         for name in names {
-            assert!(!name.contains("bkp-3"), "{name} has its own name again");
+            assert!(!name.contains("bkp-2"), "{name} has its own name again");
             stack.uses(name.strip_prefix(&format!("{}-", stack.project)).unwrap(), password);
         }
     };
     all_use(&current);
-    for point in ["rotate-consumer:marked", "rotate-consumer:made", "rotate-consumer:ended", "rotate-consumer:made#3"] {
+    for point in ["rotate-consumer:marked", "rotate-consumer:made", "rotate-consumer:ended", "rotate-consumer:made#2"] {
         wait_for_distance(&stack.world);
         stack.dies_at(point, &["shop-db"]);
         stack.rotate(&["resume", "shop-db"]).ends(0);

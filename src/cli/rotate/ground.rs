@@ -17,6 +17,7 @@ use crate::policy::{Policy, Rotation};
 use crate::repo::keys::{Keyring, Recipients, Role};
 use crate::schedule::Schedule;
 use crate::secret::vault::Vault;
+use jiff::Timestamp;
 
 /// What a rotation of this host stands on.
 pub struct Ground<'e> {
@@ -107,14 +108,16 @@ impl<'e> Ground<'e> {
         Ok(rules::may_begin(&asked, said.allowed()))
     }
 
-    /// Whether the slot that this is for would be one, by what the journal knows now.
-    pub fn is_due(&self, env: &Environment, state: &State) -> Result<bool> {
-        let Some(slot) = &env.slot else { return Ok(true) };
-        let rotated = state.rotations.get(&self.rotation.name).and_then(|known| known.rotated.as_ref());
-        let rotated = rotated.map(|(at, _)| *at);
+    /// Since when the slot that this is for is none any more, by what the journal knows now: somebody came before it, or another
+    /// host had the same one.
+    pub fn rotated_since(&self, env: &Environment, state: &State) -> Result<Option<Timestamp>> {
+        let Some(slot) = &env.slot else { return Ok(None) };
+        let known = state.rotations.get(&self.rotation.name).and_then(|known| known.rotated.as_ref());
+        let Some(rotated) = known.map(|(at, _)| *at) else { return Ok(None) };
         let configuration = env.configuration()?;
-        let schedule = Schedule::of_rotation(configuration, self.policy, self.rotation, &host::name(), rotated);
-        Ok(schedule.calendar.is_time(slot.id.slot))
+        let schedule = Schedule::of_rotation(configuration, self.policy, self.rotation, &host::name(), Some(rotated));
+        let is_due = schedule.calendar.counts(slot.id.slot) && rotated < slot.id.slot;
+        Ok((!is_due).then_some(rotated))
     }
 
     /// What is published lets in, everywhere.
