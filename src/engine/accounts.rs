@@ -191,6 +191,18 @@ pub trait Accounts: Send + Sync {
     /// A restart of the server changes nothing of it. For engines that write by themselves, nothing is to be done.
     fn persist(&self, cancel: &Cancel) -> Result<()>;
 
+    /// Whoever looks up what the pending one is worth has had the time to: nobody may be told that one before. Where it takes long,
+    /// it ends with `TryLater`. Servers know at once.
+    fn settle_before_publishing(&self, _: &Cancel) -> Result<()> {
+        Ok(())
+    }
+
+    /// Every consumer was moved, so nothing new begins with the current one; what goes on without a session has its time to pass. Where
+    /// it takes long, it ends with `TryLater`. Of what has sessions, these tell.
+    fn drain_before_retiring(&self, _: Pair<'_>, _: &Cancel) -> Result<()> {
+        Ok(())
+    }
+
     /// What the server is told outlives its restart at once. Otherwise it takes [`persist`](Self::persist), and what was seen
     /// before that may have been undone by a restart.
     fn writes_at_once(&self) -> bool {

@@ -91,7 +91,7 @@ pub struct Workload {
     pub name: String,
     /// The Secret that they are given, and its key.
     pub secret: Option<(String, String)>,
-    /// The key that is the user, where two take turns.
+    /// The key that is the user, where the name changes with the secret.
     pub user_key: Option<String>,
 }
 

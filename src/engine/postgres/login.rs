@@ -39,7 +39,7 @@ pub(super) struct Client<'a> {
 pub(super) struct Trouble {
     code: Option<SqlState>,
     text: String,
-    asked: bool,
+    asked: Option<Asked>,
 }
 
 impl fmt::Display for Trouble {
@@ -53,27 +53,31 @@ impl From<tokio_postgres::Error> for Trouble {
         let source = std::error::Error::source(&error);
         let broken = source.and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
         if let Some(asked) = broken.and_then(|inner| inner.downcast_ref::<Asked>()) {
-            return Trouble { code: None, text: asked.to_string(), asked: true };
+            return Trouble { code: None, text: asked.to_string(), asked: Some(*asked) };
         }
         let said = error.as_db_error().map(|said| said.message().to_owned());
         let text = said.unwrap_or_else(|| match source {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         });
-        Trouble { code: error.code().cloned(), text, asked: false }
+        Trouble { code: error.code().cloned(), text, asked: None }
     }
 }
 
 impl From<String> for Trouble {
     fn from(text: String) -> Self {
-        Trouble { code: None, text, asked: false }
+        Trouble { code: None, text, asked: None }
     }
 }
 
 impl Trouble {
     /// The server wants the password in a way in which others can learn it; it was not told.
     pub fn is_unsafe(&self) -> bool {
-        self.asked
+        self.asked.is_some()
+    }
+
+    pub fn is_about_md5(&self) -> bool {
+        self.asked.is_some_and(Asked::is_md5)
     }
 
     /// By the server, because of the password; also of a role that has none, or whose password is no longer valid.

@@ -117,6 +117,7 @@ impl Rotate<'_> {
         let Some(pair) = at.pair() else { return Ok(()) };
         // Before anybody can read it: a restart of the server must not take it away again.
         self.accounts.persist(at.cancel)?;
+        self.accounts.settle_before_publishing(at.cancel)?;
         let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
         let current = probe_until(self.accounts, pair.current, &Login::Accepted, at.cancel)?;
         crash_point("rotate:tested");

@@ -34,6 +34,7 @@ impl Rotate<'_> {
             None => self.accounts.mark(at.cancel)?,
         };
         let Some(pair) = at.pair() else { return Ok(()) };
+        self.accounts.drain_before_retiring(pair, at.cancel)?;
         let left = self.wait_until_gone(at, &|| self.accounts.sessions_before(pair, &mark, at.cancel))?;
         if left.is_empty() {
             return self.saw_none(at, "no session is older than the publishing".into());
@@ -69,7 +70,8 @@ impl Rotate<'_> {
             at.memory.unused = true;
             return Ok(());
         };
-        let name_changes = self.rotation.turns.is_some();
+        let name_changes = self.rotation.changes_name();
+        self.accounts.drain_before_retiring(pair.turned(), at.cancel)?;
         let left = self.wait_until_gone(at, &|| match name_changes {
             true => self.accounts.sessions_before(pair.turned(), &published, at.cancel),
             false => {

@@ -2,7 +2,7 @@
 //!
 //! The file is exchanged whole, with its mode and owner; what it was stays beside it as `.bkp-prev` until the rotation is over, and
 //! a value that is taken back is written as it was there. A variable is the secret, or an address that holds it. New secrets need
-//! no quotes; an old one that does gets single ones. Where names take turns, the user is exchanged in the same step: before the
+//! no quotes; an old one that does gets single ones. Where the name changes, it is exchanged in the same step: before the
 //! secret in the address, or in a variable of its own.
 
 use super::Delivery;

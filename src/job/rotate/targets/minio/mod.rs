@@ -9,7 +9,7 @@ pub mod envelope;
 pub mod signed;
 mod watch;
 
-use super::{Given, Waits};
+use super::Given;
 use crate::clock;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
@@ -38,7 +38,7 @@ pub struct AccessKeys<'e> {
     admin: (String, SecretRef),
     secrets: &'e Secrets,
     nodes: Vec<Node>,
-    waits: Waits,
+    urgent: bool,
     span: Span,
 }
 
@@ -58,7 +58,7 @@ impl<'e> AccessKeys<'e> {
         let nodes = if rotation.nodes.is_empty() { vec![of_endpoint] } else { rotation.nodes.clone() };
         let span = Span { quiet: minio.quiet, patience: patience_of(rotation) };
         let (rotation, user) = (rotation.name.clone(), rotation.account.clone());
-        Ok(AccessKeys { minio: minio.clone(), rotation, user, admin, secrets, nodes, waits: given.waits, span })
+        Ok(AccessKeys { minio: minio.clone(), rotation, user, admin, secrets, nodes, urgent: given.urgent, span })
     }
 
     fn admin(&self) -> Result<Admin<'_>> {
@@ -235,7 +235,7 @@ impl Accounts for AccessKeys<'_> {
     }
 
     fn sessions_before(&self, pair: Pair<'_>, _: &str, cancel: &Cancel) -> Result<Vec<Session>> {
-        if self.waits == Waits::No {
+        if self.urgent {
             return Ok(Vec::new());
         }
         let admin = self.admin()?;
@@ -247,7 +247,7 @@ impl Accounts for AccessKeys<'_> {
     }
 
     fn sight(&self, _: &Cancel) -> Result<Sight> {
-        if self.waits == Waits::No {
+        if self.urgent {
             return Ok(Sight::Hidden("requests were not watched".into()));
         }
         let admin = self.admin()?;

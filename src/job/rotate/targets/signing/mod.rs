@@ -7,7 +7,7 @@
 mod jwks;
 mod keys;
 
-use super::{Given, Waits};
+use super::Given;
 use crate::backoff::pause;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
@@ -29,12 +29,12 @@ const SHORT: SignedDuration = SignedDuration::from_secs(60);
 pub struct SigningKeys<'e> {
     key: SigningKey,
     vault: &'e Vault,
-    waits: Waits,
+    urgent: bool,
 }
 
 impl<'e> SigningKeys<'e> {
     pub fn new(key: &SigningKey, vault: &'e Vault, given: &Given) -> Self {
-        SigningKeys { key: key.clone(), vault, waits: given.waits }
+        SigningKeys { key: key.clone(), vault, urgent: given.urgent }
     }
 
     /// Where it can be looked at, and whether that is Vault itself.
@@ -63,7 +63,7 @@ impl<'e> SigningKeys<'e> {
         let is_there = keys.knows(kid, &signer);
         let Some(url) = place else {
             // Its tokens are let in for some time yet: until then nothing is to be done.
-            return Ok(match keys.expires(kid).filter(|_| is_there && self.waits == Waits::Yes) {
+            return Ok(match keys.expires(kid).filter(|_| is_there && !self.urgent) {
                 Some(end) if self.now()? < end => Login::Unknown(format!("{} until {end}", may_be_valid(kid))),
                 _ if is_there => Login::Accepted,
                 _ => Login::Refused,
@@ -79,7 +79,7 @@ impl<'e> SigningKeys<'e> {
 
     /// At once where it is soon; otherwise whoever resumes goes on.
     fn wait_until(&self, end: Timestamp, what: &str, cancel: &Cancel) -> Result<()> {
-        if self.waits == Waits::No {
+        if self.urgent {
             return Ok(());
         }
         loop {
@@ -172,8 +172,12 @@ impl Accounts for SigningKeys<'_> {
         Ok(before.0 != after.0)
     }
 
+    fn persist(&self, _: &Cancel) -> Result<()> {
+        Ok(())
+    }
+
     /// Every verifier has read the youngest key: those that remember what they read have asked again by then.
-    fn persist(&self, cancel: &Cancel) -> Result<()> {
+    fn settle_before_publishing(&self, cancel: &Cancel) -> Result<()> {
         let keys = jwks::read(self.vault, &self.key.jwks)?;
         let overlap = SignedDuration::try_from(self.key.overlap).unwrap_or(SignedDuration::MAX);
         match keys.youngest().and_then(|since| since.checked_add(overlap).ok()) {
@@ -186,11 +190,11 @@ impl Accounts for SigningKeys<'_> {
         Ok(self.now()?.to_string())
     }
 
-    /// Every consumer was moved: from now on, no token of this key begins. Of a key that is not listed, none is valid.
-    fn sessions_before(&self, pair: Pair<'_>, _: &str, cancel: &Cancel) -> Result<Vec<Session>> {
+    /// Until when tokens of it may be valid is written beside the key. Of a key that is not listed, none is.
+    fn drain_before_retiring(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let (kid, _) = named(pair.current)?;
-        if self.waits == Waits::No {
-            return Ok(Vec::new());
+        if self.urgent {
+            return Ok(());
         }
         let lifetime = SignedDuration::try_from(self.key.lifetime).unwrap_or(SignedDuration::MAX);
         let end = self.now()?.checked_add(lifetime).unwrap_or(Timestamp::MAX);
@@ -199,16 +203,21 @@ impl Accounts for SigningKeys<'_> {
                 keys.set_expiry(kid, Some(end));
             }
         })?;
-        if let Some(end) = keys.expires(kid) {
-            self.wait_until(end, &may_be_valid(kid), cancel)?;
+        match keys.expires(kid) {
+            Some(end) => self.wait_until(end, &may_be_valid(kid), cancel),
+            None => Ok(()),
         }
+    }
+
+    /// A token is none: it has its time.
+    fn sessions_before(&self, _: Pair<'_>, _: &str, _: &Cancel) -> Result<Vec<Session>> {
         Ok(Vec::new())
     }
 
     fn sight(&self, _: &Cancel) -> Result<Sight> {
-        Ok(Sight::Passed(match self.waits {
-            Waits::Yes => "every token that it signed has had its `lifetime`".into(),
-            Waits::No => "tokens that it signed are not waited for: they are refused with it".into(),
+        Ok(Sight::Passed(match self.urgent {
+            false => "every token that it signed has had its `lifetime`".into(),
+            true => "tokens that it signed are not waited for: they are refused with it".into(),
         }))
     }
 
