@@ -66,6 +66,16 @@ pub enum Reload {
     Command(Vec<String>),
 }
 
+impl Reload {
+    /// Of Compose.
+    pub fn service(&self) -> Option<&ComposeService> {
+        match self {
+            Reload::Compose(service, _) => Some(service),
+            Reload::Container { .. } | Reload::Swarm(_) | Reload::Kubernetes(_) | Reload::Command(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComposeService {
     pub directory: PathBuf,

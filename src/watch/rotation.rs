@@ -56,7 +56,7 @@ fn recipients(known: &Known<'_>, now: Timestamp) -> Option<RotationStatus> {
         due: Some(due),
         overdue: due < now,
         open_since: rules::cut_short(known.state, NAME).map(|(at, _)| at),
-        by_hand: rules::by_hand(known.state, NAME).is_some(),
+        by_hand: rules::is_by_hand(known.state, NAME),
         failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row),
         message: failed.and_then(|history| history.last.as_ref()?.run.message.clone()),
     })
@@ -86,7 +86,7 @@ fn of(known: &Known<'_>, policy: &Policy, rotation: &Rotation, schedule: &Schedu
         overdue: due.is_some_and(|due| due < now),
         due,
         open_since: rules::cut_short(state, name).or(rules::owed(state, name)).map(|(at, _)| at),
-        by_hand: rules::by_hand(state, name).is_some(),
+        by_hand: rules::is_by_hand(state, name),
         failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row).max(slots.as_ref().map_or(0, |s| s.0)),
         message: message.or(slots.and_then(|(_, why)| why)),
     }

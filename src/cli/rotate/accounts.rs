@@ -23,7 +23,7 @@ pub fn accounts_of<'e>(
         Target::Smtp(server) => {
             Ok((Box::new(MailAccount::new(server, &rotation.account, &rotation.nodes, given)), None))
         }
-        Target::SigningKey(key) => Ok((Box::new(SigningKeys::new(key, vault(env)?, &given)), None)),
+        Target::SigningKey(key) => Ok((Box::new(SigningKeys::new(key, rotation, vault(env)?, &given)), None)),
         Target::Minio(minio) => Ok((Box::new(access_keys(env, rotation, minio, &given)?), None)),
     }
 }

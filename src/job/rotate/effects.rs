@@ -204,7 +204,7 @@ impl Rotate<'_> {
         let consumer = &self.consumers[number];
         let Some(pair) = at.pair() else { return Ok(()) };
         let other = at.keeper.direction().holds().exchange(pair).current;
-        match consumer.gate(&|| self.left(at, number, other), at.cancel) {
+        match consumer.gate(&|| self.left_at_gate(at, number, other), at.cancel) {
             Ok(()) => {
                 crash_point("rotate:moved");
                 at.memory.moved[number].passed = true;

@@ -13,7 +13,7 @@ use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::job::rotate::http::{self, ANSWER, Answer};
-use crate::policy::{SigningKey, duration_text};
+use crate::policy::{Rotation, SigningKey, Told, duration_text};
 use crate::secret::Secret;
 use crate::secret::vault::Vault;
 use jiff::{SignedDuration, Timestamp};
@@ -30,11 +30,15 @@ pub struct SigningKeys<'e> {
     key: SigningKey,
     vault: &'e Vault,
     urgent: bool,
+    /// Who is told the key alone, by a file.
+    by_file: Vec<String>,
 }
 
 impl<'e> SigningKeys<'e> {
-    pub fn new(key: &SigningKey, vault: &'e Vault, given: &Given) -> Self {
-        SigningKeys { key: key.clone(), vault, urgent: given.urgent }
+    pub fn new(key: &SigningKey, rotation: &Rotation, vault: &'e Vault, given: &Given) -> Self {
+        let by_file = rotation.consumers.iter().filter(|consumer| matches!(consumer.told, Told::SecretFile(_)));
+        let by_file = by_file.map(|consumer| consumer.name.clone()).collect();
+        SigningKeys { key: key.clone(), vault, urgent: given.urgent, by_file }
     }
 
     /// Where it can be looked at, and whether that is Vault itself.
@@ -104,12 +108,19 @@ impl Accounts for SigningKeys<'_> {
     }
 
     fn preflight(&self, current: &Credential, _: &Cancel) -> Result<Vec<String>> {
-        named(current)?;
-        Ok(vec![format!(
+        let (kid, signer) = named(current)?;
+        let mut notes = vec![format!(
             "the new key signs {} after its public half is published, and the old one stays for {} after the last consumer was moved; where that is longer than a minute, the rotation ends with exit code 75 in between and is resumed",
             duration_text(self.key.overlap),
             duration_text(self.key.lifetime)
-        )])
+        )];
+        if !self.by_file.is_empty() && kid != keys::thumbprint(&signer.public()) {
+            notes.push(format!(
+                "{} has the key from a file, and its name, {kid}, is not its thumbprint: who takes the name from Vault signs with the old key under the new name until it is moved, and these tokens are refused. List and publish the key by its thumbprint, and let who signs make that",
+                self.by_file.join(" and ")
+            ));
+        }
+        Ok(notes)
     }
 
     fn mint(&self) -> Result<Option<Credential>> {
