@@ -20,6 +20,8 @@ pub enum Kind {
     Locked = 11,
     Key = 12,
     Refused = 13,
+    /// Somebody has to do something elsewhere first.
+    ByHand = 14,
     TryLater = 75,
     Interrupted = 130,
     Terminated = 143,

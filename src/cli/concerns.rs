@@ -48,6 +48,7 @@ fn mark(concern: &Concern) -> &'static str {
         | Concern::RehearsalOverdue { .. }
         | Concern::RoutineOverdue { .. }
         | Concern::RotationOverdue { .. } => "OVERDUE",
+        Concern::RotationOpen { by_hand: true, .. } => "BY HAND",
         Concern::RotationOpen { .. } => "STOPPED",
         Concern::Missed { .. } => "MISSED",
         Concern::Held { .. } => "HELD",

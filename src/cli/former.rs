@@ -20,6 +20,16 @@ pub fn kept<'e>(env: &'e Environment, source: &str) -> Option<Kept<'e>> {
     env.policy_of(source).ok().flatten().and_then(Kept::by)
 }
 
+/// Keys from before, and what they open of the points that this host may list.
+pub fn look(env: &Environment, repository: &Repository) -> Result<Vec<Dependence>> {
+    look_with(env, repository, &env.listing(repository)?)
+}
+
+fn look_with(env: &Environment, repository: &Repository, access: &Access) -> Result<Vec<Dependence>> {
+    let catalog = points::read(env, repository, access, Wanted::default())?;
+    dependence::look(repository, (&access.keys, &access.trust), &catalog, &|source| kept(env, source), env.now)
+}
+
 pub struct Readers {
     readers: Vec<NamedRecipient>,
     epoch: Option<u32>,
@@ -30,10 +40,8 @@ pub struct Readers {
 impl Readers {
     /// Only points that this host may list: its own, unless an identity is given.
     pub fn look(env: &Environment, repository: &Repository) -> Result<Self> {
-        let access: Access = env.listing(repository)?;
-        let catalog = points::read(env, repository, &access, Wanted::default())?;
-        let by = (&access.keys, &access.trust);
-        let former = dependence::look(repository, by, &catalog, &|source| kept(env, source), env.now)?;
+        let access = env.listing(repository)?;
+        let former = look_with(env, repository, &access)?;
         let readers = match &access.writer {
             Some(writer) => writer.recipients.clone(),
             None => recipients::claimed(&*repository.store)?.1,

@@ -14,6 +14,7 @@ use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::readers::NAME;
 use crate::job::rotate::record;
 use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
+use crate::job::rotate::scan::Found;
 use crate::job::rotate::state::End;
 use crate::job::rotate::targets::{Given, Waits};
 use crate::job::rotate::{Ended, Rotate, Wish, published, scan};
@@ -229,7 +230,7 @@ impl<'e> Ground<'e> {
             because: why.because.clone(),
             last_closed: None,
             emergency: why.emergency,
-            takes_unknown: why.takes_unknown(),
+            taken: Vec::new(),
             prove,
             note,
         })
@@ -276,6 +277,29 @@ impl<'e> Ground<'e> {
     }
 }
 
+impl Ground<'_> {
+    /// What was done with the new one by bkp itself, where it uses it.
+    fn canaries(&self, env: &Environment) -> Result<Vec<String>> {
+        let (users, copies) = (&self.users, env.configuration()?.copies_opened_with(self.rotation));
+        let sources = match (&self.settings, users.is_empty()) {
+            (_, true) => return Ok(Vec::new()),
+            (Some(_), false) => {
+                users.iter().try_for_each(|source| canary::backup(env, source))?;
+                users.join(", ")
+            }
+            // It opens the repository: one proves as much as all.
+            (None, false) => {
+                let (source, failed) = canary::backup_of_one(env, users)?;
+                failed.iter().for_each(|failure| env.output.warn(&failure.full()));
+                source.to_owned()
+            }
+        };
+        copies.iter().try_for_each(|copy| canary::copy(env, copy))?;
+        let copies = copies.iter().map(|copy| format!("the copy {copy} brought up to date"));
+        Ok(std::iter::once(format!("a backup of {sources}")).chain(copies).collect())
+    }
+}
+
 /// The id of this host's journal, and what people call the host.
 pub fn holder(env: &Environment) -> Result<(String, String)> {
     Ok((env.journal()?.id()?.unwrap_or_default(), host::name()))
@@ -314,6 +338,7 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
         }
         owed::settle(env, name)?;
     }
+    let mut taken = Vec::new();
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();
         if let Some(host) = other.filter(|_| !ground.is_due(env).unwrap_or(true)) {
@@ -329,18 +354,18 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
             }
             Err(hindrance) => return Err(hindrance.failure(ground.rotation, by_schedule)),
         }
-        look_for_others(env, &ground, why)?;
+        taken = look_for_others(env, &ground, why)?;
     }
     let recorder = env.recorder()?;
     // Several may be of one source: runs are told apart by what is rotated.
     let what = What::source(Job::Rotate, name, Some(name));
-    let asked = Asking { why, wish, last_closed: glance.last_closed() };
+    let asked = Asking { why, wish, taken, last_closed: glance.last_closed() };
     let ended = recorder.run_named(what, reason(env), |run| run_it(env, &ground, &asked, &recorder, run), note_end)?;
     report(env, name, &ended, wish)
 }
 
-/// Whoever has the password and is not moved would be locked out.
-fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<()> {
+/// Whoever has the password and is not moved would be locked out. Gives those who are to be.
+fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<Vec<Found>> {
     let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
     let scan = rotate.scan(ground.server())?;
     for warning in &scan.warnings {
@@ -350,7 +375,7 @@ fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<
         Some(refusal) if !why.takes_unknown() => Err(refusal),
         refusal => {
             refusal.iter().for_each(|refusal| env.output.warn(&refusal.full()));
-            Ok(())
+            Ok(scan.unknown.into_iter().collect())
         }
     }
 }
@@ -359,6 +384,7 @@ fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<
 struct Asking<'a> {
     why: &'a Why,
     wish: Wish,
+    taken: Vec<Found>,
     last_closed: Option<&'a str>,
 }
 
@@ -370,18 +396,12 @@ fn run_it(env: &Environment, ground: &Ground<'_>, asked: &Asking<'_>, recorder: 
     let prove = || {
         let works = ground.published_works()?;
         held.borrow_mut().clear();
-        // Where it opens the repository, one backup proves as much as all.
-        let all = if ground.settings.is_some() { ground.users.len() } else { 1 };
-        let canaries: Vec<&str> = ground.users.iter().copied().take(all).collect();
-        canaries.iter().try_for_each(|source| canary::backup(env, source))?;
-        Ok(match canaries.is_empty() {
-            true => works,
-            false => format!("{works}, and a backup of {}", canaries.join(", ")),
-        })
+        Ok(std::iter::once(works).chain(ground.canaries(env)?).collect::<Vec<_>>().join(", and "))
     };
     let note = |rotated| recorder.note(&[Fact::Rotation(Box::new(rotated))]);
     let mut rotate = ground.rotate(env, asked.why, run, &prove, &note)?;
     rotate.last_closed = asked.last_closed.map(str::to_owned);
+    rotate.taken.clone_from(&asked.taken);
     rotate.run(asked.wish, &env.cancel)
 }
 

@@ -3,7 +3,8 @@
 use super::convert::{absolute, not_empty};
 use super::problem::Place;
 use super::raw;
-use super::reading::{Field, Named, OneOrMore, Reader};
+use super::reading::{Field, Named, Reader};
+use super::told_variables;
 use super::values::{self, duration_text};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,8 @@ pub enum Told {
     EnvFile {
         path: PathBuf,
         variables: Vec<String>,
-        user_variable: Option<String>,
+        /// Those that are the user, where it changes with the password.
+        user_variables: Vec<String>,
     },
     SecretFile(PathBuf),
     Swarm(SwarmService),
@@ -36,6 +38,15 @@ pub enum Told {
 }
 
 impl Told {
+    /// The variables by which it is told, of secrets and users.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        let (variables, users) = match self {
+            Told::EnvFile { variables, user_variables, .. } => (variables.as_slice(), user_variables.as_slice()),
+            Told::SecretFile(_) | Told::Swarm(_) | Told::Kubernetes(_) | Told::Published => Default::default(),
+        };
+        variables.iter().chain(users).map(String::as_str)
+    }
+
     /// The file of variables that it is told by.
     pub fn env_file(&self) -> Option<&Path> {
         match self {
@@ -141,7 +152,9 @@ impl Reader<'_> {
         if entries.is_empty() {
             self.wrong::<()>(field.place, "a password that nobody uses need not be rotated: name who uses it");
         }
-        entries.iter().filter_map(|(key, value)| self.consumer(key, value)).collect()
+        let mut all: Vec<Consumer> = entries.iter().filter_map(|(key, value)| self.consumer(key, value)).collect();
+        told_variables::exchanged_together(&mut all);
+        all
     }
 
     fn consumer(&self, key: &Field<String>, field: &Field<raw::Consumer>) -> Option<Consumer> {
@@ -187,26 +200,13 @@ impl Reader<'_> {
         self.one_of(ways.into_iter());
         let path = self.text(&raw.env_file, absolute);
         let variables = self.variables(&raw.variable);
-        let user_variable = self.text(&raw.user_variable, self::variable);
-        let env_file = |(path, variables)| Told::EnvFile { path, variables, user_variable };
+        let user_variables = self.variables(&raw.user_variable).unwrap_or_default();
+        let env_file = |(path, variables)| Told::EnvFile { path, variables, user_variables };
         let file = path.zip(variables).map(env_file);
         file.or_else(|| self.text(&raw.secret_file, absolute).map(Told::SecretFile))
             .or_else(|| workload.map(Told::Kubernetes))
             .or_else(|| swarm.map(Told::Swarm))
             .unwrap_or(Told::Published)
-    }
-
-    fn variables(&self, field: &Option<Field<OneOrMore<String>>>) -> Option<Vec<String>> {
-        let field = field.as_ref()?;
-        let OneOrMore(all) = field.value.as_ref()?;
-        if all.is_empty() {
-            return self.wrong(field.place, "expected the name of a variable, such as DB_PASSWORD");
-        }
-        let one = |field: &Field<String>| match variable(field.value.as_deref()?) {
-            Ok(name) => Some(name),
-            Err(message) => self.wrong(field.place, message),
-        };
-        all.iter().map(one).collect()
     }
 
     /// How many of these are here; a second one is wrong.
@@ -385,23 +385,15 @@ fn server(text: &str) -> Result<String, String> {
     }
 }
 
-fn variable(text: &str) -> Result<String, String> {
-    let sound = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    match !text.is_empty() && text.bytes().all(sound) && !text.as_bytes()[0].is_ascii_digit() {
-        true => Ok(text.to_owned()),
-        false => Err("expected the name of a variable, such as DB_PASSWORD".into()),
-    }
-}
-
 /// For showing: what is not said counts too.
 pub fn shown(consumer: &Consumer) -> Vec<(&'static str, Value)> {
     let mut all = Vec::new();
     match &consumer.told {
         Told::Published | Told::Swarm(_) | Told::Kubernetes(_) => {}
-        Told::EnvFile { path, variables, user_variable } => {
-            all.extend(user_variable.as_ref().map(|user_variable| ("user_variable", json!(user_variable))));
-            let variables = if let [one] = variables.as_slice() { json!(one) } else { json!(variables) };
-            all.extend([("env_file", json!(path)), ("variable", variables)]);
+        Told::EnvFile { path, variables, user_variables } => {
+            let users = Some(user_variables).filter(|users| !users.is_empty());
+            all.extend(users.map(|users| ("user_variable", told_variables::shown(users))));
+            all.extend([("env_file", json!(path)), ("variable", told_variables::shown(variables))]);
         }
         Told::SecretFile(path) => all.push(("secret_file", json!(path))),
     }

@@ -39,6 +39,7 @@ mod sources;
 mod stores;
 mod targets;
 mod timing;
+mod told_variables;
 mod tree;
 mod turns;
 mod values;

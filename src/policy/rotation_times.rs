@@ -169,11 +169,16 @@ impl Configuration {
         other.filter(|source| !reads_it(source)).map(|source| (source.name.as_str(), help.clone())).collect()
     }
 
-    /// Where the repository is opened with it: all sources.
+    /// The copies of the repository that are opened with the key of a rotation.
+    pub fn copies_opened_with(&self, rotation: &Rotation) -> Vec<&str> {
+        let opened = self.copies.iter().filter(|copy| is_opened_with(&copy.store, rotation));
+        opened.map(|copy| copy.name.as_str()).collect()
+    }
+
+    /// Where the repository or a copy of it is opened with it: all sources.
     fn users_of_key(&self, rotation: &Rotation) -> Vec<&str> {
-        let published = Some(SecretRef::Vault(rotation.published.clone()));
-        let opens = |store: &StoreSettings| store.secret_key == published;
-        if !self.repository.as_ref().is_some_and(opens) {
+        let is_opened = self.repository.as_ref().is_some_and(|store| is_opened_with(store, rotation));
+        if !is_opened && self.copies_opened_with(rotation).is_empty() {
             return Vec::new();
         }
         let mut names: Vec<&str> =
@@ -188,7 +193,9 @@ impl Configuration {
         self.rotations().filter(|(_, other)| other.name != rotation.name).find_map(|(of, other)| {
             let same_server =
                 server.zip(settings_of(of, other)).is_some_and(|(one, other)| is_named_the_same(one, other));
-            let account = shared_account(rotation, other).filter(|_| same_server);
+            let same =
+                same_server || rotation.target.source().is_none() && rotation.target.is_shared_with(&other.target);
+            let account = shared_account(rotation, other).filter(|_| same);
             let shared = if let Some(account) = account {
                 format!("the account {account}")
             } else if other.published == rotation.published {
@@ -199,6 +206,10 @@ impl Configuration {
             Some((other.name.as_str(), shared))
         })
     }
+}
+
+fn is_opened_with(store: &StoreSettings, rotation: &Rotation) -> bool {
+    store.secret_key == Some(SecretRef::Vault(rotation.published.clone()))
 }
 
 /// Whether two settings are of one server.
@@ -249,8 +260,8 @@ pub(super) fn shared_variable(one: &Rotation, other: &Rotation) -> Option<String
     let written = |rotation: &Rotation| -> Vec<String> {
         let of = |consumer: &Consumer| -> Vec<String> {
             match &consumer.told {
-                Told::EnvFile { path, variables, user_variable } => {
-                    let variables = variables.iter().chain(user_variable);
+                Told::EnvFile { path, variables, user_variables } => {
+                    let variables = variables.iter().chain(user_variables);
                     variables.map(|variable| format!("the variable {variable} of {}", path.display())).collect()
                 }
                 Told::SecretFile(path) => vec![format!("the file {}", path.display())],

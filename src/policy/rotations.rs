@@ -238,13 +238,13 @@ impl Reader<'_> {
         let help = "write where those who use it read it, as in ref+vault://kv/shop/database#/password";
         match field.value.as_deref()?.parse() {
             Ok(SecretRef::Vault(VaultPath { version: Some(_), .. })) => {
-                self.wrong(field.place, "a password that is rotated has no fixed version: leave out ?version=")
+                self.wrong(field.place, "what is rotated has no fixed version: leave out ?version=")
             }
             Ok(SecretRef::Vault(path)) => {
                 self.wants_vault.borrow_mut().get_or_insert(field.place);
                 Some(path)
             }
-            _ => self.wrong_with_help(field.place, "passwords are published in Vault", help),
+            _ => self.wrong_with_help(field.place, "what is rotated is published in Vault", help),
         }
     }
 

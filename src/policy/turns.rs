@@ -96,11 +96,14 @@ impl Reader<'_> {
     pub(super) fn gap(&self, raw: &raw::Rotation, place: Place, source: Option<&Source>) -> bool {
         let accepted = raw.accept_gap.as_ref().and_then(|field| field.value).unwrap_or_default();
         let Some(source) = source.filter(|source| engine::takes_turns(&source.settings)) else {
-            if let Some(field) = raw.accept_gap.as_ref().filter(|_| accepted && source.is_some()) {
-                self.wrong::<()>(
-                    field.place,
-                    "there is no gap to accept: this server keeps both passwords for a while",
-                );
+            if let Some(field) =
+                raw.accept_gap.as_ref().filter(|_| accepted && (source.is_some() || raw.source.is_none()))
+            {
+                let text = match source {
+                    Some(_) => "there is no gap to accept: this server keeps both passwords for a while",
+                    None => "there is no gap that bkp could accept for these: leave it out",
+                };
+                self.wrong::<()>(field.place, text);
             }
             return false;
         };

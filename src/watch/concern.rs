@@ -138,6 +138,8 @@ pub enum Concern {
     RotationOpen {
         rotation: String,
         seconds: i64,
+        /// And somebody has to do something first.
+        by_hand: bool,
         message: Option<String>,
     },
     RotationFailing {
@@ -230,9 +232,10 @@ impl Concern {
             Concern::RoutineOverdue { job, seconds } => {
                 format!("A {job} was due {}", ago(*seconds, Language::English))
             }
-            Concern::RotationOpen { rotation, seconds, message } => {
+            Concern::RotationOpen { rotation, seconds, by_hand, message } => {
                 let since = ago(*seconds, Language::English);
-                format!("The rotation of {rotation} stopped midway {since}{}", because(message))
+                let what = if *by_hand { "waits for somebody, since it stopped" } else { "stopped midway" };
+                format!("The rotation of {rotation} {what} {since}{}", because(message))
             }
             Concern::RotationFailing { rotation, message } => {
                 format!("The last rotation of {rotation} failed{}", because(message))
@@ -287,9 +290,10 @@ impl Concern {
             Concern::RoutineOverdue { job, seconds } => {
                 format!("El {job} está atrasado: vencía {}", ago(*seconds, Language::Spanish))
             }
-            Concern::RotationOpen { rotation, seconds, message } => {
+            Concern::RotationOpen { rotation, seconds, by_hand, message } => {
                 let since = ago(*seconds, Language::Spanish);
-                format!("La rotación de {rotation} se detuvo a medias {since}{}", because(message))
+                let what = if *by_hand { "espera a una persona desde que se detuvo" } else { "se detuvo a medias" };
+                format!("La rotación de {rotation} {what} {since}{}", because(message))
             }
             Concern::RotationFailing { rotation, message } => {
                 format!("La última rotación de {rotation} falló{}", because(message))

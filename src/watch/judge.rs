@@ -128,7 +128,8 @@ fn of_rotation(one: &RotationStatus, now: Timestamp) -> Option<Concern> {
     let message = one.message.as_deref().map(first_line);
     match (one.open_since, one.due) {
         (Some(since), _) => {
-            Some(Concern::RotationOpen { rotation, seconds: now.duration_since(since).as_secs(), message })
+            let seconds = now.duration_since(since).as_secs();
+            Some(Concern::RotationOpen { rotation, seconds, by_hand: one.by_hand, message })
         }
         _ if one.failures_in_a_row > 0 => Some(Concern::RotationFailing { rotation, message }),
         (None, Some(due)) if one.overdue => {

@@ -25,6 +25,8 @@ pub struct RotationStatus {
     pub overdue: bool,
     /// Since when one is not at its end, with nobody at it.
     pub open_since: Option<Timestamp>,
+    /// It is not gone on with before somebody does what `message` says.
+    pub by_hand: bool,
     pub failures_in_a_row: u64,
     /// Of the last failure, as long as it is the last word.
     pub message: Option<String>,
@@ -83,6 +85,7 @@ fn of(known: &Known<'_>, policy: &Policy, rotation: &Rotation, schedule: &Schedu
         overdue: due.is_some_and(|due| due < now),
         due,
         open_since: rules::cut_short(state, name).or(rules::owed(state, name)).map(|(at, _)| at),
+        by_hand: rules::by_hand(state, name).is_some(),
         failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row).max(slots.as_ref().map_or(0, |s| s.0)),
         message: message.or(slots.and_then(|(_, why)| why)),
     }

@@ -250,9 +250,21 @@ fn keys_that_make_no_sense_are_refused() {
             "several lines",
         ),
         (signing.replace("command: [\"true\"]", "swarm: { service: web, secret: key }"), "holds one only"),
+        (minio.replace("account", "accept_gap: true\n    account"), "no gap that bkp could accept"),
     ];
     for (rotation, wrong) in table {
         let answer = host(&rotation).run(&["config", "check"]);
         assert!(answer.err.contains(wrong), "{wrong}: {}", answer.err);
     }
+    // One mail account, in two policies.
+    let mail = "    smtp: { server: 'smtp://mail:587' }
+    account: shop@example.com
+    published: ref+vault://kv/shop/mail#/password
+    consumers: { web: { command: [\"true\"] } }
+";
+    let host = host(mail);
+    let other = mail.replace("kv/shop/mail", "kv/shop/again");
+    let sources = "policy: other\nsources:\n  docs: { volume: { path: /srv } }\nrotate:\n  other-mail:\n";
+    fs::write(host.path("etc/policies.d/other.yaml"), format!("{sources}{other}")).unwrap();
+    host.run(&["config", "check"]).ends(2).says("rotates the account shop@example.com already");
 }

@@ -112,9 +112,10 @@ fn shop(vault: &'static Vault, provider: &Provider) -> Shop {
         host.text("token"),
     ));
     let policy = format!(
-        "policy: shop\nsources:\n  docs: {{ volume: {{ path: /srv }} }}\nrotate:\n  mail:\n    smtp: {{ server: \"smtp+plain://127.0.0.1:{}\" }}\n    account: shop\n    published: ref+vault://kv/{name}#/password\n    distance: 1s\n    consumers:\n      web: {{ env_file: {}, variable: SMTP_PASSWORD, command: [\"true\"] }}\n",
+        "policy: shop\nsources:\n  docs: {{ volume: {{ path: /srv }} }}\nrotate:\n  mail:\n    smtp: {{ server: \"smtp+plain://127.0.0.1:{}\" }}\n    account: shop\n    published: ref+vault://kv/{name}#/password\n    distance: 1s\n    consumers:\n      web: {{ env_file: {}, variable: SMTP_PASSWORD, command: [sh, -c, \"echo moved >> {}\"] }}\n",
         provider.port,
-        host.text("mail.env")
+        host.text("mail.env"),
+        host.text("moved")
     );
     fs::write(host.path("etc/policies.d/shop.yaml"), policy).unwrap();
     Shop { host, vault, name, old, new }
@@ -148,11 +149,16 @@ fn a_person_and_bkp_change_the_password_of_a_mail_account_together() {
         shop.host.run(&["rotate", "mail"]).fails(2, "comes from its provider", "--new-password-file FILE");
         let file = shop.host.text("new-password");
         let rotate = ["rotate", "mail", "--new-password-file", file.as_str()];
-        shop.host.run(&rotate).fails(75, "does not accept the new password yet", "Set it at the provider");
+        shop.host.run(&rotate).fails(14, "does not accept the new password yet", "Set it at the provider");
         assert_eq!(shop.published(), shop.old);
+        let status = shop.host.run(&["rotate", "status"]).ends(0);
+        status.says("waits for somebody").says("Set it at the provider of shop");
         provider.knows(&[&shop.old, &shop.new]);
         let resume = ["rotate", "resume", "mail"];
-        shop.host.run(&resume).fails(75, "still accepts the old password", "Take it away at the provider");
+        for _ in 0..2 {
+            shop.host.run(&resume).fails(14, "still accepts the old password", "Take it away at the provider");
+        }
+        shop.host.run(&["status"]).says("The rotation of mail waits for somebody");
         assert_eq!((shop.published(), shop.told()), (shop.new.clone(), format!("SMTP_PASSWORD={}\n", shop.new)));
         let before = logins.load(SeqCst);
         wait_for("a login with the new one", 60, || (logins.load(SeqCst) > before + 1).then_some(()));
@@ -161,6 +167,7 @@ fn a_person_and_bkp_change_the_password_of_a_mail_account_together() {
         end.store(true, SeqCst);
         client.join().unwrap();
     });
+    assert_eq!(fs::read_to_string(shop.host.path("moved")).unwrap(), "moved\n", "once, and not at each try");
     assert!(provider.log_in(&shop.old).unwrap_err().contains("535"));
 }
 
@@ -171,7 +178,7 @@ fn a_provider_that_keeps_one_password_only() {
     let Some(provider) = Provider::start() else { return };
     let shop = shop(vault, &provider);
     let file = shop.host.text("new-password");
-    shop.host.run(&["rotate", "mail", "--new-password-file", file.as_str()]).fails(75, "does not accept", "");
+    shop.host.run(&["rotate", "mail", "--new-password-file", file.as_str()]).fails(14, "does not accept", "");
     provider.knows(&[&shop.new]);
     shop.host.run(&["rotate", "resume", "mail"]).ends(0).says("mail is rotated");
     assert_eq!((shop.published(), shop.told()), (shop.new.clone(), format!("SMTP_PASSWORD={}\n", shop.new)));
@@ -179,7 +186,7 @@ fn a_provider_that_keeps_one_password_only() {
     let next = format!("next-{}", random_hex(8));
     fs::write(&file, &next).unwrap();
     kills::wait_for_a_moment(&shop.host);
-    shop.host.run(&["rotate", "mail", "--new-password-file", file.as_str()]).fails(75, "does not accept", "");
+    shop.host.run(&["rotate", "mail", "--new-password-file", file.as_str()]).fails(14, "does not accept", "");
     shop.host.run(&["rotate", "rollback", "mail"]).ends(0).says("as it was before");
     assert_eq!(shop.published(), shop.new);
 }
@@ -196,11 +203,17 @@ fn a_password_that_is_good_already_is_published_at_once_and_the_one_in_force_is_
     for more in [&["--dry-run"][..], &[]] {
         shop.host.run(&[&rotate[..], more].concat()).fails(13, "is the one that is in force", "the right file");
     }
+    fs::write(&file, "it's-new").unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        shop.host.run(&[&rotate[..], more].concat()).fails(13, "has a quote", "").says_not("it's");
+    }
     shop.host.run(&["rotate", "resume", "mail"]).ends(0).says("nothing is under way");
     assert_eq!(shop.published(), shop.old);
     fs::write(&file, &shop.new).unwrap();
     provider.knows(&[&shop.old, &shop.new]);
-    shop.host.run(&rotate).fails(75, "still accepts the old password", "Take it away at the provider");
+    let plan = shop.host.run(&[&rotate[..], &["--dry-run"]].concat()).ends(0);
+    plan.says("wait for you to take the old one away there");
+    shop.host.run(&rotate).fails(14, "still accepts the old password", "Take it away at the provider");
     assert_eq!(shop.published(), shop.new);
     provider.knows(&[&shop.new]);
     shop.host.run(&["rotate", "resume", "mail"]).ends(0).says("mail is rotated");

@@ -3,6 +3,7 @@
 use super::kills;
 use super::support::minio::{Minio, PASSWORD, USER};
 use super::support::vault::Vault;
+use super::support::wait_for;
 use super::world::{Target, World};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
@@ -172,7 +173,19 @@ fn access_keys_are_rotated_without_a_refused_request() {
     }
     kills::wait_for_distance(&world);
     let before = world.published_user();
-    world.rotate(&["shop-db"]).ends(0);
+    // However long it is watched: whoever wants it to end is heard, and who goes on takes up where it was.
+    let policy = world.host.path("etc/policies.d/shop.yaml");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    std::fs::write(&policy, text.replace("quiet: 1s", "quiet: 1h")).unwrap();
+    let times = |state: &str| world.states().iter().filter(|known| *known == state).count();
+    let moved = times("moved");
+    let watching = world.host.start(world.host.command(&["rotate", "shop-db"]));
+    wait_for("the consumers to be moved", 120, || (times("moved") == 2 * moved).then_some(()));
+    watching.signal(rustix::process::Signal::TERM);
+    world.host.finish(watching).ends(143);
+    std::fs::write(&policy, text).unwrap();
+    world.rotate(&["resume", "shop-db"]).ends(0);
+    assert_eq!((times("reloaded"), times("moved")), (2 * moved, 3 * moved), "nobody is moved twice");
     world.one_password_works(&new);
     assert_eq!(keys.log_in_as(&before, &new).unwrap_err(), "InvalidAccessKeyId");
     // What the first one was not allowed to, the last one is not either.
@@ -225,10 +238,28 @@ fn what_cannot_be_replaced_is_refused_before_anything_is_changed() {
     keys.rights.retain(|right| right != "admin:ServerTrace");
     let keys = Arc::new(keys);
     let world = World::with(vault, Arc::clone(&keys) as Arc<dyn Target>, "");
-    world.consumers_are("      web: { command: [\"true\"] }\n");
+    let env = |id: &str, secret: &str| format!("AWS_ID={id}\nAWS_SECRET={secret}\nS3_ID={id}\nS3_SECRET={secret}\n");
+    let path = world.host.path("data/s3.env");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, env(keys.first, &world.old)).unwrap();
+    let told = |variables: &str, users: &str| {
+        world.consumers_are(&format!(
+            "      web: {{ env_file: {}, variable: {variables}, user_variable: {users}, command: [\"true\"] }}\n",
+            path.display()
+        ));
+    };
+    // A second pair is exchanged as a pair, or not at all.
+    told("AWS_SECRET", "AWS_ID");
+    let advice = "in web: `variable: [AWS_SECRET, S3_SECRET]` and `user_variable: [AWS_ID, S3_ID]`";
+    world.rotate(&["shop-db"]).fails(13, "s3.env#S3_ID (the user that changes, beside AWS_ID", advice);
+    told("[AWS_SECRET, S3_SECRET]", "AWS_ID");
+    world.rotate(&["shop-db"]).fails(13, "s3.env#S3_ID", "in web: `user_variable: [AWS_ID, S3_ID]`");
+    told("[AWS_SECRET, S3_SECRET]", "[AWS_ID, S3_ID]");
     world.rotate(&["shop-db", "--dry-run"]).ends(0).says("may not watch requests (admin:ServerTrace)");
     let answer = world.rotate(&["shop-db"]).ends(0);
     assert!(answer.err.contains("is not seen"), "{}", answer.err);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), env(&world.published_user(), &world.published()));
+    world.consumers_are("      web: { command: [\"true\"] }\n");
     // The user itself has a secret, too, and is no key that could be removed.
     let secret = random_hex(16);
     let body = keys.sealed(&json!({ "secretKey": secret, "status": "enabled" }));
@@ -252,7 +283,10 @@ fn bkp_goes_on_with_the_new_key_of_its_own_repository() {
         .execute_batch("CREATE TABLE t (n); INSERT INTO t VALUES (1)")
         .unwrap();
     let policy = world.host.path("etc/policies.d/shop.yaml");
-    let text = std::fs::read_to_string(&policy).unwrap().replace("/srv/shop.db", database.to_str().unwrap());
+    // A source that is ill says nothing of the key.
+    let ill = "sources:\n  a-gone: { sqlite: { path: /nowhere/gone.db } }\n";
+    let text = std::fs::read_to_string(&policy).unwrap().replacen("sources:\n", ill, 1);
+    let text = text.replace("/srv/shop.db", database.to_str().unwrap());
     std::fs::write(policy, text).unwrap();
     let path = world.host.path("etc/bkp.yaml");
     let rest = std::fs::read_to_string(&path).unwrap();

@@ -66,5 +66,5 @@ fn access_keys<'e>(env: &'e Environment, rotation: &Rotation, minio: &Minio, giv
         rotation.admin.as_ref().ok_or_else(|| Failure::usage(format!("{} has no `admin`", rotation.name)))?;
     vault(env)?;
     let by = (admin.clone(), password.clone());
-    AccessKeys::new(minio, &rotation.account, by, env.secrets()?, &rotation.nodes, given)
+    AccessKeys::new(minio, rotation, by, env.secrets()?, given)
 }

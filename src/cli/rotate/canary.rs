@@ -1,4 +1,5 @@
-//! The canary: a backup with the new password, as a process of its own, as the daemon makes them.
+//! The canary: a backup with the new password, as a process of its own, as the daemon makes them. Where it opens a copy of the
+//! repository, that is brought up to date, too.
 
 use crate::backoff::pause;
 use crate::cli::environment::Environment;
@@ -14,34 +15,66 @@ const PAUSE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 
 pub fn backup(env: &Environment, source: &str) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let (code, said) = run(env, source)?;
-        let is = |kind: Kind| code == Some(i32::from(kind.exit_code()));
-        if matches!(code, Some(0 | 3)) {
-            return Ok(());
+    until_it_ends_well(env, &["backup", source], &format!("the backup of {source}"))
+}
+
+pub fn copy(env: &Environment, copy: &str) -> Result<()> {
+    until_it_ends_well(env, &["copy", copy], &format!("bringing the copy {copy} up to date"))
+}
+
+/// Of one of these, which is as good as all: what is wrong with the repository is wrong for each of them, and one may be ill itself.
+/// Gives which, and what became of those before it.
+pub fn backup_of_one<'s>(env: &Environment, sources: &[&'s str]) -> Result<(&'s str, Vec<Failure>)> {
+    let mut failed = Vec::new();
+    for source in sources {
+        match backup(env, source) {
+            Ok(()) => return Ok((source, failed)),
+            Err(failure) => failed.push(failure),
         }
         env.cancel.check()?;
-        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let failed = format!("the backup of {source} with the new password failed: {first}");
-        // The daemon took its turn as soon as the source was let go.
-        if is(Kind::Locked) && begun.elapsed() < WAITS {
-            pause(PAUSE, &|| env.cancel.check().is_err());
-            continue;
+    }
+    Err(failed.into_iter().next().unwrap_or_else(|| Failure::failed("there is no source to back up")))
+}
+
+fn until_it_ends_well(env: &Environment, words: &[&str], what: &str) -> Result<()> {
+    let (code, first) = settled(env, words)?;
+    let is = |kind: Kind| code == Some(i32::from(kind.exit_code()));
+    if is_well(code) {
+        return Ok(());
+    }
+    let failed = format!("{what} with the new password failed: {first}");
+    Err(match is(Kind::Locked) || is(Kind::TryLater) {
+        true => Failure::new(Kind::TryLater, failed)
+            .hint("The old password is gone, and the new one works; go on with: bkp rotate resume"),
+        false => Failure::failed(failed).hint("Mend it, then: bkp rotate resume; the old password is gone already"),
+    })
+}
+
+pub fn is_well(code: Option<i32>) -> bool {
+    matches!(code, Some(0 | 3))
+}
+
+/// How it ended, and the first thing it said, once nobody else is at it: the daemon takes its turn as soon as a source is let go.
+pub fn settled(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String)> {
+    let begun = Instant::now();
+    loop {
+        let (code, said) = run(env, words)?;
+        if is_well(code) {
+            return Ok((code, String::new()));
         }
-        return Err(match is(Kind::Locked) || is(Kind::TryLater) {
-            true => Failure::new(Kind::TryLater, failed)
-                .hint("The old password is gone, and the new one works; go on with: bkp rotate resume"),
-            false => Failure::failed(failed).hint("Mend it, then: bkp rotate resume; the old password is gone already"),
-        });
+        env.cancel.check()?;
+        if code != Some(i32::from(Kind::Locked.exit_code())) || begun.elapsed() >= WAITS {
+            return Ok((code, said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()));
+        }
+        pause(PAUSE, &|| env.cancel.check().is_err());
     }
 }
 
 /// How it ended, and what it said.
-pub fn run(env: &Environment, source: &str) -> Result<(Option<i32>, String)> {
+fn run(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String)> {
     let program = std::env::current_exe().map_err(|e| Failure::failed("cannot find bkp itself").because(e))?;
     let mut command = Command::new(program);
-    command.arg("--config").arg(&env.paths()?.config).args(["--quiet", "backup", source]);
+    command.arg("--config").arg(&env.paths()?.config).arg("--quiet").args(words);
     if let Some(repository) = &env.globals.repo {
         command.arg("--repo").arg(repository);
     }

@@ -6,22 +6,25 @@
 use super::canary;
 use crate::cli::Ran;
 use crate::cli::environment::Environment;
+use crate::cli::format::count;
 use crate::cli::keys;
 use crate::cli::output::plain;
 use crate::clock;
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
+use crate::job::dependence::Dependence;
 use crate::job::recorder::{Recorder, What};
 use crate::job::rotate::readers::{NAME, Readers};
 use crate::journal::{Fact, Job, Rotated, RunEnded};
 use crate::repo::catalog::Wanted;
-use crate::repo::former::fingerprint;
+use crate::repo::former::{self, fingerprint};
 use crate::repo::keys::{Keyring, Operator, named_recipient};
 use crate::repo::point::Point;
 use crate::repo::recipients::{Change, Replacement};
 use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
-use crate::repo::{Repository, catalog, init, write};
+use crate::repo::{Repository, catalog, init, recipients, write};
+use crate::secret::SecretRef;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -63,6 +66,8 @@ struct Done {
     proven: Option<String>,
     /// The old key was tried, and opens nothing of what is new.
     refused: bool,
+    /// What the keys that were replaced open still.
+    still_open: Vec<Dependence>,
     /// Sources of which a backup was running, which ends with the keys from before.
     running: Vec<String>,
 }
@@ -72,7 +77,7 @@ impl Arguments {
         let repository = env.repository()?;
         let _lock = keys::lock(env, &repository)?;
         let writer = env.writer(&repository)?;
-        let replacements = self.replacements(env, &writer)?;
+        let replacements = self.replacements(env, &repository, &writer)?;
         let operator = match replacements.is_empty() && !env.has_identity() {
             true => None,
             false => Some(self.operator(env)?),
@@ -100,7 +105,8 @@ impl Arguments {
     }
 
     /// What is to take whose place, those included that have it already.
-    fn replacements(&self, env: &Environment, writer: &Writer) -> Result<Vec<Replacement>> {
+    fn replacements(&self, env: &Environment, repository: &Repository, writer: &Writer) -> Result<Vec<Replacement>> {
+        let former = former::all(repository, &writer.trust())?;
         let one = |text: &String| {
             let (name, key) = text.split_once('=').ok_or_else(|| {
                 Failure::usage(format!("`{text}` is not NAME=KEY"))
@@ -112,6 +118,11 @@ impl Arguments {
                     .hint(format!("To let somebody in: bkp keys add {name} KEY")));
             };
             let new = named_recipient(name, known.role, key, env.now)?;
+            if let Some(gone) = former.iter().find(|gone| gone.recipient == new.recipient) {
+                let text = format!("that key was taken off on {}: {}", gone.removed.strftime("%Y-%m-%d"), gone.name);
+                return Err(Failure::new(Kind::Refused, text)
+                    .hint("Make a new one: age-keygen -o FILE. If it is meant: bkp keys add, then bkp keys remove"));
+            }
             Ok(Replacement { old: known.recipient.clone(), new })
         };
         self.keys.iter().map(one).collect()
@@ -155,8 +166,16 @@ impl Rotation<'_> {
         };
         let kept = self.kept(&writer)?;
         if !self.is_done() {
+            let store = &*self.repository.store;
+            let list = recipients::newest_number(store)?;
             note("planned", None);
-            self.change(&mut writer)?;
+            let changed = self.change(&mut writer);
+            if let Err(failure) = &changed
+                && recipients::newest_number(store).ok() == Some(list)
+            {
+                note("rolled_back", Some(format!("nothing was changed: {}", failure.full())));
+            }
+            changed?;
             durable::crash_point("recipients:changed");
         }
         note("accepted", Some(format!("data epoch {}, recipient list {}", writer.epoch.number, writer.list_version)));
@@ -180,7 +199,8 @@ impl Rotation<'_> {
         }
         let unproven = proven.is_none().then(|| "not proven: the private half of the new key was not given".to_owned());
         note("rotated", unproven);
-        Ok(Done { epoch: writer.epoch.number, proven, refused, running })
+        let still_open = self.still_open(&prints.0)?;
+        Ok(Done { epoch: writer.epoch.number, proven, refused, still_open, running })
     }
 
     fn change(&self, writer: &mut Writer) -> Result<()> {
@@ -252,9 +272,8 @@ impl Rotation<'_> {
                 None,
             ));
         };
-        let (code, said) = canary::run(self.env, &source)?;
-        if !matches!(code, Some(0 | 3)) {
-            let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let (code, first) = canary::settled(self.env, &["backup", &source])?;
+        if !canary::is_well(code) {
             return Err(Failure::failed(format!("the new keys are in force, but the backup of {source} failed"))
                 .because(first)
                 .hint("Mend it, then give the same command again; or prove it with another source: --canary SOURCE"));
@@ -294,6 +313,13 @@ impl Rotation<'_> {
         let mut sources: Vec<String> = old.map(|(source, _)| source).filter(is_busy).collect();
         sources.dedup();
         Ok(sources)
+    }
+
+    /// Of the points that this host may list.
+    fn still_open(&self, from: &str) -> Result<Vec<Dependence>> {
+        let mut former = crate::cli::former::look(self.env, self.repository)?;
+        former.retain(|one| from.contains(&one.fingerprint) && !one.series.is_empty());
+        Ok(former)
     }
 
     fn others(&self) -> Result<Vec<String>> {
@@ -344,6 +370,15 @@ impl Rotation<'_> {
         Ok(None)
     }
 
+    /// Rehearsals here go by a key that was replaced.
+    fn rehearser_is_left(&self) -> Result<bool> {
+        let Some(SecretRef::File(file)) = &self.env.configuration()?.rehearser.identity else { return Ok(false) };
+        let Ok(rehearser) = Operator::read(std::slice::from_ref(file)) else { return Ok(false) };
+        let readers = self.env.writer(self.repository)?.recipients;
+        let held = rehearser.recipients();
+        Ok(!held.is_empty() && !readers.iter().any(|reader| held.contains(&reader.recipient)))
+    }
+
     fn to_be_told(&self, others: &[String]) -> Option<String> {
         let is_needed = !self.replacements.is_empty() && !others.is_empty();
         is_needed.then(|| {
@@ -358,6 +393,9 @@ impl Rotation<'_> {
         let output = &self.env.output;
         if done.proven.is_none() {
             output.warn("not proven: without --new-identity FILE nobody has tried whether the new key opens anything\n  Try it: bkp doctor --identity FILE; or give the same command again with --new-identity FILE");
+        }
+        if self.rehearser_is_left()? {
+            output.warn("the key that is configured for rehearsals (`rehearse: { identity_file }`) reads nothing any more: put the new one there");
         }
         for source in &done.running {
             output.warn(&format!(
@@ -377,7 +415,11 @@ impl Rotation<'_> {
             if done.refused {
                 lines.push("the old key opens neither that nor the new data epoch".to_owned());
             }
-            lines.push("what was written before still opens to the old key: bkp secrets".to_owned());
+            for one in &done.still_open {
+                let (points, in_part) = (count(one.points(), "point"), one.in_part());
+                let part = if in_part == 0 { String::new() } else { format!(" ({in_part} of them in part)") };
+                lines.push(format!("the old key of {} still opens {points}{part}: bkp secrets", plain(&one.name)));
+            }
             lines.join("\n")
         })?;
         Ok(None)

@@ -8,6 +8,7 @@ use crate::cli::output::{plain, table};
 use crate::error::{Failure, Result};
 use crate::job::rotate::readers::NAME;
 use crate::job::rotate::record::{self, Glance};
+use crate::job::rotate::rules;
 use crate::journal::State;
 use crate::policy::Rotation;
 
@@ -33,8 +34,11 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
     for (rotation, glance) in chosen.into_iter().zip(glances) {
         let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
         let owed = state.rotations.get(&rotation.name).and_then(|known| known.owed.as_ref()).map(|(at, _)| at);
+        let waits = glance.as_ref().ok().filter(|glance| glance.is_open && glance.holder.is_none());
+        let waits = waits.and_then(|_| rules::by_hand(&state, &rotation.name));
         documents.push(serde_json::json!({
             "rotation": rotation.name,
+            "waits_for": waits,
             "owed": owed,
             "open": glance.as_ref().ok(),
             "unknown": glance.as_ref().err().map(Failure::full),
@@ -44,6 +48,7 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
             rotation.name.clone(),
             match owed {
                 Some(_) => format!("{}; restored: bkp rotate reapply {}", word_of(&glance), rotation.name),
+                None if waits.is_some() => "waits for somebody; then: bkp rotate resume".to_owned(),
                 None => word_of(&glance),
             },
             last.map_or_else(|| "-".to_owned(), |(_, rotated)| rotated.state.clone()),

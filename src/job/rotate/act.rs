@@ -7,6 +7,7 @@ use super::delivery::Consumer;
 use super::keepsake::{Fingerprints, Keepsake};
 use super::lease::Lease;
 use super::record::{self, Begun, Keeper};
+use super::scan::Found;
 use super::seen::Memory;
 use super::state::{Direction, End, Observed, Step, next};
 use super::told::scrubbed;
@@ -64,7 +65,7 @@ pub struct Rotate<'a> {
     /// Sessions are ended, and an account that neither secret opens is set to the pending one.
     pub emergency: bool,
     /// What has the old one and is not moved is locked out: somebody wants that.
-    pub takes_unknown: bool,
+    pub taken: Vec<Found>,
     /// Something that only the secret in force can do; what it was.
     pub prove: &'a dyn Fn() -> Result<String>,
     pub note: &'a dyn Fn(Rotated),
@@ -113,7 +114,8 @@ impl Rotate<'_> {
             let recorded = |now: Credential| {
                 let run = self.keepsake.run(&self.rotation.name).unwrap_or_else(|| self.run.clone());
                 let mark = Some(self.accounts.mark(cancel)?);
-                keeper.record(Begun { run: &run, urgent: self.emergency, mark }, (&pending, &now), clock::now())
+                let begun = Begun { run: &run, urgent: self.emergency, mark, taken: &[] };
+                keeper.record(begun, (&pending, &now), clock::now())
             };
             self.read_published().and_then(recorded).inspect_err(|_| drop(keeper.release()))?;
         }
@@ -138,7 +140,7 @@ impl Rotate<'_> {
         let worked = std::thread::scope(|scope| {
             let (end, ended) = channel();
             scope.spawn(move || keeper.keep_alive(&ended));
-            let worked = self.go(wish, is_open, &mut at);
+            let worked = self.go(wish, is_open, &mut at).inspect_err(|failure| self.note_by_hand(failure, &at));
             let worked = worked.map_err(|failure| failure.reworded(|text| scrubbed(text, &at)));
             drop(end);
             worked
@@ -200,6 +202,7 @@ impl Rotate<'_> {
         }
         if wish == Wish::RollBack && at.keeper.direction() == Direction::Forward {
             at.keeper.turn(Direction::Back, None)?;
+            self.note_version(at)?;
         }
         if wish != Wish::RollBack && at.keeper.direction() == Direction::Back {
             at.failed = at.keeper.why_back();
@@ -207,6 +210,7 @@ impl Rotate<'_> {
         self.one_stays(at)?;
         let (direction, published) = (at.keeper.direction(), at.keeper.mark().is_some());
         at.memory.turn(direction, published, |_| true);
+        self.take_over_passed(at);
         if !is_open {
             at.warnings.extend(self.accounts.preflight(&at.current, at.cancel)?);
             let notes = self.check_consumers(&at.current, at.cancel)?;
@@ -221,7 +225,7 @@ impl Rotate<'_> {
                     let since = *waiting.get_or_insert_with(Instant::now);
                     if since.elapsed() > WAITS || !pause(PAUSE, &|| at.cancel.check().is_err()) {
                         at.cancel.check()?;
-                        return Err(self.later(&why));
+                        return Err(self.later(&why, at));
                     }
                     at.memory.try_again();
                 }
@@ -287,7 +291,7 @@ impl Rotate<'_> {
         if direction == Direction::Back {
             self.noted(at, "turned_back", None, why);
         }
-        Ok(())
+        self.note_version(at)
     }
 
     /// Which of the two goes was said for the other direction, in this run or before.

@@ -2,6 +2,7 @@
 
 use super::act::{At, Rotate};
 use super::published;
+use super::record::Begun;
 use super::seen::{Moved, probe_until};
 use super::state::{Direction, Holds, Login, Published};
 use crate::clock;
@@ -31,7 +32,8 @@ impl Rotate<'_> {
         // What an earlier rotation may have left is of another secret.
         self.keepsake.clear(&self.rotation.name, |run| at.keeper.is_closed(run), clock::now())?;
         let pending = self.new_credential(&at.current, at.cancel)?;
-        at.keeper.record(&self.run, &pending, &at.current, self.emergency)?;
+        let begun = Begun { run: &self.run, urgent: self.emergency, mark: None, taken: &self.taken };
+        at.keeper.record(begun, &pending, &at.current)?;
         self.accounts.lock_with(at.keeper.locks());
         crash_point("rotate:recorded");
         at.memory.is_first = true;
@@ -147,6 +149,7 @@ impl Rotate<'_> {
         if !is_expected {
             return Ok(());
         }
+        self.begin_anew(at, |consumer| consumer.told == Told::Published)?;
         let Written::Version(version) = self.vault.write(path, &published::with(self.rotation, &document, to))? else {
             return Ok(());
         };
@@ -167,6 +170,7 @@ impl Rotate<'_> {
         let to = if at.keeper.direction() == Direction::Forward { Holds::Pending } else { Holds::Current };
         // Whatever it was moved to before.
         at.memory.moved[number] = Moved { touched: true, ..Moved::default() };
+        self.begin_anew(at, |other| other.name == consumer.name)?;
         let Some(pair) = at.pair() else { return Ok(()) };
         let delivered = consumer.delivery.deliver(pair, to);
         crash_point("rotate:delivered");
@@ -199,12 +203,11 @@ impl Rotate<'_> {
         let (consumer, is_back) = (&self.consumers[number], at.keeper.direction() == Direction::Back);
         let Some(pair) = at.pair() else { return Ok(()) };
         let other = if is_back { pair.pending } else { pair.current };
-        let is_urgent = at.keeper.is_urgent();
-        match consumer.gate(&|| self.left(number, other, is_urgent), at.cancel) {
+        match consumer.gate(&|| self.left(at, number, other), at.cancel) {
             Ok(()) => {
                 crash_point("rotate:moved");
                 at.memory.moved[number].passed = true;
-                at.keeper.renew(clock::now())?;
+                self.passed(at, number)?;
                 self.noted(at, "moved", Some(&consumer.name), None);
             }
             Err(failure) => self.failed(at, &consumer.name, &failure)?,
@@ -216,7 +219,7 @@ impl Rotate<'_> {
         at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
         // Once more, for there is no way back from here.
-        if let Some((consumer, failure)) = self.somebody_left(pair, at.keeper.is_urgent())? {
+        if let Some((consumer, failure)) = self.somebody_left(at, pair)? {
             return self.failed(at, &consumer, &failure);
         }
         let pending = self.accounts.log_in(pair.pending)?;

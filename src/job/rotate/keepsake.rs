@@ -70,6 +70,11 @@ impl Keepsake {
         durable::write(&path, format!("{version} {run}").as_bytes(), 0o600).context(what)
     }
 
+    /// At which version the record was seen last, as far as that was noted.
+    pub fn version(&self, rotation: &str) -> Option<u64> {
+        Some(noted(&self.directory, rotation)?.0)
+    }
+
     /// The run whose secret is escrowed, where that was noted.
     pub fn run(&self, rotation: &str) -> Option<String> {
         noted(&self.directory, rotation)?.1

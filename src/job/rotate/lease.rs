@@ -6,6 +6,7 @@
 //! cannot refuse: so no step begins with less than two thirds of the lease left.
 
 use super::record::{Begun, Keeper};
+use super::standing::Standing;
 use super::state::Direction;
 use crate::clock;
 use crate::engine::Credential;
@@ -59,8 +60,21 @@ impl<'a> Lease<'a> {
         self.keeper().retire(clock::now())
     }
 
-    pub fn record(&self, run: &str, pending: &Credential, previous: &Credential, urgent: bool) -> Result<()> {
-        self.keeper().record(Begun { run, urgent, mark: None }, (pending, previous), clock::now())
+    pub fn record(&self, begun: Begun<'_>, pending: &Credential, previous: &Credential) -> Result<()> {
+        self.keeper().record(begun, (pending, previous), clock::now())
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.keeper().standing().clone()
+    }
+
+    pub fn stand(&self, change: impl FnOnce(&mut Standing)) -> Result<()> {
+        self.keeper().stand(change, clock::now())
+    }
+
+    /// The previous one is being taken away, or was.
+    pub fn is_retired(&self) -> bool {
+        self.keeper().is_retired()
     }
 
     /// Somebody said that the old one may be known to others, in this run or before.

@@ -8,6 +8,7 @@
 mod act;
 pub mod delivery;
 mod effects;
+mod glance;
 pub mod keepsake;
 mod lease;
 mod left;
@@ -23,6 +24,7 @@ pub mod rules;
 pub mod scan;
 mod seen;
 mod sessions;
+mod standing;
 pub mod state;
 pub mod targets;
 #[cfg(test)]

@@ -42,7 +42,9 @@ impl Rotate<'_> {
                 Credential { user: user.map(str::to_owned), secret }
             }
         };
-        another(&made, current).map(|()| made)
+        another(&made, current)?;
+        self.consumers.iter().try_for_each(|consumer| consumer.delivery.takes(&made))?;
+        Ok(made)
     }
 
     /// From the password policy of Vault where there is one, else by bkp itself.

@@ -54,6 +54,10 @@ impl Rotate<'_> {
             warnings.extend(self.accounts.preflight(&current, cancel)?);
         }
         let mut nodes = Vec::new();
+        if let Target::SigningKey(_) = self.rotation.target {
+            // What is no key is refused by nobody.
+            self.accounts.preflight(&current, cancel)?;
+        }
         for node in self.accounts.nodes()? {
             match self.accounts.probe(&current, &node) {
                 Login::Accepted => nodes.push(node.to_string()),
@@ -91,7 +95,7 @@ impl Rotate<'_> {
         Ok(self.scan_for(server, &current))
     }
 
-    fn scan_for(&self, server: Option<&Server>, current: &Secret) -> Scan {
+    fn scan_for(&self, server: Option<&Server>, current: &Credential) -> Scan {
         let mut scan = scan::scan(self.rotation, server, current);
         for consumer in &self.consumers {
             match consumer.delivery.others(&self.rotation.consumers, current) {
@@ -164,23 +168,54 @@ impl Rotate<'_> {
             .hint("Correct the one or the other; see that the account may log in from this host")
     }
 
+    fn makes(&self) -> &'static str {
+        match self.rotation.target {
+            Target::Source(_) => "make a new password",
+            Target::Minio(_) => "make a name and a secret for a new access key",
+            Target::SigningKey(_) => "make a new key that signs",
+            Target::Smtp(_) => "take the new password from the file that you give",
+        }
+    }
+
+    /// What becomes of the old one.
+    fn ends(&self, account: &str) -> Vec<String> {
+        let (seen, taken) = match &self.rotation.target {
+            _ if self.accounts.has_gap() => return Vec::new(),
+            Target::Smtp(_) => {
+                ("see what the provider accepts", "wait for you to take the old one away there".to_owned())
+            }
+            Target::SigningKey(_) => {
+                ("wait until the last token of the old key has passed", "take its public half from the list".to_owned())
+            }
+            Target::Minio(_) => ("see that nobody signs with the old one", "switch it off, and remove it".to_owned()),
+            Target::Source(_) => {
+                ("see that no session with the old one is left", format!("take the old one from {account}"))
+            }
+        };
+        vec![seen.to_owned(), format!("{taken}, and see that it is refused")]
+    }
+
     fn steps(&self, account: &str, published: &str) -> Vec<String> {
         let mut steps = vec![
             format!("save {account} as it is, sealed to the operators"),
-            "make a new password; keep it in Vault and in escrow".to_owned(),
-            match self.accounts.has_gap() {
-                true => {
+            format!("{}; keep it in Vault and in escrow", self.makes()),
+            match (&self.rotation.target, self.accounts.has_gap()) {
+                (_, true) => {
                     format!("let {account} accept the new one, which takes the old one from it: now the gap begins")
                 }
-                false => format!("let {account} accept both, and log in with both everywhere"),
+                (Target::Smtp(_), _) => {
+                    "log in with it everywhere; what is refused waits for you to set it at the provider".to_owned()
+                }
+                (Target::SigningKey(key), _) => format!(
+                    "add its public half at ref+vault://{}, and wait until every verifier has read it",
+                    key.jwks
+                ),
+                _ => format!("let {account} accept both, and log in with both everywhere"),
             },
             format!("publish it at {published}"),
         ];
         steps.extend(self.consumers.iter().map(super::delivery::Consumer::describe));
-        if !self.accounts.has_gap() {
-            steps.push("see that no session with the old one is left".to_owned());
-            steps.push(format!("take the old one from {account}, and see that it is refused"));
-        }
+        steps.extend(self.ends(account));
         steps.push("use the new one once more, and close".to_owned());
         steps
     }

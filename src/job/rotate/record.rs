@@ -4,8 +4,11 @@
 //! number. Whoever holds it says so with each write; another host takes over only when that is too long ago, by the clock of
 //! Vault, and the one before then finds its number outdated and stops ([`super::lease`]). What consumers read is never written here.
 
+pub use super::glance::Glance;
 use super::lease::since_boot;
 use super::locks::Locks;
+use super::scan::Found;
+use super::standing::Standing;
 use super::state::Direction;
 use crate::durable::random_hex;
 use crate::engine::Credential;
@@ -92,6 +95,8 @@ struct Content {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
     #[serde(default)]
+    standing: Standing,
+    #[serde(default)]
     locks: Locks,
 }
 
@@ -135,26 +140,8 @@ pub struct Begun<'a> {
     pub urgent: bool,
     /// Of one that Vault lost: it may have been published before.
     pub mark: Option<String>,
-}
-
-/// What anybody may know of it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Glance {
-    pub holder: Option<Holder>,
-    pub begun: Option<Timestamp>,
-    pub is_open: bool,
-    pub back: bool,
-    pub may_be_published: bool,
-    #[serde(skip)]
-    pub urgent: bool,
-    #[serde(skip)]
-    pub run: Option<String>,
-    #[serde(skip)]
-    pub closed: Vec<Closed>,
-    #[serde(skip)]
-    pub locks: Vec<Secret>,
-    /// Of the document: it only grows, unless Vault itself goes back to an older state.
-    pub version: u64,
+    /// What has the secret in force and is locked out.
+    pub taken: &'a [Found],
 }
 
 /// Where the document of a rotation is.
@@ -178,22 +165,6 @@ fn content(document: &Document, path: &VaultPath) -> Result<(u64, Content)> {
         )
     })?;
     Ok((document.version, content))
-}
-
-impl Glance {
-    /// Whether this is the document that the run was recorded in, and not one from before it.
-    pub fn knows(&self, run: &str) -> bool {
-        self.run.as_deref() == Some(run) || self.closed.iter().any(|closed| closed.run == run)
-    }
-
-    /// The last one that exchanged the password.
-    pub fn rotated(&self) -> Option<&Closed> {
-        self.closed.iter().rev().find(|closed| closed.rotated)
-    }
-
-    pub fn last_closed(&self) -> Option<&str> {
-        self.closed.last().map(|closed| closed.run.as_str())
-    }
 }
 
 /// Whether the holder has said nothing for too long. By the clock of Vault and no other: those of two hosts may differ by hours.
@@ -280,7 +251,7 @@ impl<'a> Keeper<'a> {
         self.content.pending_user.clone_from(&pending.user);
         self.content.previous_user.clone_from(&previous.user);
         (self.content.back, self.content.why, self.content.mark) = (false, None, begun.mark);
-        self.content.retired = false;
+        (self.content.retired, self.content.standing) = (false, Standing::begun(begun.taken));
         self.content.locks.renew();
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.
@@ -302,6 +273,16 @@ impl<'a> Keeper<'a> {
         (self.content.back, self.content.why) = (direction == Direction::Back, why);
         // It was not, where there is a way back.
         self.content.retired &= direction == Direction::Forward;
+        self.content.standing.forget_all();
+        self.write(now)
+    }
+
+    pub fn standing(&self) -> &Standing {
+        &self.content.standing
+    }
+
+    pub fn stand(&mut self, change: impl FnOnce(&mut Standing), now: Timestamp) -> Result<()> {
+        change(&mut self.content.standing);
         self.write(now)
     }
 

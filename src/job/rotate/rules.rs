@@ -2,7 +2,7 @@
 //! brought to its end.
 
 use crate::error::{Failure, Kind};
-use crate::journal::{Job, Outcome, Rotated, State};
+use crate::journal::{Job, Outcome, Rotated, RunEnded, State};
 use crate::policy::{Configuration, Policy, Rotation, duration_text};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -138,6 +138,18 @@ pub fn cut_short<'s>(state: &'s State, name: &str) -> Option<(Timestamp, &'s Rot
     is_open.then_some((*at, &**last))
 }
 
+/// What somebody has to do before it can be gone on with, in the words of the last try.
+pub fn by_hand<'s>(state: &'s State, name: &str) -> Option<&'s str> {
+    cut_short(state, name)?;
+    let last = last_try(state, name).filter(|last| last.code == Kind::ByHand.exit_code())?;
+    Some(last.message.as_deref().unwrap_or_default())
+}
+
+fn last_try<'s>(state: &'s State, name: &str) -> Option<&'s RunEnded> {
+    let last = state.histories.get(&(Job::Rotate, name.to_owned())).and_then(|known| known.last.as_ref());
+    last.map(|last| &last.run)
+}
+
 /// A restore of the server, after which nobody saw yet that it takes what is published, and nothing else; and no run is at that.
 pub fn owed<'s>(state: &'s State, name: &str) -> Option<(Timestamp, &'s Rotated)> {
     let (at, owed) = state.rotations.get(name)?.owed.as_ref()?;
@@ -167,6 +179,10 @@ pub fn resume_at(state: &State, rotation: &Rotation, since: Timestamp) -> Option
         return tried(at).map_or(Some(at), |tried| tried.checked_add(LEFT_ALONE).ok());
     }
     let (at, last) = cut_short(state, name)?;
+    // To try again would change nothing, and whoever does it says so.
+    if by_hand(state, name).is_some() {
+        return None;
+    }
     let tried = tried(at);
     let is_decided_by_somebody = match tried {
         // What was tried was that, and it is done.
@@ -186,17 +202,15 @@ pub fn resume_at(state: &State, rotation: &Rotation, since: Timestamp) -> Option
 
 /// The last try found nothing wrong: Vault or a server was away, something else was at it, or it was ended from outside.
 fn only_waited(state: &State, name: &str) -> bool {
-    let last = state.histories.get(&(Job::Rotate, name.to_owned())).and_then(|known| known.last.as_ref());
-    last.is_some_and(|last| {
-        last.run.outcome == Outcome::Aborted
-            || [Kind::TryLater, Kind::Locked].map(Kind::exit_code).contains(&last.run.code)
+    last_try(state, name).is_some_and(|last| {
+        last.outcome == Outcome::Aborted || [Kind::TryLater, Kind::Locked].map(Kind::exit_code).contains(&last.code)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Fact, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId};
+    use crate::journal::{Fact, Reason, Record, RunStarted, SlotEnd, SlotId};
     use crate::policy::{Paths, load_with};
 
     fn at(text: &str) -> Timestamp {
@@ -305,6 +319,15 @@ mod tests {
         assert_eq!(waited, Some(at("11:15:01")), "nobody has to decide anything");
         let waited = resume_at(&tried(Kind::TryLater), &rotation(false), at("12:00:00"));
         assert_eq!(waited, Some(at("11:00:01")), "before the daemon began");
+    }
+
+    #[test]
+    fn what_only_a_person_can_do_is_not_tried_by_the_daemon() {
+        for since in ["10:30:00", "12:00:00"] {
+            assert_eq!(resume_at(&tried(Kind::ByHand), &rotation(false), at(since)), None);
+        }
+        assert_eq!(by_hand(&tried(Kind::ByHand), "db"), Some("why"));
+        assert_eq!(by_hand(&tried(Kind::TryLater), "db"), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::backoff::pause;
 use crate::durable::crash_point;
 use crate::engine::{Pair, Session, Sight};
 use crate::error::{Kind, Result};
+use crate::policy::Rotation;
 use std::time::{Duration, Instant};
 
 /// Between two looks.
@@ -149,7 +150,7 @@ impl Rotate<'_> {
     /// Those that are left when the patience of all consumers is over.
     fn wait_until_gone(&self, at: &At<'_>, look: &dyn Fn() -> Result<Vec<Session>>) -> Result<Vec<Session>> {
         let begun = Instant::now();
-        let patience = self.consumers.iter().map(|consumer| consumer.patience).max().unwrap_or(DRAINS).max(DRAINS);
+        let patience = patience_of(self.rotation);
         loop {
             let left = look()?;
             if left.is_empty() || begun.elapsed() > patience {
@@ -159,6 +160,11 @@ impl Rotate<'_> {
             at.cancel.check()?;
         }
     }
+}
+
+/// How long sessions may be there before they are in the way.
+pub(super) fn patience_of(rotation: &Rotation) -> Duration {
+    rotation.consumers.iter().map(|consumer| consumer.patience).max().unwrap_or(DRAINS).max(DRAINS)
 }
 
 fn passes(kind: Kind) -> bool {

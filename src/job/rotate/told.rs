@@ -6,6 +6,7 @@ use super::state::{Halt, Login};
 use crate::engine::Credential;
 use crate::error::{Failure, Kind, Result};
 use crate::journal::Rotated;
+use crate::policy::Target;
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -48,11 +49,22 @@ impl Rotate<'_> {
         });
     }
 
-    pub(super) fn later(&self, why: &str) -> Failure {
+    /// What a person has to do first, for whoever asks what it waits for.
+    pub(super) fn note_by_hand(&self, failure: &Failure, at: &At<'_>) {
+        if failure.kind() == Kind::ByHand {
+            let next = failure.next_step().map_or_else(String::new, |next| format!(". {next}"));
+            self.noted(at, "stopped", None, Some(scrubbed(&format!("{}{next}", failure.full()), at)));
+        }
+    }
+
+    pub(super) fn later(&self, why: &str, at: &At<'_>) -> Failure {
         let name = &self.rotation.name;
-        Failure::new(Kind::TryLater, format!("the rotation of {name} waits: {why}")).hint(format!(
-            "Nothing was taken away from anybody, and nothing will be while it waits. Go on with: bkp rotate resume {name}"
-        ))
+        let meanwhile = match at.keeper.is_retired() {
+            true => "Everybody has the new one, and the old one is being taken away",
+            false => "Nothing was taken away from anybody, and nothing will be while it waits",
+        };
+        Failure::new(Kind::TryLater, format!("the rotation of {name} waits: {why}"))
+            .hint(format!("{meanwhile}. Go on with: bkp rotate resume {name}"))
     }
 
     pub(super) fn stopped(&self, halt: &Halt, at: &At<'_>) -> Failure {
@@ -62,9 +74,13 @@ impl Rotate<'_> {
             Halt::CurrentRefused => Failure::new(Kind::Key, format!("{account} refuses the password that is published"))
                 .hint(format!("Correct {published}, or the account; see that it may log in from this host. Nothing was changed")),
             Halt::Drift => Failure::new(Kind::Key, format!("{account} accepts neither the old nor the new password"))
-                .hint(format!(
-                    "Somebody changed it: publish the one that works and roll back; or set the account to the new one: bkp rotate resume {name} --emergency"
-                )),
+                .hint(match self.rotation.target {
+                    Target::Smtp(_) => format!("Somebody changed it: set one of them at the provider, then: bkp rotate resume {name}"),
+                    Target::Minio(_) => format!("Somebody removed both: make an access key by hand with the name and the secret that are published ({published}), then: bkp rotate resume {name}"),
+                    Target::Source(_) | Target::SigningKey(_) => format!(
+                        "Somebody changed it: publish the one that works and roll back; or set the account to the new one: bkp rotate resume {name} --emergency"
+                    ),
+                }),
             Halt::ForeignPublished => Failure::new(Kind::Refused, format!("{published} is neither the old nor the new password"))
                 .hint(match at.memory.pending {
                     Some(Login::Refused) => format!(

@@ -13,8 +13,9 @@ pub struct Consumer {
     pub env_file: Option<Field<String>>,
     /// The variable in it that is the password, or holds it, as in an address; or all of them, as a list.
     pub variable: Option<Field<OneOrMore<String>>>,
-    /// The variable in it that is the user, where two take turns and `variable` is no address that holds both.
-    pub user_variable: Option<Field<String>>,
+    /// The variable in it that is the user, where that changes with the password and `variable` is no address that holds both; or
+    /// all of them, as a list.
+    pub user_variable: Option<Field<OneOrMore<String>>>,
     /// A file that is the password, or an address that holds it; replaced in one step.
     pub secret_file: Option<Field<String>>,
     /// A service of a Compose project, waited for until it is healthy: made again with `docker compose up -d --no-deps SERVICE`

@@ -7,7 +7,7 @@
 
 use super::Delivery;
 use super::text::{percent_encoded, read, with_user, within};
-use super::variables::{assignments, meant, quoted};
+use super::variables::{assignments, is_writable, meant, quoted};
 use crate::durable::{TempFile, crash_point, remove_if_there};
 use crate::engine::{Credential, Pair};
 use crate::error::{Context, Failure, Kind, Result};
@@ -22,15 +22,15 @@ use zeroize::Zeroizing;
 pub struct EnvFile {
     path: PathBuf,
     variables: Vec<String>,
-    user_variable: Option<String>,
+    user_variables: Vec<String>,
 }
 
 /// What is exchanged together.
 struct Found {
     /// Of each variable.
     secrets: Vec<Place>,
-    /// The value of the variable that is the user.
-    user: Option<Range<usize>>,
+    /// The values of the variables that are the user.
+    users: Vec<Range<usize>>,
 }
 
 /// Where a secret stands in the text of a file, and in which form.
@@ -45,9 +45,8 @@ enum Place {
 }
 
 impl EnvFile {
-    pub fn new(path: &Path, variables: &[String], user_variable: Option<&str>) -> Self {
-        let user_variable = user_variable.map(str::to_owned);
-        EnvFile { path: path.to_owned(), variables: variables.to_vec(), user_variable }
+    pub fn new(path: &Path, variables: &[String], user_variables: &[String]) -> Self {
+        EnvFile { path: path.to_owned(), variables: variables.to_vec(), user_variables: user_variables.to_vec() }
     }
 
     /// Where the file itself is, if this is a link to it.
@@ -79,18 +78,20 @@ impl EnvFile {
             secrets.push(place(text, &self.value(text, variable)?, credential));
         }
         let Some(secrets) = secrets.into_iter().collect::<Option<Vec<Place>>>() else { return Ok(None) };
+        let Some(user) = &credential.user else { return Ok(Some(Found { secrets, users: Vec::new() })) };
         let alone = secrets.iter().position(|place| !matches!(place, Place::WithUser(_)));
-        let (Some(user), Some(alone)) = (&credential.user, alone) else {
-            return Ok(Some(Found { secrets, user: None }));
-        };
-        let Some(variable) = &self.user_variable else {
+        if let Some(alone) = alone.filter(|_| self.user_variables.is_empty()) {
             let (name, path) = (&self.variables[alone], self.path.display());
             let what = format!("{name} in {path} is the password, and nothing says where its user is, who changes too");
             return Err(Failure::new(Kind::Refused, what)
                 .hint("Add `user_variable` to the consumer, or use an address: postgres://USER:PASSWORD@…"));
-        };
-        let there = self.value(text, variable)?;
-        Ok((meant(&text[there.clone()]).as_str() == user).then_some(Found { secrets, user: Some(there) }))
+        }
+        let mut users = Vec::new();
+        for variable in &self.user_variables {
+            users.push(self.value(text, variable)?);
+        }
+        let is_user = |there: &Range<usize>| meant(&text[there.clone()]).as_str() == user;
+        Ok(users.iter().all(is_user).then_some(Found { secrets, users }))
     }
 
     /// The copy of what the file was before this rotation; one that was left by an earlier one does not have what is in force.
@@ -103,7 +104,7 @@ impl EnvFile {
     fn taken_back(&self, text: &str, copy: &str, pair: Pair<'_>) -> Option<Zeroizing<String>> {
         let forward = self.find(copy, pair.current).ok()??.exchanged(copy, pair.pending).ok()?;
         let mut values = Vec::new();
-        for name in self.variables.iter().chain(&self.user_variable) {
+        for name in self.variables.iter().chain(&self.user_variables) {
             let value = |text: &str| self.value(text, name).ok();
             let (there, expected, before) = (value(text)?, value(&forward)?, value(copy)?);
             if text[there.clone()] != forward[expected] {
@@ -115,7 +116,7 @@ impl EnvFile {
     }
 
     fn describe_variables(&self) -> String {
-        let all: Vec<&str> = self.user_variable.iter().chain(&self.variables).map(String::as_str).collect();
+        let all: Vec<&str> = self.user_variables.iter().chain(&self.variables).map(String::as_str).collect();
         all.join(" and ")
     }
 }
@@ -160,6 +161,17 @@ impl Delivery for EnvFile {
         exchange(&path, &path, written.as_bytes())
     }
 
+    fn takes(&self, new: &Credential) -> Result<()> {
+        if is_writable(new.expose()) {
+            return Ok(());
+        }
+        let what = format!(
+            "the new password has a quote, a backslash or a line break, which no variable of {} can hold for every program alike",
+            self.path.display()
+        );
+        Err(Failure::new(Kind::Refused, what).hint("Let another one be made where it comes from"))
+    }
+
     fn settle(&self) -> Result<()> {
         let path = self.real()?;
         let aside = copy_aside(&path);
@@ -189,7 +201,7 @@ impl Found {
             };
             all.extend(places.into_iter().map(|place| (place, new.clone())));
         }
-        if let Some(range) = self.user {
+        for range in self.users {
             all.push((range.clone(), quoted(&text[range], user)?));
         }
         Ok(with_values(text, all))
@@ -254,7 +266,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let [old, new] = [old, NEW].map(|text| Credential::from(Secret::new(text.to_owned())));
         let pair = Pair { current: &old, pending: &new };
-        let file = EnvFile::new(&path, &names(["DB"]), None);
+        let file = EnvFile::new(&path, &names(["DB"]), &[]);
         assert_eq!(file.holds(pair).unwrap(), Holds::Current);
         file.deliver(pair, Holds::Pending).unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
@@ -305,7 +317,8 @@ mod tests {
             (Some("DB_USER"), "DB=\"old-password\"\nDB_USER=app_a\n".to_owned()),
         ] {
             std::fs::write(&path, &before).unwrap();
-            let file = EnvFile::new(&path, &names(["DB"]), variable);
+            let users: Vec<String> = variable.map(str::to_owned).into_iter().collect();
+            let file = EnvFile::new(&path, &names(["DB"]), &users);
             assert_eq!(file.holds(pair).unwrap(), Holds::Current);
             file.deliver(pair, Holds::Pending).unwrap();
             assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
@@ -323,8 +336,8 @@ mod tests {
         }
         // The password of the one with the name of the other is neither.
         std::fs::write(&path, format!("DB={NEW}\nDB_USER=app_a\n")).unwrap();
-        assert_eq!(EnvFile::new(&path, &names(["DB"]), Some("DB_USER")).holds(pair).unwrap(), Holds::Other);
-        let failure = EnvFile::new(&path, &names(["DB"]), None).holds(pair).unwrap_err();
+        assert_eq!(EnvFile::new(&path, &names(["DB"]), &names(["DB_USER"])).holds(pair).unwrap(), Holds::Other);
+        let failure = EnvFile::new(&path, &names(["DB"]), &[]).holds(pair).unwrap_err();
         assert!(failure.full().contains("nothing says where its user is"), "{}", failure.full());
     }
 
@@ -351,7 +364,7 @@ mod tests {
         let pair = Pair { current: &old, pending: &new };
         let before = "DB=old-password\nURLS=redis://:old-password@a,redis://:old-password@b\n";
         std::fs::write(&path, before).unwrap();
-        let file = EnvFile::new(&path, &names(["DB", "URLS"]), None);
+        let file = EnvFile::new(&path, &names(["DB", "URLS"]), &[]);
         assert_eq!(file.holds(pair).unwrap(), Holds::Current);
         file.deliver(pair, Holds::Pending).unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
@@ -370,7 +383,7 @@ mod tests {
         std::fs::write(&path, "DB=old-password\nA=2\n").unwrap();
         std::fs::write(&aside, "DB=of-years-ago\nA=1\n").unwrap();
         std::fs::write(&left, "DB=half").unwrap();
-        let file = EnvFile::new(&path, &names(["DB"]), None);
+        let file = EnvFile::new(&path, &names(["DB"]), &[]);
         file.deliver(pair, Holds::Pending).unwrap();
         assert_eq!(std::fs::read_to_string(&aside).unwrap(), "DB=old-password\nA=2\n");
         std::fs::write(&left, "DB=half").unwrap();
@@ -386,7 +399,7 @@ mod tests {
         let pair = Pair { current: &old, pending: &new };
         let holds = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            EnvFile::new(&path, &names(["DB"]), None).holds(pair)
+            EnvFile::new(&path, &names(["DB"]), &[]).holds(pair)
         };
         for (text, why) in [
             ("A=1\n", "is not there"),
@@ -398,7 +411,7 @@ mod tests {
             assert!(!failure.full().contains("old-password"));
         }
         assert_eq!(holds("DB=another\n").unwrap(), Holds::Other);
-        let failure = EnvFile::new(&path, &names(["DB"]), None).deliver(pair, Holds::Pending).unwrap_err();
+        let failure = EnvFile::new(&path, &names(["DB"]), &[]).deliver(pair, Holds::Pending).unwrap_err();
         assert!(failure.full().contains("not the password that was expected"));
     }
 }

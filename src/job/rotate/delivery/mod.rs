@@ -41,6 +41,11 @@ pub trait Delivery: Send + Sync {
     /// From now on it finds the other one of the pair. What it finds now is kept aside until [`Delivery::settle`].
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()>;
 
+    /// Whether a new one, which may be of others' making, can be written there at all.
+    fn takes(&self, _new: &Credential) -> Result<()> {
+        Ok(())
+    }
+
     /// The rotation is over: nothing is kept aside any more.
     fn settle(&self) -> Result<()>;
 
@@ -84,8 +89,8 @@ impl Consumer {
     pub fn of(rotation: &str, consumer: &policy::Consumer) -> Self {
         let delivery: Box<dyn Delivery> = match &consumer.told {
             Told::Published => Box::new(Reads),
-            Told::EnvFile { path, variables, user_variable } => {
-                Box::new(env_file::EnvFile::new(path, variables, user_variable.as_deref()))
+            Told::EnvFile { path, variables, user_variables } => {
+                Box::new(env_file::EnvFile::new(path, variables, user_variables))
             }
             Told::SecretFile(path) => Box::new(secret_file::SecretFile::new(path)),
             Told::Swarm(service) => Box::new(swarm::Swarm::new(rotation, service)),

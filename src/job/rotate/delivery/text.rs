@@ -4,6 +4,8 @@ use crate::engine::{Credential, Pair};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::job::rotate::state::Holds;
 use crate::secret::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -52,9 +54,15 @@ fn line(text: &str) -> &str {
 
 /// Whether the secret is the text, or stands in it.
 pub fn is_in(text: &str, secret: &Secret) -> bool {
-    line(text) == secret.expose()
-        || !within(text, secret).is_empty()
-        || is_key(secret) && text.contains(secret.expose().trim_end())
+    line(text) == secret.expose() || !within(text, secret).is_empty() || is_key(secret) && has_key(text, secret)
+}
+
+/// As it is, in one line with its line breaks written out, or encoded as a whole.
+fn has_key(text: &str, secret: &Secret) -> bool {
+    let key = secret.expose().trim_end();
+    let telling = key.lines().filter(|line| !line.starts_with("-----")).max_by_key(|line| line.len());
+    let encoded = Zeroizing::new(STANDARD_NO_PAD.encode(key));
+    telling.is_some_and(|line| line.len() >= TELLING && text.contains(line)) || text.contains(encoded.as_str())
 }
 
 /// One that signs, as PEM: its name is not told beside it.
@@ -147,6 +155,13 @@ mod tests {
         ] {
             assert_eq!(done(before, &old, &new).as_deref(), after, "{before}");
         }
+        let pem = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\nAgEA\n-----END PRIVATE KEY-----\n";
+        let key = Secret::new(pem.into());
+        let whole = STANDARD_NO_PAD.encode(pem.trim_end());
+        for text in [pem, &pem.replace('\n', "\\n"), &format!("KEY={whole}=")] {
+            assert!(is_in(text, &key), "{text}");
+        }
+        assert!(!is_in("-----BEGIN PRIVATE KEY-----\nanother\n", &key));
         assert!(!is_in("a longer text that holds app by chance", &Secret::new("app".into())));
     }
 

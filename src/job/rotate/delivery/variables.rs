@@ -68,17 +68,22 @@ pub fn meant(written: &str) -> Zeroizing<String> {
     Zeroizing::new(text.replace("$$", "$"))
 }
 
+/// Whether some quotes can hold it.
+pub fn is_writable(text: &str) -> bool {
+    !text.contains(['\'', '\n', '\r', '\\'])
+}
+
 /// A text as a value, in the quotes that were there where they do.
 pub fn quoted(before: &str, text: &str) -> Result<String> {
     let quote = before.chars().next().filter(|first| matches!(first, '\'' | '"'));
     match quote {
         Some(quote) if is_plain(text) => Ok(format!("{quote}{text}{quote}")),
         None if is_plain(text) => Ok(text.to_owned()),
-        _ if text.contains(['\'', '\n', '\r', '\\']) => Err(Failure::new(
+        _ if !is_writable(text) => Err(Failure::new(
             Kind::Refused,
-            "the old password cannot be written back in a way that every program reads alike, and the copy of the file is gone",
+            "the password has a quote, a backslash or a line break, and cannot be written there in a way that every program reads alike",
         )
-        .hint("Write the old password there by hand, then run this again")),
+        .hint("Write it there by hand, then run this again")),
         _ => Ok(format!("'{text}'")),
     }
 }

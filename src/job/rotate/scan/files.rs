@@ -24,6 +24,15 @@ pub fn variable_has(name: &str, value: &str, secret: &Secret) -> bool {
     has(value, secret) && (secret.expose().len() >= TELLING || value != secret.expose() || is_told_by_name())
 }
 
+/// Whether a variable is the user that changes. A short one could be there by chance, where the name does not say what it is: many
+/// databases are called as their user.
+pub fn is_user(name: &str, value: &str, user: &str) -> bool {
+    let name = name.to_uppercase();
+    let is_told_by_name =
+        || ["USER", "LOGIN", "ROLE", "ACCOUNT", "ACCESS", "KEY"].iter().any(|word| name.contains(word));
+    value == user && (user.len() >= TELLING * 2 || is_told_by_name())
+}
+
 /// Lines of settings: `NAME=value`, `name: value`. Comments are passed over.
 pub fn lines_have(text: &str, secret: &Secret) -> bool {
     let value_of = |line: &str| {
@@ -64,6 +73,8 @@ mod tests {
         for text in ["", "# DB=s3cret-word!", "DB=as3cret-word!", "DB=s3cret-word"] {
             assert!(!lines_have(text, &secret), "{text}");
         }
+        assert!(is_user("PGUSER", "app", "app") && is_user("ID", "AKIA0123456789ABCDEF", "AKIA0123456789ABCDEF"));
+        assert!(!is_user("DB_NAME", "app", "app") && !is_user("DB_USER", "application", "app"));
         let short = Secret::new("app".into());
         assert!(variable_has("MYSQL_PASSWORD", "app", &short) && variable_has("URL", "mysql://app:app@db", &short));
         assert!(!variable_has("DB_USER", "app", &short) && variable_has("DB", "s3cret-word!", &secret));

@@ -4,24 +4,25 @@
 //! is found is named by container, variable and path; a value is compared and never shown. Programs that are neither in a
 //! container nor in such a file are not seen.
 
+mod advice;
 mod containers;
 mod files;
 mod projects;
 mod told;
 
-use crate::engine::Server;
+use crate::engine::{Credential, Server};
 use crate::error::{Failure, Kind};
 use crate::exec::docker::{Description, Docker};
 use crate::policy::{ComposeService, Reload, Rotation, Told};
 use crate::secret::Secret;
 pub use files::{lines_have, variable_has};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 pub use told::left;
 
 /// Something that has the password.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Found {
     pub thing: Thing,
     /// The name of a container, a path, `PATH#VARIABLE`, or the name of a service: what `known` of the rotation would name.
@@ -30,7 +31,7 @@ pub struct Found {
     pub place: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Thing {
     Container,
@@ -40,6 +41,8 @@ pub enum Thing {
     File,
     /// In a file that consumers are told by.
     Variable,
+    /// The same, and it is the user that changes with the password.
+    User,
 }
 
 impl std::fmt::Display for Found {
@@ -48,13 +51,19 @@ impl std::fmt::Display for Found {
             Thing::Container => "container ",
             Thing::Service => "service ",
             Thing::Workload => "workload ",
-            Thing::File | Thing::Variable => "",
+            Thing::File | Thing::Variable | Thing::User => "",
         };
         write!(f, "{thing}{} ({})", self.name, self.place)
     }
 }
 
 impl Found {
+    /// Whether it is what was found later, after a container was made anew.
+    fn is_where(&self, later: &Found) -> bool {
+        let same = self.thing == later.thing && self.name == later.name;
+        same && (self.thing != Thing::Container || self.place.split(", ").next() == later.place.split(", ").next())
+    }
+
     pub fn is_known(&self, rotation: &Rotation) -> bool {
         rotation.known.iter().any(|known| match known.strip_suffix('*') {
             Some(beginning) => self.name.starts_with(beginning),
@@ -79,11 +88,7 @@ pub fn refusal(unknown: &BTreeSet<Found>, rotation: &Rotation) -> Option<Failure
     let all: Vec<String> = unknown.iter().map(Found::to_string).collect();
     let name = &rotation.name;
     let text = format!("{name} is used by what is not among its consumers: {}", all.join(", "));
-    let variables = told::advice(unknown, rotation);
-    let variables = match variables.is_empty() {
-        true => String::new(),
-        false => format!("Let variables that are the same password be exchanged together, {}. ", variables.join("; ")),
-    };
+    let variables = advice::of(unknown, rotation);
     Some(Failure::new(Kind::Refused, text).hint(format!(
         "{variables}Add each to `consumers`, or to `known` where it need not be moved. To lock them out: bkp rotate {name} --despite-unknown"
     )))
@@ -92,14 +97,18 @@ pub fn refusal(unknown: &BTreeSet<Found>, rotation: &Rotation) -> Option<Failure
 /// What is looked for, and by whom it may be had.
 struct Search<'a> {
     secret: &'a Secret,
+    /// Whose it is, where that changes with it.
+    user: Option<&'a str>,
     rotation: &'a Rotation,
+    /// What somebody wants to be locked out.
+    taken: &'a [Found],
     /// The server whose account it is.
     server: Option<&'a Server>,
 }
 
 /// Looks for the secret everywhere but at the consumers of the rotation, at its server and at what is `known`.
-pub fn scan(rotation: &Rotation, server: Option<&Server>, secret: &Secret) -> Scan {
-    let search = Search { secret, rotation, server };
+pub fn scan(rotation: &Rotation, server: Option<&Server>, current: &Credential) -> Scan {
+    let search = Search { secret: current, user: current.user.as_deref(), rotation, taken: &[], server };
     let mut scan = Scan::default();
     let containers = match Docker::if_there().and_then(|docker| docker.map_or(Ok(Vec::new()), |d| d.containers())) {
         Ok(containers) => containers,

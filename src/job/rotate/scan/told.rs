@@ -2,19 +2,20 @@
 //! given besides. Their own variable is exchanged, and these would not be.
 
 use super::containers::{argument, is_of_consumer};
-use super::files::{lines_have, read, variable_has};
+use super::files::{is_user, lines_have, read, variable_has};
 use super::{Found, Scan, Search, Thing, real};
+use crate::engine::Credential;
 use crate::error::Result;
 use crate::exec::docker::{Description, Docker, State};
 use crate::job::rotate::delivery::env_file::copy_aside;
-use crate::job::rotate::delivery::variables::{assignments, meant};
+use crate::job::rotate::delivery::variables::{Assignment, assignments, meant};
 use crate::policy::{Consumer, How, Reload, Rotation, Told};
 use crate::secret::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What stands between the path of a file and a variable in it.
-const OF: char = '#';
+pub(super) const OF: char = '#';
 
 /// Each file of variables, as the configuration names it, with what consumers are told by in it.
 type Files<'r> = BTreeMap<PathBuf, (&'r Path, BTreeSet<&'r str>)>;
@@ -32,11 +33,14 @@ impl Search<'_> {
                     continue;
                 }
             };
-            let place = format!("beside {}", told.iter().copied().collect::<Vec<_>>().join(" and "));
-            for name in variables_with(&text, &told, self.secret) {
-                let name = format!("{}{OF}{name}", path.display());
-                scan.unknown.insert(Found { thing: Thing::Variable, name, place: place.clone() });
-            }
+            let beside = format!("beside {}", told.iter().copied().collect::<Vec<_>>().join(" and "));
+            let found =
+                |thing, name: String, place| Found { thing, name: format!("{}{OF}{name}", path.display()), place };
+            let secrets = variables_with(&text, &told, self.secret).into_iter();
+            scan.unknown.extend(secrets.map(|name| found(Thing::Variable, name, beside.clone())));
+            let users = self.user.map(|user| users_in(&text, &told, user)).unwrap_or_default().into_iter();
+            let place = format!("the user that changes, {beside}");
+            scan.unknown.extend(users.map(|name| found(Thing::User, name, place.clone())));
         }
     }
 
@@ -45,8 +49,9 @@ impl Search<'_> {
         let is_made_anew =
             |consumer: &&&Consumer| matches!(consumer.reload, Reload::Compose(_, How::Recreate | How::OneByOne { .. }));
         let mut all = BTreeSet::new();
-        if !consumers.iter().any(|consumer| is_made_anew(&consumer)) {
-            all.extend(self.given(container));
+        match consumers.iter().any(|consumer| is_made_anew(&consumer)) {
+            true => all.extend(self.told_elsewhere(container, consumers)),
+            false => all.extend(self.given(container)),
         }
         let names: Vec<&str> = consumers.iter().map(|consumer| consumer.name.as_str()).collect();
         all.extend(self.mounted(container, &names.join(" and "), scan));
@@ -58,15 +63,42 @@ impl Search<'_> {
 
     /// Variables and arguments: they are fixed as long as there is the container.
     fn given(&self, container: &Description) -> Vec<Found> {
+        let having = |(name, value): &(&String, &Secret)| variable_has(name, value.expose(), self.secret);
+        let variables = self.not_known(container).filter(having);
+        let mut places: Vec<String> = variables.map(|(name, _)| variable(name)).collect();
+        places.extend(argument(&container.command, self.secret));
+        places.into_iter().map(|place| in_container(container, place)).collect()
+    }
+
+    /// Variables that are the user of the secret.
+    fn given_user(&self, container: &Description) -> Vec<Found> {
+        let Some(user) = self.user else { return Vec::new() };
+        let users = self.not_known(container).filter(|(name, value)| is_user(name, value.expose(), user));
+        users.map(|(name, _)| in_container(container, format!("the user in variable {name}"))).collect()
+    }
+
+    /// Of what is made anew: the variables by which others are told in another file, and which this container would keep.
+    fn told_elsewhere(&self, container: &Description, consumers: &[&Consumer]) -> Vec<Found> {
+        let own: BTreeSet<&str> = consumers.iter().flat_map(|consumer| consumer.told.variables()).collect();
+        let mut all = Vec::new();
+        for (name, value) in self.not_known(container).filter(|(name, _)| !own.contains(name.as_str())) {
+            let is_told = |other: &&Consumer| other.told.variables().any(|variable| variable == name);
+            let other = self.rotation.consumers.iter().find(is_told);
+            if let Some(other) = other.filter(|_| variable_has(name, value.expose(), self.secret)) {
+                let place = format!("{}, by which {} is told in another file", variable(name), other.name);
+                all.push(in_container(container, place));
+            }
+        }
+        all
+    }
+
+    fn not_known<'c>(&self, container: &'c Description) -> impl Iterator<Item = (&'c String, &'c Secret)> {
         let told = self.rotation.consumers.iter().filter(|consumer| is_of_consumer(container, consumer));
         let files: Vec<&Path> = told.filter_map(|consumer| consumer.told.env_file()).collect();
-        let known = |name: &str| self.rotation.known.iter().any(|known| is_it(known, name, &container.name, &files));
-        let variables = container.environment.iter().filter(|(name, _)| !known(name));
-        let having = variables.filter(|(name, value)| variable_has(name, value.expose(), self.secret));
-        let mut places: Vec<String> = having.map(|(name, _)| format!("variable {name}")).collect();
-        places.extend(argument(&container.command, self.secret));
-        let found = |place| Found { thing: Thing::Container, name: container.name.clone(), place };
-        places.into_iter().map(found).collect()
+        let taken = self.taken.iter().map(|taken| &taken.name);
+        let known: Vec<&String> = self.rotation.known.iter().chain(taken).collect();
+        let is_known = move |name: &str| known.iter().any(|known| is_it(known, name, &container.name, &files));
+        container.environment.iter().filter(move |(name, _)| !is_known(name))
     }
 
     /// Files that are mounted, but for those by which consumers are told.
@@ -86,21 +118,32 @@ impl Search<'_> {
     }
 }
 
-/// Of the containers of one consumer that run: what of them has this secret, and is not known.
-pub fn left(rotation: &Rotation, consumer: &Consumer, secret: &Secret) -> Result<BTreeSet<Found>> {
+/// Of the containers of one consumer that run: what of them has this secret or its user, and is neither known nor taken for granted.
+pub fn left(rotation: &Rotation, consumer: &Consumer, other: &Credential, taken: &[Found]) -> Result<BTreeSet<Found>> {
     if !matches!(consumer.reload, Reload::Compose(..) | Reload::Container { .. } | Reload::Swarm(_)) {
         return Ok(BTreeSet::new());
     }
-    let search = Search { secret, rotation, server: None };
+    let search = Search { secret: other, user: other.user.as_deref(), rotation, taken, server: None };
     let mut left = BTreeSet::new();
     for container in Docker::if_there()?.map_or(Ok(Vec::new()), |docker| docker.containers())? {
         if container.state == State::Running && is_of_consumer(&container, consumer) {
             left.extend(search.given(&container));
+            if consumer.told.env_file().is_some() {
+                left.extend(search.given_user(&container));
+            }
             left.extend(search.mounted(&container, &consumer.name, &mut Scan::default()));
         }
     }
-    left.retain(|found| !found.is_known(rotation));
+    left.retain(|found| !found.is_known(rotation) && !taken.iter().any(|taken| taken.is_where(found)));
     Ok(left)
+}
+
+fn variable(name: &str) -> String {
+    format!("variable {name}")
+}
+
+fn in_container(container: &Description, place: String) -> Found {
+    Found { thing: Thing::Container, name: container.name.clone(), place }
 }
 
 /// Whether `known` names this variable of a container: as one of the container, or of a file of variables that it was given.
@@ -128,9 +171,9 @@ fn by_itself(container: &Description, consumer: &Consumer) -> Option<Found> {
 fn files_of(rotation: &Rotation) -> Files<'_> {
     let mut files = Files::new();
     for consumer in &rotation.consumers {
-        if let Told::EnvFile { path, variables, user_variable } = &consumer.told {
+        if let Told::EnvFile { path, .. } = &consumer.told {
             let (_, told) = files.entry(real(path)).or_insert_with(|| (path, BTreeSet::new()));
-            told.extend(variables.iter().chain(user_variable).map(String::as_str));
+            told.extend(consumer.told.variables());
         }
     }
     files
@@ -155,21 +198,12 @@ fn variables_with(text: &str, told: &BTreeSet<&str>, secret: &Secret) -> Vec<Str
     found
 }
 
-/// What the configuration would say so that variables that were found beside others are exchanged with them.
-pub(super) fn advice(unknown: &BTreeSet<Found>, rotation: &Rotation) -> Vec<String> {
-    let mut said = BTreeSet::new();
-    let mut all = Vec::new();
-    for consumer in &rotation.consumers {
-        let Told::EnvFile { path, variables, .. } = &consumer.told else { continue };
-        let of_file = format!("{}{OF}", path.display());
-        let others = unknown.iter().filter(|found| found.thing == Thing::Variable);
-        let others: Vec<&str> = others.filter_map(|found| found.name.strip_prefix(&of_file)).collect();
-        if !others.is_empty() && said.insert(path) {
-            let names: Vec<&str> = variables.iter().map(String::as_str).chain(others).collect();
-            all.push(format!("in {}: `variable: [{}]`", consumer.name, names.join(", ")));
-        }
-    }
-    all
+/// Names of variables that are the user, and by which nobody is told.
+fn users_in(text: &str, told: &BTreeSet<&str>, user: &str) -> Vec<String> {
+    let others = assignments(text).into_iter().filter(|one| !told.contains(one.name));
+    let is_it =
+        |one: &Assignment<'_>| one.value.clone().is_some_and(|value| is_user(one.name, &meant(&text[value]), user));
+    others.filter(is_it).map(|one| one.name.to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -191,6 +225,8 @@ mod tests {
         let text = "DB_PASSWORD='pa$s-word!'\n# OLD=pa$s-word!\nexport URL=\"mysql://app:pa%24s-word%21@db\"\nSAME=pa$$s-word!\nMADE=mysql://app:${DB_PASSWORD}@db\nX: pa$s-word!\nOTHER=pa$s-words\n";
         assert_eq!(variables_with(text, &BTreeSet::from(["DB_PASSWORD"]), &secret), ["URL", "SAME", "6"]);
         let short = Secret::new("app".into());
+        let text = "DB_USER=app\nWORKER_DB_USER='app' # too\nDB_NAME=app\n# X_USER=app\n";
+        assert_eq!(users_in(text, &BTreeSet::from(["DB_USER"]), "app"), ["WORKER_DB_USER"]);
         assert_eq!(variables_with("U=app\nPW=x\nP_PASS=app\n", &BTreeSet::new(), &short), ["P_PASS"]);
     }
 }

@@ -72,7 +72,7 @@ impl MailAccount {
     }
 
     fn by_hand(&self, what: &str, then: &str) -> Failure {
-        Failure::new(Kind::TryLater, format!("{} {what}", self.describe()))
+        Failure::new(Kind::ByHand, format!("{} {what}", self.describe()))
             .hint(format!("{then} at the provider of {}, then go on: bkp rotate resume NAME", self.user))
     }
 }
@@ -83,9 +83,14 @@ impl Accounts for MailAccount {
     }
 
     fn preflight(&self, _: &Credential, _: &Cancel) -> Result<Vec<String>> {
-        Ok(vec![
-            "bkp cannot change this password: it tries the new one, which you set at the provider, and asks for what only you can do. Where the provider keeps one password only, mail is refused from the moment you change it until the consumers are moved".into(),
-        ])
+        let mut notes = vec![
+            "bkp cannot change this password: it tries the new one, which you set at the provider, and asks for what only you can do. Where the provider keeps one password only, mail is refused from the moment you change it until the consumers are moved".to_owned(),
+        ];
+        let is_here = |node: &Node| matches!(node.host.as_str(), "127.0.0.1" | "::1" | "localhost");
+        if self.server.encryption == Encryption::None && !self.nodes.iter().all(is_here) {
+            notes.push("`smtp+plain` sends both passwords to another machine unencrypted, at each try: let it be `smtp` or `smtps`".to_owned());
+        }
+        Ok(notes)
     }
 
     fn mint(&self) -> Result<Option<Credential>> {

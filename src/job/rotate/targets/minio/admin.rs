@@ -9,10 +9,16 @@ use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What the description of a key that is on its way out begins with.
-const RETIRED: &str = "retired by bkp; ";
+/// What the description of a key that is on its way out begins with; then comes the rotation that it is of.
+const RETIRED: &str = "retired by bkp for ";
 /// MinIO takes no longer one.
 const DESCRIPTION: usize = 200;
+
+/// What the description was before.
+fn before(description: &str) -> &str {
+    let rest = description.strip_prefix(RETIRED).and_then(|rest| rest.split_once("; "));
+    rest.map_or(description, |(_, was)| was)
+}
 
 /// An access key, without its secret.
 #[derive(Clone, Debug, Deserialize)]
@@ -109,23 +115,25 @@ impl Admin<'_> {
     }
 
     /// It signs no more, and says why.
-    pub fn retire(&self, id: &str, known: &Known) -> Result<()> {
-        let was = known.description.strip_prefix(RETIRED).unwrap_or(&known.description);
-        let description: String = RETIRED.chars().chain(was.chars()).take(DESCRIPTION).collect();
+    pub fn retire(&self, id: &str, known: &Known, rotation: &str) -> Result<()> {
+        let description = format!("{RETIRED}{rotation}; {}", before(&known.description));
+        let description: String = description.chars().take(DESCRIPTION).collect();
         self.update(id, &json!({ "newStatus": "off", "newDescription": description }))
     }
 
     pub fn take_back(&self, id: &str, known: &Known) -> Result<()> {
-        let was = known.description.strip_prefix(RETIRED).unwrap_or(&known.description);
+        let was = before(&known.description);
         // An empty one would be no change.
         self.update(id, &json!({ "newStatus": "on", "newDescription": if was.is_empty() { "in use" } else { was } }))
     }
 
-    /// Those of the user that were switched off by [`Admin::retire`].
-    pub fn retired_of(&self, user: &str) -> Result<Vec<String>> {
+    /// Those of the user that were switched off by [`Admin::retire`] for this rotation: another one has keys of its own.
+    pub fn retired_of(&self, user: &str, rotation: &str) -> Result<Vec<String>> {
+        let beginning = format!("{RETIRED}{rotation}; ");
         let all = self.all_of(user)?;
         let is_retired = |one: &&Value| {
-            one["accountStatus"] == "off" && one["description"].as_str().is_some_and(|text| text.starts_with(RETIRED))
+            one["accountStatus"] == "off"
+                && one["description"].as_str().is_some_and(|text| text.starts_with(&beginning))
         };
         let retired = all["accounts"].as_array().into_iter().flatten().filter(is_retired);
         Ok(retired.filter_map(|one| Some(one["accessKey"].as_str()?.to_owned())).collect())

@@ -16,13 +16,15 @@ use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::job::rotate::password;
-use crate::policy::{Alphabet, Minio, PasswordRule};
+use crate::job::rotate::sessions::patience_of;
+use crate::policy::{Alphabet, Minio, PasswordRule, Rotation};
 use crate::secret::{Secret, SecretRef, Secrets};
 use admin::{Admin, Known};
 use reqwest::{Method, Url};
 use serde_json::Value;
 use signed::{Answer, Key, Signed};
 use std::time::Duration;
+use watch::Span;
 
 /// As long as those that MinIO makes.
 const ID: usize = 20;
@@ -32,21 +34,22 @@ const SETTLES: [u64; 5] = [0, 1, 1, 2, 4];
 
 pub struct AccessKeys<'e> {
     minio: Minio,
+    rotation: String,
     /// Whose keys.
     user: String,
     admin: (String, SecretRef),
     secrets: &'e Secrets,
     nodes: Vec<Node>,
     waits: Waits,
+    span: Span,
 }
 
 impl<'e> AccessKeys<'e> {
     pub fn new(
         minio: &Minio,
-        user: &str,
+        rotation: &Rotation,
         admin: (String, SecretRef),
         secrets: &'e Secrets,
-        nodes: &[Node],
         given: &Given,
     ) -> Result<Self> {
         let url = Url::parse(&minio.endpoint).ok();
@@ -54,8 +57,10 @@ impl<'e> AccessKeys<'e> {
             url.and_then(|url| Some(Node { host: url.host_str()?.to_owned(), port: url.port_or_known_default()? }));
         let of_endpoint =
             of_endpoint.ok_or_else(|| Failure::usage(format!("{} is no address of a server", minio.endpoint)))?;
-        let nodes = if nodes.is_empty() { vec![of_endpoint] } else { nodes.to_vec() };
-        Ok(AccessKeys { minio: minio.clone(), user: user.to_owned(), admin, secrets, nodes, waits: given.waits })
+        let nodes = if rotation.nodes.is_empty() { vec![of_endpoint] } else { rotation.nodes.clone() };
+        let span = Span { quiet: minio.quiet, patience: patience_of(rotation) };
+        let (rotation, user) = (rotation.name.clone(), rotation.account.clone());
+        Ok(AccessKeys { minio: minio.clone(), rotation, user, admin, secrets, nodes, waits: given.waits, span })
     }
 
     fn admin(&self) -> Result<Admin<'_>> {
@@ -170,7 +175,7 @@ impl Accounts for AccessKeys<'_> {
         let admin = self.admin()?;
         let old = key_of(pair.current)?.id;
         let Some(known) = self.owned(&admin, old)? else { return Ok(()) };
-        admin.retire(old, &known)?;
+        admin.retire(old, &known, &self.rotation)?;
         // Nodes tell each other.
         let (mut old_login, mut new_login) = (Login::Accepted, Login::Accepted);
         for seconds in SETTLES {
@@ -217,7 +222,7 @@ impl Accounts for AccessKeys<'_> {
     /// Other keys of the user are other people's: each is a rotation of its own.
     fn only(&self, credential: &Credential, _: &Cancel) -> Result<bool> {
         let admin = self.admin()?;
-        let retired = admin.retired_of(&self.user)?;
+        let retired = admin.retired_of(&self.user, &self.rotation)?;
         retired.iter().try_for_each(|id| admin.remove(id))?;
         let key = key_of(credential)?;
         match self.owned(&admin, key.id)? {
@@ -231,7 +236,7 @@ impl Accounts for AccessKeys<'_> {
     /// Nothing is forgotten in a restart. What was only switched off, because its process died then, is removed.
     fn persist(&self, _: &Cancel) -> Result<()> {
         let admin = self.admin()?;
-        admin.retired_of(&self.user)?.iter().try_for_each(|id| admin.remove(id))
+        admin.retired_of(&self.user, &self.rotation)?.iter().try_for_each(|id| admin.remove(id))
     }
 
     /// Whoever signs with the old key tells its name: no instant is needed.
@@ -239,7 +244,7 @@ impl Accounts for AccessKeys<'_> {
         Ok(clock::now().to_string())
     }
 
-    fn sessions_before(&self, pair: Pair<'_>, _: &str, _: &Cancel) -> Result<Vec<Session>> {
+    fn sessions_before(&self, pair: Pair<'_>, _: &str, cancel: &Cancel) -> Result<Vec<Session>> {
         if self.waits == Waits::No {
             return Ok(Vec::new());
         }
@@ -248,7 +253,7 @@ impl Accounts for AccessKeys<'_> {
             return Ok(Vec::new());
         }
         let own = self.listing(&self.nodes[0])?;
-        watch::who_signs(&admin, key_of(pair.current)?.id, (key_of(pair.pending)?, &own), self.minio.quiet)
+        watch::who_signs(&admin, key_of(pair.current)?.id, (key_of(pair.pending)?, &own), self.span, cancel)
     }
 
     fn sight(&self, _: &Cancel) -> Result<Sight> {

@@ -6,18 +6,37 @@ use super::admin::Admin;
 use super::signed::{Answer, Key, Signed, answer, away, block_on, client};
 use crate::engine::Session;
 use crate::error::{Failure, Kind, Result, innermost};
+use crate::event::Cancel;
 use crate::policy::Minio;
 use reqwest::{Method, Response, Url};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Beyond the time of watching, for a server that is slow to begin and for what is still on its way.
 const MORE: Duration = Duration::from_secs(15);
 
-/// The clients that signed with `old`. `own`: what bkp asks in between, and with which key.
-pub fn who_signs(admin: &Admin<'_>, old: &str, own: (Key<'_>, &Url), quiet: Duration) -> Result<Vec<Session>> {
-    let http = client(admin.minio, quiet + MORE * 2)?;
+/// Between two looks whether somebody wants it to end.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long is watched.
+#[derive(Clone, Copy)]
+pub struct Span {
+    /// For so long, nobody may have signed.
+    pub quiet: Duration,
+    /// For so long beyond that, somebody may.
+    pub patience: Duration,
+}
+
+/// The clients that signed with `old` in the end. `own`: what bkp asks in between, and with which key.
+pub fn who_signs(
+    admin: &Admin<'_>,
+    old: &str,
+    own: (Key<'_>, &Url),
+    span: Span,
+    cancel: &Cancel,
+) -> Result<Vec<Session>> {
+    let http = client(admin.minio, span.quiet + span.patience + MORE * 2)?;
     let url = admin.url("trace", &[("s3", "true"), ("threshold", "0s")])?;
     let watch = Signed { minio: admin.minio, key: admin.key() }.request(&http, &Method::GET, &url, Vec::new())?;
     let (key, url) = own;
@@ -33,9 +52,9 @@ pub fn who_signs(admin: &Admin<'_>, old: &str, own: (Key<'_>, &Url), quiet: Dura
         }
         // What answers has begun to watch.
         let _ = asked.send().await;
-        let mut seen = Seen { old, own: key.id, clients: BTreeSet::new(), saw_own: false };
-        seen.watch(response, quiet).await;
-        seen.told(admin.minio)
+        let mut seen = Seen { old, own: key.id, clients: BTreeMap::new(), saw_own: false };
+        let end = seen.watch(response, span, cancel).await?;
+        seen.told(admin.minio, span.quiet, end)
     })?
 }
 
@@ -53,23 +72,40 @@ pub fn may_watch(admin: &Admin<'_>) -> Result<bool> {
 struct Seen<'a> {
     old: &'a str,
     own: &'a str,
-    clients: BTreeSet<String>,
+    /// With when each of them signed last.
+    clients: BTreeMap<String, Instant>,
     saw_own: bool,
 }
 
+impl Span {
+    /// When enough was seen, by when somebody signed last.
+    fn end(self, begun: Instant, last: Option<Instant>, saw_own: bool) -> Instant {
+        let longest = begun + self.quiet + self.patience;
+        match saw_own {
+            true => longest.min(last.unwrap_or(begun) + self.quiet),
+            false => begun + self.quiet + MORE,
+        }
+    }
+}
+
 impl Seen<'_> {
-    async fn watch(&mut self, mut response: Response, quiet: Duration) {
+    /// Gives when it ended.
+    async fn watch(&mut self, mut response: Response, span: Span, cancel: &Cancel) -> Result<Instant> {
         let begun = Instant::now();
         let mut buffer: Vec<u8> = Vec::new();
         loop {
-            let limit = if self.saw_own { quiet } else { quiet + MORE };
-            let Some(left) = limit.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else { return };
-            match tokio::time::timeout(left, response.chunk()).await {
+            cancel.check()?;
+            let now = Instant::now();
+            let left = span.end(begun, self.clients.values().max().copied(), self.saw_own).duration_since(now);
+            if left.is_zero() {
+                return Ok(now);
+            }
+            match tokio::time::timeout(left.min(TICK), response.chunk()).await {
                 Ok(Ok(Some(bytes))) => buffer.extend_from_slice(&bytes),
                 Ok(_) => {
                     // It ended before its time: what came until then is not all.
                     self.saw_own = false;
-                    return;
+                    return Ok(now);
                 }
                 Err(_) => continue,
             }
@@ -84,21 +120,57 @@ impl Seen<'_> {
         let request = &event["http"]["request"];
         let header = request["headers"]["Authorization"][0].as_str().unwrap_or_default();
         let query = request["rawquery"].as_str().unwrap_or_default();
-        let has = |id: &str| {
-            header.contains(&format!("Credential={id}/")) || query.contains(&format!("X-Amz-Credential={id}%2F"))
-        };
-        self.saw_own |= has(self.own);
-        if has(self.old) {
-            self.clients.insert(request["client"].as_str().unwrap_or("an unknown address").to_owned());
+        self.saw_own |= is_signed_with(self.own, header, query);
+        if is_signed_with(self.old, header, query) {
+            let client = request["client"].as_str().unwrap_or("an unknown address").to_owned();
+            self.clients.insert(client, Instant::now());
         }
     }
 
-    fn told(self, minio: &Minio) -> Result<Vec<Session>> {
+    fn told(self, minio: &Minio, quiet: Duration, end: Instant) -> Result<Vec<Session>> {
         if !self.saw_own {
             let text = format!("MinIO at {} does not show all requests that it gets", minio.endpoint);
             return Err(Failure::new(Kind::TryLater, text).hint("Try again; on a busy server, `quiet: 2s`"));
         }
-        let session = |client| Session { id: self.old.to_owned(), client };
-        Ok(self.clients.into_iter().map(session).collect())
+        let late = self.clients.into_iter().filter(|(_, last)| *last + quiet > end);
+        Ok(late.map(|(client, _)| Session { id: self.old.to_owned(), client }).collect())
+    }
+}
+
+/// By version 4 or 2, in the header or in the address.
+fn is_signed_with(id: &str, header: &str, query: &str) -> bool {
+    let in_address =
+        [format!("X-Amz-Credential={id}%2F"), format!("X-Amz-Credential={id}%2f"), format!("X-Amz-Credential={id}/")];
+    header.contains(&format!("Credential={id}/"))
+        || header.starts_with(&format!("AWS {id}:"))
+        || in_address.iter().any(|text| query.contains(text))
+        || query.split('&').any(|word| word.strip_prefix("AWSAccessKeyId=") == Some(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_known_in_every_form() {
+        for (header, query) in [
+            ("AWS4-HMAC-SHA256 Credential=OLD/20261130/us-east-1/s3/aws4_request, SignedHeaders=host", ""),
+            ("AWS OLD:frJIUN8DYpKDtOLCwo//yllqDzg=", ""),
+            ("", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=OLD%2F20261130%2Fus-east-1%2Fs3%2Faws4_request"),
+            ("", "X-Amz-Credential=OLD%2f20261130"),
+            ("", "AWSAccessKeyId=OLD&Expires=1"),
+        ] {
+            assert!(is_signed_with("OLD", header, query) && !is_signed_with("OL", header, query), "{header}{query}");
+        }
+    }
+
+    #[test]
+    fn it_is_quiet_for_its_time_after_the_last_one_and_not_for_ever() {
+        let seconds = Duration::from_secs;
+        let (begun, span) = (Instant::now(), Span { quiet: seconds(3600), patience: seconds(120) });
+        assert_eq!(span.end(begun, None, true), begun + seconds(3600));
+        assert_eq!(span.end(begun, Some(begun + seconds(1)), true), begun + seconds(3601));
+        assert_eq!(span.end(begun, Some(begun + seconds(3000)), true), begun + seconds(3720), "longer than patience");
+        assert_eq!(span.end(begun, None, false), begun + seconds(3600) + MORE);
     }
 }

@@ -19,6 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use jwks::Keys;
 use keys::Signer;
 use reqwest::Url;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What is not longer is waited for at once.
@@ -123,7 +124,8 @@ impl Accounts for SigningKeys<'_> {
     }
 
     fn nodes(&self) -> Result<Vec<Node>> {
-        Ok(self.places()?.into_iter().map(|(node, _)| node).collect())
+        let all: BTreeSet<Node> = self.places()?.into_iter().map(|(node, _)| node).collect();
+        Ok(all.into_iter().collect())
     }
 
     fn probe(&self, credential: &Credential, node: &Node) -> Login {
