@@ -20,9 +20,11 @@ pub fn kept<'e>(env: &'e Environment, source: &str) -> Option<Kept<'e>> {
     env.policy_of(source).ok().flatten().and_then(Kept::by)
 }
 
-/// Keys from before, and what they open of the points that this host may list.
+/// Keys from before, and what they open of the points of this host, whatever identity was given.
 pub fn look(env: &Environment, repository: &Repository) -> Result<Vec<Dependence>> {
-    look_with(env, repository, &env.listing(repository)?)
+    let writer = env.writer(repository)?;
+    let (keys, trust) = (writer.keyring(), writer.trust());
+    look_with(env, repository, &Access { keys, trust, writer: Some(writer), operator: None })
 }
 
 fn look_with(env: &Environment, repository: &Repository, access: &Access) -> Result<Vec<Dependence>> {

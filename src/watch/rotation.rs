@@ -53,6 +53,7 @@ fn recipients(known: &Known<'_>, now: Timestamp) -> Option<RotationStatus> {
         account: "recipients".to_owned(),
         rotated_at,
         next: None,
+        by_hand: false,
         due: Some(due),
         overdue: due < now,
         open_since: rules::cut_short(known.state, NAME).map(|(at, _)| at),
