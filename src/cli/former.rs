@@ -9,7 +9,7 @@ use crate::job::dependence::{self, Dependence, Depending, Ends};
 use crate::job::lock::Kept;
 use crate::policy::duration_text;
 use crate::repo::catalog::Wanted;
-use crate::repo::former::fingerprint;
+use crate::repo::former::{self, fingerprint};
 use crate::repo::keys::{NamedRecipient, Role};
 use crate::repo::{Repository, recipients};
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +28,10 @@ pub fn look(env: &Environment, repository: &Repository) -> Result<Vec<Dependence
 }
 
 fn look_with(env: &Environment, repository: &Repository, access: &Access) -> Result<Vec<Dependence>> {
+    // To open every point takes a while, and mostly nobody's key was ever replaced.
+    if former::all(repository, &access.trust)?.is_empty() {
+        return Ok(Vec::new());
+    }
     let catalog = points::read(env, repository, access, Wanted::default())?;
     dependence::look(repository, (&access.keys, &access.trust), &catalog, &|source| kept(env, source), env.now)
 }
@@ -124,8 +128,11 @@ fn opens(depending: &Depending) -> String {
 
 fn ends(ends: &Ends) -> String {
     match ends {
-        Ends::Retention(until) => format!("{}, by retention", day(*until)),
-        Ends::NewerPoints(number) => format!("there are {}, by retention", count(*number as usize, "newer point")),
+        Ends::Retention { until: Some(until), newer: 0 } => format!("{}, by retention", day(*until)),
+        Ends::Retention { until, newer } => {
+            let date = until.map_or_else(String::new, |until| format!("{}, and ", day(until)));
+            format!("{date}{}, by retention", count((*newer).max(1) as usize, "newer point"))
+        }
         Ends::Nothing => "they are removed: no rule does it".to_owned(),
         Ends::Unpinning => "they are unpinned".to_owned(),
         Ends::StoringAfresh => "stored anew: bkp rotate recipients --afresh".to_owned(),

@@ -107,7 +107,10 @@ impl Backup<'_> {
         let image = self.engine.image()?.map(|docker::Image { name, digest }| Image { name, digest });
         context.cancel.check()?;
         let scratch = self.places.scratch(self.source)?;
-        let mut session = Session::begin(self.repository, self.writer, self.source, self.options, context.cancel, now)?;
+        // Whoever changes keys looks which sources are locked once the new ones are in force: after that, nothing is begun with the
+        // old ones.
+        let writer = self.writer.again()?;
+        let mut session = Session::begin(self.repository, &writer, self.source, self.options, context.cancel, now)?;
         let previous = session.previous().cloned();
         let run = DumpRun {
             context,
