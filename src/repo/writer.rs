@@ -131,7 +131,8 @@ impl Writer {
         Writer::read(state_file(state, repository))
     }
 
-    /// As its keys are now: somebody may have changed them since this was loaded.
+    /// As its keys are now: somebody may have changed them since this was loaded. Whoever does looks which sources are locked once the
+    /// new keys are in force, so that nothing is begun with the old ones after that.
     pub fn again(&self) -> Result<Self> {
         Writer::read(self.path.clone())?
             .ok_or_else(|| Failure::new(Kind::Key, format!("{} is gone", self.path.display())))
