@@ -150,10 +150,11 @@ impl Arguments {
         let sources = self.of_stack(live.configuration.stack(stack)?, stack, env)?;
         live.remarks.iter().for_each(|remark| env.output.warn(&told(remark)));
         let recorder = env.recorder()?;
+        let known = in_force::Known::by_journal(env);
         let member = |(policy, source): &(&Policy, &policy::Source)| {
             let engine = env.engine(&source.settings)?;
             let options = env.write_options(source.layout, Some(*policy))?;
-            let credentials = in_force::of(env, source);
+            let credentials = known.of(source);
             Ok(Member { source: source.name.clone(), policy: policy.name.clone(), engine, options, credentials })
         };
         let opened = open(env).and_then(|(repository, writer)| {
@@ -312,7 +313,7 @@ impl Place<'_> {
             source: &source.name,
             engine: &*engine,
             options: self.env.write_options(source.layout, self.env.policy_of(&source.name)?)?,
-            credentials: in_force::of(self.env, source),
+            credentials: in_force::Known::by_journal(self.env).of(source),
             reread,
             together: None,
             purpose: None,

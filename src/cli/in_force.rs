@@ -11,11 +11,12 @@ use crate::job::rotate::keepsake::Keepsake;
 use crate::job::rotate::reapply::{Applied, Reapply};
 use crate::job::rotate::targets::Given;
 use crate::job::rotate::{published, record, rules};
-use crate::journal::{Fact, Rotated};
+use crate::journal::{Fact, Rotated, State};
 use crate::policy::{self, Policy, Rotation, Source};
 use crate::repo::keys::{Recipients, Role};
 use crate::secret::Secret;
 use serde_json::{Value, json};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -23,16 +24,27 @@ use std::time::{Duration, Instant};
 const WAITS: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// By the journal of this host: names and fingerprints.
-pub fn of(env: &Environment, source: &Source) -> Vec<Value> {
-    let Ok(configuration) = env.configuration() else { return Vec::new() };
-    let rotations = configuration.rotations_at(&source.settings, &policy::is_named_the_same);
-    if rotations.is_empty() {
-        return Vec::new();
+/// What the journal of this host knows of rotations, in the moment in which it is asked first.
+pub struct Known<'e> {
+    env: &'e Environment,
+    state: OnceCell<State>,
+}
+
+impl<'e> Known<'e> {
+    pub fn by_journal(env: &'e Environment) -> Self {
+        Known { env, state: OnceCell::new() }
     }
-    let state = env.journal().and_then(|journal| journal.state()).unwrap_or_default();
-    let one = |(_, rotation): &(&Policy, &Rotation)| {
-        let known = state.rotations.get(&rotation.name);
+
+    /// Names and fingerprints.
+    pub fn of(&self, source: &Source) -> Vec<Value> {
+        let Ok(configuration) = self.env.configuration() else { return Vec::new() };
+        let rotations = configuration.rotations_at(&source.settings, &policy::is_named_the_same);
+        rotations.into_iter().map(|(_, rotation)| self.of_rotation(rotation)).collect()
+    }
+
+    fn of_rotation(&self, rotation: &Rotation) -> Value {
+        let folded = || self.env.journal().and_then(|journal| journal.state()).unwrap_or_default();
+        let known = self.state.get_or_init(folded).rotations.get(&rotation.name);
         let rotated = known.and_then(|known| known.rotated.as_ref());
         // Never rotated, or in the middle of it: what came last.
         let last = known.and_then(|known| known.last.as_ref()).filter(|(_, last)| !last.is_end());
@@ -41,8 +53,7 @@ pub fn of(env: &Environment, source: &Source) -> Vec<Value> {
             "name": rotation.name, "account": rotation.account, "version": version,
             "since": rotated.map(|(at, _)| at), "pending": last.and_then(|(_, last)| last.to.clone()),
         })
-    };
-    rotations.iter().map(one).collect()
+    }
 }
 
 /// Whether both are one server: by their names, or by the addresses that lead there from this host. Asks the container engine and

@@ -1,27 +1,21 @@
-//! `bkp rotate`: changes a password everywhere it is used; tells of what is under way, goes on with it, takes it back.
+//! `bkp rotate`: exchanges a secret everywhere it is used; tells of what is under way, goes on with it, takes it back.
 
 use super::Ran;
 use super::environment::Environment;
 use super::in_force;
 use crate::clock;
 use crate::durable::Lock;
-use crate::engine::{Accounts, Login, Server, Settings};
 use crate::error::{Failure, Kind, Result};
 use crate::host;
 use crate::job::recorder::{Recorder, What};
-use crate::job::rotate::delivery::Consumer;
-use crate::job::rotate::keepsake::{Fingerprints, Keepsake};
 use crate::job::rotate::readers::NAME;
 use crate::job::rotate::record;
-use crate::job::rotate::rules::{self, Allowed, Asked, Hindrance};
+use crate::job::rotate::rules::{self, Allowed, Hindrance};
 use crate::job::rotate::scan::Found;
 use crate::job::rotate::state::End;
-use crate::job::rotate::targets::{Given, Waits};
-use crate::job::rotate::{Ended, Rotate, Wish, published, scan};
+use crate::job::rotate::targets::Given;
+use crate::job::rotate::{Ended, Wish, scan};
 use crate::journal::{Fact, Job, Reason, RunEnded};
-use crate::policy::{Policy, Rotation};
-use crate::repo::keys::{Keyring, Recipients, Role};
-use crate::schedule::Schedule;
 use crate::secret::vault::Vault;
 use crate::secret::{SecretRef, Secrets};
 use std::cell::RefCell;
@@ -29,6 +23,7 @@ use std::path::PathBuf;
 
 mod accounts;
 mod canary;
+mod ground;
 pub mod missing;
 mod owed;
 mod planned;
@@ -36,6 +31,7 @@ mod recipients;
 mod status;
 
 pub use accounts::accounts_of;
+use ground::Ground;
 
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -60,6 +56,15 @@ pub struct Arguments {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    beginning: Beginning,
+    #[command(flatten)]
+    why: Why,
+}
+
+/// Of a rotation that is not begun yet.
+#[derive(clap::Args, Debug, Default)]
+struct Beginning {
     /// Also when the last rehearsal of the source failed
     #[arg(long)]
     unrehearsed: bool,
@@ -69,11 +74,9 @@ pub struct Arguments {
     /// The new password, where people make it: of a mail account
     #[arg(long, value_name = "FILE")]
     new_password_file: Option<PathBuf>,
-    #[command(flatten)]
-    why: Why,
 }
 
-#[derive(clap::Args, Clone, Debug, Default)]
+#[derive(clap::Args, Debug)]
 struct Why {
     /// The reason, for the journal: a ticket, an incident
     #[arg(long, value_name = "TEXT")]
@@ -81,23 +84,28 @@ struct Why {
     /// The password may be known to others: no waiting, and nobody keeps it
     #[arg(long)]
     emergency: bool,
-    #[arg(skip)]
-    new_password_file: Option<PathBuf>,
-    #[arg(skip)]
-    unrehearsed: bool,
-    #[arg(skip)]
-    despite_unknown: bool,
 }
 
-impl Why {
+/// What was said to one command.
+struct Said {
+    beginning: Beginning,
+    why: Why,
+}
+
+impl Said {
     fn given(&self) -> Result<Given> {
-        let waits = if self.emergency { Waits::No } else { Waits::Yes };
         let read = |path: &PathBuf| Secrets::default().read(&SecretRef::File(path.clone()));
-        Ok(Given { waits, supplied: self.new_password_file.as_ref().map(read).transpose()? })
+        let supplied = self.beginning.new_password_file.as_ref().map(read).transpose()?;
+        Ok(Given { urgent: self.why.emergency, supplied })
     }
 
     fn allowed(&self) -> Allowed {
-        Allowed { emergency: self.emergency, unrehearsed: self.unrehearsed }
+        Allowed { emergency: self.why.emergency, unrehearsed: self.beginning.unrehearsed }
+    }
+
+    /// In an emergency nobody keeps the password.
+    fn takes_unknown(&self) -> bool {
+        self.beginning.despite_unknown || self.why.emergency
     }
 }
 
@@ -136,19 +144,13 @@ enum Command {
     },
 }
 
-impl Why {
-    /// In an emergency nobody keeps the password.
-    fn takes_unknown(&self) -> bool {
-        self.despite_unknown || self.emergency
-    }
-}
-
 impl Arguments {
     pub fn run(self, env: &Environment) -> Ran {
+        let beginning = self.beginning;
         match self.command {
             Some(Command::Status { name }) => status::show(env, name.as_deref()),
-            Some(Command::Resume { name, why }) => act(env, &name, &why, Wish::Resume),
-            Some(Command::Rollback { name, why }) => act(env, &name, &why, Wish::RollBack),
+            Some(Command::Resume { name, why }) => act(env, &name, &Said { beginning, why }, Wish::Resume),
+            Some(Command::Rollback { name, why }) => act(env, &name, &Said { beginning, why }, Wish::RollBack),
             Some(Command::Recipients(recipients)) => recipients.run(env),
             Some(Command::Reapply { name }) => {
                 let _lock = in_force::lock(env, &name)?;
@@ -156,145 +158,10 @@ impl Arguments {
             }
             None => {
                 let name = self.name.unwrap_or_default();
-                let why = Why {
-                    unrehearsed: self.unrehearsed,
-                    despite_unknown: self.despite_unknown,
-                    new_password_file: self.new_password_file,
-                    ..self.why
-                };
-                if self.dry_run { planned::show(env, &name, &why) } else { act(env, &name, &why, Wish::Rotate) }
+                let said = Said { beginning, why: self.why };
+                if self.dry_run { planned::show(env, &name, &said) } else { act(env, &name, &said, Wish::Rotate) }
             }
         }
-    }
-}
-
-/// What a rotation of this host stands on.
-struct Ground<'e> {
-    policy: &'e Policy,
-    rotation: &'e Rotation,
-    accounts: Box<dyn Accounts + 'e>,
-    /// Of its server, where that is the one of a source.
-    settings: Option<Settings>,
-    vault: &'e Vault,
-    keepsake: Keepsake,
-    fingerprints: Fingerprints,
-    /// The sources that are backed up with the account.
-    users: Vec<&'e str>,
-}
-
-impl<'e> Ground<'e> {
-    fn of(env: &'e Environment, name: &str, given: Given) -> Result<Self> {
-        let (policy, rotation) = env.configuration()?.rotation(name)?;
-        let given = accounts::given_for(env, rotation, given)?;
-        let users = env.configuration()?.users_of(policy, rotation, &in_force::is_same_server);
-        let (accounts, settings) = accounts_of(env, policy, rotation, given)?;
-        let repository = env.repository()?;
-        let operators = env.writer(&repository)?.recipients.into_iter().filter(|r| r.role == Role::Operator);
-        let state = &env.paths()?.state;
-        Ok(Ground {
-            policy,
-            rotation,
-            accounts,
-            settings,
-            vault: vault(env)?,
-            keepsake: Keepsake::of(state, Recipients::new(operators.map(|operator| operator.recipient)))?,
-            fingerprints: Fingerprints::of(state)?,
-            users,
-        })
-    }
-
-    fn rotate<'g>(
-        &'g self,
-        env: &Environment,
-        why: &Why,
-        run: &str,
-        prove: &'g dyn Fn() -> Result<String>,
-        note: &'g dyn Fn(crate::journal::Rotated),
-    ) -> Result<Rotate<'g>> {
-        let name = &self.rotation.name;
-        Ok(Rotate {
-            rotation: self.rotation,
-            run: run.to_owned(),
-            accounts: &*self.accounts,
-            vault: self.vault,
-            record: record::path(&env.configuration()?.rotator.vault_path, name)?,
-            keepsake: &self.keepsake,
-            fingerprints: &self.fingerprints,
-            consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
-            recovery: self.recovery(env)?,
-            holder: holder(env)?,
-            lease: lease(env)?,
-            by: env.asker(),
-            because: why.because.clone(),
-            last_closed: None,
-            emergency: why.emergency,
-            taken: Vec::new(),
-            prove,
-            note,
-        })
-    }
-
-    fn server(&self) -> Option<&Server> {
-        self.settings.as_ref().and_then(Settings::server)
-    }
-
-    /// What opens escrows, where somebody gave it.
-    fn recovery(&self, env: &Environment) -> Result<Option<Keyring>> {
-        if !env.has_identity() {
-            return Ok(None);
-        }
-        env.operator()?.keyring(&*env.repository()?.store).map(Some)
-    }
-
-    fn may_begin(&self, env: &Environment, why: &Why) -> Result<std::result::Result<(), Hindrance>> {
-        let (configuration, state) = (env.configuration()?, env.journal()?.state()?);
-        let Ground { policy, rotation, .. } = *self;
-        Ok(rules::may_begin(&Asked { configuration, policy, rotation, state: &state, now: env.now }, why.allowed()))
-    }
-
-    /// Whether the slot that this is for would be one, by what the journal knows now.
-    fn is_due(&self, env: &Environment) -> Result<bool> {
-        let (Some(slot), state) = (&env.slot, env.journal()?.state()?) else { return Ok(true) };
-        let rotated = state.rotations.get(&self.rotation.name).and_then(|known| known.rotated.as_ref());
-        let rotated = rotated.map(|(at, _)| *at);
-        let configuration = env.configuration()?;
-        let schedule = Schedule::of_rotation(configuration, self.policy, self.rotation, &host::name(), rotated);
-        Ok(schedule.calendar.is_time(slot.id.slot))
-    }
-
-    /// What is published lets in, everywhere.
-    fn published_works(&self) -> Result<String> {
-        match self.accounts.log_in(&published::now(self.vault, self.rotation)?.1)? {
-            Login::Accepted => Ok("a login with what is published".to_owned()),
-            Login::Refused | Login::Partly => Err(Failure::new(Kind::Key, "what is published is refused")
-                .hint(format!("bkp rotate resume {}", self.rotation.name))),
-            Login::Unknown(why) => {
-                Err(Failure::new(Kind::TryLater, why).hint(format!("bkp rotate resume {}", self.rotation.name)))
-            }
-        }
-    }
-}
-
-impl Ground<'_> {
-    /// What was done with the new one by bkp itself, where it uses it.
-    fn canaries(&self, env: &Environment) -> Result<Vec<String>> {
-        let (users, copies) = (&self.users, env.configuration()?.copies_opened_with(self.rotation));
-        let sources = match (&self.settings, users.is_empty()) {
-            (_, true) => return Ok(Vec::new()),
-            (Some(_), false) => {
-                users.iter().try_for_each(|source| canary::backup(env, source))?;
-                users.join(", ")
-            }
-            // It opens the repository: one proves as much as all.
-            (None, false) => {
-                let (source, failed) = canary::backup_of_one(env, users)?;
-                failed.iter().for_each(|failure| env.output.warn(&failure.full()));
-                source.to_owned()
-            }
-        };
-        copies.iter().try_for_each(|copy| canary::copy(env, copy))?;
-        let copies = copies.iter().map(|copy| format!("the copy {copy} brought up to date"));
-        Ok(std::iter::once(format!("a backup of {sources}")).chain(copies).collect())
     }
 }
 
@@ -314,13 +181,13 @@ pub fn vault(env: &Environment) -> Result<&Vault> {
     })
 }
 
-fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
+fn act(env: &Environment, name: &str, said: &Said, wish: Wish) -> Ran {
     if name == NAME {
         return Err(Failure::usage("nothing is kept of what was begun: what is there tells how far it is").hint(
             "Give the command that was begun again: bkp rotate recipients NAME=KEY; what was done is not taken back",
         ));
     }
-    let ground = Ground::of(env, name, why.given()?)?;
+    let ground = Ground::of(env, name, said.given()?)?;
     let _lock = ground.keepsake.lock(name)?;
     let _turn = ground.keepsake.turn()?;
     // A restore that was killed is not at it any more, and what it owes is due.
@@ -330,20 +197,23 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
     let is_open = glance.is_open;
     missing::forget_what_is_over(env, name, &glance)?;
     let other = if is_open { None } else { missing::note(env, ground.rotation, &glance)? };
-    if rules::owed(&env.journal()?.state()?, name).is_some() && !ground.keepsake.is_lost(name, &glance) {
+    let mut state = env.journal()?.state()?;
+    if rules::owed(&state, name).is_some() && !ground.keepsake.is_lost(name, &glance) {
         if !is_open && wish == Wish::Resume {
             return owed::reapply(env, name);
         }
         owed::settle(env, name)?;
+        state = env.journal()?.state()?;
     }
     let mut taken = Vec::new();
     if wish == Wish::Rotate && !is_open {
         let by_schedule = env.slot.is_some();
-        if let Some(host) = other.filter(|_| !ground.is_due(env).unwrap_or(true)) {
-            env.output.note(&format!("{name} was rotated by {host}, and is not due"));
+        if let Some(at) = ground.rotated_since(env, &state)? {
+            let by = other.map_or_else(String::new, |host| format!(" by {host}"));
+            env.output.note(&format!("{name} was rotated at {at}{by}, and is not due"));
             return Ok(None);
         }
-        match ground.may_begin(env, why)? {
+        match ground.may_begin(env, &state, said)? {
             Ok(()) => {}
             // Somebody else did it, just now.
             Err(hindrance @ Hindrance::RotatedLately(_)) if by_schedule => {
@@ -352,25 +222,25 @@ fn act(env: &Environment, name: &str, why: &Why, wish: Wish) -> Ran {
             }
             Err(hindrance) => return Err(hindrance.failure(ground.rotation, by_schedule)),
         }
-        taken = look_for_others(env, &ground, why)?;
+        taken = look_for_others(env, &ground, said)?;
     }
     let recorder = env.recorder()?;
     // Several may be of one source: runs are told apart by what is rotated.
     let what = What::source(Job::Rotate, name, Some(name));
-    let asked = Asking { why, wish, taken, last_closed: glance.last_closed() };
+    let asked = Asking { said, wish, taken, last_closed: glance.last_closed() };
     let ended = recorder.run_named(what, reason(env), |run| run_it(env, &ground, &asked, &recorder, run), note_end)?;
     report(env, name, &ended, wish)
 }
 
 /// Whoever has the password and is not moved would be locked out. Gives those who are to be.
-fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<Vec<Found>> {
-    let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
+fn look_for_others(env: &Environment, ground: &Ground<'_>, said: &Said) -> Result<Vec<Found>> {
+    let rotate = ground.rotate(env, said, "", &|| Ok(String::new()), &|_| {})?;
     let scan = rotate.scan(ground.server())?;
     for warning in &scan.warnings {
         env.output.warn(warning);
     }
     match scan::refusal(&scan.unknown, ground.rotation) {
-        Some(refusal) if !why.takes_unknown() => Err(refusal),
+        Some(refusal) if !said.takes_unknown() => Err(refusal),
         refusal => {
             refusal.iter().for_each(|refusal| env.output.warn(&refusal.full()));
             Ok(scan.unknown.into_iter().collect())
@@ -380,7 +250,7 @@ fn look_for_others(env: &Environment, ground: &Ground<'_>, why: &Why) -> Result<
 
 /// What somebody wants, and what was the last thing known when it was looked whether that may be.
 struct Asking<'a> {
-    why: &'a Why,
+    said: &'a Said,
     wish: Wish,
     taken: Vec<Found>,
     last_closed: Option<&'a str>,
@@ -397,7 +267,7 @@ fn run_it(env: &Environment, ground: &Ground<'_>, asked: &Asking<'_>, recorder: 
         Ok(std::iter::once(works).chain(ground.canaries(env)?).collect::<Vec<_>>().join(", and "))
     };
     let note = |rotated| recorder.note(&[Fact::Rotation(Box::new(rotated))]);
-    let mut rotate = ground.rotate(env, asked.why, run, &prove, &note)?;
+    let mut rotate = ground.rotate(env, asked.said, run, &prove, &note)?;
     rotate.last_closed = asked.last_closed.map(str::to_owned);
     rotate.taken.clone_from(&asked.taken);
     rotate.run(asked.wish, &env.cancel)

@@ -1,6 +1,7 @@
 //! One lane for each schedule: when to look at it, and the slot that is at work.
 
 use super::Daemon;
+use super::rotations::MadeOf;
 use super::work::{End, Known, Stage, Task, TaskKind, Verdict, Work, judge};
 use crate::journal::{Fact, Job, PolicyState, Reason, SlotEnd, SlotId};
 use crate::policy::Policy;
@@ -20,6 +21,8 @@ pub struct Lane {
     pub queued: Option<(Timestamp, Timestamp)>,
     /// The end of the blackout it is in: until then no run of it begins, no first one and no further try.
     pub shut_until: Option<Timestamp>,
+    /// Of a rotation: what its times were made of, where they are not those of the configuration alone.
+    pub made_of: Option<MadeOf>,
     next: Option<Due>,
 }
 
@@ -33,6 +36,7 @@ impl Lane {
             work: None,
             queued: None,
             shut_until: None,
+            made_of: None,
             next: None,
         }
     }

@@ -8,26 +8,33 @@ use crate::journal::{Fact, Job};
 use crate::schedule::{Due, Schedule, opening};
 use jiff::{SignedDuration, Timestamp};
 
+/// What the times of a rotation follow from, besides its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MadeOf {
+    rotated: Option<Timestamp>,
+    may_be_refused: bool,
+}
+
 impl Daemon {
     /// What is due by the age of a password is put off when that was rotated by somebody else; and while consumers are refused,
     /// hours and days of peace do not count.
     pub(super) fn look_at_rotations(&mut self) {
-        let configuration = self.settings.configuration.clone();
-        let state = self.ledger.state();
-        let mut schedules = Schedule::of_rotations(&configuration, &super::host(), state);
-        for schedule in &mut schedules {
-            let rotation = configuration.rotation(&schedule.policy);
-            if rotation.is_ok_and(|(_, rotation)| rules::may_be_refused(state, rotation)) {
+        let (configuration, state) = (self.settings.configuration.clone(), self.ledger.state());
+        for lane in self.lanes.iter_mut().filter(|lane| lane.schedule.job == Job::Rotate) {
+            let Ok((policy, rotation)) = configuration.rotation(&lane.schedule.policy) else { continue };
+            let known = state.rotations.get(&rotation.name);
+            let rotated = known.and_then(|known| known.rotated.as_ref()).map(|(at, _)| *at);
+            let made_of = MadeOf { rotated, may_be_refused: rules::may_be_refused(state, rotation) };
+            if lane.made_of.replace(made_of) == Some(made_of) {
+                continue;
+            }
+            let mut schedule = Schedule::of_rotation(&configuration, policy, rotation, &super::host(), rotated);
+            if made_of.may_be_refused {
                 let timing = &mut schedule.timing;
                 (timing.blackout, timing.window, timing.freeze) = (Vec::new(), Vec::new(), Vec::new());
             }
-        }
-        for schedule in schedules {
-            let lane = self.lanes.iter_mut().find(|lane| lane.is_of(Job::Rotate, &schedule.policy));
-            let is_new = |lane: &&mut Lane| {
-                lane.schedule.calendar.starts() != schedule.calendar.starts() || lane.schedule.timing != schedule.timing
-            };
-            if let Some(lane) = lane.filter(is_new) {
+            let before = (lane.schedule.calendar.starts(), &lane.schedule.timing);
+            if before != (schedule.calendar.starts(), &schedule.timing) {
                 (lane.schedule, lane.dirty) = (schedule, true);
             }
         }

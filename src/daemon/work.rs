@@ -180,10 +180,15 @@ pub fn judge(source: &str, known: Known<'_>, exit: Option<&Exit>, attempts: u32,
     match (known.slot.and_then(|slot| slot.runs.get(source)), exit) {
         (Some((_, Some(ended))), _) => {
             let message = ended.message.clone().unwrap_or_else(|| format!("exit code {}", ended.code));
-            match ended.outcome {
+            let verdict = match ended.outcome {
                 Outcome::Done | Outcome::Warnings => Verdict::Ended(End::Good),
                 Outcome::Aborted if may_be_tried => Verdict::Again(message),
                 Outcome::Aborted | Outcome::Failed => by_code(ended.code, message, overlap),
+            };
+            match (verdict, exit) {
+                // That is of a try before, and this one found nothing to do any more.
+                (Verdict::Again(_), Some(Exit { code: Some(0), .. })) => Verdict::Ended(End::Good),
+                (verdict, _) => verdict,
             }
         }
         (Some((run, None)), _) if (known.lives)(run) => Verdict::GoesOn,

@@ -68,6 +68,7 @@ fn a_run_without_a_record_is_judged_by_its_process() {
 fn what_may_pass_is_tried_again_and_what_is_locked_goes_by_the_rule() {
     let later = slot(Some(Outcome::Failed), 75);
     assert!(matches!(of(Some(&later), None, 9, Overlap::Skip), Verdict::Again(_)));
+    assert_eq!(of(Some(&later), Some(&exit(Some(0))), 2, Overlap::Skip), Verdict::Ended(End::Good), "nothing to do");
     let locked = slot(Some(Outcome::Failed), 11);
     assert!(matches!(of(Some(&locked), None, 1, Overlap::Queue), Verdict::Again(_)));
     assert!(matches!(of(Some(&locked), None, 1, Overlap::Skip), Verdict::Ended(End::Skipped(_))));

@@ -96,6 +96,13 @@ pub struct Pair<'a> {
     pub pending: &'a Credential,
 }
 
+impl<'a> Pair<'a> {
+    /// On the way back.
+    pub fn turned(self) -> Pair<'a> {
+        Pair { current: self.pending, pending: self.current }
+    }
+}
+
 /// A session of the account, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -167,13 +174,12 @@ pub trait Accounts: Send + Sync {
     /// These two let in from now on, as [`accept_both`](Self::accept_both) leaves them, and nothing else that can be beside them.
     /// Whichever of them does already does so all the time: somebody may have no other. Gives whether anything had to be changed.
     fn both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<bool> {
-        let turned = Pair { current: pair.pending, pending: pair.current };
         match (self.log_in(pair.current)?, self.log_in(pair.pending)?) {
             (Login::Accepted, Login::Accepted) => return Ok(false),
             (Login::Refused, Login::Refused) => drop(self.only(pair.current, cancel)?),
             (Login::Accepted, _) => {}
             (_, pending) => {
-                self.accept_both(turned, cancel)?;
+                self.accept_both(pair.turned(), cancel)?;
                 if pending == Login::Accepted {
                     return Ok(true);
                 }
@@ -184,6 +190,18 @@ pub trait Accounts: Send + Sync {
 
     /// A restart of the server changes nothing of it. For engines that write by themselves, nothing is to be done.
     fn persist(&self, cancel: &Cancel) -> Result<()>;
+
+    /// Whoever looks up what the pending one is worth has had the time to: nobody may be told that one before. Where it takes long,
+    /// it ends with `TryLater`. Servers know at once.
+    fn settle_before_publishing(&self, _: &Cancel) -> Result<()> {
+        Ok(())
+    }
+
+    /// Every consumer was moved, so nothing new begins with the current one; what goes on without a session has its time to pass. Where
+    /// it takes long, it ends with `TryLater`. Of what has sessions, these tell.
+    fn drain_before_retiring(&self, _: Pair<'_>, _: &Cancel) -> Result<()> {
+        Ok(())
+    }
 
     /// What the server is told outlives its restart at once. Otherwise it takes [`persist`](Self::persist), and what was seen
     /// before that may have been undone by a restart.

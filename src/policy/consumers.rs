@@ -66,6 +66,16 @@ pub enum Reload {
     Command(Vec<String>),
 }
 
+impl Reload {
+    /// Of Compose.
+    pub fn service(&self) -> Option<&ComposeService> {
+        match self {
+            Reload::Compose(service, _) => Some(service),
+            Reload::Container { .. } | Reload::Swarm(_) | Reload::Kubernetes(_) | Reload::Command(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComposeService {
     pub directory: PathBuf,
@@ -91,7 +101,7 @@ pub struct Workload {
     pub name: String,
     /// The Secret that they are given, and its key.
     pub secret: Option<(String, String)>,
-    /// The key that is the user, where two take turns.
+    /// The key that is the user, where the name changes with the secret.
     pub user_key: Option<String>,
 }
 

@@ -66,7 +66,7 @@ pub use show::{Shown, show};
 pub use stores::PRIMARY;
 pub use targets::{MailServer, Minio, SigningAlgorithm, SigningKey, Target};
 pub use timing::{Blackout, DaemonSettings, IoClass, Missed, Overlap, Routine, Timing};
-pub use turns::Turns;
+pub use turns::ChangingName;
 pub use values::{cron, duration, duration_text, name as check_name, size, size_text};
 pub use watching::{HttpSettings, LogForm};
 pub use when::When;
@@ -292,8 +292,7 @@ impl Configuration {
         });
         let of_rotations = self.rotations().flat_map(|(_, rotation)| {
             let admin = rotation.admin.iter().map(|(_, password)| password.clone());
-            let published =
-                [&rotation.published].into_iter().chain(rotation.turns.iter().map(|turns| &turns.published));
+            let published = [&rotation.published].into_iter().chain(rotation.name_published());
             admin
                 .chain(published.map(|path| SecretRef::Vault(path.clone())))
                 .map(|reference| (reference, format!("rotate {}", rotation.name)))

@@ -29,7 +29,7 @@ impl Configuration {
         for login in &mut all {
             let rotated = at.iter().find(|(_, rotation)| login.user().is_some_and(|user| rotation.has_user(user)));
             let is_published = |(_, rotation): &One<'_>| {
-                rotation.turns.is_none()
+                !rotation.changes_name()
                     && login.secrets().first() == Some(&&SecretRef::Vault(rotation.published.clone()))
             };
             if rotated.is_some_and(|rotation| !is_published(rotation))
@@ -54,8 +54,8 @@ impl Rotation {
 
     /// Whose passwords it changes.
     pub fn users(&self) -> Vec<&str> {
-        match &self.turns {
-            Some(turns) => turns.users().map(String::as_str).collect(),
+        match &self.changing_name {
+            Some(name) => name.turns.iter().flatten().map(String::as_str).collect(),
             None => vec![&self.account],
         }
     }

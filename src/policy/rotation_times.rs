@@ -156,15 +156,15 @@ impl Configuration {
         }
         let users = self.users_of(policy, rotation, &is_named_the_same);
         let reads_it =
-            |source: &Source| rotation.turns.is_none() && source.settings.secrets().first() == Some(&&published);
+            |source: &Source| !rotation.changes_name() && source.settings.secrets().first() == Some(&&published);
         let sources = self.policies.iter().flat_map(|policy| &policy.sources);
         // That of its own source is told where that is written.
         let other = sources.filter(|source| {
             users.contains(&source.name.as_str()) && Some(source.name.as_str()) != rotation.target.source()
         });
-        let help = match rotation.turns {
-            Some(_) => "its user changes: give these backups an account of their own".to_owned(),
-            None => format!("write `password: {published}` into that source, or give it an account of its own"),
+        let help = match rotation.changes_name() {
+            true => "its user changes: give these backups an account of their own".to_owned(),
+            false => format!("write `password: {published}` into that source, or give it an account of its own"),
         };
         other.filter(|source| !reads_it(source)).map(|source| (source.name.as_str(), help.clone())).collect()
     }
@@ -246,7 +246,7 @@ fn server_of(settings: &Settings) -> Option<String> {
 
 /// Everybody whose password it changes, or who owns for them.
 fn accounts(rotation: &Rotation) -> Vec<&str> {
-    let users = rotation.turns.iter().flat_map(|turns| turns.users().map(String::as_str));
+    let users = rotation.turns().into_iter().flatten().map(String::as_str);
     users.chain([rotation.account.as_str()]).collect()
 }
 

@@ -1,4 +1,4 @@
-//! How passwords are rotated: the keys `rotate`, validated.
+//! What is rotated and how: the keys `rotate`, validated.
 //!
 //! An account that this version cannot rotate is refused here, and not in the night when it is due.
 
@@ -12,7 +12,7 @@ use super::reading::{Field, Named, Reader};
 use super::rotation_times::{self, Freeze};
 use super::targets::{self, Target};
 use super::timing::{Blackout, Timing};
-use super::turns::Turns;
+use super::turns::ChangingName;
 use super::values::{self, duration_text};
 use crate::engine::{self, Node};
 use crate::secret::{SecretRef, VaultPath};
@@ -47,14 +47,16 @@ impl Default for Rotator {
     }
 }
 
-/// One password that is changed, everywhere it is used. Its name is unique in the configuration.
+/// One secret that is exchanged everywhere it is used: a password, an access key, a key that signs. Its name is unique in the
+/// configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rotation {
     pub name: String,
     pub target: Target,
     /// Of a pair in PostgreSQL, the role that owns; elsewhere both, for people.
     pub account: String,
-    pub turns: Option<Turns>,
+    /// Where the name changes with the secret.
+    pub changing_name: Option<ChangingName>,
     /// One password for one account, and nothing in between: consumers may be refused until they were moved.
     pub accepts_gap: bool,
     /// Who changes it, and that one's password. Absent: the login of the source.
@@ -157,12 +159,12 @@ impl Reader<'_> {
         }
         let consumers = raw.consumers.as_ref().map(|consumers| self.consumers(consumers));
         let published = raw.published.as_ref().and_then(|written| self.published(written));
-        let turns = match raw.minio.is_some() || raw.signing_key.is_some() {
-            false => self.turns(raw, field.place, published.as_ref(), source),
+        let changing_name = match raw.minio.is_some() || raw.signing_key.is_some() {
+            false => self.changing_name(raw, field.place, published.as_ref(), source),
             true => self.names(raw, field.place, published.as_ref()),
         };
         let accepts_gap = self.gap(raw, field.place, source);
-        let account = account.or_else(|| called(name, raw, turns.as_ref()));
+        let account = account.or_else(|| called(name, raw, changing_name.as_ref()));
         self.signing_key_is_kept(target.as_ref(), published.as_ref(), consumers.as_deref(), field.place);
         if let (Some(source), Some(path), Some(written)) = (source, &published, &raw.account)
             && default_user.is_some()
@@ -178,7 +180,7 @@ impl Reader<'_> {
             name: name.to_owned(),
             target: target?,
             account: account?,
-            turns,
+            changing_name,
             accepts_gap,
             admin: admin.flatten(),
             published: published?,
@@ -266,10 +268,10 @@ impl Reader<'_> {
 }
 
 /// For people, where no account was named.
-fn called(name: &str, raw: &raw::Rotation, turns: Option<&Turns>) -> Option<String> {
+fn called(name: &str, raw: &raw::Rotation, changing: Option<&ChangingName>) -> Option<String> {
     match &raw.signing_key {
         Some(_) => Some(name.to_owned()),
-        None => turns?.users.as_ref().map(|users| users.join("/")),
+        None => changing?.turns.as_ref().map(|users| users.join("/")),
     }
 }
 
@@ -289,9 +291,9 @@ pub fn shown(rotation: &Rotation) -> Vec<(Vec<&str>, Value)> {
         });
         all.push((vec!["password", "alphabet"], json!(rotation.password.alphabet.name())));
     }
-    if let Some(turns) = &rotation.turns {
-        all.extend(turns.users.as_ref().map(|users| (vec!["logins"], json!(users))));
-        all.push((vec!["published_user"], json!(SecretRef::Vault(turns.published.clone()).to_string())));
+    if let Some(name) = &rotation.changing_name {
+        all.extend(name.turns.as_ref().map(|users| (vec!["logins"], json!(users))));
+        all.push((vec!["published_user"], json!(SecretRef::Vault(name.published.clone()).to_string())));
     }
     if rotation.accepts_gap {
         all.push((vec!["accept_gap"], json!(true)));

@@ -7,7 +7,7 @@ use super::convert::{absolute, not_empty, text_of};
 use super::problem::Place;
 use super::raw;
 use super::reading::{Field, Reader};
-use super::turns::Turns;
+use super::turns::ChangingName;
 use super::values::{self, duration_text};
 use crate::secret::{SecretRef, VaultPath};
 use serde_json::{Value, json};
@@ -240,7 +240,12 @@ impl Reader<'_> {
     }
 
     /// Where each secret comes with a name of its own, which is published beside it.
-    pub(super) fn names(&self, raw: &raw::Rotation, place: Place, published: Option<&VaultPath>) -> Option<Turns> {
+    pub(super) fn names(
+        &self,
+        raw: &raw::Rotation,
+        place: Place,
+        published: Option<&VaultPath>,
+    ) -> Option<ChangingName> {
         if let Some(logins) = &raw.logins {
             self.wrong::<()>(logins.place, "each one gets a name of its own here, and none take turns: leave this out");
         }
@@ -250,7 +255,7 @@ impl Reader<'_> {
             self.note_missing(place, "nothing says where the name of the key is published", help);
             return None;
         };
-        Some(Turns { users: None, published: self.beside(user, published)? })
+        Some(ChangingName { published: self.beside(user, published)?, turns: None })
     }
 }
 

@@ -1,44 +1,54 @@
-//! Where the user changes with the secret: two take turns, or each secret comes with a name of its own. And where a server knows
-//! only one password for an account and nobody takes turns, somebody accepts a gap.
+//! Where the name changes with the secret: two users take turns, or each secret comes with a name of its own. And where a server
+//! knows only one password for an account and nobody takes turns, somebody accepts a gap.
 
-use super::Source;
 use super::convert::not_empty;
 use super::problem::Place;
 use super::raw;
 use super::reading::{Field, Reader};
+use super::{Rotation, Source};
 use crate::engine;
 use crate::secret::VaultPath;
 
+/// The name that changes with each secret.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Turns {
-    /// Two users, of whom one is in force. Absent: each secret comes with a name of its own.
-    pub users: Option<[String; 2]>,
-    /// Where it is published whose turn it is: in the secret that has the password, too.
+pub struct ChangingName {
+    /// Where the one in force is published: in the secret that has the password, too.
     pub published: VaultPath,
+    /// Two users, of whom one is in force. Absent: each secret comes with a name of its own.
+    pub turns: Option<[String; 2]>,
 }
 
-impl Turns {
-    /// Whose turn it is after this one's.
-    pub fn after(&self, user: Option<&str>) -> Option<&str> {
-        let [one, other] = self.users.as_ref()?;
-        Some(if user == Some(one) { other } else { one })
+impl Rotation {
+    /// Whoever uses the new secret uses it under another name: sessions, requests and tokens tell which of both they began with.
+    pub fn changes_name(&self) -> bool {
+        self.name_published().is_some()
     }
 
-    /// Those who take turns.
-    pub fn users(&self) -> impl Iterator<Item = &String> {
-        self.users.iter().flatten()
+    pub fn name_published(&self) -> Option<&VaultPath> {
+        self.changing_name.as_ref().map(|name| &name.published)
+    }
+
+    /// The two users who take turns, where two do.
+    pub fn turns(&self) -> Option<&[String; 2]> {
+        self.changing_name.as_ref()?.turns.as_ref()
+    }
+
+    /// Whose turn it is after this one's.
+    pub fn turn_after(&self, user: Option<&str>) -> Option<&str> {
+        let [one, other] = self.turns()?;
+        Some(if user == Some(one) { other } else { one })
     }
 }
 
 impl Reader<'_> {
     /// `published`: where the password is.
-    pub(super) fn turns(
+    pub(super) fn changing_name(
         &self,
         raw: &raw::Rotation,
         place: Place,
         published: Option<&VaultPath>,
         source: Option<&Source>,
-    ) -> Option<Turns> {
+    ) -> Option<ChangingName> {
         let (logins, user) = match (&raw.logins, &raw.published_user) {
             (None, None) => return None,
             (Some(logins), Some(user)) => (logins, user),
@@ -59,7 +69,7 @@ impl Reader<'_> {
         }
         let users = self.users(logins, source);
         let published = self.beside(user, published)?;
-        Some(Turns { users: Some(users?), published })
+        Some(ChangingName { published, turns: Some(users?) })
     }
 
     /// Another field of the secret that has the password.

@@ -75,6 +75,11 @@ impl Calendar {
         self.latest_of_line(slot) == Some(slot)
     }
 
+    /// The same, where it counts now.
+    pub fn counts(&self, slot: Timestamp) -> bool {
+        self.is_time(slot) && slot >= self.from
+    }
+
     pub fn zone(&self) -> &TimeZone {
         &self.zone
     }

@@ -89,7 +89,7 @@ fn of(known: &Known<'_>, policy: &Policy, rotation: &Rotation, schedule: &Schedu
         overdue: due.is_some_and(|due| due < now),
         due,
         open_since: rules::cut_short(state, name).or(rules::owed(state, name)).map(|(at, _)| at),
-        by_hand: rules::by_hand(state, name).is_some(),
+        by_hand: rules::is_by_hand(state, name),
         failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row).max(slots.as_ref().map_or(0, |s| s.0)),
         message: message.or(slots.and_then(|(_, why)| why)),
     }

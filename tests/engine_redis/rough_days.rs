@@ -135,6 +135,12 @@ fn users_come_back_closed_or_off() {
         on_difference: Default::default(),
         returning: Some(&returning),
     };
+    // Where the data do not go live in the end, nobody is left.
+    own.say("ACL SETUSER weak on >weak ~* &* +@all -swapdb");
+    let weak = Server { user: Some("weak".into()), password: Some(secret("weak")), ..on_host(&server) };
+    let failure = Redis::new(settings(weak, Method::Automatic)).load(&origin, &live(), &run).unwrap_err();
+    assert!(failure.full().contains("SWAPDB"), "{}", failure.full());
+    assert!(!own.say("ACL LIST").contains("user shop"), "made before, and taken away again");
     let loaded = engine.load(&origin, &live(), &run).unwrap();
     assert!(loaded.warnings.iter().any(|told| told.contains("came back off") && told.ends_with(": stranger")));
     let listed = own.say("ACL LIST");

@@ -210,6 +210,12 @@ impl Primary {
         Some(Primary { servers: Mutex::new([primary, standby]), ports, address: Tap::before(ports[0]) })
     }
 
+    fn is_started_again(&self) {
+        let first = &mut self.servers.lock().unwrap()[0];
+        first.kill();
+        first.start_again();
+    }
+
     fn fails_over(&self) {
         let mut servers = self.servers.lock().unwrap();
         servers[0].kill();
@@ -259,13 +265,20 @@ fn a_standby_of_postgres_that_is_promoted_locks_nobody_out() {
     let servers = Arc::new(servers);
     let mut world = World::with(vault, Arc::clone(&servers) as Arc<dyn Target>, "");
     world.open_shop();
+    // Started again, which changes nothing; and lost.
+    world.dies_at("rotate:accepted", &["shop-db"]);
+    servers.is_started_again();
+    world.nobody_was_refused();
+    world.rotate(&["resume", "shop-db"]).ends(0);
+    let second = world.one_password_works(&world.old);
+    wait_for_distance(&world);
     world.dies_at("rotate:published", &["shop-db"]);
     servers.fails_over();
     world.nobody_was_refused();
     are_tried(&world, &[servers.ports[1]]);
     world.rotate(&["resume", "shop-db"]).ends(0);
-    let new = world.one_password_works(&world.old);
+    let third = world.one_password_works(&second);
     wait_for_distance(&world);
     world.rotate(&["shop-db"]).ends(0);
-    world.one_password_works(&new);
+    world.one_password_works(&third);
 }

@@ -8,7 +8,7 @@ use bkp::durable::CRASH_POINTS;
 use std::sync::Arc;
 
 /// They are passed on the way back only.
-const BACK: [&str; 3] = ["rotate:turned-back", "rotate:unpublished", "rotate:undone"];
+pub const BACK: [&str; 3] = ["rotate:turned-back", "rotate:unpublished", "rotate:undone"];
 /// There is nothing to go on with: nothing was recorded yet, or everything was done.
 const AT_THE_ENDS: [&str; 2] = ["rotate:saved", "rotate:closed"];
 
@@ -97,7 +97,12 @@ fn what_was_killed_is_taken_back_on_request() {
 fn is_still_taken_back(vault: &'static Vault, target: Arc<dyn Target>, points: impl Iterator<Item = &'static str>) {
     let mut world = World::with(vault, target, "");
     world.open_shop();
-    let old = world.old.clone();
+    all_are_taken_back(&world, points);
+}
+
+/// The same in a world that is open.
+pub fn all_are_taken_back(world: &World, points: impl Iterator<Item = &'static str>) {
+    let old = world.published();
     for point in points {
         world.works_only_with("worker", &old);
         world.dies_at(point, &["shop-db"]);

@@ -9,9 +9,10 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use bkp::durable::random_hex;
+use bkp::job::rotate::http::Answer;
 use bkp::job::rotate::targets::minio::admin::Admin;
 use bkp::job::rotate::targets::minio::envelope;
-use bkp::job::rotate::targets::minio::signed::{Answer, Key, Signed};
+use bkp::job::rotate::targets::minio::signed::{Key, Signed};
 use bkp::policy;
 use bkp::secret::Secret;
 use reqwest::Method;
@@ -203,6 +204,24 @@ fn rotations_of_access_keys_that_were_killed_are_brought_to_their_end() {
     kills::converges(vault, Arc::new(keys), kills::forward());
 }
 
+#[test]
+fn rotations_of_access_keys_are_taken_back() {
+    let part = "rotations of access keys that are taken back";
+    let (Some(vault), Some(keys)) = (Vault::shared(part), AccessKeys::start(part)) else { return };
+    let keys = Arc::new(keys);
+    let mut world = World::with(vault, Arc::clone(&keys) as Arc<dyn Target>, "");
+    world.open_shop();
+    for point in ["rotate:accepted", "rotate:published", "rotate:moved#2", "rotate:unused"] {
+        world.dies_at(point, &["shop-db"]);
+        let pending = world.record()["pending"].as_str().unwrap().to_owned();
+        world.rotate(&["rollback", "shop-db"]).ends(0).says("as it was before");
+        assert_eq!(world.one_password_works(&pending), world.old, "{point}");
+        assert_eq!(keys.keys(), [keys.first], "the new one is removed");
+    }
+    kills::all_are_taken_back(&world, kills::BACK.into_iter());
+    assert_eq!((world.published_user().as_str(), keys.keys()), (keys.first, vec![keys.first.to_owned()]));
+}
+
 /// A program that nobody named, and that goes on with the old key: it is seen before it is locked out.
 #[test]
 fn whoever_still_signs_with_the_old_key_turns_it_back() {
@@ -218,6 +237,7 @@ fn whoever_still_signs_with_the_old_key_turns_it_back() {
             while !is_over() {
                 keys.log_in_as(keys.first, &world.old).unwrap();
                 requests += 1;
+                std::thread::sleep(Duration::from_millis(100));
             }
             requests
         });

@@ -2,7 +2,7 @@
 
 use super::postgres::{Postgres, Single};
 use super::servers::Mariadb;
-use super::support::host::Running;
+use super::support::host::{Host, Running};
 use super::support::vault::Vault;
 use super::support::wait_for;
 use super::world::{Target, World};
@@ -27,14 +27,19 @@ fn run(world: &World, arguments: &[&str]) -> super::support::host::Answer {
 }
 
 fn daemon(world: &World) -> Running {
-    let main = world.host.path("etc/bkp.yaml");
+    daemon_of(world, &world.host)
+}
+
+/// By the same clock.
+fn daemon_of(world: &World, host: &Host) -> Running {
+    let main = host.path("etc/bkp.yaml");
     let text = fs::read_to_string(&main).unwrap();
-    if !text.contains("http:") {
+    if !text.contains("http: {") {
         fs::write(main, format!("{text}http: {{ listen: off }}\ndaemon: {{ retry: 1s }}\n")).unwrap();
     }
-    let mut command = world.host.command(&["daemon"]);
+    let mut command = host.command(&["daemon"]);
     command.env("BKP_CLOCK", world.host.path("clock"));
-    let mut running = world.host.start(command);
+    let mut running = host.start(command);
     wait_for("the daemon is ready", 60, || {
         let ended = running.child.try_wait().unwrap();
         assert!(ended.is_none(), "it has ended: {}", running.said());
@@ -49,7 +54,11 @@ fn stop(world: &World, daemon: Running) {
 }
 
 fn slots(world: &World) -> Vec<Value> {
-    let journal = world.host.run(&["journal", "--json", "--last", "1000"]).ends(0).json();
+    slots_of(&world.host)
+}
+
+fn slots_of(host: &Host) -> Vec<Value> {
+    let journal = host.run(&["journal", "--json", "--last", "1000"]).ends(0).json();
     let of_rotations = |record: &&Value| record["job"] == "rotate" && !record["slot"].is_null();
     journal["records"].as_array().unwrap().iter().filter(of_rotations).cloned().collect()
 }
@@ -123,6 +132,38 @@ fn the_daemon_rotates_what_is_due_and_goes_on_with_what_was_cut_short() {
     assert_eq!(measured(&world, "failures_in_a_row"), 1.0);
     stop(&world, at_work);
     run(&world, &["journal", "verify"]).ends(0);
+}
+
+/// Both have it in their configuration, and it is due at both in the same moment.
+#[test]
+fn two_daemons_rotate_a_password_once() {
+    let part = "rotations by two daemons";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Mariadb::start(part)) else { return };
+    let target: Arc<dyn Target> = Arc::new(server);
+    let mut world = World::with(vault, target, "    schedule: \"0 3 * * *\"\n    deadline: 6h\n");
+    let other = world.other_host();
+    world.open_shop();
+    set_clock(&world, BEFORE);
+    let both = [&world.host, &other].map(|host| daemon_of(&world, host));
+    let slot = "2026-11-30T03:00:00Z";
+    set_clock(&world, slot);
+    let ends = [&world.host, &other].map(|host| {
+        wait_for("the end of a slot", 120, || {
+            let is_end = |record: &Value| record["kind"] == "slot_ended" && record["slot"] == slot;
+            slots_of(host).into_iter().find(is_end)
+        })
+    });
+    for (host, daemon) in [&world.host, &other].into_iter().zip(both) {
+        daemon.signal(rustix::process::Signal::TERM);
+        host.finish(daemon).ends(0);
+    }
+    let document = vault.get(&format!("kv/data/{}", world.name));
+    assert_eq!(document["metadata"]["version"], 2, "it was published once: {ends:?}");
+    let mut how = ends.map(|end| end["as"].as_str().unwrap().to_owned());
+    how.sort();
+    assert_eq!(how[0], "done", "{how:?}");
+    assert_ne!(how[1], "failed");
+    world.one_password_works(&world.old);
 }
 
 /// Consumers are refused as long as it is not gone on with: that waits for no window.

@@ -1,15 +1,17 @@
-//! Nobody else sees a password on its way: not in listings of processes, not in the log of the server, not in that of Vault.
+//! Nobody else sees a password on its way: not in listings of processes, not in the log of the server, not in that of Vault, not in
+//! the events of Docker, and in nothing that bkp says of it later.
 
 use super::kills::wait_for_distance;
 use super::mongo::Ferretdb;
 use super::postgres::Postgres;
 use super::redis::Redis;
-use super::servers::Mariadb;
+use super::servers::{Mariadb, Mysql};
 use super::support::vault::Vault;
 use super::world::{Target, World};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -25,8 +27,31 @@ fn listings(enough: &AtomicBool) -> BTreeSet<Vec<u8>> {
     seen
 }
 
-fn holds(bytes: &[u8], secret: &str) -> bool {
+pub fn holds(bytes: &[u8], secret: &str) -> bool {
     bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+}
+
+/// What Docker tells whoever listens, with every command that is run in a container. Nothing where there is no Docker.
+pub struct Events(Child, tempfile::NamedTempFile);
+
+impl Events {
+    pub fn begin() -> Events {
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new("docker");
+        command.args(["events", "--format", "{{json .}}"]).stdout(told.reopen().unwrap());
+        Events(command.stderr(Stdio::null()).spawn().unwrap(), told)
+    }
+
+    pub fn so_far(&self) -> Vec<u8> {
+        fs::read(self.1.path()).unwrap()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// `log`: what the server wrote down; `statement` must be there, where it writes down what it is told.
@@ -37,7 +62,7 @@ fn is_not_seen(part: &str, target: Arc<dyn Target>, log: &dyn Fn() -> Vec<u8>, s
     vault.put("sys/audit/file", json!({ "type": "file", "options": { "file_path": audit } }));
     let mut world = World::with(vault, target, "");
     world.open_shop();
-    let before = log().len();
+    let (before, events) = (log().len(), Events::begin());
     let enough = Arc::new(AtomicBool::new(false));
     let watching = std::thread::spawn({
         let enough = Arc::clone(&enough);
@@ -54,7 +79,18 @@ fn is_not_seen(part: &str, target: Arc<dyn Target>, log: &dyn Fn() -> Vec<u8>, s
     let taken_back = world.last_pending();
     assert_eq!(world.one_password_works(&taken_back), new);
     assert!(listings.iter().any(|listing| holds(listing, "shop-db")), "bkp itself was not seen");
-    let logs = [log()[before..].to_vec(), fs::read(&audit).unwrap()];
+    let month = jiff::Timestamp::now().strftime("%Y-%m").to_string();
+    let report = ["report", "--period", month.as_str(), "--offline", "--format"];
+    for words in [&["journal", "--json", "--last", "1000"][..], &["secrets"], &["status"], &["rotate", "status"]] {
+        world.host.run(words);
+    }
+    for format in ["json", "md", "html"] {
+        world.host.run(&[&report[..], &[format]].concat()).ends(0).says("shop-db");
+    }
+    let logs = [log()[before..].to_vec(), fs::read(&audit).unwrap(), events.so_far()];
+    let container = world.target.container();
+    let is_seen = container.is_none_or(|name| holds(&logs[2], &name) && holds(&logs[2], "exec_start: sh -c"));
+    assert!(is_seen, "Docker told nobody of what was run");
     assert!(statement.is_none_or(|statement| holds(&logs[0], statement)), "the server wrote nothing down");
     assert!(holds(&logs[1], "kv/data/"), "Vault wrote nothing down");
     for secret in [&new, &taken_back, &world.old] {
@@ -73,6 +109,17 @@ fn a_password_of_mariadb_is_not_seen_on_its_way() {
     let log = server.logs_from_now_on();
     let target: Arc<dyn Target> = Arc::clone(&server) as Arc<dyn Target>;
     is_not_seen(part, target, &|| fs::read(&log).unwrap_or_default(), Some("ALTER USER"));
+}
+
+/// Who changes it works in the container, and every command there is an event.
+#[test]
+fn a_password_of_mysql_is_not_seen_on_its_way() {
+    let part = "secrecy of rotations of MySQL";
+    let Some(server) = Mysql::start(part) else { return };
+    let server = Arc::new(server);
+    server.query("SET GLOBAL log_output = 'TABLE'; SET GLOBAL general_log = 1");
+    let log = || server.query("SELECT argument FROM mysql.general_log").into_bytes();
+    is_not_seen(part, Arc::clone(&server) as Arc<dyn Target>, &log, Some("ALTER USER"));
 }
 
 /// It logs every statement, and yet knows no password.

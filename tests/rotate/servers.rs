@@ -137,6 +137,10 @@ impl Target for Mysql {
         }
     }
 
+    fn container(&self) -> Option<String> {
+        Some(self.0.name().to_owned())
+    }
+
     fn log_in(&self, password: &str) -> Result<(), String> {
         log_in(&self.address(), 3306, password)
     }

@@ -183,6 +183,7 @@ fn every_token_is_verified_while_the_key_is_exchanged() {
     let shop = Shop::new(vault, (&pem, public), "ES256", "");
     let plan = shop.host.run(&["rotate", "tokens", "--dry-run", "--json"]).ends(0).json();
     assert!(plan["refused"].is_null() && plan["gap_seconds"] == 0.0, "{plan}");
+    assert!(plan["warnings"].to_string().contains("its name, by-hand, is not its thumbprint"), "{plan}");
     assert_eq!(shop.kids(), ["other", "by-hand"], "a dry run changes nothing");
     let old = shop.sign();
     while_open(&shop, || shop.host.run(&["rotate", "tokens", "--because", "INC-42"]).ends(0).says("tokens is rotated"));
@@ -253,6 +254,7 @@ fn what_takes_longer_than_a_process_should_live_is_resumed() {
     fs::write(&path, text.replace("lifetime: 3s", "lifetime: 24h")).unwrap();
     kills::wait_for_a_moment(&shop.host);
     shop.host.run(&["rotate", "tokens"]).fails(75, "may be valid until", "");
+    shop.host.run(&["rotate", "status"]).ends(0).says("stopped midway").says("may be valid until");
     let next = shop.published().0;
     let rollback = ["rotate", "rollback", "tokens"];
     shop.host.run(&rollback).fails(75, &format!("tokens that were signed with the key {next} may be valid until"), "");

@@ -1,6 +1,7 @@
 //! A service of a real Swarm: given a secret of another name for each version, and back when its tasks do not come up.
 
 use super::kills::wait_for_distance;
+use super::secrecy::{Events, holds};
 use super::servers::Mariadb;
 use super::support::docker::engine::docker;
 use super::support::docker::{Kind, image_named, require};
@@ -34,10 +35,18 @@ done"#;
 
 struct Service {
     world: World,
-    /// Also of its secret.
+    /// Also of its secret. Another one, which has the same password, is called so, too, with `-reports` behind it.
     name: String,
+    events: Events,
     _supervisor: Supervisor,
     _turn: File,
+}
+
+/// As `sha256sum` tells it.
+fn hash(password: &str) -> String {
+    let mut child = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim_end().to_owned()
 }
 
 impl Service {
@@ -56,17 +65,22 @@ impl Service {
         }
         let world = World::with(vault, Arc::new(server) as Arc<dyn Target>, "");
         fs::create_dir(world.host.path("data/shop")).unwrap();
-        let mut create = Command::new("docker");
-        create.args(["secret", "create", "--label", "bkp-test=1", &name, "-"]).stdin(Stdio::piped());
-        let mut create = create.stdout(Stdio::null()).spawn().unwrap();
-        create.stdin.take().unwrap().write_all(world.old.as_bytes()).unwrap();
-        assert!(create.wait().unwrap().success());
+        let events = Events::begin();
+        let other = format!("{name}-reports");
+        for (name, text) in [(&name, world.old.clone()), (&other, format!("DB_PASSWORD={}\n", world.old))] {
+            let mut create = Command::new("docker");
+            create.args(["secret", "create", "--label", "bkp-test=1", name, "-"]).stdin(Stdio::piped());
+            let mut create = create.stdout(Stdio::null()).spawn().unwrap();
+            create.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+            assert!(create.wait().unwrap().success());
+        }
         let secret = format!("source={name},target=db_password,mode=0400");
         let mount = format!("type=bind,source={},destination=/shop", world.host.text("data/shop"));
         docker(
             &[
                 &["service", "create", "--detach=false", "--quiet", "--no-resolve-image", "--name", &name][..],
                 &["--label", "bkp-test=1", "--container-label", "bkp-test=1", "--network", "host", "--secret", &secret],
+                &["--secret", &other],
                 &["--mount", &mount, "--env", &format!("PORT={port}"), "--replicas", "2", "--stop-grace-period", "1s"],
                 &["--update-monitor", "1s", "--restart-delay", "1s", "--no-healthcheck", "--entrypoint", "bash"],
                 &[&image_named("mariadb"), "-c", PROGRAM],
@@ -76,12 +90,11 @@ impl Service {
         world.consumers_are(&format!(
             "      web:\n        swarm: {{ service: {name}, secret: {name} }}\n        patience: 1m\n"
         ));
-        Some(Service { world, name, _supervisor: supervisor, _turn: turn })
+        Some(Service { world, name, events, _supervisor: supervisor, _turn: turn })
     }
 
     fn given(&self) -> String {
-        let format =
-            "{{range .Spec.TaskTemplate.ContainerSpec.Secrets}}{{.SecretName}} {{.File.Name}} {{.File.Mode}}{{end}}";
+        let format = "{{range .Spec.TaskTemplate.ContainerSpec.Secrets}}{{if eq .File.Name \"db_password\"}}{{.SecretName}} {{.File.Name}} {{.File.Mode}}{{end}}{{end}}";
         docker(&["service", "inspect", "--format", format, &self.name])
     }
 
@@ -102,14 +115,15 @@ impl Service {
         let filter = format!("label=com.docker.swarm.service.name={}", self.name);
         let tasks = docker(&["ps", "--filter", &filter, "--filter", "status=running", "--quiet"]);
         assert_eq!(tasks.lines().count(), 2);
-        let script =
-            format!("until test \"$(printf %s {published} | sha256sum)\" = \"$(cat /tmp/used)\"; do sleep 0.1; done");
+        let script = format!("until test \"{}\" = \"$(cat /tmp/used)\"; do sleep 0.1; done", hash(&published));
         for task in tasks.lines() {
             docker(&["exec", task, "timeout", "30", "bash", "-c", &script]);
         }
         let refused = fs::read_to_string(self.world.host.path("data/shop/refused")).unwrap_or_default();
         assert_eq!(refused, "", "logins were refused");
         self.world.is_told_nowhere(&published);
+        let events = self.events.so_far();
+        assert!(holds(&events, "exec_start") && !holds(&events, &published), "Docker tells it");
         published
     }
 }
@@ -118,13 +132,20 @@ impl Service {
 fn a_service_is_given_a_secret_of_another_name() {
     let Some(service) = Service::start("rotations in a Swarm") else { return };
     let (world, name, old) = (&service.world, &service.name, service.world.old.clone());
+    // What else it is given is looked at, too.
+    let other = format!("{name}-reports");
+    let besides = format!("given to the Swarm service {name}, beside {name}");
+    world.rotate(&["shop-db", "--dry-run"]).ends(13).says(&other).says(&besides);
+    let path = world.host.path("etc/policies.d/shop.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("    consumers:\n", &format!("    known: [{other}]\n    consumers:\n"))).unwrap();
     let plan = world.rotate(&["shop-db", "--dry-run"]).ends(0);
     plan.says(&format!("a new version of the Swarm secret {name}, given to the service {name}"));
     world.rotate(&["shop-db"]).ends(0);
     let new = service.one_password_works(&old);
     let first = service.given();
     assert!(first.starts_with(&format!("{name}.")) && first.ends_with(" db_password -r--------"), "{first}");
-    assert_eq!(service.secrets().len(), 2, "what people made stays");
+    assert_eq!(service.secrets().len(), 3, "what people made stays");
 
     // Killed when the secret was made, and when the service was told, and gone on with; the version before is removed.
     let mut passwords = vec![new];
@@ -137,12 +158,12 @@ fn a_service_is_given_a_secret_of_another_name() {
     let [_, new, newer] = &passwords[..] else { unreachable!() };
     let second = service.given();
     assert_ne!(first, second);
-    assert_eq!(service.secrets().len(), 2);
+    assert_eq!(service.secrets().len(), 3);
 
     fs::write(world.host.path("data/shop/broken"), &newer[..12]).unwrap();
     wait_for_distance(world);
     world.rotate(&["shop-db"]).fails(1, &format!("the Swarm service {name} was not updated (paused)"), "rotate again");
     assert_eq!(service.one_password_works(new), *newer);
     assert_eq!(service.given(), second);
-    assert_eq!(service.secrets().len(), 2);
+    assert_eq!(service.secrets().len(), 3);
 }

@@ -55,8 +55,11 @@ fn is_tidy(stack: &Stack) {
 
 #[test]
 fn a_second_variable_with_the_password_is_seen_and_exchanged_with_the_first() {
-    let Some(stack) = start("two variables of one .env", "", "DB_PASSWORD") else { return };
+    let given = "    env_file: [jobs.env]\n";
+    let Some(stack) = start("two variables of one .env", given, "DB_PASSWORD") else { return };
     let (old, env_file) = (stack.world.old.clone(), stack.path(".env"));
+    let jobs_env = |password: &str| format!("JOBS_PASSWORD={password}\n");
+    fs::write(stack.path("jobs.env"), jobs_env("of-something-else")).unwrap();
     stack.compose(&["up", "--detach"]);
     stack.uses("web-1", &old);
     let second = format!("{}#DATABASE_URL (beside DB_PASSWORD)", env_file.display());
@@ -65,12 +68,25 @@ fn a_second_variable_with_the_password_is_seen_and_exchanged_with_the_first() {
     stack.rotate(&["shop-db"]).fails(13, &second, advice).says_not(&old);
     assert_eq!(stack.world.published(), old, "nothing was begun");
 
-    // Two that are told by one variable each: `web` is given both, and keeps neither.
-    let other = "      jobs: { env_file: DIRECTORY/.env, variable: DATABASE_URL, command: [\"true\"] }\n";
-    stack.consumers(&format!("{}{other}", CONSUMERS.replace("VARIABLE", "DB_PASSWORD")));
+    // Others are told by variables of their own, in this file and another one: `web` is given all of them, and keeps none.
+    let told = |consumer: &str, file: &str, variable: &str, reload: &str| {
+        format!("      {consumer}: {{ env_file: DIRECTORY/{file}, variable: {variable}, {reload} }}\n")
+    };
+    let mut consumers = CONSUMERS.replace("VARIABLE", "DB_PASSWORD");
+    consumers += &told("mails", ".env", "DATABASE_URL", "command: [\"true\"]");
+    consumers += &told("jobs", "jobs.env", "JOBS_PASSWORD", "command: [\"true\"]");
+    fs::write(stack.path("jobs.env"), jobs_env(&old)).unwrap();
+    stack.compose(&["up", "--detach"]);
+    stack.uses("web-1", &old);
+    stack.consumers(&consumers);
+    let kept = format!("variable JOBS_PASSWORD, by which jobs is told in {}", stack.path("jobs.env").display());
+    stack.rotate(&["shop-db"]).fails(13, &kept, "").says("name this one as a consumer of that file, too");
+    consumers += &told("web-again", "jobs.env", "JOBS_PASSWORD", "compose: { directory: DIRECTORY, service: web }");
+    stack.consumers(&consumers);
     stack.rotate(&["shop-db"]).ends(0);
     let new = stack.one_password_works(&old);
     assert_eq!(fs::read_to_string(&env_file).unwrap(), env(&new));
+    assert_eq!(fs::read_to_string(stack.path("jobs.env")).unwrap(), jobs_env(&new));
     stack.uses("web-1", &new);
     stack.nobody_was_refused();
     is_tidy(&stack);
@@ -178,11 +194,11 @@ fn what_was_killed_beside_the_file_is_brought_to_its_end() {
     is_tidy(&stack);
 }
 
-/// Two workers, as those of Celery but quicker, one of which is replaced after the other.
+/// Workers, as those of Celery but quicker, one of which is replaced after the other.
 const WORKERS: &str = r#"services:
   worker:
     COMMON
-    scale: 2
+    scale: 1
     volumes: ["./shop:/shop"]
     environment: { PORT: "PORT_IS", MODE: worker, MYSQL_PWD: "${DB_PASSWORD}" }
     entrypoint:
@@ -209,7 +225,7 @@ fn there_are_as_many_workers_as_before_wherever_it_was_killed() {
     let mut current = stack.world.old.clone();
     fs::write(stack.path(".env"), format!("DB_PASSWORD={current}\n")).unwrap();
     // One more than the project says.
-    stack.compose(&["up", "--detach", "--scale", "worker=3"]);
+    stack.compose(&["up", "--detach", "--scale", "worker=2"]);
     let names = || {
         let filter = format!("label=com.docker.compose.project={}", stack.project);
         let listed = docker(&["ps", "--filter", &filter, "--format", "{{.Names}}"]);
@@ -217,14 +233,14 @@ fn there_are_as_many_workers_as_before_wherever_it_was_killed() {
     };
     let all_use = |password: &str| {
         let names = names();
-        assert_eq!(names.len(), 3, "{names:?}");
+        assert_eq!(names.len(), 2, "{names:?}");
         for name in names {
-            assert!(!name.contains("bkp-3"), "{name} has its own name again");
+            assert!(!name.contains("bkp-2"), "{name} has its own name again");
             stack.uses(name.strip_prefix(&format!("{}-", stack.project)).unwrap(), password);
         }
     };
     all_use(&current);
-    for point in ["rotate-consumer:marked", "rotate-consumer:made", "rotate-consumer:ended", "rotate-consumer:made#3"] {
+    for point in ["rotate-consumer:marked", "rotate-consumer:made", "rotate-consumer:ended", "rotate-consumer:made#2"] {
         wait_for_distance(&stack.world);
         stack.dies_at(point, &["shop-db"]);
         stack.rotate(&["resume", "shop-db"]).ends(0);

@@ -43,7 +43,7 @@ fn whenever_vault_goes_away_nothing_is_lost_and_resuming_converges() {
     world.open_shop();
     let mut current = world.old.clone();
     let mut rounds = 0;
-    for requests in (0..).step_by(13) {
+    for requests in (0..).step_by(8) {
         let before = retired(&world);
         proxy.pass(requests, AWAY[rounds % AWAY.len()].clone());
         let answer = world.rotate(&["shop-db", "--patience", "1s"]);
@@ -68,7 +68,7 @@ fn whenever_vault_goes_away_nothing_is_lost_and_resuming_converges() {
         wait_for_distance(&world);
         rounds += 1;
     }
-    assert!(rounds > 2, "only {rounds} rounds: it hardly went away");
+    assert!(rounds >= AWAY.len(), "only {rounds} rounds: it hardly went away");
     world.one_password_works(&current);
 }
 

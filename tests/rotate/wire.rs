@@ -153,6 +153,11 @@ fn a_password_is_not_told_to_a_server_that_wants_to_see_it() {
     server.lets_in(&format!("{scram}host all app_a 127.0.0.1/32 scram-sha-256\n"));
     server.set_up(&world.old);
     world.rotate(&["shop-db"]).fails(13, "does not let app_b in from this host, whatever the password", "pg_hba.conf");
+    // Whose turn comes has no verifier, so the server would ask for its MD5; the others have SCRAM's.
+    server.query("ALTER SYSTEM SET password_encryption = 'md5'");
+    server.lets_in("host all all 127.0.0.1/32 md5\n");
+    world.rotate(&["shop-db", "--dry-run"]).ends(0);
+    server.query("ALTER SYSTEM RESET password_encryption");
     // As it is said there.
     server.lets_in("host all all 127.0.0.1/32 scram-sha-256\n");
     let refused = |alter: &str, what: &str, back: &str| {

@@ -38,6 +38,11 @@ pub trait Target: Send + Sync + 'static {
     /// Makes the account, or another password for it.
     fn set_up(&self, password: &str);
 
+    /// In which bkp works for it.
+    fn container(&self) -> Option<String> {
+        None
+    }
+
     /// A login of `app` and a question: `Err` is what the server says.
     fn log_in(&self, password: &str) -> Result<(), String>;
 
@@ -275,14 +280,19 @@ impl World {
         let record = self.record();
         assert!(record["pending"].is_null() && record["previous"].is_null() && record["holder"].is_null(), "{record}");
         self.nobody_was_refused();
+        for secret in [refused, &published] {
+            self.is_told_nowhere(secret);
+        }
         published
     }
 
-    /// In nothing that bkp wrote on this host, but in the files that are for it.
+    /// In nothing that bkp wrote or said on this host, but in the files that are for it.
+    #[track_caller]
     pub fn is_told_nowhere(&self, secret: &str) {
         let output = std::process::Command::new("grep")
             .args(["-rlF", "--", secret])
             .args(["state", "cache", "store", "etc", "home"].map(|name| self.host.path(name)))
+            .arg(self.host.said())
             .output()
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "the secret is in these files");

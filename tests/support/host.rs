@@ -148,6 +148,8 @@ impl Host {
         let [out, err] = [&running.out, &running.err].map(|f| fs::read(f.path()).unwrap());
         let [out, err] = [out, err].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let answer = Answer { command: running.shown.clone(), status, out, err };
+        let mut said = File::options().create(true).append(true).open(self.path("said")).unwrap();
+        std::io::Write::write_all(&mut said, [&*answer.out, &*answer.err].concat().as_bytes()).unwrap();
         for secret in self.secrets() {
             let told = answer.out.contains(&secret) || answer.err.contains(&secret);
             assert!(!told, "a secret was told: {answer:?}");
@@ -155,6 +157,11 @@ impl Host {
         assert!(!answer.err.contains("panicked"), "{answer:?}");
         assert!(!answer.err.contains("RUST_BACKTRACE"), "{answer:?}");
         answer
+    }
+
+    /// All that the program has said on this host, for secrets that are known later only: the file `said`.
+    pub fn said(&self) -> PathBuf {
+        self.path("said")
     }
 
     /// Everything that must never be printed: private keys, the writer's secrets, and what tests put into `secret`.

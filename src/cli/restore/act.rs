@@ -52,7 +52,7 @@ impl Opened<'_> {
             source: &point.source,
             engine,
             options,
-            credentials: configured.map_or_else(Vec::new, |(_, source)| in_force::of(env, source)),
+            credentials: configured.map_or_else(Vec::new, |(_, source)| in_force::Known::by_journal(env).of(source)),
             reread: false,
             together: None,
             purpose: Some(SAFETY),

@@ -5,7 +5,7 @@ use crate::cli::environment::Environment;
 use crate::engine::{self, Accounts, Settings};
 use crate::error::{Failure, Result};
 use crate::job::rotate::record;
-use crate::job::rotate::targets::{AccessKeys, Given, MailAccount, SigningKeys, Waits};
+use crate::job::rotate::targets::{AccessKeys, Given, MailAccount, SigningKeys};
 use crate::policy::{Minio, Policy, Rotation, Target};
 
 /// Settings of the server, where it is that of a source.
@@ -23,7 +23,7 @@ pub fn accounts_of<'e>(
         Target::Smtp(server) => {
             Ok((Box::new(MailAccount::new(server, &rotation.account, &rotation.nodes, given)), None))
         }
-        Target::SigningKey(key) => Ok((Box::new(SigningKeys::new(key, vault(env)?, &given)), None)),
+        Target::SigningKey(key) => Ok((Box::new(SigningKeys::new(key, rotation, vault(env)?, &given)), None)),
         Target::Minio(minio) => Ok((Box::new(access_keys(env, rotation, minio, &given)?), None)),
     }
 }
@@ -35,11 +35,9 @@ pub fn given_for(env: &Environment, rotation: &Rotation, mut given: Given) -> Re
         return Err(Failure::usage(format!("bkp itself makes the new secret of {}", rotation.name))
             .hint("Leave out --new-password-file: it is for the password of a mail account (`smtp`)"));
     }
-    if rotation.target.source().is_none() && given.waits == Waits::Yes {
+    if rotation.target.source().is_none() && !given.urgent {
         let path = record::path(&env.configuration()?.rotator.vault_path, &rotation.name)?;
-        if record::glance(vault(env)?, &path)?.urgent {
-            given.waits = Waits::No;
-        }
+        given.urgent = record::glance(vault(env)?, &path)?.urgent;
     }
     Ok(given)
 }
@@ -53,11 +51,11 @@ fn of_source(
     let none = || Failure::usage(format!("there is no source `{source}`"));
     let mut settings = rotation.changing(policy).ok_or_else(none)?;
     settings.read_secrets_with(env.secrets()?);
-    let logins = rotation.turns.as_ref().and_then(|turns| turns.users.as_ref());
-    let accounts = engine::accounts(&settings, &rotation.account, logins, &rotation.nodes).ok_or_else(|| {
-        let kind = settings.kind();
-        Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
-    })?;
+    let accounts =
+        engine::accounts(&settings, &rotation.account, rotation.turns(), &rotation.nodes).ok_or_else(|| {
+            let kind = settings.kind();
+            Failure::usage(format!("passwords of a {kind} source cannot be rotated by this version"))
+        })?;
     Ok((accounts, settings))
 }
 

@@ -37,11 +37,13 @@ pub fn note(env: &Environment, rotation: &Rotation, glance: &Glance) -> Result<O
         let (_, now) = published::now(vault(env)?, rotation)?;
         Ok::<_, Failure>((Fingerprints::of(&env.paths()?.state)?.fingerprint(&now), now.user))
     };
-    if let Some((_, last)) = rules::cut_short(&journal.state()?, &rotation.name) {
+    let mut state = journal.state()?;
+    if let Some((_, last)) = rules::cut_short(&state, &rotation.name) {
         env.recorder()?.note(&[Fact::Rotation(Box::new(missing_end(last, &now()?.0)))]);
+        state = journal.state()?;
     }
     let own = journal.id()?.unwrap_or_default();
-    let Some(closed) = elsewhere(&journal.state()?, rotation, glance, &own) else { return Ok(None) };
+    let Some(closed) = elsewhere(&state, rotation, glance, &own) else { return Ok(None) };
     let mut rotated = elsewhere_record(rotation, closed);
     let (print, user) = now()?;
     (rotated.to, rotated.to_user) = (Some(print), user);

@@ -1,6 +1,6 @@
 //! `bkp rotate NAME --dry-run`: what a rotation would do, what it is given, and what is in its way.
 
-use super::{Ground, Why};
+use super::{Ground, Said};
 use crate::cli::Ran;
 use crate::cli::environment::Environment;
 use crate::cli::output::{pairs, plain};
@@ -8,13 +8,13 @@ use crate::error::Failure;
 use crate::job::rotate::plan::Plan;
 use crate::job::rotate::scan;
 
-pub fn show(env: &Environment, name: &str, why: &Why) -> Ran {
-    let ground = Ground::of(env, name, why.given()?)?;
-    let rotate = ground.rotate(env, why, "", &|| Ok(String::new()), &|_| {})?;
+pub fn show(env: &Environment, name: &str, said: &Said) -> Ran {
+    let ground = Ground::of(env, name, said.given()?)?;
+    let rotate = ground.rotate(env, said, "", &|| Ok(String::new()), &|_| {})?;
     let plan = rotate.plan(ground.server(), &env.cancel)?;
-    let may = ground.may_begin(env, why)?;
+    let may = ground.may_begin(env, &env.journal()?.state()?, said)?;
     let hindered = may.err().map(|hindrance| hindrance.failure(ground.rotation, false));
-    let unknown = scan::refusal(&plan.unknown, ground.rotation).filter(|_| !why.takes_unknown());
+    let unknown = scan::refusal(&plan.unknown, ground.rotation).filter(|_| !said.takes_unknown());
     let refused = hindered.or(unknown).filter(|_| plan.open.is_none());
     let mut document = serde_json::to_value(&plan).unwrap_or_default();
     document["refused"] = refused.as_ref().map(Failure::full).into();

@@ -34,11 +34,17 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
     for (rotation, glance) in chosen.into_iter().zip(glances) {
         let last = state.rotations.get(&rotation.name).and_then(|known| known.last.as_ref());
         let owed = state.rotations.get(&rotation.name).and_then(|known| known.owed.as_ref()).map(|(at, _)| at);
+        let name = &rotation.name;
         let waits = glance.as_ref().ok().filter(|glance| glance.is_open && glance.holder.is_none());
-        let waits = waits.and_then(|_| rules::by_hand(&state, &rotation.name));
+        let waits = waits.and_then(|_| rules::waits_for(&state, name));
+        let by_hand = waits.is_some() && rules::is_by_hand(&state, name);
+        // What was noted then says what to do, too.
+        let note = last.and_then(|(_, rotated)| rotated.note.as_deref());
+        let note = if by_hand { note } else { waits.or(note) };
         documents.push(serde_json::json!({
             "rotation": rotation.name,
             "waits_for": waits,
+            "by_hand": by_hand,
             "owed": owed,
             "open": glance.as_ref().ok(),
             "unknown": glance.as_ref().err().map(Failure::full),
@@ -48,12 +54,12 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
             rotation.name.clone(),
             match owed {
                 Some(_) => format!("{}; restored: bkp rotate reapply {}", word_of(&glance), rotation.name),
-                None if waits.is_some() => "waits for somebody; then: bkp rotate resume".to_owned(),
+                None if by_hand => "waits for somebody; then: bkp rotate resume".to_owned(),
                 None => word_of(&glance),
             },
             last.map_or_else(|| "-".to_owned(), |(_, rotated)| rotated.state.clone()),
             last.map_or_else(|| "-".to_owned(), |(at, _)| age(env.now.as_second() - at.as_second())),
-            last.and_then(|(_, rotated)| rotated.note.clone()).map_or_else(|| "-".to_owned(), |note| plain(&note)),
+            note.map_or_else(|| "-".to_owned(), plain),
         ]);
     }
     if let (None, Some((document, row))) = (name, of_recipients(env, &state)) {

@@ -41,7 +41,7 @@ impl Rotation {
             );
             return Err(Failure::new(Kind::Refused, what).hint(format!("Move them to {user} first")));
         }
-        if self.is_locked(other)? {
+        if self.is_locked(other)? || self.was_locked_before(other)? {
             return Ok(());
         }
         let what = format!("{other} has a password that bkp did not set: somebody may use it");
@@ -74,10 +74,22 @@ impl Rotation {
 
     /// By bkp, and as it was left since.
     pub(super) fn is_locked(&self, user: &str) -> Result<bool> {
-        let (nodes, keys) = (self.nodes()?, self.locks().clone());
+        let keys = self.locks().clone();
+        self.is_locked_with(user, &keys)
+    }
+
+    /// By a bkp whose locks followed from the password of who changes accounts. It is known, so that its turn comes, and never used:
+    /// whoever had that password once could log in.
+    fn was_locked_before(&self, user: &str) -> Result<bool> {
+        let password = self.settings.server.password()?;
+        self.is_locked_with(user, password.as_slice())
+    }
+
+    fn is_locked_with(&self, user: &str, keys: &[Secret]) -> Result<bool> {
+        let nodes = self.nodes()?;
         let Some(node) = nodes.first() else { return Ok(false) };
         for key in keys {
-            if log_in(&self.settings, node, user, &lock_of(&key, (user, self.database())))? {
+            if log_in(&self.settings, node, user, &lock_of(key, (user, self.database())))? {
                 return Ok(true);
             }
         }

@@ -39,7 +39,7 @@ pub(super) struct Client<'a> {
 pub(super) struct Trouble {
     code: Option<SqlState>,
     text: String,
-    asked: bool,
+    asked: Option<Asked>,
 }
 
 impl fmt::Display for Trouble {
@@ -53,32 +53,41 @@ impl From<tokio_postgres::Error> for Trouble {
         let source = std::error::Error::source(&error);
         let broken = source.and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
         if let Some(asked) = broken.and_then(|inner| inner.downcast_ref::<Asked>()) {
-            return Trouble { code: None, text: asked.to_string(), asked: true };
+            return Trouble { code: None, text: asked.to_string(), asked: Some(*asked) };
         }
         let said = error.as_db_error().map(|said| said.message().to_owned());
         let text = said.unwrap_or_else(|| match source {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         });
-        Trouble { code: error.code().cloned(), text, asked: false }
+        Trouble { code: error.code().cloned(), text, asked: None }
     }
 }
 
 impl From<String> for Trouble {
     fn from(text: String) -> Self {
-        Trouble { code: None, text, asked: false }
+        Trouble { code: None, text, asked: None }
     }
 }
 
 impl Trouble {
     /// The server wants the password in a way in which others can learn it; it was not told.
     pub fn is_unsafe(&self) -> bool {
-        self.asked
+        self.asked.is_some()
+    }
+
+    pub fn is_about_md5(&self) -> bool {
+        self.asked.is_some_and(Asked::is_md5)
     }
 
     /// By the server, because of the password; also of a role that has none, or whose password is no longer valid.
     pub fn is_wrong_password(&self) -> bool {
         self.code == Some(SqlState::INVALID_PASSWORD)
+    }
+
+    /// Of the database that PgBouncer has for itself: no server of PostgreSQL says so of one that is not there.
+    pub fn is_of_a_pooler(&self) -> bool {
+        self.code == Some(SqlState::PROTOCOL_VIOLATION)
     }
 
     /// Before it asked for a password, or because the role may not log in.
@@ -165,5 +174,33 @@ impl TlsConnect<TcpStream> for Encrypted {
     fn connect(self, stream: TcpStream) -> Self::Future {
         let connector = tokio_rustls::TlsConnector::from(self.config);
         Box::pin(async move { Ok(OnlyScram::new(connector.connect(self.name, stream).await?, self.must_ask)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    /// As PgBouncer 1.18 answered for its own database, and PostgreSQL 15 for one that is not there.
+    #[test]
+    fn a_pooler_is_told_by_its_own_database() {
+        let answers: [(&[u8], bool); 2] = [
+            (b"E\0\0\0 SFATAL\0C08P01\0Mnot allowed\0\0", true),
+            (b"E\0\0\0\x26SFATAL\0C3D000\0Mit does not exist\0\0", false),
+        ];
+        for (answer, is_pooler) in answers {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let node = Node { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+            let server = std::thread::spawn(move || {
+                let (mut client, _) = listener.accept().unwrap();
+                let _ = client.read(&mut [0; 512]).unwrap();
+                client.write_all(answer).unwrap();
+            });
+            let client = Client { user: "app", password: None, database: "pgbouncer", ca_file: None, is_tried: true };
+            let trouble = ask(&node, &client, "select 1").unwrap_err();
+            server.join().unwrap();
+            assert_eq!(trouble.is_of_a_pooler(), is_pooler, "{trouble}");
+        }
     }
 }

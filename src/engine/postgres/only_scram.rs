@@ -16,8 +16,14 @@ pub(super) struct OnlyScram<S> {
 }
 
 /// What the server asked for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asked(u32);
+
+impl Asked {
+    pub fn is_md5(self) -> bool {
+        self.0 == MD5
+    }
+}
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

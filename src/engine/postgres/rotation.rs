@@ -143,9 +143,11 @@ impl Rotation {
     }
 
     /// Whether the server asks that user for a password, and in a way in which it can be told.
-    fn may_ask(&self, node: &Node, user: &str, secret: &Secret) -> Result<()> {
+    fn may_ask(&self, node: &Node, user: &str, secret: &Secret, told: Told) -> Result<()> {
         match login::ask(node, &self.client(user, Some(secret), true), "select 1") {
-            Err(trouble) if trouble.is_unsafe() => Err(not_answered(node, user, &trouble)),
+            Err(trouble) if trouble.is_unsafe() && !(told == Told::BySettings && trouble.is_about_md5()) => {
+                Err(not_answered(node, user, &trouble))
+            }
             Err(trouble) if trouble.is_not_let_in() => {
                 let what = format!("{node} does not let {user} in from this host, whatever the password: {trouble}");
                 Err(Failure::new(Kind::Refused, what).hint(format!(
@@ -153,6 +155,20 @@ impl Rotation {
                 )))
             }
             // The rest is found out when it counts.
+            _ => Ok(()),
+        }
+    }
+
+    /// PgBouncer has a list of passwords of its own, lets in with what it has there, and does not say that a password is wrong.
+    fn must_be_no_pooler(&self, node: &Node, current: &Credential) -> Result<()> {
+        let console = Client { database: "pgbouncer", ..self.client(self.user(current), Some(current), true) };
+        match login::ask(node, &console, "select 1") {
+            Err(trouble) if trouble.is_of_a_pooler() => {
+                let what = format!("{node} is PgBouncer: what it says of a password says nothing of the server");
+                Err(Failure::new(Kind::Refused, what).hint(
+                    "Name the servers behind it in `nodes`, and let a consumer of its own (`command`) tell and reload the pooler",
+                ))
+            }
             _ => Ok(()),
         }
     }
@@ -182,6 +198,14 @@ impl Rotation {
     }
 }
 
+/// What a server goes by when it says how it wants a password.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    ByTheVerifier,
+    /// The role has no password: where `md5` lets in both, it goes by `password_encryption`, and will not once there is a verifier.
+    BySettings,
+}
+
 /// For a server that wants a password in a way that others could listen to.
 fn not_answered(node: &Node, user: &str, trouble: &login::Trouble) -> Failure {
     Failure::new(Kind::Refused, format!("{node} is not told the password of {user}: {trouble}")).hint(
@@ -207,8 +231,10 @@ impl Accounts for Rotation {
         let any = Secret::new(random_hex(16));
         let other = self.logins.iter().flatten().find(|login| *login != user).map(|other| (other.as_str(), &any));
         for node in self.nodes()? {
-            for (user, secret) in [Some((user, &current.secret)), other].into_iter().flatten() {
-                self.may_ask(&node, user, secret)?;
+            self.must_be_no_pooler(&node, current)?;
+            self.may_ask(&node, user, &current.secret, Told::ByTheVerifier)?;
+            if let Some((other, any)) = other {
+                self.may_ask(&node, other, any, Told::BySettings)?;
             }
         }
         let location = self.server.location();

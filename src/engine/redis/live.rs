@@ -156,16 +156,19 @@ fn cleared(
     // Also after a signal: what is left would only puzzle.
     let never = Cancel::default();
     let removed = super::restore::connect(settings, &never).and_then(|mut connection| {
-        for user in made {
-            told(&mut connection, &[b"ACL", b"DELUSER", user.as_bytes()], "+acl|deluser")?;
-        }
-        plan.staged.values().try_for_each(|spare| {
+        let emptied: Result<()> = plan.staged.values().try_for_each(|spare| {
             told(&mut connection, &[b"SELECT", spare.to_string().as_bytes()], RULE)?;
             match connection.ask(&[b"EXISTS", MARK_STAGED.as_bytes()])? {
                 Reply::Number(1) => flush(&mut connection, *spare),
                 _ => Ok(()),
             }
-        })
+        });
+        // A right that the restore itself does not need: each is tried, whatever became of the others.
+        let gone = made
+            .iter()
+            .map(|user| told(&mut connection, &[b"ACL", b"DELUSER", user.as_bytes()], "+acl|deluser").map(drop));
+        let gone: Vec<Result<()>> = gone.collect();
+        gone.into_iter().fold(emptied, Result::and)
     });
     if removed.is_ok() {
         return failure;

@@ -9,7 +9,7 @@ use super::lease::Lease;
 use super::record::{self, Begun, Keeper};
 use super::scan::Found;
 use super::seen::Memory;
-use super::state::{Direction, End, Observed, Step, next};
+use super::state::{Direction, End, Observed, Published, Step, next};
 use super::told::scrubbed;
 use crate::backoff::pause;
 use crate::clock;
@@ -223,7 +223,9 @@ impl Rotate<'_> {
             match next(&observed) {
                 Step::Wait(why) => {
                     let since = *waiting.get_or_insert_with(Instant::now);
-                    if since.elapsed() > WAITS || !pause(PAUSE, &|| at.cancel.check().is_err()) {
+                    // Vault was waited for already, as long as somebody has patience.
+                    let is_over = matches!(observed.published, Published::Unknown(_)) || since.elapsed() > WAITS;
+                    if is_over || !pause(PAUSE, &|| at.cancel.check().is_err()) {
                         at.cancel.check()?;
                         return Err(self.later(&why, at));
                     }

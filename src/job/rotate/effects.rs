@@ -4,7 +4,7 @@ use super::act::{At, Rotate};
 use super::published;
 use super::record::Begun;
 use super::seen::{Moved, probe_until};
-use super::state::{Direction, Holds, Login, Published};
+use super::state::{Direction, Login, Published};
 use crate::clock;
 use crate::durable::crash_point;
 use crate::error::{Failure, Kind, Result};
@@ -117,6 +117,7 @@ impl Rotate<'_> {
         let Some(pair) = at.pair() else { return Ok(()) };
         // Before anybody can read it: a restart of the server must not take it away again.
         self.accounts.persist(at.cancel)?;
+        self.accounts.settle_before_publishing(at.cancel)?;
         let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
         let current = probe_until(self.accounts, pair.current, &Login::Accepted, at.cancel)?;
         crash_point("rotate:tested");
@@ -167,7 +168,7 @@ impl Rotate<'_> {
 
     pub(super) fn deliver(&self, at: &mut At<'_>, number: usize) -> Result<()> {
         let consumer = &self.consumers[number];
-        let to = if at.keeper.direction() == Direction::Forward { Holds::Pending } else { Holds::Current };
+        let to = at.keeper.direction().holds();
         // Whatever it was moved to before.
         at.memory.moved[number] = Moved { touched: true, ..Moved::default() };
         self.begin_anew(at, |other| other.name == consumer.name)?;
@@ -186,7 +187,7 @@ impl Rotate<'_> {
         self.mark_way_back(at)?;
         at.memory.moved[number].touched = true;
         let Some(pair) = at.pair() else { return Ok(()) };
-        let secret = if at.keeper.direction() == Direction::Forward { pair.pending } else { pair.current };
+        let secret = at.keeper.direction().holds().exchange(pair).pending;
         let reloaded = consumer.reload(secret, at.cancel);
         crash_point("rotate:reloaded");
         match reloaded {
@@ -200,10 +201,10 @@ impl Rotate<'_> {
     }
 
     pub(super) fn gate(&self, at: &mut At<'_>, number: usize) -> Result<()> {
-        let (consumer, is_back) = (&self.consumers[number], at.keeper.direction() == Direction::Back);
+        let consumer = &self.consumers[number];
         let Some(pair) = at.pair() else { return Ok(()) };
-        let other = if is_back { pair.pending } else { pair.current };
-        match consumer.gate(&|| self.left(at, number, other), at.cancel) {
+        let other = at.keeper.direction().holds().exchange(pair).current;
+        match consumer.gate(&|| self.left_at_gate(at, number, other), at.cancel) {
             Ok(()) => {
                 crash_point("rotate:moved");
                 at.memory.moved[number].passed = true;

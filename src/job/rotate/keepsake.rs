@@ -97,7 +97,7 @@ impl Keepsake {
         let sealed = std::fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
         let text = Zeroizing::new(decode::open_whole(&sealed, keys, &path.display().to_string())?);
         let text = std::str::from_utf8(&text).map_err(|_| Failure::failed(format!("{} is damaged", path.display())))?;
-        // The user stands before it, where users take turns.
+        // The user stands before it, where the name changes with the secret.
         let (user, secret) = match text.trim_end().split_once('\n') {
             Some((user, secret)) => (Some(user.to_owned()), secret),
             None => (None, text.trim_end()),

@@ -12,21 +12,26 @@ impl Rotate<'_> {
     /// Where a consumer has a secret that it should have no more, as far as that can be seen from outside.
     /// Passed over is what somebody was told of when it began, and nothing else. In an emergency nobody is looked for, whoever goes
     /// on with it.
-    pub(super) fn left(&self, at: &At<'_>, number: usize, other: &Credential) -> Result<Option<String>> {
+    fn left(&self, at: &At<'_>, number: usize, other: &Credential, to_come: &[Consumer]) -> Result<Option<String>> {
         if at.keeper.is_urgent() {
             return Ok(None);
         }
         let taken = at.keeper.standing().taken;
-        let found = scan::left(self.rotation, &self.rotation.consumers[number], other, &taken)?;
+        let found = scan::left(self.rotation, &self.rotation.consumers[number], other, &taken, to_come)?;
         let all: Vec<String> = found.iter().map(ToString::to_string).collect();
         Ok((!all.is_empty()).then(|| format!("it still has the other password: {}", all.join(", "))))
+    }
+
+    /// Of one that was just moved: others are moved after it.
+    pub(super) fn left_at_gate(&self, at: &At<'_>, number: usize, other: &Credential) -> Result<Option<String>> {
+        self.left(at, number, other, &self.rotation.consumers[number + 1..])
     }
 
     /// Of all of them, before the old one is taken away: somebody may have made one anew since it passed its gate.
     pub(super) fn somebody_left(&self, at: &At<'_>, pair: Pair<'_>) -> Result<Option<(String, Failure)>> {
         for (number, consumer) in self.consumers.iter().enumerate() {
             let why = match consumer.delivery.holds(pair)? {
-                Holds::Pending | Holds::Published => self.left(at, number, pair.current)?,
+                Holds::Pending | Holds::Published => self.left(at, number, pair.current, &[])?,
                 Holds::Current | Holds::Other => Some("it would not find the new password any more".to_owned()),
             };
             if let Some(why) = why {

@@ -9,6 +9,7 @@ mod act;
 pub mod delivery;
 mod effects;
 mod glance;
+pub mod http;
 pub mod keepsake;
 mod lease;
 mod left;

@@ -37,7 +37,7 @@ impl Rotate<'_> {
         let made = match self.accounts.mint()? {
             Some(minted) => minted,
             None => {
-                let user = self.rotation.turns.as_ref().and_then(|turns| turns.after(current.user.as_deref()));
+                let user = self.rotation.turn_after(current.user.as_deref());
                 let secret = self.new_password(self.accounts.demands(cancel)?.as_ref())?;
                 Credential { user: user.map(str::to_owned), secret }
             }

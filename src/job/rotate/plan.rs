@@ -54,10 +54,6 @@ impl Rotate<'_> {
             warnings.extend(self.accounts.preflight(&current, cancel)?);
         }
         let mut nodes = Vec::new();
-        if let Target::SigningKey(_) = self.rotation.target {
-            // What is no key is refused by nobody.
-            self.accounts.preflight(&current, cancel)?;
-        }
         for node in self.accounts.nodes()? {
             match self.accounts.probe(&current, &node) {
                 Login::Accepted => nodes.push(node.to_string()),
@@ -120,8 +116,8 @@ impl Rotate<'_> {
         if let Some((_, SecretRef::Vault(path))) = &self.rotation.admin {
             wanted.push((self.vault.mounted(path)?, &["read"]));
         }
-        if let Some(turns) = &self.rotation.turns {
-            wanted.push((self.vault.mounted(&turns.published)?, WRITE));
+        if let Some(published) = self.rotation.name_published() {
+            wanted.push((self.vault.mounted(published)?, WRITE));
         }
         if let Target::SigningKey(key) = &self.rotation.target {
             wanted.push((self.vault.mounted(&key.jwks)?, WRITE));
@@ -137,7 +133,7 @@ impl Rotate<'_> {
     pub(super) fn check_consumers(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>> {
         // Something that nobody has.
         let secret = Secret::new(crate::durable::random_hex(32));
-        let other = Credential { user: self.rotation.turns.as_ref().map(|_| secret.expose().to_owned()), secret };
+        let other = Credential { user: self.rotation.changes_name().then(|| secret.expose().to_owned()), secret };
         let pair = Pair { current, pending: &other };
         let holds = self.consumers.iter().map(|consumer| Ok((consumer, consumer.delivery.holds(pair)?)));
         for held in holds.collect::<Result<Vec<_>>>()? {

@@ -1,19 +1,19 @@
-//! What consumers read in Vault: the secret, and beside it in the same document the user where names take turns. Both are written
+//! What consumers read in Vault: the secret, and beside it in the same document the name where that changes with it. Both are written
 //! in one step, so that nobody reads the one without the other.
 
 use super::act::Rotate;
 use super::state::Published;
 use crate::engine::{Credential, Pair};
 use crate::error::{Failure, Kind, Result};
-use crate::policy::{Rotation, Turns};
+use crate::policy::Rotation;
 use crate::secret::Secret;
 use crate::secret::vault::{Document, Vault};
 
 /// `None` where something is missing.
 pub(super) fn read(rotation: &Rotation, document: &Document) -> Option<Credential> {
     let text = |field: &[String]| document.text(field).filter(|text| !text.expose().is_empty());
-    let user = match &rotation.turns {
-        Some(turns) => Some(text(&turns.published.field)?.expose().to_owned()),
+    let user = match rotation.name_published() {
+        Some(path) => Some(text(&path.field)?.expose().to_owned()),
         None => None,
     };
     Some(Credential { user, secret: text(&rotation.published.field)? })
@@ -22,8 +22,8 @@ pub(super) fn read(rotation: &Rotation, document: &Document) -> Option<Credentia
 /// The same document with another credential.
 pub(super) fn with(rotation: &Rotation, document: &Document, credential: &Credential) -> Document {
     let document = document.with(&rotation.published.field, credential);
-    match (&rotation.turns, &credential.user) {
-        (Some(turns), Some(user)) => document.with(&turns.published.field, &Secret::new(user.clone())),
+    match (rotation.name_published(), &credential.user) {
+        (Some(path), Some(user)) => document.with(&path.field, &Secret::new(user.clone())),
         _ => document,
     }
 }
@@ -40,12 +40,11 @@ pub fn now(vault: &Vault, rotation: &Rotation) -> Result<(u64, Credential)> {
     if !is_there(&path.field) {
         return Err(nothing("password", &path.to_string()));
     }
-    let turns = rotation.turns.as_ref();
-    let credential = read(rotation, &document)
-        .ok_or_else(|| nothing("user", &turns.map_or_else(String::new, |turns| turns.published.to_string())))?;
-    match (turns, &credential.user) {
-        (Some(Turns { users: Some(users), published }), Some(user)) if !users.contains(user) => {
-            let what = format!("ref+vault://{published} is neither {}", users.join(" nor "));
+    let of_name = rotation.name_published().map_or_else(String::new, ToString::to_string);
+    let credential = read(rotation, &document).ok_or_else(|| nothing("user", &of_name))?;
+    match (rotation.turns(), &credential.user) {
+        (Some(users), Some(user)) if !users.contains(user) => {
+            let what = format!("ref+vault://{of_name} is neither {}", users.join(" nor "));
             Err(Failure::new(Kind::Key, what)
                 .hint("Publish the user that is in force together with its password, or correct `logins`"))
         }

@@ -70,7 +70,7 @@ struct Content {
     begun: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending: Option<String>,
-    /// Whose it is, where names take turns.
+    /// Whose it is, where the name changes with the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending_user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

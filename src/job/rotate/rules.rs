@@ -138,11 +138,16 @@ pub fn cut_short<'s>(state: &'s State, name: &str) -> Option<(Timestamp, &'s Rot
     is_open.then_some((*at, &**last))
 }
 
-/// What somebody has to do before it can be gone on with, in the words of the last try.
-pub fn by_hand<'s>(state: &'s State, name: &str) -> Option<&'s str> {
+/// What kept the last try of one that is open from its end, in its words.
+pub fn waits_for<'s>(state: &'s State, name: &str) -> Option<&'s str> {
     cut_short(state, name)?;
-    let last = last_try(state, name).filter(|last| last.code == Kind::ByHand.exit_code())?;
-    Some(last.message.as_deref().unwrap_or_default())
+    last_try(state, name).filter(|last| !last.outcome.is_good())?.message.as_deref()
+}
+
+/// Whether that is something that somebody has to do.
+pub fn is_by_hand(state: &State, name: &str) -> bool {
+    let is_by_hand = |last: &RunEnded| last.code == Kind::ByHand.exit_code();
+    cut_short(state, name).is_some() && last_try(state, name).is_some_and(is_by_hand)
 }
 
 fn last_try<'s>(state: &'s State, name: &str) -> Option<&'s RunEnded> {
@@ -180,7 +185,7 @@ pub fn resume_at(state: &State, rotation: &Rotation, since: Timestamp) -> Option
     }
     let (at, last) = cut_short(state, name)?;
     // To try again would change nothing, and whoever does it says so.
-    if by_hand(state, name).is_some() {
+    if is_by_hand(state, name) {
         return None;
     }
     let tried = tried(at);
@@ -326,8 +331,8 @@ mod tests {
         for since in ["10:30:00", "12:00:00"] {
             assert_eq!(resume_at(&tried(Kind::ByHand), &rotation(false), at(since)), None);
         }
-        assert_eq!(by_hand(&tried(Kind::ByHand), "db"), Some("why"));
-        assert_eq!(by_hand(&tried(Kind::TryLater), "db"), None);
+        assert!(is_by_hand(&tried(Kind::ByHand), "db") && !is_by_hand(&tried(Kind::TryLater), "db"));
+        assert_eq!(waits_for(&tried(Kind::TryLater), "db"), Some("why"));
     }
 
     #[test]

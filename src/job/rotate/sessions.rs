@@ -7,13 +7,16 @@ use super::act::{At, Rotate};
 use super::state::Direction;
 use crate::backoff::pause;
 use crate::durable::crash_point;
-use crate::engine::{Pair, Session, Sight};
+use crate::engine::{Session, Sight};
 use crate::error::{Kind, Result};
 use crate::policy::Rotation;
 use std::time::{Duration, Instant};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
+/// So many times in all, so far apart, it is tried to end sessions where that fails.
+const TRIES: u32 = 3;
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long sessions may take to go, at least.
 const DRAINS: Duration = Duration::from_secs(30);
 
@@ -31,6 +34,7 @@ impl Rotate<'_> {
             None => self.accounts.mark(at.cancel)?,
         };
         let Some(pair) = at.pair() else { return Ok(()) };
+        self.accounts.drain_before_retiring(pair, at.cancel)?;
         let left = self.wait_until_gone(at, &|| self.accounts.sessions_before(pair, &mark, at.cancel))?;
         if left.is_empty() {
             return self.saw_none(at, "no session is older than the publishing".into());
@@ -66,10 +70,10 @@ impl Rotate<'_> {
             at.memory.unused = true;
             return Ok(());
         };
-        let exchanged = Pair { current: pair.pending, pending: pair.current };
-        let name_changes = self.rotation.turns.is_some();
+        let name_changes = self.rotation.changes_name();
+        self.accounts.drain_before_retiring(pair.turned(), at.cancel)?;
         let left = self.wait_until_gone(at, &|| match name_changes {
-            true => self.accounts.sessions_before(exchanged, &published, at.cancel),
+            true => self.accounts.sessions_before(pair.turned(), &published, at.cancel),
             false => {
                 let older = self.accounts.sessions_before(pair, &published, at.cancel)?;
                 let mut all = self.accounts.sessions_before(pair, &until, at.cancel)?;
@@ -116,16 +120,13 @@ impl Rotate<'_> {
     pub(super) fn end_sessions(&self, at: &mut At<'_>) -> Result<()> {
         let now = self.accounts.mark(at.cancel)?;
         let Some(pair) = at.pair() else { return Ok(()) };
-        let left = self.wait_until_gone(at, &|| {
+        let left = self.until_ended(at, &|| {
             let open = self.accounts.sessions_to_end(pair, &now, at.cancel)?;
-            open.iter().try_for_each(|session| self.accounts.end_session(session, at.cancel))?;
-            Ok(open)
-        });
-        let left = match left {
-            // Nothing that time would mend: the old one is gone, and somebody has to know.
-            Err(failure) if !passes(failure.kind()) => Err(failure.full()),
-            left => Ok(left?),
-        };
+            // One that cannot be ended keeps no other one.
+            let ended: Vec<Result<()>> =
+                open.iter().map(|session| self.accounts.end_session(session, at.cancel)).collect();
+            ended.into_iter().collect::<Result<()>>().map(|()| open)
+        })?;
         crash_point("rotate:ended");
         at.memory.ended = true;
         let sight = if left.is_ok() { self.accounts.sight(at.cancel)? } else { Sight::Shown };
@@ -145,6 +146,25 @@ impl Rotate<'_> {
         }
         self.noted(at, "ended", None, Some(note));
         Ok(())
+    }
+
+    /// Those that are left; or why they cannot be ended, where time does not mend that: the old one is gone, and somebody has to know.
+    fn until_ended(
+        &self,
+        at: &At<'_>,
+        look: &dyn Fn() -> Result<Vec<Session>>,
+    ) -> Result<std::result::Result<Vec<Session>, String>> {
+        for _ in 1..TRIES {
+            match self.wait_until_gone(at, look) {
+                Err(failure) if !passes(failure.kind()) => pause(AGAIN, &|| at.cancel.check().is_err()),
+                left => return left.map(Ok),
+            };
+            at.cancel.check()?;
+        }
+        match self.wait_until_gone(at, look) {
+            Err(failure) if !passes(failure.kind()) => Ok(Err(failure.full())),
+            left => left.map(Ok),
+        }
     }
 
     /// Those that are left when the patience of all consumers is over.

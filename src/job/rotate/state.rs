@@ -5,6 +5,17 @@
 //! definite refusal counts as one, and where something is not known, nothing is done.
 
 pub use crate::engine::Login;
+use crate::engine::Pair;
+
+impl Direction {
+    /// What consumers hold when they were moved.
+    pub fn holds(self) -> Holds {
+        match self {
+            Direction::Forward => Holds::Pending,
+            Direction::Back => Holds::Current,
+        }
+    }
+}
 
 /// What consumers would read now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +44,22 @@ pub enum Holds {
     Other,
     /// It reads what is published.
     Published,
+}
+
+impl Holds {
+    /// Of what holds the one, the other, or neither.
+    pub fn of(has_pending: bool, has_current: bool) -> Holds {
+        match (has_pending, has_current) {
+            (true, _) => Holds::Pending,
+            (false, true) => Holds::Current,
+            (false, false) => Holds::Other,
+        }
+    }
+
+    /// The pair as it is exchanged when this is to be held: what goes, and what comes.
+    pub fn exchange(self, pair: Pair<'_>) -> Pair<'_> {
+        if self == Holds::Pending { pair } else { pair.turned() }
+    }
 }
 
 /// How far one consumer is on its way to the secret of this direction. Only `holds` outlives the process.

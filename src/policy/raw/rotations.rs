@@ -23,7 +23,7 @@ pub struct Rotator {
     pub freeze: Option<Field<Vec<Field<String>>>>,
 }
 
-/// One password that is changed, everywhere it is used.
+/// One secret that is exchanged everywhere it is used: a password, an access key, or a key that signs.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {

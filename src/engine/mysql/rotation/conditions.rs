@@ -149,7 +149,9 @@ fn check(all: &[Conditions], around: Around) -> Result<Vec<String>> {
             NAME_AUTHORITIES.into(),
         );
     }
-    for one in all {
+    // Which of several rows a session came by is not told: of each alone, nothing is known to be taken.
+    let around = if all.len() > 1 { Around { open: 0, ..around } } else { around };
+    for one in all.iter().filter(|one| !one.locked) {
         notes.extend(one.is_let_in_often_enough(around)?);
     }
     Ok(notes)
@@ -255,5 +257,10 @@ mod tests {
             let said = says(&[one], around);
             assert!(said.starts_with(expected), "{one}: {said}");
         }
+        // Each row counts its own, and of one that is locked nobody counts.
+        let two = says(&[",0,0,10,0,0", ",0,0,5,0,0"], open(8));
+        assert!(two.starts_with("'app'@'%' is let in 10 times at once"), "{two}");
+        assert!(says(&[",0,0,1,0,0", PLAIN], open(0)).starts_with("refused: "));
+        assert!(says(&[",1,0,1,0,0", PLAIN], open(0)).starts_with("'app'@'%' is locked"));
     }
 }

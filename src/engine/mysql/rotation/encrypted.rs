@@ -48,10 +48,7 @@ impl Tunnel {
                 let (server, client) = tokio::time::timeout(patience, meet(&node, &listener, &config.into(), name))
                     .await
                     .map_err(|_| "it does not answer".to_owned())??;
-                match server {
-                    Some(server) => hand_on(client, server).await.map_err(|error| error.to_string()),
-                    None => Ok(()),
-                }
+                hand_on(client, server).await.map_err(|error| error.to_string())
             })
         });
         Ok(Tunnel { directory, thread })
@@ -73,32 +70,33 @@ fn socket(directory: &Path) -> PathBuf {
 
 type Secured = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// Up to the moment in which the client has said who it is. No server where that has refused to speak at all.
+/// Up to the moment in which the client has said who it is. What is said in clear says nothing of a password: whoever refuses there
+/// may be anybody, and the client does not hear of it.
 async fn meet(
     node: &Node,
     listener: &UnixListener,
     tls: &TlsConnector,
     name: ServerName<'static>,
-) -> Result<(Option<Secured>, UnixStream), String> {
+) -> Result<(Secured, UnixStream), String> {
     let plain = |error: io::Error| error.to_string();
     let (mut client, _) = listener.accept().await.map_err(plain)?;
     let mut server = TcpStream::connect((node.host.as_str(), node.port)).await.map_err(plain)?;
     let greeting = packet(&mut server).await.map_err(plain)?;
-    let is_refusal = greeting.get(HEAD) == Some(&REFUSAL);
-    if !is_refusal && !offers_tls(&greeting[HEAD..]) {
+    if greeting.get(HEAD) == Some(&REFUSAL) {
+        let number = greeting.get(HEAD + 1..).and_then(|rest| rest.first_chunk::<2>()).copied().unwrap_or_default();
+        return Err(format!("it refuses before TLS, with error {}", u16::from_le_bytes(number)));
+    }
+    if !offers_tls(&greeting[HEAD..]) {
         return Err("it does not offer TLS".into());
     }
     client.write_all(&greeting).await.map_err(plain)?;
-    if is_refusal {
-        return Ok((None, client));
-    }
     let mut login = packet(&mut client).await.map_err(plain)?;
     let request = wants_tls(&mut login).ok_or("the client speaks another protocol")?;
     server.write_all(&request).await.map_err(plain)?;
     let mut server = tls.connect(name, server).await.map_err(|error| format!("no TLS with it: {error}"))?;
     server.write_all(&login).await.map_err(plain)?;
     server.flush().await.map_err(plain)?;
-    Ok((Some(server), client))
+    Ok((server, client))
 }
 
 /// Until one of them is gone. What begins with number 0 is no part of the login any more.

@@ -88,3 +88,35 @@ fn said(node: &Node, trouble: &Trouble) -> String {
         Trouble::Other(why) => format!("{node} cannot be asked: {why}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Somebody on the way who says that the password is refused, and shows no certificate.
+    #[test]
+    fn a_refusal_that_anybody_could_have_said_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        let made =
+            ["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=test", "-keyout", "/dev/null", "-out"];
+        let made = std::process::Command::new("openssl").args(made).arg(&file).output().unwrap();
+        assert!(made.status.success());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = Node { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+        let said = b"\xff\x15\x04#28000Access denied";
+        let said = [&[said.len() as u8, 0, 0, 0][..], said].concat();
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                listener.accept().unwrap().0.write_all(&said).unwrap();
+            }
+        });
+        let secret = Secret::new("x".into());
+        let client = |ca_file| Client { user: "app", password: Some(&secret), ca_file };
+        let login = log_in(&node, &client(Some(file.as_path())));
+        assert!(matches!(&login, Login::Unknown(why) if why.contains("error 1045")), "{login:?}");
+        assert_eq!(log_in(&node, &client(None)), Login::Refused, "the test says what a server would");
+        server.join().unwrap();
+    }
+}

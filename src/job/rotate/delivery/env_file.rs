@@ -2,7 +2,7 @@
 //!
 //! The file is exchanged whole, with its mode and owner; what it was stays beside it as `.bkp-prev` until the rotation is over, and
 //! a value that is taken back is written as it was there. A variable is the secret, or an address that holds it. New secrets need
-//! no quotes; an old one that does gets single ones. Where names take turns, the user is exchanged in the same step: before the
+//! no quotes; an old one that does gets single ones. Where the name changes, it is exchanged in the same step: before the
 //! secret in the address, or in a variable of its own.
 
 use super::Delivery;
@@ -130,16 +130,11 @@ pub fn copy_aside(path: &Path) -> PathBuf {
 impl Delivery for EnvFile {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
         let text = read(&self.real()?)?;
-        Ok(match (self.find(&text, pair.pending)?, self.find(&text, pair.current)?) {
-            (Some(_), _) => Holds::Pending,
-            (None, Some(_)) => Holds::Current,
-            (None, None) => Holds::Other,
-        })
+        Ok(Holds::of(self.find(&text, pair.pending)?.is_some(), self.find(&text, pair.current)?.is_some()))
     }
 
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
-        let (from, new) =
-            if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
+        let Pair { current: from, pending: new } = to.exchange(pair);
         let path = self.real()?;
         let text = read(&path)?;
         let Some(found) = self.find(&text, from)? else {

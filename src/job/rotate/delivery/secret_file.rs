@@ -38,7 +38,7 @@ impl Delivery for SecretFile {
     }
 
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
-        let (from, to) = if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
+        let Pair { current: from, pending: to } = to.exchange(pair);
         let path = self.real()?;
         let Some(new) = text::exchanged(&text::read(&path)?, from, to)? else {
             let what = format!("{} does not hold the password that was expected", path.display());

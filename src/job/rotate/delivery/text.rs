@@ -98,14 +98,10 @@ pub fn exchanged(text: &str, from: &Credential, to: &Credential) -> Result<Optio
 /// Which of the pair the text holds.
 pub fn holds(text: &str, pair: Pair<'_>) -> Result<Holds> {
     let is = |credential| Ok::<_, Failure>(exchanged(text, credential, credential)?.is_some());
-    Ok(match (is(pair.pending)?, is(pair.current)?) {
-        (true, _) => Holds::Pending,
-        (false, true) => Holds::Current,
-        (false, false) => Holds::Other,
-    })
+    Ok(Holds::of(is(pair.pending)?, is(pair.current)?))
 }
 
-/// Where two users take turns, and only the password is told.
+/// Where the name changes with the secret, and only the secret is told.
 pub fn no_user() -> Failure {
     let what = "the password is told there, and nothing says where its user is, who changes too";
     Failure::new(Kind::Refused, what).hint("Let it be an address (postgres://USER:PASSWORD@…), or tell the consumer by an `env_file` with `user_variable`, or a Secret of Kubernetes with `user_key`")

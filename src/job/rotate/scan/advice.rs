@@ -20,7 +20,7 @@ pub(super) fn of(unknown: &BTreeSet<Found>, rotation: &Rotation) -> String {
         if secrets.is_empty() && users.is_empty() || !said.insert(path) {
             continue;
         }
-        wants_user |= users.is_empty() && rotation.turns.is_some();
+        wants_user |= users.is_empty() && rotation.changes_name();
         let list = |key: &str, before: &[String], more: &[&str]| {
             let names: Vec<&str> = before.iter().map(String::as_str).chain(more.iter().copied()).collect();
             (!more.is_empty()).then(|| format!("`{key}: [{}]`", names.join(", ")))

@@ -13,7 +13,7 @@ mod told;
 use crate::engine::{Credential, Server};
 use crate::error::{Failure, Kind};
 use crate::exec::docker::{Description, Docker};
-use crate::policy::{ComposeService, Reload, Rotation, Told};
+use crate::policy::{ComposeService, Rotation, Told};
 use crate::secret::Secret;
 pub use files::{lines_have, variable_has};
 use serde::{Deserialize, Serialize};
@@ -139,10 +139,7 @@ impl Search<'_> {
 
     /// Compose services that are moved.
     fn told_services(&self) -> impl Iterator<Item = &ComposeService> {
-        self.rotation.consumers.iter().filter_map(|consumer| match &consumer.reload {
-            Reload::Compose(service, _) => Some(service),
-            Reload::Container { .. } | Reload::Swarm(_) | Reload::Kubernetes(_) | Reload::Command(_) => None,
-        })
+        self.rotation.consumers.iter().filter_map(|consumer| consumer.reload.service())
     }
 
     /// It is the server itself: what it was told when its data were made, it does not read again.

@@ -4,7 +4,7 @@ use super::containers::{DIRECTORY, SERVICE, is_container_of};
 use super::files::{lines_have, read};
 use super::{Found, Scan, Search, Thing, real};
 use crate::exec::docker::Description;
-use crate::policy::Told;
+use crate::policy::{ComposeService, Told};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -60,8 +60,7 @@ impl Search<'_> {
             add(&mut projects, directory, &mut files.filter(|name| !name.is_empty()).map(|name| directory.join(name)));
         }
         for service in self.told_services() {
-            let usual = USUAL.iter().map(|name| service.directory.join(name)).filter(|path| path.exists());
-            add(&mut projects, &service.directory, &mut usual.chain(service.file.clone()));
+            add(&mut projects, &service.directory, &mut files_of(service));
         }
         projects
     }
@@ -106,6 +105,32 @@ impl Search<'_> {
     }
 }
 
+/// Those in which a service may be described.
+fn files_of(service: &ComposeService) -> impl Iterator<Item = PathBuf> {
+    let usual = USUAL.iter().map(|name| service.directory.join(name)).filter(|path| path.exists());
+    usual.chain(service.file.clone())
+}
+
+/// Whether a service is given this variable of this file, as the files of its project say.
+pub(super) fn is_given(service: &ComposeService, file: &Path, variable: &str) -> bool {
+    files_of(service).any(|path| {
+        let text = read(&path).ok().flatten();
+        let document = text.and_then(|text| serde_saphyr::from_str::<Value>(&text).ok());
+        document.is_some_and(|document| {
+            let settings = &document["services"][service.service.as_str()];
+            let is_file = |name: &String| real(&service.directory.join(name)) == real(file);
+            env_files(settings).iter().any(is_file) && !sets(&settings["environment"], variable)
+        })
+    })
+}
+
+/// What the service itself says of a variable goes before what a file says.
+fn sets(environment: &Value, variable: &str) -> bool {
+    let is_it = |text: &str| text.split('=').next() == Some(variable);
+    environment.get(variable).is_some()
+        || environment.as_array().into_iter().flatten().filter_map(Value::as_str).any(is_it)
+}
+
 /// `$NAME`, `${NAME}`, `${NAME:-…}`.
 pub(super) fn is_used(text: &str, variable: &str) -> bool {
     let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
@@ -144,6 +169,24 @@ mod tests {
         }
         for text in ["$DB_HOST", "${DBX}", "DB", ""] {
             assert!(!is_used(text, "DB"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_given_what_it_does_not_say_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let service = |name: &str| ComposeService {
+            directory: directory.path().to_owned(),
+            project: None,
+            file: None,
+            service: name.to_owned(),
+        };
+        let project = "services:\n  web: { env_file: [.env, worker.env] }\n  own: { env_file: worker.env, environment: { PW: x } }\n  listed: { env_file: worker.env, environment: [PW=x] }\n  other: { env_file: .env }\n";
+        std::fs::write(directory.path().join("compose.yaml"), project).unwrap();
+        let file = directory.path().join("worker.env");
+        assert!(is_given(&service("web"), &file, "PW") && is_given(&service("own"), &file, "PWD"));
+        for name in ["own", "listed", "other", "nobody"] {
+            assert!(!is_given(&service(name), &file, "PW"), "{name}");
         }
     }
 

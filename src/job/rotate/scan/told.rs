@@ -3,13 +3,14 @@
 
 use super::containers::{argument, is_of_consumer};
 use super::files::{is_user, lines_have, read, variable_has};
+use super::projects::is_given;
 use super::{Found, Scan, Search, Thing, real};
 use crate::engine::Credential;
 use crate::error::Result;
 use crate::exec::docker::{Description, Docker, State};
 use crate::job::rotate::delivery::env_file::copy_aside;
 use crate::job::rotate::delivery::variables::{Assignment, assignments, meant};
-use crate::policy::{Consumer, How, Reload, Rotation, Told};
+use crate::policy::{ComposeService, Consumer, How, Reload, Rotation, Told};
 use crate::secret::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -74,18 +75,28 @@ impl Search<'_> {
     fn given_user(&self, container: &Description) -> Vec<Found> {
         let Some(user) = self.user else { return Vec::new() };
         let users = self.not_known(container).filter(|(name, value)| is_user(name, value.expose(), user));
-        users.map(|(name, _)| in_container(container, format!("the user in variable {name}"))).collect()
+        users.map(|(name, _)| in_container(container, format!("{}, its user", variable(name)))).collect()
     }
 
     /// Of what is made anew: the variables by which others are told in another file, and which this container would keep.
     fn told_elsewhere(&self, container: &Description, consumers: &[&Consumer]) -> Vec<Found> {
         let own: BTreeSet<&str> = consumers.iter().flat_map(|consumer| consumer.told.variables()).collect();
+        let services: Vec<&ComposeService> =
+            consumers.iter().filter_map(|consumer| consumer.reload.service()).collect();
         let mut all = Vec::new();
         for (name, value) in self.not_known(container).filter(|(name, _)| !own.contains(name.as_str())) {
-            let is_told = |other: &&Consumer| other.told.variables().any(|variable| variable == name);
+            let is_told = |other: &&Consumer| {
+                let file = other.told.env_file().filter(|_| other.told.variables().any(|variable| variable == name));
+                file.is_some_and(|file| services.iter().any(|service| is_given(service, file, name)))
+            };
             let other = self.rotation.consumers.iter().find(is_told);
             if let Some(other) = other.filter(|_| variable_has(name, value.expose(), self.secret)) {
-                let place = format!("{}, by which {} is told in another file", variable(name), other.name);
+                let file = other.told.env_file().unwrap_or(Path::new("")).display();
+                let place = format!(
+                    "{}, by which {} is told in {file}: name this one as a consumer of that file, too",
+                    variable(name),
+                    other.name
+                );
                 all.push(in_container(container, place));
             }
         }
@@ -119,7 +130,14 @@ impl Search<'_> {
 }
 
 /// Of the containers of one consumer that run: what of them has this secret or its user, and is neither known nor taken for granted.
-pub fn left(rotation: &Rotation, consumer: &Consumer, other: &Credential, taken: &[Found]) -> Result<BTreeSet<Found>> {
+/// Those who are `to_come` are moved later: what the same container is told as one of them, it has until then.
+pub fn left(
+    rotation: &Rotation,
+    consumer: &Consumer,
+    other: &Credential,
+    taken: &[Found],
+    to_come: &[Consumer],
+) -> Result<BTreeSet<Found>> {
     if !matches!(consumer.reload, Reload::Compose(..) | Reload::Container { .. } | Reload::Swarm(_)) {
         return Ok(BTreeSet::new());
     }
@@ -127,10 +145,14 @@ pub fn left(rotation: &Rotation, consumer: &Consumer, other: &Credential, taken:
     let mut left = BTreeSet::new();
     for container in Docker::if_there()?.map_or(Ok(Vec::new()), |docker| docker.containers())? {
         if container.state == State::Running && is_of_consumer(&container, consumer) {
-            left.extend(search.given(&container));
+            let same = to_come.iter().filter(|consumer| is_of_consumer(&container, consumer));
+            let coming: Vec<String> = same.flat_map(|consumer| consumer.told.variables().map(variable)).collect();
+            let mut given = search.given(&container);
             if consumer.told.env_file().is_some() {
-                left.extend(search.given_user(&container));
+                given.extend(search.given_user(&container));
             }
+            let is_coming = |found: &Found| coming.iter().any(|one| found.place.split(", ").next() == Some(one));
+            left.extend(given.into_iter().filter(|found| !is_coming(found)));
             left.extend(search.mounted(&container, &consumer.name, &mut Scan::default()));
         }
     }

@@ -11,19 +11,11 @@ pub use smtp::MailAccount;
 
 use crate::secret::Secret;
 
-/// What somebody said on the command line.
+/// What somebody said of this rotation, now or when it was begun.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
-    pub waits: Waits,
+    /// The secret may be known to others: what can only be waited for is not.
+    pub urgent: bool,
     /// A secret that others made.
     pub supplied: Option<Secret>,
-}
-
-/// Whether what can only be waited for is waited for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Waits {
-    #[default]
-    Yes,
-    /// The secret may be known to others.
-    No,
 }

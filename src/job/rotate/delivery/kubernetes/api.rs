@@ -3,8 +3,9 @@
 //! Answers may hold secrets: of one that is a refusal only its message is kept, and not that either where a Secret was sent.
 
 use crate::backoff::pause;
-use crate::error::{Context, Failure, Kind, Result, innermost};
+use crate::error::{Context, Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::job::rotate::http::{self, ANSWER, Answer};
 use crate::policy::Cluster;
 use crate::secret::Secret;
 use reqwest::{Method, StatusCode};
@@ -13,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-const ANSWER: Duration = Duration::from_secs(20);
 /// Between attempts, while nobody answers: an API server that is replaced is back by then.
 const ATTEMPTS: [u64; 5] = [1, 2, 4, 8, 8];
 /// Where a pod finds the API, and what it is let in with.
@@ -36,14 +36,6 @@ pub struct Api {
     server: String,
     ca_file: Option<PathBuf>,
     token_file: PathBuf,
-}
-
-/// What the API said.
-enum Answer {
-    Done(Value),
-    /// Nobody answered, or not in a way that would last.
-    Away(String),
-    Refused(StatusCode, String),
 }
 
 impl Api {
@@ -105,9 +97,8 @@ impl Api {
     }
 
     fn once(&self, call: Call<'_>, path: &str) -> Result<Answer> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.context(|| "cannot start the client of Kubernetes".into())?;
-        let (http, token) = (self.client()?, self.token()?);
+        let peer = http::Peer { name: "Kubernetes", ca_file: self.ca_file.as_deref(), by_proxies: true };
+        let (client, token) = (peer.client(ANSWER)?, self.token()?);
         let (method, body, form) = match call {
             Call::Get => (Method::GET, None, ""),
             Call::Delete => (Method::DELETE, None, ""),
@@ -115,26 +106,11 @@ impl Api {
             Call::Change(body) => (Method::PATCH, Some(body), "application/json-patch+json"),
             Call::Merge(body) => (Method::PATCH, Some(body), "application/merge-patch+json"),
         };
-        let mut request = http.request(method, format!("{}{path}", self.server)).bearer_auth(token.expose());
+        let mut request = client.request(method, format!("{}{path}", self.server)).bearer_auth(token.expose());
         if let Some(body) = body {
             request = request.header("Content-Type", form).body(serde_json::to_vec(body).unwrap_or_default());
         }
-        runtime.block_on(async {
-            let response = match request.send().await {
-                Ok(response) => response,
-                Err(error) => return Ok(Answer::Away(innermost(&error))),
-            };
-            let status = response.status();
-            let Ok(bytes) = response.bytes().await else { return Ok(Answer::Away("the answer was cut".into())) };
-            let bytes = Zeroizing::new(bytes.to_vec());
-            let value = serde_json::from_slice::<Value>(&bytes).unwrap_or_default();
-            let message = value["message"].as_str().unwrap_or("it gave no reason").to_owned();
-            Ok(match status {
-                _ if status.is_success() => Answer::Done(value),
-                _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Answer::Away(message),
-                _ => Answer::Refused(status, message),
-            })
-        })
+        http::send(request, message)
     }
 
     fn done(&self, answer: Answer, call: Call<'_>, path: &str) -> Result<Value> {
@@ -148,7 +124,7 @@ impl Api {
             format!("cannot {verb} {path} of Kubernetes at {}", self.server)
         };
         match answer {
-            Answer::Done(value) => Ok(value),
+            Answer::Done(bytes) => Ok(serde_json::from_slice(&Zeroizing::new(bytes)).unwrap_or_default()),
             Answer::Away(why) => Err(Failure::new(Kind::TryLater, what()).because(why)),
             Answer::Refused(StatusCode::UNAUTHORIZED, _) => Err(Failure::new(Kind::Key, what())
                 .because("the token is not accepted")
@@ -163,23 +139,13 @@ impl Api {
         }
     }
 
-    fn client(&self) -> Result<reqwest::Client> {
-        let mut builder = reqwest::Client::builder().timeout(ANSWER).redirect(reqwest::redirect::Policy::none());
-        if let Some(path) = &self.ca_file {
-            let pem = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
-            let authorities = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
-            if authorities.is_empty() {
-                return Err(Failure::usage(format!("{} holds no certificate that can be read", path.display()))
-                    .hint("`ca_file` is a PEM file: -----BEGIN CERTIFICATE----- …"));
-            }
-            builder = builder.tls_certs_only(authorities);
-        }
-        builder.build().map_err(|error| Failure::failed("cannot prepare TLS for Kubernetes").because(innermost(&error)))
-    }
-
     fn token(&self) -> Result<Secret> {
         let text = std::fs::read_to_string(&self.token_file);
         let text = text.context(|| format!("cannot read the token {}", self.token_file.display()))?;
         Ok(Secret::new(text.trim().to_owned()))
     }
+}
+
+fn message(answer: &str) -> Option<String> {
+    serde_json::from_str::<Value>(answer).ok()?["message"].as_str().map(str::to_owned)
 }

@@ -246,15 +246,11 @@ impl Delivery for Kubernetes {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
         let given = self.given(&self.api()?, &Cancel::default())?;
         let is = |credential| Ok::<_, Failure>(self.exchanged(&given.data(), credential, credential)?.is_some());
-        Ok(match (is(pair.pending)?, is(pair.current)?) {
-            (true, _) => Holds::Pending,
-            (false, true) => Holds::Current,
-            (false, false) => Holds::Other,
-        })
+        Ok(Holds::of(is(pair.pending)?, is(pair.current)?))
     }
 
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
-        let (from, to) = if to == Holds::Pending { (pair.current, pair.pending) } else { (pair.pending, pair.current) };
+        let Pair { current: from, pending: to } = to.exchange(pair);
         let (api, cancel) = (self.api()?, Cancel::default());
         let given = self.given(&api, &cancel)?;
         let data = self.exchanged(&given.data(), from, to)?.ok_or_else(|| {

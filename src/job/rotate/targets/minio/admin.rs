@@ -1,8 +1,9 @@
 //! The calls of MinIO's admin API that rotation makes (in its words, an access key is a service account).
 
 use super::envelope;
-use super::signed::{Answer, Key, Signed, away};
+use super::signed::{Key, Signed, away};
 use crate::error::{Failure, Kind, Result};
+use crate::job::rotate::http::Answer;
 use crate::policy::Minio;
 use crate::secret::Secret;
 use reqwest::{Method, StatusCode, Url};

@@ -9,28 +9,26 @@ pub mod envelope;
 pub mod signed;
 mod watch;
 
-use super::{Given, Waits};
-use crate::backoff::pause;
+use super::Given;
 use crate::clock;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::job::rotate::http::Answer;
 use crate::job::rotate::password;
+use crate::job::rotate::seen::probe_until;
 use crate::job::rotate::sessions::patience_of;
 use crate::policy::{Alphabet, Minio, PasswordRule, Rotation};
 use crate::secret::{Secret, SecretRef, Secrets};
 use admin::{Admin, Known};
 use reqwest::{Method, Url};
 use serde_json::Value;
-use signed::{Answer, Key, Signed};
-use std::time::Duration;
+use signed::{Key, Signed};
 use watch::Span;
 
 /// As long as those that MinIO makes.
 const ID: usize = 20;
 const SECRET: usize = 40;
-/// How long nodes may take to hear of a change.
-const SETTLES: [u64; 5] = [0, 1, 1, 2, 4];
 
 pub struct AccessKeys<'e> {
     minio: Minio,
@@ -40,7 +38,7 @@ pub struct AccessKeys<'e> {
     admin: (String, SecretRef),
     secrets: &'e Secrets,
     nodes: Vec<Node>,
-    waits: Waits,
+    urgent: bool,
     span: Span,
 }
 
@@ -60,7 +58,7 @@ impl<'e> AccessKeys<'e> {
         let nodes = if rotation.nodes.is_empty() { vec![of_endpoint] } else { rotation.nodes.clone() };
         let span = Span { quiet: minio.quiet, patience: patience_of(rotation) };
         let (rotation, user) = (rotation.name.clone(), rotation.account.clone());
-        Ok(AccessKeys { minio: minio.clone(), rotation, user, admin, secrets, nodes, waits: given.waits, span })
+        Ok(AccessKeys { minio: minio.clone(), rotation, user, admin, secrets, nodes, urgent: given.urgent, span })
     }
 
     fn admin(&self) -> Result<Admin<'_>> {
@@ -176,16 +174,8 @@ impl Accounts for AccessKeys<'_> {
         let old = key_of(pair.current)?.id;
         let Some(known) = self.owned(&admin, old)? else { return Ok(()) };
         admin.retire(old, &known, &self.rotation)?;
-        // Nodes tell each other.
-        let (mut old_login, mut new_login) = (Login::Accepted, Login::Accepted);
-        for seconds in SETTLES {
-            pause(Duration::from_secs(seconds), &|| cancel.check().is_err());
-            cancel.check()?;
-            (old_login, new_login) = (self.log_in(pair.current)?, self.log_in(pair.pending)?);
-            if (&old_login, &new_login) == (&Login::Refused, &Login::Accepted) {
-                break;
-            }
-        }
+        let old_login = probe_until(self, pair.current, &Login::Refused, cancel)?;
+        let new_login = probe_until(self, pair.pending, &Login::Accepted, cancel)?;
         match (old_login, new_login) {
             (Login::Refused, Login::Accepted) => admin.remove(old),
             (_, Login::Refused) => {
@@ -245,7 +235,7 @@ impl Accounts for AccessKeys<'_> {
     }
 
     fn sessions_before(&self, pair: Pair<'_>, _: &str, cancel: &Cancel) -> Result<Vec<Session>> {
-        if self.waits == Waits::No {
+        if self.urgent {
             return Ok(Vec::new());
         }
         let admin = self.admin()?;
@@ -257,7 +247,7 @@ impl Accounts for AccessKeys<'_> {
     }
 
     fn sight(&self, _: &Cancel) -> Result<Sight> {
-        if self.waits == Waits::No {
+        if self.urgent {
             return Ok(Sight::Hidden("requests were not watched".into()));
         }
         let admin = self.admin()?;

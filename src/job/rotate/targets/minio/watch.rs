@@ -3,10 +3,11 @@
 //! Nothing is taken for seen that was not: a request of bkp's own has to come along, or nothing is learned.
 
 use super::admin::Admin;
-use super::signed::{Answer, Key, Signed, answer, away, block_on, client};
+use super::signed::{Key, Signed, away, client, code};
 use crate::engine::Session;
 use crate::error::{Failure, Kind, Result, innermost};
 use crate::event::Cancel;
+use crate::job::rotate::http::{Answer, answer, block_on};
 use crate::policy::Minio;
 use reqwest::{Method, Response, Url};
 use serde_json::Value;
@@ -44,7 +45,7 @@ pub fn who_signs(
     block_on(async {
         let response = watch.send().await.map_err(|error| away(admin.minio, innermost(&error)))?;
         if !response.status().is_success() {
-            return Err(match answer(response).await {
+            return Err(match answer(response, code).await {
                 Answer::Refused(_, code) => admin.refused(&code, "watch requests", "admin:ServerTrace"),
                 Answer::Away(why) => away(admin.minio, why),
                 Answer::Done(_) => away(admin.minio, "it gave no reason"),

@@ -7,12 +7,13 @@
 mod jwks;
 mod keys;
 
-use super::{Given, Waits};
+use super::Given;
 use crate::backoff::pause;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Session, Sight};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
-use crate::policy::{SigningKey, duration_text};
+use crate::job::rotate::http::{self, ANSWER, Answer};
+use crate::policy::{Rotation, SigningKey, Told, duration_text};
 use crate::secret::Secret;
 use crate::secret::vault::Vault;
 use jiff::{SignedDuration, Timestamp};
@@ -24,17 +25,20 @@ use std::time::Duration;
 
 /// What is not longer is waited for at once.
 const SHORT: SignedDuration = SignedDuration::from_secs(60);
-const ANSWER: Duration = Duration::from_secs(20);
 
 pub struct SigningKeys<'e> {
     key: SigningKey,
     vault: &'e Vault,
-    waits: Waits,
+    urgent: bool,
+    /// Who is told the key alone, by a file.
+    by_file: Vec<String>,
 }
 
 impl<'e> SigningKeys<'e> {
-    pub fn new(key: &SigningKey, vault: &'e Vault, given: &Given) -> Self {
-        SigningKeys { key: key.clone(), vault, waits: given.waits }
+    pub fn new(key: &SigningKey, rotation: &Rotation, vault: &'e Vault, given: &Given) -> Self {
+        let by_file = rotation.consumers.iter().filter(|consumer| matches!(consumer.told, Told::SecretFile(_)));
+        let by_file = by_file.map(|consumer| consumer.name.clone()).collect();
+        SigningKeys { key: key.clone(), vault, urgent: given.urgent, by_file }
     }
 
     /// Where it can be looked at, and whether that is Vault itself.
@@ -63,7 +67,7 @@ impl<'e> SigningKeys<'e> {
         let is_there = keys.knows(kid, &signer);
         let Some(url) = place else {
             // Its tokens are let in for some time yet: until then nothing is to be done.
-            return Ok(match keys.expires(kid).filter(|_| is_there && self.waits == Waits::Yes) {
+            return Ok(match keys.expires(kid).filter(|_| is_there && !self.urgent) {
                 Some(end) if self.now()? < end => Login::Unknown(format!("{} until {end}", may_be_valid(kid))),
                 _ if is_there => Login::Accepted,
                 _ => Login::Refused,
@@ -79,7 +83,7 @@ impl<'e> SigningKeys<'e> {
 
     /// At once where it is soon; otherwise whoever resumes goes on.
     fn wait_until(&self, end: Timestamp, what: &str, cancel: &Cancel) -> Result<()> {
-        if self.waits == Waits::No {
+        if self.urgent {
             return Ok(());
         }
         loop {
@@ -104,12 +108,19 @@ impl Accounts for SigningKeys<'_> {
     }
 
     fn preflight(&self, current: &Credential, _: &Cancel) -> Result<Vec<String>> {
-        named(current)?;
-        Ok(vec![format!(
+        let (kid, signer) = named(current)?;
+        let mut notes = vec![format!(
             "the new key signs {} after its public half is published, and the old one stays for {} after the last consumer was moved; where that is longer than a minute, the rotation ends with exit code 75 in between and is resumed",
             duration_text(self.key.overlap),
             duration_text(self.key.lifetime)
-        )])
+        )];
+        if !self.by_file.is_empty() && kid != keys::thumbprint(&signer.public()) {
+            notes.push(format!(
+                "{} has the key from a file, and its name, {kid}, is not its thumbprint: who takes the name from Vault signs with the old key under the new name until it is moved, and these tokens are refused. List and publish the key by its thumbprint, and let who signs make that",
+                self.by_file.join(" and ")
+            ));
+        }
+        Ok(notes)
     }
 
     fn mint(&self) -> Result<Option<Credential>> {
@@ -172,8 +183,12 @@ impl Accounts for SigningKeys<'_> {
         Ok(before.0 != after.0)
     }
 
+    fn persist(&self, _: &Cancel) -> Result<()> {
+        Ok(())
+    }
+
     /// Every verifier has read the youngest key: those that remember what they read have asked again by then.
-    fn persist(&self, cancel: &Cancel) -> Result<()> {
+    fn settle_before_publishing(&self, cancel: &Cancel) -> Result<()> {
         let keys = jwks::read(self.vault, &self.key.jwks)?;
         let overlap = SignedDuration::try_from(self.key.overlap).unwrap_or(SignedDuration::MAX);
         match keys.youngest().and_then(|since| since.checked_add(overlap).ok()) {
@@ -186,11 +201,11 @@ impl Accounts for SigningKeys<'_> {
         Ok(self.now()?.to_string())
     }
 
-    /// Every consumer was moved: from now on, no token of this key begins. Of a key that is not listed, none is valid.
-    fn sessions_before(&self, pair: Pair<'_>, _: &str, cancel: &Cancel) -> Result<Vec<Session>> {
+    /// Until when tokens of it may be valid is written beside the key. Of a key that is not listed, none is.
+    fn drain_before_retiring(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let (kid, _) = named(pair.current)?;
-        if self.waits == Waits::No {
-            return Ok(Vec::new());
+        if self.urgent {
+            return Ok(());
         }
         let lifetime = SignedDuration::try_from(self.key.lifetime).unwrap_or(SignedDuration::MAX);
         let end = self.now()?.checked_add(lifetime).unwrap_or(Timestamp::MAX);
@@ -199,16 +214,21 @@ impl Accounts for SigningKeys<'_> {
                 keys.set_expiry(kid, Some(end));
             }
         })?;
-        if let Some(end) = keys.expires(kid) {
-            self.wait_until(end, &may_be_valid(kid), cancel)?;
+        match keys.expires(kid) {
+            Some(end) => self.wait_until(end, &may_be_valid(kid), cancel),
+            None => Ok(()),
         }
+    }
+
+    /// A token is none: it has its time.
+    fn sessions_before(&self, _: Pair<'_>, _: &str, _: &Cancel) -> Result<Vec<Session>> {
         Ok(Vec::new())
     }
 
     fn sight(&self, _: &Cancel) -> Result<Sight> {
-        Ok(Sight::Passed(match self.waits {
-            Waits::Yes => "every token that it signed has had its `lifetime`".into(),
-            Waits::No => "tokens that it signed are not waited for: they are refused with it".into(),
+        Ok(Sight::Passed(match self.urgent {
+            false => "every token that it signed has had its `lifetime`".into(),
+            true => "tokens that it signed are not waited for: they are refused with it".into(),
         }))
     }
 
@@ -240,15 +260,11 @@ fn named(credential: &Credential) -> Result<(&str, Signer)> {
 /// What verifiers are served.
 fn fetch(url: &Url) -> Result<Keys> {
     let away = |why: String| Failure::new(Kind::TryLater, format!("{url} does not serve the public keys")).because(why);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| away(error.to_string()))?;
-    let client = reqwest::Client::builder().timeout(ANSWER).redirect(reqwest::redirect::Policy::none()).build();
-    let client = client.map_err(|error| away(error.to_string()))?;
-    let text = runtime.block_on(async {
-        let response = client.get(url.clone()).send().await?.error_for_status()?;
-        response.text().await
-    });
-    let text = text.map_err(|error| away(error.without_url().to_string()))?;
-    let value = serde_json::from_str(&text).map_err(|_| away("it is no JSON".into()))?;
+    let client = http::Peer { name: "who serves the public keys", ca_file: None, by_proxies: true }.client(ANSWER)?;
+    let bytes = match http::send(client.get(url.clone()), |_| None)? {
+        Answer::Done(bytes) => bytes,
+        Answer::Refused(_, why) | Answer::Away(why) => return Err(away(why)),
+    };
+    let value = serde_json::from_slice(&bytes).map_err(|_| away("it is no JSON".into()))?;
     Keys::of(&value).ok_or_else(|| away("it has no `keys`".into()))
 }
