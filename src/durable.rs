@@ -249,6 +249,12 @@ impl Lock {
         Ok(Lock { _file: file })
     }
 
+    /// Whether another process has it alone. Takes nothing, so that nobody is kept from it by the question.
+    pub fn is_held(path: &Path) -> bool {
+        let Ok(file) = OpenOptions::new().read(true).write(true).open(path) else { return false };
+        matches!(rustix::process::fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)), Ok(Some(_)))
+    }
+
     /// Takes the lock together with others who share it: whoever wants it alone must wait for all of them.
     pub fn share(path: &Path, what: &str) -> Result<Self> {
         Ok(Lock { _file: Lock::open(path, what, FlockOperation::NonBlockingLockShared)? })

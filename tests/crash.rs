@@ -67,7 +67,7 @@ fn fill(host: &Host) {
     database(&host.path("data/app.db"), 100, "old");
     fs::create_dir(host.path("data/docs")).unwrap();
     fs::write(host.path("data/docs/same"), "same").unwrap();
-    noise(&host.path("data/docs/big"), 400_000, 1);
+    noise(&host.path("data/docs/big"), 1_200_000, 1);
     fs::write(host.path("data/docs/changes"), "old").unwrap();
     host.sources(&[
         format!("app: {{ sqlite: {{ path: \"{}\" }} }}", host.text("data/app.db")),

@@ -9,7 +9,7 @@ use crate::job::dependence::{self, Dependence, Depending, Ends};
 use crate::job::lock::Kept;
 use crate::policy::duration_text;
 use crate::repo::catalog::Wanted;
-use crate::repo::former::fingerprint;
+use crate::repo::former::{self, fingerprint};
 use crate::repo::keys::{NamedRecipient, Role};
 use crate::repo::{Repository, recipients};
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +18,22 @@ use serde_json::{Value, json};
 /// How long the points of a source are kept.
 pub fn kept<'e>(env: &'e Environment, source: &str) -> Option<Kept<'e>> {
     env.policy_of(source).ok().flatten().and_then(Kept::by)
+}
+
+/// Keys from before, and what they open of the points of this host, whatever identity was given.
+pub fn look(env: &Environment, repository: &Repository) -> Result<Vec<Dependence>> {
+    let writer = env.writer(repository)?;
+    let (keys, trust) = (writer.keyring(), writer.trust());
+    look_with(env, repository, &Access { keys, trust, writer: Some(writer), operator: None })
+}
+
+fn look_with(env: &Environment, repository: &Repository, access: &Access) -> Result<Vec<Dependence>> {
+    // To open every point takes a while, and mostly nobody's key was ever replaced.
+    if former::all(repository, &access.trust)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let catalog = points::read(env, repository, access, Wanted::default())?;
+    dependence::look(repository, (&access.keys, &access.trust), &catalog, &|source| kept(env, source), env.now)
 }
 
 pub struct Readers {
@@ -30,10 +46,8 @@ pub struct Readers {
 impl Readers {
     /// Only points that this host may list: its own, unless an identity is given.
     pub fn look(env: &Environment, repository: &Repository) -> Result<Self> {
-        let access: Access = env.listing(repository)?;
-        let catalog = points::read(env, repository, &access, Wanted::default())?;
-        let by = (&access.keys, &access.trust);
-        let former = dependence::look(repository, by, &catalog, &|source| kept(env, source), env.now)?;
+        let access = env.listing(repository)?;
+        let former = look_with(env, repository, &access)?;
         let readers = match &access.writer {
             Some(writer) => writer.recipients.clone(),
             None => recipients::claimed(&*repository.store)?.1,
@@ -114,8 +128,11 @@ fn opens(depending: &Depending) -> String {
 
 fn ends(ends: &Ends) -> String {
     match ends {
-        Ends::Retention(until) => format!("{}, by retention", day(*until)),
-        Ends::NewerPoints(number) => format!("there are {}, by retention", count(*number as usize, "newer point")),
+        Ends::Retention { until: Some(until), newer: 0 } => format!("{}, by retention", day(*until)),
+        Ends::Retention { until, newer } => {
+            let date = until.map_or_else(String::new, |until| format!("{}, and ", day(until)));
+            format!("{date}{}, by retention", count((*newer).max(1) as usize, "newer point"))
+        }
         Ends::Nothing => "they are removed: no rule does it".to_owned(),
         Ends::Unpinning => "they are unpinned".to_owned(),
         Ends::StoringAfresh => "stored anew: bkp rotate recipients --afresh".to_owned(),

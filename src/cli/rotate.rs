@@ -36,9 +36,7 @@ use ground::Ground;
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
-The server accepts the new password before anybody can read it, and loses the old one only after every consumer was moved and
-no session with the old one is left. What fails before that is taken back by itself. A run that was killed is gone on with by
-`bkp rotate resume`, which looks at what is there.
+The server accepts the new password before anybody can read it, and loses the old one only after every consumer was moved and no session with the old one is left. What fails before that is taken back by itself. A run that was killed is gone on with by `bkp rotate resume`, which looks at what is there.
 
 Examples:
   bkp rotate shop-db --dry-run           what would be done, and what would be in the way

@@ -49,12 +49,10 @@ fn comes_and_goes(engine: &str, what: &str) -> bool {
         || (engine == "redis" && !["databases", "functions", "users"].contains(&what))
 }
 
-/// Everything that is odd about a point that has just been made.
-pub fn of(previous: &Point, point: &Point) -> Vec<String> {
-    [shrunk(Some(previous.bytes), point.bytes), rewritten(previous, point), slow(previous, point)]
-        .into_iter()
-        .flatten()
-        .collect()
+/// Everything that is odd about a point that has just been made. `afresh`: it was not to refer to what the one before had stored.
+pub fn of(previous: &Point, point: &Point, afresh: bool) -> Vec<String> {
+    let rewritten = rewritten(previous, point).filter(|_| !afresh);
+    [shrunk(Some(previous.bytes), point.bytes), rewritten, slow(previous, point)].into_iter().flatten().collect()
 }
 
 /// Data that suddenly is new all over, or that no compression makes smaller any more, may have been encrypted by an intruder.
@@ -89,6 +87,18 @@ mod tests {
         assert!(shrunk(Some(1000), 499).is_some());
         assert!(shrunk(Some(1000), 0).is_some());
         assert_eq!(shrunk(Some(0), 0), None);
+    }
+
+    #[test]
+    fn what_is_stored_anew_because_it_is_to_be_has_not_changed() {
+        let point = |id, added| Point {
+            bytes: 10 << 20,
+            added,
+            ..crate::job::restore::tests::point(id, "2026-03-01T02:00:00Z")
+        };
+        let (previous, whole) = (point("00000001", 1000), point("00000002", 10 << 20));
+        assert!(of(&previous, &whole, false)[0].contains("100 % of its bytes had to be stored"));
+        assert_eq!(of(&previous, &whole, true), Vec::<String>::new());
     }
 
     #[test]

@@ -107,7 +107,8 @@ impl Backup<'_> {
         let image = self.engine.image()?.map(|docker::Image { name, digest }| Image { name, digest });
         context.cancel.check()?;
         let scratch = self.places.scratch(self.source)?;
-        let mut session = Session::begin(self.repository, self.writer, self.source, self.options, context.cancel, now)?;
+        let writer = self.writer.again()?;
+        let mut session = Session::begin(self.repository, &writer, self.source, self.options, context.cancel, now)?;
         let previous = session.previous().cloned();
         let run = DumpRun {
             context,
@@ -151,16 +152,20 @@ impl Backup<'_> {
             bytes: point.bytes,
             added: point.added,
         });
-        let odd = previous.iter().flat_map(|previous| anomaly::of(previous, &point));
+        let odd =
+            previous.iter().flat_map(|previous| anomaly::of(previous, &point, previous.epoch < writer.oldest_reused));
         let anomalies: Vec<String> = odd.chain(dropped).collect();
-        if let Err(failure) = self.hold(&anomalies, now) {
-            let warning =
-                format!("only this host knows that it is held, and another one may prune it: {}", failure.full());
-            self.warn(context, std::slice::from_ref(&warning));
-            warnings.push(warning);
-        }
+        warnings.extend(self.held(&anomalies, context, now));
         let locked_until = self.options.retain.map(|retain| retain.until);
         Ok(Done { point, warnings, notes, fingerprint, anomalies, locked_until })
+    }
+
+    /// A warning, where that cannot be known elsewhere.
+    fn held(&self, anomalies: &[String], context: Context<'_>, now: Timestamp) -> Option<String> {
+        let failure = self.hold(anomalies, now).err()?;
+        let text = format!("only this host knows that it is held, and another one may prune it: {}", failure.full());
+        self.warn(context, std::slice::from_ref(&text));
+        Some(text)
     }
 
     /// Whoever prunes is to know of it, and that may be another host.

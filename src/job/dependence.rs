@@ -51,10 +51,8 @@ pub struct Depending {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "by", content = "value")]
 pub enum Ends {
-    /// Retention: the last one goes by then.
-    Retention(Timestamp),
-    /// Retention: after so many newer points.
-    NewerPoints(u32),
+    /// Retention: the longest of its periods is over by then, and there are so many newer points.
+    Retention { until: Option<Timestamp>, newer: u32 },
     /// No rule says that any point goes.
     Nothing,
     /// Somebody pinned one of them.
@@ -100,6 +98,7 @@ fn depending(former: &Former, points: &[&Point], pins: &Pinned, kept: KeptOf<'_>
     let open: Vec<&Point> = points.iter().copied().filter(|point| former.opens(point) != Opens::Not).collect();
     let newest_open = open.iter().copied().max_by_key(|point| (point.consistent_at, point.sequence))?;
     let regular = points.iter().copied().filter(|point| !point.is_safety() && point.consistent_at <= horizon(now));
+    let newer = regular.clone().filter(|point| point.consistent_at > newest_open.consistent_at).count();
     let newest = regular.max_by_key(|point| (point.consistent_at, point.sequence));
     let mut epochs: Vec<u32> = open.iter().flat_map(|point| former.epochs(point)).collect();
     epochs.sort_unstable();
@@ -108,7 +107,7 @@ fn depending(former: &Former, points: &[&Point], pins: &Pinned, kept: KeptOf<'_>
         Some(Opens::Whole) => Ends::NewKeysOnThatHost,
         Some(Opens::InPart) => Ends::StoringAfresh,
         _ if open.iter().any(|point| pins.reason(point).is_some()) => Ends::Unpinning,
-        _ => kept(&newest_open.source).map_or(Ends::Nothing, |kept| by_retention(kept, &open)),
+        _ => kept(&newest_open.source).map_or(Ends::Nothing, |kept| by_retention(kept, &open, newer)),
     };
     Some(Depending {
         source: newest_open.source.clone(),
@@ -122,16 +121,18 @@ fn depending(former: &Former, points: &[&Point], pins: &Pinned, kept: KeptOf<'_>
     })
 }
 
-/// When the longest of the periods that may keep one of them is over.
-fn by_retention(Kept { keep, zone }: Kept<'_>, open: &[&Point]) -> Ends {
+/// When the longest of the periods that may keep one of them is over. `newer`: how many points there are after the last of them.
+fn by_retention(Kept { keep, zone }: Kept<'_>, open: &[&Point], newer: usize) -> Ends {
     let until = |point: &&Point| {
         let local = point.consistent_at.to_zoned(zone.clone());
         let within = keep.within.and_then(|within| within.after(&local));
-        Period::all(keep).iter().filter_map(|period| period.after(&local)).chain(within).max()
+        let safety = point.is_safety().then(|| keep.safety.after(&local)).flatten();
+        Period::all(keep).iter().filter_map(|period| period.after(&local)).chain(within).chain(safety).max()
     };
-    match open.iter().filter_map(until).max() {
-        Some(until) => Ends::Retention(until),
-        None => Ends::NewerPoints(keep.last.unwrap_or_default().max(keep.min)),
+    let wanted = keep.last.unwrap_or_default().max(keep.min);
+    Ends::Retention {
+        until: open.iter().filter_map(until).max(),
+        newer: wanted.saturating_sub(u32::try_from(newer).unwrap_or(u32::MAX)),
     }
 }
 
@@ -142,5 +143,34 @@ impl Dependence {
 
     pub fn in_part(&self) -> usize {
         self.series.iter().map(|series| series.in_part).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::retention::Rules;
+    use jiff::tz::TimeZone;
+
+    fn point(at: &str) -> Point {
+        crate::job::restore::tests::point("00000001", at)
+    }
+
+    #[test]
+    fn all_rules_that_may_keep_a_point_are_waited_for() {
+        let (old, older) = (point("2026-03-01T02:00:00Z"), point("2026-02-01T02:00:00Z"));
+        let ends = |keep: Rules, newer| {
+            let kept = Kept { keep: &keep, zone: &TimeZone::UTC };
+            match by_retention(kept, &[&older, &old], newer) {
+                Ends::Retention { until, newer } => (until.map(|at| at.to_string()), newer),
+                other => panic!("{other:?}"),
+            }
+        };
+        let until = |text: &str| Some(text.to_owned());
+        assert_eq!(ends(Rules { last: Some(30), ..Rules::default() }, 4), (None, 26));
+        let daily = Rules { last: Some(30), daily: Some(7), ..Rules::default() };
+        assert_eq!(ends(daily, 30), (until("2026-03-08T02:00:00Z"), 0));
+        let monthly = Rules { daily: Some(7), monthly: Some(12), ..Rules::default() };
+        assert_eq!(ends(monthly, 9), (until("2027-03-01T02:00:00Z"), 0));
     }
 }

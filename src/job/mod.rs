@@ -57,6 +57,11 @@ impl Places {
         Lock::take(&directory.join(format!("{source}.lock")), &format!("source {source}"))
     }
 
+    /// Whether another process has the lock of a source.
+    pub fn is_locked(&self, source: &str) -> bool {
+        Lock::is_held(&self.state.join("locks").join(&self.repository).join(format!("{source}.lock")))
+    }
+
     /// Takes the lock of a copy: one run at a time of this host writes into it.
     pub fn lock_copy(&self, copy: &str) -> Result<Lock> {
         let directory = self.state.join("locks").join(&self.repository).join("copies");

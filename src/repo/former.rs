@@ -7,7 +7,7 @@
 
 use crate::error::Result;
 use crate::repo::Repository;
-use crate::repo::keys::Role;
+use crate::repo::keys::{self, Role};
 use crate::repo::names;
 use crate::repo::point::Point;
 use crate::repo::recipients::{self, Version};
@@ -40,7 +40,7 @@ pub enum Opens {
 
 /// Of a public key: enough to tell which one it is.
 pub fn fingerprint(recipient: &str) -> String {
-    hex::encode(&names::sha256(recipient.as_bytes())[..6])
+    hex::encode(&names::sha256(keys::bare(recipient).as_bytes())[..6])
 }
 
 pub fn all(repository: &Repository, trust: &Trust) -> Result<Vec<Former>> {
@@ -49,11 +49,11 @@ pub fn all(repository: &Repository, trust: &Trust) -> Result<Vec<Former>> {
 
 fn of(history: &[(Version, bool)]) -> Vec<Former> {
     let Some((newest, _)) = history.last() else { return Vec::new() };
-    let mut former: BTreeMap<&str, Former> = BTreeMap::new();
+    let mut former: BTreeMap<String, Former> = BTreeMap::new();
     for pair in history.windows(2) {
         let [(before, _), (after, vouched)] = pair else { continue };
-        let has = |version: &Version, key: &str| version.recipients.iter().any(|r| r.recipient == key);
-        for reader in before.recipients.iter().filter(|r| !has(after, &r.recipient) && !has(newest, &r.recipient)) {
+        let has = |version: &Version, key: &str| version.recipients.iter().any(|r| r.key() == key);
+        for reader in before.recipients.iter().filter(|r| !has(after, &r.key()) && !has(newest, &r.key())) {
             let gone = Former {
                 name: reader.name.clone(),
                 role: reader.role,
@@ -62,7 +62,7 @@ fn of(history: &[(Version, bool)]) -> Vec<Former> {
                 removed: after.at,
                 vouched: *vouched,
             };
-            former.insert(&reader.recipient, gone);
+            former.insert(reader.key(), gone);
         }
     }
     let mut former: Vec<Former> = former.into_values().collect();

@@ -88,7 +88,7 @@ fn first_list(store: &dyn Store, writer: &mut Writer) -> Result<()> {
     };
     recipients::put(store, writer, &version)?;
     put_recipients(store, &version.recipients)?;
-    writer.list_version = version.version;
+    (writer.list_version, writer.epoch_list) = (version.version, version.version);
     writer.save()
 }
 
@@ -100,7 +100,7 @@ pub fn join(repository: &Repository, name: &str, state: &Path, now: Timestamp) -
         return Err(Failure::new(Kind::Key, "the repository names no recipients").hint("Look at keys/ in the store"));
     }
     let mut writer = Writer::generate(repository.id(), name, recipients, state, now)?;
-    writer.list_version = number;
+    (writer.list_version, writer.epoch_list) = (number, number);
     enter(store, &mut writer)?;
     // Who was let in meanwhile could not know of this host's epoch.
     for _ in 0..recipients::TRIES {
@@ -110,7 +110,7 @@ pub fn join(repository: &Repository, name: &str, state: &Path, now: Timestamp) -
         }
         (writer.list_version, writer.recipients) = (number, recipients);
         let recipients = writer.recipients.clone();
-        begin_epoch(store, &mut writer, &recipients)?;
+        begin_epoch(store, &mut writer, (&recipients, number))?;
         writer.save()?;
     }
     Err(recipients::busy())
@@ -162,9 +162,20 @@ pub fn introduce(repository: &Repository, writer: &super::writer::WriterInfo) ->
 }
 
 /// Begins a new data epoch: what is written from now on is sealed to a new key. `afresh`: and refers to nothing before it.
+///
+/// It is sealed to the list of this host. Where that is not the newest one, perhaps nobody has any of its keys any more.
 pub fn new_epoch(repository: &Repository, writer: &mut Writer, afresh: bool) -> Result<u32> {
+    let store = &*repository.store;
+    must_be_newest(store, writer)?;
     let recipients = writer.recipients.clone();
-    begin_epoch(&*repository.store, writer, &recipients)?;
+    let identity = begin_epoch(store, writer, (&recipients, writer.list_version))?;
+    if let Err(outdated) = must_be_newest(store, writer) {
+        // Nothing is sealed to this epoch yet. Whoever changes who reads must open them all, this one included.
+        let claimed = recipients::claimed(store)?.1;
+        let sealed = Epoch::reseal(writer.epoch.number, &identity, &claimed)?.sealed_bytes()?;
+        store.put(&names::epoch(writer.epoch.number), Bytes::from(sealed), None)?;
+        return Err(outdated);
+    }
     if afresh {
         writer.oldest_reused = writer.epoch.number;
     }
@@ -172,9 +183,28 @@ pub fn new_epoch(repository: &Repository, writer: &mut Writer, afresh: bool) -> 
     Ok(writer.epoch.number)
 }
 
-fn begin_epoch(store: &dyn Store, writer: &mut Writer, recipients: &[NamedRecipient]) -> Result<age::x25519::Identity> {
+fn must_be_newest(store: &dyn Store, writer: &Writer) -> Result<()> {
+    let newest = recipients::newest_number(store)?;
+    if newest == writer.list_version {
+        return Ok(());
+    }
+    let text = format!(
+        "the list of who reads is number {newest}, and this host still seals to number {}: perhaps nobody has those keys any more",
+        writer.list_version
+    );
+    Err(Failure::new(Kind::Refused, text).hint(
+        "Give the command here that changed it elsewhere: bkp rotate recipients NAME=KEY, or bkp keys add/remove",
+    ))
+}
+
+fn begin_epoch(
+    store: &dyn Store,
+    writer: &mut Writer,
+    (recipients, list): (&[NamedRecipient], u32),
+) -> Result<age::x25519::Identity> {
     let identity = age::x25519::Identity::generate();
     writer.epoch = Epoch::reseal(0, &identity, recipients)?;
+    writer.epoch_list = list;
     put_new_epoch(store, writer)?;
     Ok(identity)
 }
@@ -201,13 +231,13 @@ pub fn change_recipients(
     let mut opened = open_all(store, operator, Epochs::new())?;
     let mut version = recipients::commit(repository, writer, &trust, change, now)?;
     let mut seen = writer.list_version;
-    let mut sealed_to: BTreeSet<String> = writer.recipients.iter().map(|r| r.recipient.clone()).collect();
+    let mut sealed_to: BTreeSet<String> = writer.recipients.iter().map(NamedRecipient::key).collect();
     for _ in 0..recipients::TRIES {
         sealed_to.extend(recipients::named_after(store, seen)?);
-        if !sealed_to.iter().all(|recipient| version.recipients.iter().any(|r| r.recipient == *recipient)) {
-            let identity = begin_epoch(store, writer, &version.recipients)?;
+        if !sealed_to.iter().all(|recipient| version.recipients.iter().any(|r| r.key() == *recipient)) {
+            let identity = begin_epoch(store, writer, (&version.recipients, version.version))?;
             opened.insert(writer.epoch.number, identity);
-            sealed_to = version.recipients.iter().map(|r| r.recipient.clone()).collect();
+            sealed_to = version.recipients.iter().map(NamedRecipient::key).collect();
         }
         seen = version.version;
         reseal(store, writer, &version, &opened)?;
@@ -238,12 +268,21 @@ fn open_all(store: &dyn Store, operator: &Operator, mut opened: Epochs) -> Resul
     if numbers.iter().all(|number| opened.contains_key(number)) && !numbers.is_empty() {
         return Ok(opened);
     }
-    for (number, identity) in operator.epochs(store)? {
+    let taken_off = |failure: Failure| {
+        match failure.kind() {
+        Kind::Key => failure.hint(
+            "If that key was just replaced: the new one opens everything. Add it: --new-identity FILE (bkp rotate recipients), or --identity FILE",
+        ),
+        _ => failure,
+    }
+    };
+    for (number, identity) in operator.epochs(store).map_err(taken_off)? {
         opened.entry(number).or_insert(identity);
     }
     if let Some(closed) = numbers.iter().find(|n| !opened.contains_key(n)) {
-        return Err(Failure::new(Kind::Key, format!("this identity does not open data epoch {closed}"))
-            .hint("Give all operators' identities that are needed: --identity may be repeated"));
+        return Err(Failure::new(Kind::Key, format!("this identity does not open data epoch {closed}")).hint(
+            "Give all identities that are needed, also the key that takes the place of one: --identity may be repeated",
+        ));
     }
     Ok(opened)
 }

@@ -112,6 +112,20 @@ pub struct NamedRecipient {
     pub added: Timestamp,
 }
 
+impl NamedRecipient {
+    pub fn key(&self) -> String {
+        bare(&self.recipient)
+    }
+}
+
+/// A public key without what people note beside it: the comment of an ssh key.
+pub fn bare(recipient: &str) -> String {
+    match recipient.starts_with("ssh-") {
+        true => recipient.split_whitespace().take(2).collect::<Vec<_>>().join(" "),
+        false => recipient.to_owned(),
+    }
+}
+
 /// Makes an operator or rehearser out of what was typed, or says why not.
 pub fn named_recipient(name: &str, role: Role, recipient: &str, now: Timestamp) -> Result<NamedRecipient> {
     let recipient = recipient.trim().to_owned();
@@ -184,6 +198,17 @@ impl Operator {
     /// Public keys, as far as they can be had without a person or a program.
     pub fn recipients(&self) -> Vec<String> {
         self.plain.iter().map(|identity| identity.to_public().to_string()).collect()
+    }
+
+    /// Those alone that open what is sealed to this recipient and nobody else; nothing when none does.
+    pub fn into_only(mut self, recipient: &NamedRecipient) -> Result<Option<Self>> {
+        let sealed = Epoch::generate(0, std::slice::from_ref(recipient))?.sealed_bytes()?;
+        let opens = |identity: &dyn age::Identity| {
+            age::Decryptor::new_buffered(&sealed[..]).is_ok_and(|age| age.decrypt(std::iter::once(identity)).is_ok())
+        };
+        self.identities.retain(|identity| opens(&**identity));
+        self.plain.retain(|identity| opens(identity));
+        Ok((!self.identities.is_empty()).then_some(self))
     }
 
     /// Those of these public keys whose private halves are here and open objects without a person or a program.

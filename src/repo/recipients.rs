@@ -6,7 +6,7 @@
 
 use crate::durable;
 use crate::error::{Failure, Kind, Result};
-use crate::repo::keys::{NamedRecipient, RecipientList};
+use crate::repo::keys::{self, NamedRecipient, RecipientList};
 use crate::repo::point::FORMAT;
 use crate::repo::sign::{self, Trust};
 use crate::repo::writer::{Writer, WriterInfo};
@@ -55,16 +55,16 @@ impl Replacement {
     /// The list with it; the same when it has it already.
     fn apply(&self, mut list: Vec<NamedRecipient>) -> Result<Vec<NamedRecipient>> {
         let Replacement { old, new } = self;
-        if let Some(other) = list.iter().find(|r| r.recipient == new.recipient && r.name != new.name) {
+        if let Some(other) = list.iter().find(|r| r.key() == new.key() && r.name != new.name) {
             return Err(Failure::usage(format!("that is the key of `{}` already: {}", other.name, new.recipient)));
         }
         let Some(found) = list.iter_mut().find(|r| r.name == new.name) else {
             return Err(Failure::usage(format!("`{}` is not a recipient any more", new.name))
                 .hint("Somebody took them off meanwhile; look with: bkp keys list"));
         };
-        if found.recipient == *old {
+        if found.key() == keys::bare(old) && found.key() != new.key() {
             *found = new.clone();
-        } else if found.recipient != new.recipient {
+        } else if found.key() != new.key() {
             let text = format!("`{}` was given another key meanwhile: {}", new.name, found.recipient);
             return Err(Failure::new(Kind::Refused, text)
                 .hint("Ask who did it. To take that key over here: bkp rotate recipients NAME=THAT-KEY"));
@@ -107,6 +107,14 @@ impl Change {
             }
             Change::Replace(all) => {
                 let changed = all.iter().try_fold(list.to_vec(), |list, one| one.apply(list))?;
+                let is_left = |one: &&Replacement| {
+                    keys::bare(&one.old) != one.new.key() && changed.iter().any(|r| r.key() == keys::bare(&one.old))
+                };
+                if let Some(left) = all.iter().find(is_left) {
+                    let text = format!("somebody else reads with the old key of `{}`, too", left.new.name);
+                    return Err(Failure::new(Kind::Refused, text)
+                        .hint("Give everybody who has it another key in the same command: bkp keys list"));
+                }
                 Ok((changed != list).then_some(changed))
             }
         }
@@ -123,7 +131,7 @@ pub fn newest_number(store: &dyn Store) -> Result<u32> {
 pub fn named_after(store: &dyn Store, seen: u32) -> Result<BTreeSet<String>> {
     let mut named = BTreeSet::new();
     for number in seen + 1..=newest_number(store)? {
-        named.extend(claimed_version(store, number)?.into_iter().flat_map(|v| v.recipients).map(|r| r.recipient));
+        named.extend(claimed_version(store, number)?.into_iter().flat_map(|v| v.recipients).map(|r| r.key()));
     }
     Ok(named)
 }
@@ -248,6 +256,12 @@ pub fn commit(
         }
     }
     Err(busy())
+}
+
+/// Whether a change could be made to the list as it is now.
+pub fn would_take(repository: &Repository, writer: &Writer, trust: &Trust, change: &Change) -> Result<()> {
+    let current = newest(repository, writer, trust)?;
+    change.apply(&current.recipients, &writer.recipients).map(drop)
 }
 
 /// Stores one version; [`Kind::TryLater`] when its number is taken.

@@ -42,6 +42,8 @@ struct Stored {
     epoch: Epoch,
     #[serde(default)]
     oldest_reused: u32,
+    #[serde(default)]
+    epoch_list: u32,
 }
 
 pub struct Writer {
@@ -57,6 +59,9 @@ pub struct Writer {
     pub epoch: Epoch,
     /// Packs of data epochs before this one are not used again: what is in them is stored anew.
     pub oldest_reused: u32,
+    /// Number of the list that `epoch` was sealed to first; 0 in states of older versions, which kept an epoch for whom it should
+    /// not be open any more.
+    pub epoch_list: u32,
     path: PathBuf,
 }
 
@@ -116,13 +121,24 @@ impl Writer {
             list_version: 0,
             epoch,
             oldest_reused: 0,
+            epoch_list: 0,
             path,
         })
     }
 
     /// `None` when this installation is no writer of the repository.
     pub fn load(state: &Path, repository: &str) -> Result<Option<Self>> {
-        let path = state_file(state, repository);
+        Writer::read(state_file(state, repository))
+    }
+
+    /// As its keys are now: somebody may have changed them since this was loaded. Whoever does looks which sources are locked once the
+    /// new keys are in force, so that nothing is begun with the old ones after that.
+    pub fn again(&self) -> Result<Self> {
+        Writer::read(self.path.clone())?
+            .ok_or_else(|| Failure::new(Kind::Key, format!("{} is gone", self.path.display())))
+    }
+
+    fn read(path: PathBuf) -> Result<Option<Self>> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => Zeroizing::new(text),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -147,6 +163,7 @@ impl Writer {
             list_version: stored.list_version,
             epoch: stored.epoch,
             oldest_reused: stored.oldest_reused,
+            epoch_list: stored.epoch_list,
             path,
         }))
     }
@@ -164,6 +181,7 @@ impl Writer {
             list_version: self.list_version,
             epoch: self.epoch.clone(),
             oldest_reused: self.oldest_reused,
+            epoch_list: self.epoch_list,
         };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&stored).map_err(|e| Failure::failed(what()).because(e))?);
         durable::create_private_directory(durable::parent_of(&self.path)).context(what)?;
@@ -208,7 +226,8 @@ impl Writer {
 
     /// With which keys what is written now is sealed.
     pub fn sealed(&self) -> SealedBy {
-        SealedBy { epoch: self.epoch.number, list: self.list_version }
+        let list = if self.epoch_list == 0 { 0 } else { self.list_version };
+        SealedBy { epoch: self.epoch.number, list }
     }
 
     /// Whether new points may refer to what was sealed like this.

@@ -36,27 +36,30 @@ pub fn all(known: &Known<'_>, now: Timestamp) -> Vec<RotationStatus> {
     let schedules = Schedule::of_rotations(known.configuration, known.host, known.state);
     let rotations = known.configuration.rotations().zip(&schedules);
     let all = rotations.map(|((policy, rotation), schedule)| of(known, policy, rotation, schedule, now));
-    all.chain(recipients(known, now)).collect()
+    all.chain(recipients(known)).collect()
 }
 
-/// The keys that read the backups, by the records of this host: when somebody was given another one last.
-fn recipients(known: &Known<'_>, now: Timestamp) -> Option<RotationStatus> {
-    let every = known.configuration.rotator.recipients_every?;
-    let rotated_at = known.state.rotations.get(NAME).and_then(|known| known.rotated.as_ref()).map(|(at, _)| *at);
-    let due = rotated_at.or(known.configured).unwrap_or(now).checked_add(every).unwrap_or(Timestamp::MAX);
+/// Of the keys that read the backups: one that stopped midway, or failed, by the records of this host. When they are due depends on
+/// who reads since when, which `bkp secrets` and `bkp audit` look at.
+fn recipients(known: &Known<'_>) -> Option<RotationStatus> {
     let history = known.state.histories.get(&(Job::Rotate, NAME.to_owned()));
     let failed = history.filter(|history| history.failures_in_a_row > 0);
+    let open = rules::cut_short(known.state, NAME);
+    if failed.is_none() && open.is_none() {
+        return None;
+    }
+    let rotated = known.state.rotations.get(NAME).and_then(|known| known.rotated.as_ref());
     Some(RotationStatus {
         rotation: NAME.to_owned(),
         policy: "repository".to_owned(),
         source: "repository".to_owned(),
         account: "recipients".to_owned(),
-        rotated_at,
+        rotated_at: rotated.map(|(at, _)| *at),
         next: None,
-        due: Some(due),
-        overdue: due < now,
-        open_since: rules::cut_short(known.state, NAME).map(|(at, _)| at),
-        by_hand: rules::is_by_hand(known.state, NAME),
+        by_hand: false,
+        due: None,
+        overdue: false,
+        open_since: open.map(|(at, _)| at),
         failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row),
         message: failed.and_then(|history| history.last.as_ref()?.run.message.clone()),
     })

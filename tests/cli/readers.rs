@@ -70,8 +70,10 @@ fn what_one_host_changed_the_next_one_keeps() {
     // What the second host removed, the first does not bring back with its own next change.
     second.run(&["keys", "remove", "ana", "--identity", key]).expect_code(0);
     let maria = first.path("maria.txt");
+    let before = first.json(&["keys", "list"])["epoch"].clone();
     first.ok_with_key(&["keys", "add", "maria", &new_key(&maria)]);
     let listed = first.json(&["keys", "list"]);
+    assert_ne!(listed["epoch"], before, "ana opens the data epoch that this host had, whoever took her off");
     let names: Vec<_> = listed["recipients"].as_array().unwrap().iter().map(|r| r["name"].clone()).collect();
     assert_eq!(names, ["recovery-key", "luis", "maria"]);
     let closed = first.run(&["doctor", "--identity", ana.to_str().unwrap()]).expect_code(1);

@@ -78,7 +78,7 @@ fn keys_of_bkp_itself_that_grew_old_are_named_with_the_way_to_new_ones() {
         let named = failing.iter().find(|finding| finding["what"].as_str().unwrap().starts_with(what));
         named.unwrap_or_else(|| panic!("no {what}: {old}"))["next"].as_str().unwrap().to_owned()
     };
-    assert!(next("key of recovery-key (operator)").contains("bkp keys remove recovery-key"), "{old}");
+    assert!(next("key of recovery-key (operator)").contains("bkp rotate recipients recovery-key="), "{old}");
     assert!(next("signing key of this host").contains("bkp init --join"), "{old}");
     assert_eq!(next("data key 1"), "bkp keys new-epoch");
     // It does what it says. The store dates the new key by its own clock.

@@ -37,31 +37,41 @@ pub fn backup_of_one<'s>(env: &Environment, sources: &[&'s str]) -> Result<(&'s 
 }
 
 fn until_it_ends_well(env: &Environment, words: &[&str], what: &str) -> Result<()> {
+    let (code, first) = settled(env, words)?;
+    let is = |kind: Kind| code == Some(i32::from(kind.exit_code()));
+    if is_well(code) {
+        return Ok(());
+    }
+    let failed = format!("{what} with the new password failed: {first}");
+    Err(match is(Kind::Locked) || is(Kind::TryLater) {
+        true => Failure::new(Kind::TryLater, failed)
+            .hint("The old password is gone, and the new one works; go on with: bkp rotate resume"),
+        false => Failure::failed(failed).hint("Mend it, then: bkp rotate resume; the old password is gone already"),
+    })
+}
+
+pub fn is_well(code: Option<i32>) -> bool {
+    matches!(code, Some(0 | 3))
+}
+
+/// How it ended, and the first thing it said, once nobody else is at it: the daemon takes its turn as soon as a source is let go.
+pub fn settled(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String)> {
     let begun = Instant::now();
     loop {
         let (code, said) = run(env, words)?;
-        let is = |kind: Kind| code == Some(i32::from(kind.exit_code()));
-        if matches!(code, Some(0 | 3)) {
-            return Ok(());
+        if is_well(code) {
+            return Ok((code, String::new()));
         }
         env.cancel.check()?;
-        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let failed = format!("{what} with the new password failed: {first}");
-        // The daemon took its turn as soon as the source was let go.
-        if is(Kind::Locked) && begun.elapsed() < WAITS {
-            pause(PAUSE, &|| env.cancel.check().is_err());
-            continue;
+        if code != Some(i32::from(Kind::Locked.exit_code())) || begun.elapsed() >= WAITS {
+            return Ok((code, said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()));
         }
-        return Err(match is(Kind::Locked) || is(Kind::TryLater) {
-            true => Failure::new(Kind::TryLater, failed)
-                .hint("The old password is gone, and the new one works; go on with: bkp rotate resume"),
-            false => Failure::failed(failed).hint("Mend it, then: bkp rotate resume; the old password is gone already"),
-        });
+        pause(PAUSE, &|| env.cancel.check().is_err());
     }
 }
 
 /// How it ended, and what it said.
-pub fn run(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String)> {
+fn run(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String)> {
     let program = std::env::current_exe().map_err(|e| Failure::failed("cannot find bkp itself").because(e))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(&env.paths()?.config).arg("--quiet").args(words);

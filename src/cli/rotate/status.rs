@@ -52,11 +52,7 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
         }));
         rows.push(vec![
             rotation.name.clone(),
-            match owed {
-                Some(_) => format!("{}; restored: bkp rotate reapply {}", word_of(&glance), rotation.name),
-                None if by_hand => "waits for somebody; then: bkp rotate resume".to_owned(),
-                None => word_of(&glance),
-            },
+            now_of(&glance, owed.is_some(), by_hand, name),
             last.map_or_else(|| "-".to_owned(), |(_, rotated)| rotated.state.clone()),
             last.map_or_else(|| "-".to_owned(), |(at, _)| age(env.now.as_second() - at.as_second())),
             note.map_or_else(|| "-".to_owned(), plain),
@@ -74,6 +70,14 @@ pub fn show(env: &Environment, name: Option<&str>) -> Ran {
         }
     })?;
     Ok(None)
+}
+
+fn now_of(glance: &Result<Glance>, owed: bool, by_hand: bool, name: &str) -> String {
+    match owed {
+        true => format!("{}; restored: bkp rotate reapply {name}", word_of(glance)),
+        false if by_hand => "waits for somebody; then: bkp rotate resume".to_owned(),
+        false => word_of(glance),
+    }
 }
 
 fn word_of(glance: &Result<Glance>) -> String {

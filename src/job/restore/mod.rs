@@ -309,12 +309,12 @@ pub fn default_target(location: &Path, point: &Point, fallback: &Path) -> PathBu
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::repo::point::{EngineInfo, Pin};
     use crate::store::Key;
 
-    fn point(id: &str, consistent_at: &str) -> Point {
+    pub(crate) fn point(id: &str, consistent_at: &str) -> Point {
         let at: Timestamp = consistent_at.parse().unwrap();
         Point {
             format: 1,

@@ -373,7 +373,7 @@ impl<'a> Session<'a> {
             host: draft.host,
             bkp: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: self.writer.epoch.number,
-            list: self.writer.list_version,
+            list: self.writer.sealed().list,
             epoch_recipient: self.writer.epoch.recipient.clone(),
             epoch_key: self.writer.epoch.sealed.clone(),
             streams,

@@ -123,7 +123,12 @@ pub fn unended(repository: &Repository, writer: &Writer) -> Result<Vec<(String, 
         store.list(&names::sessions(writer.id()))?.into_iter().map(|e| e.key.last().to_owned()).collect();
     let mut unended = Vec::new();
     for id in all.iter().filter(|id| !id.ends_with(".end") && !all.contains(&format!("{id}.end"))) {
-        let sealed = store::read(store, &names::session(writer.id(), id))?;
+        let sealed = match store::read(store, &names::session(writer.id(), id)) {
+            Ok(sealed) => sealed,
+            // Somebody pruned it meanwhile.
+            Err(StoreError::NotFound(_)) => continue,
+            Err(e) => return Err(e.into()),
+        };
         let info = decode::open_whole(&sealed, &writer.keyring(), "a session").ok();
         let info = info.and_then(|data| serde_json::from_slice::<SessionInfo>(&data).ok());
         unended.extend(info.map(|info| (info.source, info.sealed)));

@@ -54,14 +54,15 @@ fn row(writing: &Writing<'_>, one: &Dependence, of: Option<&Depending>) -> Vec<C
 fn ends(writing: &Writing<'_>, ends: &Ends) -> Cell {
     let say = writing.say;
     match ends {
-        Ends::Retention(until) => {
-            Cell::of(format!("{} ({})", say.when(*until), say.t("by retention", "por la retención")))
+        Ends::Retention { until, newer } => {
+            let date = until.map(|until| say.when(until));
+            let points = (*newer > 0 || until.is_none()).then(|| {
+                let words = say.t("newer points", "puntos más recientes");
+                format!("{} {words}", say.number(u64::from(*newer).max(1)))
+            });
+            let both: Vec<String> = date.into_iter().chain(points).collect();
+            Cell::of(format!("{} ({})", both.join(" + "), say.t("by retention", "por la retención")))
         }
-        Ends::NewerPoints(number) => Cell::of(format!(
-            "{} {}",
-            say.number(u64::from(*number)),
-            say.t("newer points, by retention", "puntos más recientes, por la retención")
-        )),
         Ends::Nothing => Cell::toned(say.t("no rule removes them", "ninguna regla los elimina"), Tone::Warn),
         Ends::Unpinning => Cell::toned(say.t("they are unpinned", "se dejen de fijar"), Tone::Warn),
         Ends::StoringAfresh => {
