@@ -72,9 +72,12 @@ impl Swarm {
         Ok(all)
     }
 
-    /// What the tasks read, where one of this node can be asked.
+    /// What the tasks read, where one of this node can be asked: whichever of them, for all are given the same.
     fn read(&self, file: &str, cancel: &Cancel) -> Option<Secret> {
-        let selector = Selector::Swarm { service: self.service.service.clone() };
+        let filter = format!("label=com.docker.swarm.service.name={}", self.service.service);
+        let words = ["ps", "--quiet", "--no-trunc", "--filter", &filter, "--filter", "status=running"];
+        let tasks = docker(&words, None, LOOK, cancel).ok()?;
+        let selector = Selector::Name(tasks.split_whitespace().next()?.to_owned());
         let task = Docker::connect().ok()?.find(&selector).ok()?;
         let path = if file.starts_with('/') { file.to_owned() } else { format!("/run/secrets/{file}") };
         let arguments = vec![path.into()];
