@@ -103,6 +103,17 @@ impl Said {
         Allowed { emergency: self.why.emergency, unrehearsed: self.beginning.unrehearsed }
     }
 
+    /// Who is locked out is decided when a rotation begins.
+    fn fits_what_is_open(&self, name: &str) -> Result<()> {
+        match self.beginning.despite_unknown {
+            false => Ok(()),
+            true => {
+                Err(Failure::usage(format!("{name} is under way: --despite-unknown is for one that is not begun yet"))
+                    .hint(format!("Write what need not be moved into `known`, then: bkp rotate resume {name}")))
+            }
+        }
+    }
+
     /// In an emergency nobody keeps the password.
     fn takes_unknown(&self) -> bool {
         self.beginning.despite_unknown || self.why.emergency
@@ -195,6 +206,9 @@ fn act(env: &Environment, name: &str, said: &Said, wish: Wish) -> Ran {
     let path = record::path(&env.configuration()?.rotator.vault_path, name)?;
     let glance = record::glance(ground.vault, &path)?;
     let is_open = glance.is_open;
+    if is_open {
+        said.fits_what_is_open(name)?;
+    }
     missing::forget_what_is_over(env, name, &glance)?;
     let other = if is_open { None } else { missing::note(env, ground.rotation, &glance)? };
     let mut state = env.journal()?.state()?;

@@ -232,8 +232,9 @@ pub trait Accounts: Send + Sync {
     /// what was locked before is known. Where a lock is a password, and nothing else.
     fn lock_with(&self, _: Vec<Secret>) {}
 
-    /// The way that is gone has changed: this one stays. Whatever says that it is about to go is taken back.
-    fn stays(&self, _: &Credential) -> Result<()> {
+    /// The way that is gone has changed, or is gone on with: this one stays, and the other one goes. Whatever says that this one is
+    /// about to go is taken back.
+    fn stays(&self, _: &Credential, _goes: &Credential) -> Result<()> {
         Ok(())
     }
 

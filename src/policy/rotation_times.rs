@@ -175,10 +175,9 @@ impl Configuration {
         opened.map(|copy| copy.name.as_str()).collect()
     }
 
-    /// Where the repository or a copy of it is opened with it: all sources.
+    /// Where the repository is opened with it: all sources. No backup goes into a copy.
     fn users_of_key(&self, rotation: &Rotation) -> Vec<&str> {
-        let is_opened = self.repository.as_ref().is_some_and(|store| is_opened_with(store, rotation));
-        if !is_opened && self.copies_opened_with(rotation).is_empty() {
+        if !self.repository.as_ref().is_some_and(|store| is_opened_with(store, rotation)) {
             return Vec::new();
         }
         let mut names: Vec<&str> =
@@ -318,6 +317,43 @@ mod tests {
         assert_eq!(yearly.to_string(), "12-15..01-07");
         assert_eq!(Freeze::parse("02-29").unwrap().end(date(2028, 2, 29)), Some(date(2028, 3, 1)));
         assert_eq!(Freeze::parse("2026-12-24").unwrap().to_string(), "2026-12-24..2026-12-24");
+    }
+
+    #[test]
+    fn backups_use_the_key_of_the_repository_and_not_that_of_a_copy() {
+        let directory = tempfile::tempdir().unwrap();
+        let [config, state, cache, run] = ["bkp.yaml", "state", "cache", "run"].map(|name| directory.path().join(name));
+        let store = |key: &str| {
+            format!(
+                "url: 's3://{key}/backups', endpoint: 'https://s3', access_key: 'ref+vault://kv/{key}#/id', secret_key: 'ref+vault://kv/{key}#/secret'"
+            )
+        };
+        let main = format!(
+            "repository: {{ {} }}\ncopies:\n  - {{ name: away, {} }}\ntimezone: UTC\nvault: {{ address: 'https://vault', token_file: /t }}\n",
+            store("own"),
+            store("away")
+        );
+        std::fs::write(&config, main).unwrap();
+        std::fs::create_dir(directory.path().join("policies.d")).unwrap();
+        let rotation = |name: &str| {
+            format!(
+                "  {name}:\n    minio: {{ endpoint: 'https://s3', bucket: backups }}\n    account: {name}\n    admin: {{ user: root, password_file: /root }}\n    published: ref+vault://kv/{name}#/secret\n    published_user: ref+vault://kv/{name}#/id\n    consumers: {{ bkp: {{ command: [reload] }} }}\n"
+            )
+        };
+        let policy = format!(
+            "policy: shop\nsources:\n  db: {{ mysql: {{ host: db, user: backup, password_file: /backup }} }}\nrotate:\n{}{}",
+            rotation("own"),
+            rotation("away")
+        );
+        std::fs::write(directory.path().join("policies.d/shop.yaml"), policy).unwrap();
+        let paths = crate::policy::Paths { config, config_given: true, state, cache, run };
+        let loaded = crate::policy::load_with(&paths, &|_| None).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let of = |name: &str| {
+            let (policy, rotation) = loaded.rotation(name).unwrap();
+            (loaded.users_of(policy, rotation, &is_named_the_same), loaded.copies_opened_with(rotation))
+        };
+        assert_eq!(of("own"), (vec!["db"], vec![]));
+        assert_eq!(of("away"), (vec![], vec!["away"]));
     }
 
     #[test]

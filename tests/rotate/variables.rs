@@ -185,6 +185,7 @@ fn what_was_killed_beside_the_file_is_brought_to_its_end() {
     wait_for_distance(&stack.world);
     stack.dies_at("rotate:moved", &["shop-db"]);
     let pending = stack.world.record()["pending"].as_str().unwrap().to_owned();
+    stack.rotate(&["shop-db", "--despite-unknown"]).fails(2, "shop-db is under way", "bkp rotate resume shop-db");
     stack.dies_at("rotate-consumer:written", &["rollback", "shop-db"]);
     stack.rotate(&["resume", "shop-db"]).ends(0);
     assert_eq!(stack.one_password_works(&pending), current);

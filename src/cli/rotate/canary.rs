@@ -15,29 +15,37 @@ const PAUSE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 
 pub fn backup(env: &Environment, source: &str) -> Result<()> {
-    until_it_ends_well(env, &["backup", source], &format!("the backup of {source}"))
+    backup_within(env, source, WAITS)
+}
+
+fn backup_within(env: &Environment, source: &str, waits: Duration) -> Result<()> {
+    until_it_ends_well(env, &["backup", source], &format!("the backup of {source}"), waits)
 }
 
 pub fn copy(env: &Environment, copy: &str) -> Result<()> {
-    until_it_ends_well(env, &["copy", copy], &format!("bringing the copy {copy} up to date"))
+    until_it_ends_well(env, &["copy", copy], &format!("bringing the copy {copy} up to date"), WAITS)
 }
 
 /// Of one of these, which is as good as all: what is wrong with the repository is wrong for each of them, and one may be ill itself.
-/// Gives which, and what became of those before it.
+/// One that is being backed up is only waited for where no other one is left. Gives which, and what became of those before it.
 pub fn backup_of_one<'s>(env: &Environment, sources: &[&'s str]) -> Result<(&'s str, Vec<Failure>)> {
-    let mut failed = Vec::new();
+    let (mut failed, mut busy) = (Vec::new(), Vec::new());
     for source in sources {
-        match backup(env, source) {
+        match backup_within(env, source, Duration::ZERO) {
             Ok(()) => return Ok((source, failed)),
+            Err(failure) if failure.kind() == Kind::TryLater => busy.push(source),
             Err(failure) => failed.push(failure),
         }
         env.cancel.check()?;
     }
+    if let Some(source) = busy.first() {
+        return backup(env, source).map(|()| (**source, failed));
+    }
     Err(failed.into_iter().next().unwrap_or_else(|| Failure::failed("there is no source to back up")))
 }
 
-fn until_it_ends_well(env: &Environment, words: &[&str], what: &str) -> Result<()> {
-    let (code, first) = settled(env, words)?;
+fn until_it_ends_well(env: &Environment, words: &[&str], what: &str, waits: Duration) -> Result<()> {
+    let (code, first) = settled_within(env, words, waits)?;
     let is = |kind: Kind| code == Some(i32::from(kind.exit_code()));
     if is_well(code) {
         return Ok(());
@@ -56,6 +64,10 @@ pub fn is_well(code: Option<i32>) -> bool {
 
 /// How it ended, and the first thing it said, once nobody else is at it: the daemon takes its turn as soon as a source is let go.
 pub fn settled(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String)> {
+    settled_within(env, words, WAITS)
+}
+
+fn settled_within(env: &Environment, words: &[&str], waits: Duration) -> Result<(Option<i32>, String)> {
     let begun = Instant::now();
     loop {
         let (code, said) = run(env, words)?;
@@ -63,7 +75,7 @@ pub fn settled(env: &Environment, words: &[&str]) -> Result<(Option<i32>, String
             return Ok((code, String::new()));
         }
         env.cancel.check()?;
-        if code != Some(i32::from(Kind::Locked.exit_code())) || begun.elapsed() >= WAITS {
+        if code != Some(i32::from(Kind::Locked.exit_code())) || begun.elapsed() >= waits {
             return Ok((code, said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()));
         }
         pause(PAUSE, &|| env.cancel.check().is_err());

@@ -136,20 +136,20 @@ impl<'e> Ground<'e> {
     pub fn canaries(&self, env: &Environment) -> Result<Vec<String>> {
         let (users, copies) = (&self.users, env.configuration()?.copies_opened_with(self.rotation));
         let sources = match (&self.settings, users.is_empty()) {
-            (_, true) => return Ok(Vec::new()),
+            (_, true) => None,
             (Some(_), false) => {
                 users.iter().try_for_each(|source| canary::backup(env, source))?;
-                users.join(", ")
+                Some(users.join(", "))
             }
             // It opens the repository: one proves as much as all.
             (None, false) => {
                 let (source, failed) = canary::backup_of_one(env, users)?;
                 failed.iter().for_each(|failure| env.output.warn(&failure.full()));
-                source.to_owned()
+                Some(source.to_owned())
             }
         };
         copies.iter().try_for_each(|copy| canary::copy(env, copy))?;
         let copies = copies.iter().map(|copy| format!("the copy {copy} brought up to date"));
-        Ok(std::iter::once(format!("a backup of {sources}")).chain(copies).collect())
+        Ok(sources.map(|sources| format!("a backup of {sources}")).into_iter().chain(copies).collect())
     }
 }

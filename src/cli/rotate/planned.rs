@@ -12,6 +12,9 @@ pub fn show(env: &Environment, name: &str, said: &Said) -> Ran {
     let ground = Ground::of(env, name, said.given()?)?;
     let rotate = ground.rotate(env, said, "", &|| Ok(String::new()), &|_| {})?;
     let plan = rotate.plan(ground.server(), &env.cancel)?;
+    if plan.open.is_some() {
+        said.fits_what_is_open(name)?;
+    }
     let may = ground.may_begin(env, &env.journal()?.state()?, said)?;
     let hindered = may.err().map(|hindrance| hindrance.failure(ground.rotation, false));
     let unknown = scan::refusal(&plan.unknown, ground.rotation).filter(|_| !said.takes_unknown());

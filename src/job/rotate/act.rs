@@ -114,7 +114,7 @@ impl Rotate<'_> {
             let recorded = |now: Credential| {
                 let run = self.keepsake.run(&self.rotation.name).unwrap_or_else(|| self.run.clone());
                 let mark = Some(self.accounts.mark(cancel)?);
-                let begun = Begun { run: &run, urgent: self.emergency, mark, taken: &[] };
+                let begun = Begun { run: &run, urgent: self.emergency, mark, taken: &self.taken };
                 keeper.record(begun, (&pending, &now), clock::now())
             };
             self.read_published().and_then(recorded).inspect_err(|_| drop(keeper.release()))?;
@@ -298,10 +298,10 @@ impl Rotate<'_> {
     /// Which of the two goes was said for the other direction, in this run or before.
     fn one_stays(&self, at: &At<'_>) -> Result<()> {
         let Some(pair) = at.pair() else { return Ok(()) };
-        self.accounts.stays(match at.keeper.direction() {
-            Direction::Forward => pair.pending,
-            Direction::Back => pair.current,
-        })
+        match at.keeper.direction() {
+            Direction::Forward => self.accounts.stays(pair.pending, pair.current),
+            Direction::Back => self.accounts.stays(pair.current, pair.pending),
+        }
     }
 
     fn close(&self, end: End, at: &mut At<'_>) -> Result<Ended> {

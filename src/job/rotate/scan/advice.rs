@@ -28,8 +28,14 @@ pub(super) fn of(unknown: &BTreeSet<Found>, rotation: &Rotation) -> String {
         let keys = [list("variable", variables, &secrets), list("user_variable", user_variables, &users)];
         all.push(format!("in {}: {}", consumer.name, keys.into_iter().flatten().collect::<Vec<_>>().join(" and ")));
     }
+    let users = unknown.iter().filter(|found| found.thing == Thing::User).map(|found| format!("'{}'", found.name));
+    let users: Vec<String> = users.collect();
+    let stays = match users.is_empty() {
+        true => String::new(),
+        false => format!("What of it is the user of something else stays: `known: [{}]`. ", users.join(", ")),
+    };
     if all.is_empty() {
-        return String::new();
+        return stays;
     }
     let user = match wants_user {
         true => {
@@ -37,5 +43,5 @@ pub(super) fn of(unknown: &BTreeSet<Found>, rotation: &Rotation) -> String {
         }
         false => "",
     };
-    format!("Let variables that are the same password be exchanged together, {}. {user}", all.join("; "))
+    format!("Let variables that are the same password be exchanged together, {}. {user}{stays}", all.join("; "))
 }

@@ -24,13 +24,25 @@ pub fn variable_has(name: &str, value: &str, secret: &Secret) -> bool {
     has(value, secret) && (secret.expose().len() >= TELLING || value != secret.expose() || is_told_by_name())
 }
 
-/// Whether a variable is the user that changes. A short one could be there by chance, where the name does not say what it is: many
-/// databases are called as their user.
-pub fn is_user(name: &str, value: &str, user: &str) -> bool {
-    let name = name.to_uppercase();
-    let is_told_by_name =
-        || ["USER", "LOGIN", "ROLE", "ACCOUNT", "ACCESS", "KEY"].iter().any(|word| name.contains(word));
-    value == user && (user.len() >= TELLING * 2 || is_told_by_name())
+/// A user that changes with the password.
+#[derive(Clone, Copy, Debug)]
+pub struct User<'a> {
+    pub name: &'a str,
+    /// People chose it, and many databases are called as their user. What was made at random is nowhere by chance.
+    pub is_chosen: bool,
+    /// It is the role that owns, too, and stays that.
+    pub is_owner: bool,
+}
+
+impl User<'_> {
+    /// Whether a variable is this user.
+    pub fn is(self, variable: &str, value: &str) -> bool {
+        let variable = variable.to_uppercase();
+        let has = |words: &[&str]| words.iter().any(|word| variable.contains(word));
+        let is_told_by_name =
+            || has(&["USER", "LOGIN", "ACCOUNT", "ACCESS", "KEY"]) || has(&["ROLE"]) && !self.is_owner;
+        value == self.name && (!self.is_chosen && self.name.len() >= TELLING * 2 || is_told_by_name())
+    }
 }
 
 /// Lines of settings: `NAME=value`, `name: value`. Comments are passed over.
@@ -59,6 +71,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_user_is_told_from_what_is_called_as_it() {
+        let made = User { name: "AKIA0123456789ABCDEF", is_chosen: false, is_owner: false };
+        assert!(made.is("ID", made.name) && !made.is("ID", "another"));
+        for name in ["app", "shop_production_db"] {
+            let user = User { name, is_chosen: true, is_owner: false };
+            for variable in ["PGUSER", "db_user", "DB_USERNAME", "DB_ROLE"] {
+                assert!(user.is(variable, name) && !user.is(variable, "application"), "{variable}");
+            }
+            for variable in ["DB_NAME", "POSTGRES_DB", "DATABASE", "SCHEMA", "BUCKET", "APP"] {
+                assert!(!user.is(variable, name), "{variable}={name}");
+            }
+            let owner = User { is_owner: true, ..user };
+            assert!(owner.is("DB_USER", name) && !owner.is("DB_ROLE", name));
+        }
+    }
+
+    #[test]
     fn a_secret_is_found_where_it_is_a_value() {
         let secret = Secret::new("s3cret-word!".into());
         for text in [
@@ -73,8 +102,6 @@ mod tests {
         for text in ["", "# DB=s3cret-word!", "DB=as3cret-word!", "DB=s3cret-word"] {
             assert!(!lines_have(text, &secret), "{text}");
         }
-        assert!(is_user("PGUSER", "app", "app") && is_user("ID", "AKIA0123456789ABCDEF", "AKIA0123456789ABCDEF"));
-        assert!(!is_user("DB_NAME", "app", "app") && !is_user("DB_USER", "application", "app"));
         let short = Secret::new("app".into());
         assert!(variable_has("MYSQL_PASSWORD", "app", &short) && variable_has("URL", "mysql://app:app@db", &short));
         assert!(!variable_has("DB_USER", "app", &short) && variable_has("DB", "s3cret-word!", &secret));

@@ -15,6 +15,7 @@ use crate::error::{Failure, Kind};
 use crate::exec::docker::{Description, Docker};
 use crate::policy::{ComposeService, Consumer, Rotation};
 use crate::secret::Secret;
+use files::User;
 pub use files::{lines_have, variable_has};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -41,7 +42,7 @@ pub enum Thing {
     File,
     /// In a file that consumers are told by.
     Variable,
-    /// The same, and it is the user that changes with the password.
+    /// The user that changes with the password: in such a file, or in a container.
     User,
 }
 
@@ -98,7 +99,7 @@ pub fn refusal(unknown: &BTreeSet<Found>, rotation: &Rotation) -> Option<Failure
 struct Search<'a> {
     secret: &'a Secret,
     /// Whose it is, where that changes with it.
-    user: Option<&'a str>,
+    user: Option<User<'a>>,
     rotation: &'a Rotation,
     /// What somebody wants to be locked out.
     taken: &'a [Found],
@@ -108,7 +109,7 @@ struct Search<'a> {
 
 /// Looks for the secret everywhere but at the consumers of the rotation, at its server and at what is `known`.
 pub fn scan(rotation: &Rotation, server: Option<&Server>, current: &Credential) -> Scan {
-    let search = Search { secret: current, user: current.user.as_deref(), rotation, taken: &[], server };
+    let search = Search { secret: current, user: user_of(rotation, current), rotation, taken: &[], server };
     let mut scan = Scan::default();
     let containers = match Docker::if_there().and_then(|docker| docker.map_or(Ok(Vec::new()), |d| d.containers())) {
         Ok(containers) => containers,
@@ -122,6 +123,11 @@ pub fn scan(rotation: &Rotation, server: Option<&Server>, current: &Credential) 
     search.projects(&containers, &mut scan);
     scan.unknown.retain(|found| !found.is_known(rotation));
     scan
+}
+
+fn user_of<'a>(rotation: &Rotation, credential: &'a Credential) -> Option<User<'a>> {
+    let name = credential.user.as_deref()?;
+    Some(User { name, is_chosen: rotation.turns().is_some(), is_owner: rotation.account == name })
 }
 
 impl Search<'_> {

@@ -2,9 +2,9 @@
 //! given besides. Their own variable is exchanged, and these would not be.
 
 use super::containers::{argument, is_of_consumer};
-use super::files::{is_user, lines_have, read, variable_has};
+use super::files::{User, lines_have, read, variable_has};
 use super::projects::is_given;
-use super::{Found, Scan, Search, Thing, real};
+use super::{Found, Scan, Search, Thing, real, user_of};
 use crate::engine::Credential;
 use crate::error::Result;
 use crate::exec::docker::{Description, Docker, State};
@@ -49,11 +49,15 @@ impl Search<'_> {
     pub(super) fn stays(&self, container: &Description, consumers: &[&Consumer], scan: &mut Scan) {
         let is_made_anew =
             |consumer: &&&Consumer| matches!(consumer.reload, Reload::Compose(_, How::Recreate | How::OneByOne { .. }));
-        let mut all = BTreeSet::new();
-        match consumers.iter().any(|consumer| is_made_anew(&consumer)) {
-            true => all.extend(self.told_elsewhere(container, consumers)),
-            false => all.extend(self.given(container)),
-        }
+        let secrets = match consumers.iter().any(|consumer| is_made_anew(&consumer)) {
+            true => self.told_elsewhere(container, consumers),
+            false => self.given(container),
+        };
+        let told: BTreeSet<&str> = self.rotation.consumers.iter().flat_map(|other| other.told.variables()).collect();
+        let users = users_of(self.not_known(container), self.user, &BTreeSet::new(), !secrets.is_empty());
+        let untold = users.into_iter().filter(|name| !told.contains(name));
+        let mut all: BTreeSet<Found> = untold.map(|name| user_in(container, name)).collect();
+        all.extend(secrets);
         let names: Vec<&str> = consumers.iter().map(|consumer| consumer.name.as_str()).collect();
         all.extend(self.mounted(container, &names.join(" and "), scan));
         for consumer in consumers {
@@ -69,13 +73,6 @@ impl Search<'_> {
         let mut places: Vec<String> = variables.map(|(name, _)| variable(name)).collect();
         places.extend(argument(&container.command, self.secret));
         places.into_iter().map(|place| in_container(container, place)).collect()
-    }
-
-    /// Variables that are the user of the secret.
-    fn given_user(&self, container: &Description) -> Vec<Found> {
-        let Some(user) = self.user else { return Vec::new() };
-        let users = self.not_known(container).filter(|(name, value)| is_user(name, value.expose(), user));
-        users.map(|(name, _)| in_container(container, format!("{}, its user", variable(name)))).collect()
     }
 
     /// Of what is made anew: the variables by which others are told in another file, and which this container would keep.
@@ -141,18 +138,21 @@ pub fn left(
     if !matches!(consumer.reload, Reload::Compose(..) | Reload::Container { .. } | Reload::Swarm(_)) {
         return Ok(BTreeSet::new());
     }
-    let search = Search { secret: other, user: other.user.as_deref(), rotation, taken, server: None };
+    let search = Search { secret: other, user: user_of(rotation, other), rotation, taken, server: None };
     let mut left = BTreeSet::new();
     for container in Docker::if_there()?.map_or(Ok(Vec::new()), |docker| docker.containers())? {
         if container.state == State::Running && is_of_consumer(&container, consumer) {
             let same = to_come.iter().filter(|consumer| is_of_consumer(&container, consumer));
-            let coming: Vec<String> = same.flat_map(|consumer| consumer.told.variables().map(variable)).collect();
-            let mut given = search.given(&container);
+            let coming: BTreeSet<&str> = same.flat_map(|consumer| consumer.told.variables()).collect();
+            let is_coming = |found: &Found| coming.iter().any(|name| found.place == variable(name));
+            let given: Vec<Found> = search.given(&container).into_iter().filter(|found| !is_coming(found)).collect();
             if consumer.told.env_file().is_some() {
-                given.extend(search.given_user(&container));
+                let told = consumer.told.variables().collect();
+                let users = users_of(search.not_known(&container), search.user, &told, !given.is_empty());
+                let staying = users.into_iter().filter(|name| !coming.contains(name));
+                left.extend(staying.map(|name| user_in(&container, name)));
             }
-            let is_coming = |found: &Found| coming.iter().any(|one| found.place.split(", ").next() == Some(one));
-            left.extend(given.into_iter().filter(|found| !is_coming(found)));
+            left.extend(given);
             left.extend(search.mounted(&container, &consumer.name, &mut Scan::default()));
         }
     }
@@ -166,6 +166,27 @@ fn variable(name: &str) -> String {
 
 fn in_container(container: &Description, place: String) -> Found {
     Found { thing: Thing::Container, name: container.name.clone(), place }
+}
+
+fn user_in(container: &Description, name: &str) -> Found {
+    let place = "the user that changes, in a container".to_owned();
+    Found { thing: Thing::User, name: format!("{}{OF}{name}", container.name), place }
+}
+
+/// Variables of a container that are the user. A name opens nothing, and may be that of another account or of the program itself
+/// (`USER`, `SMTP_USER`): one counts by which somebody is told, or that has the secret beside it.
+fn users_of<'c>(
+    environment: impl Iterator<Item = (&'c String, &'c Secret)>,
+    user: Option<User<'_>>,
+    told: &BTreeSet<&str>,
+    has_secret: bool,
+) -> Vec<&'c str> {
+    let Some(user) = user else { return Vec::new() };
+    let is_it = |(name, value): &(&'c String, &'c Secret)| match told.contains(name.as_str()) {
+        true => value.expose() == user.name,
+        false => has_secret && user.is(name, value.expose()),
+    };
+    environment.filter(is_it).map(|(name, _)| name.as_str()).collect()
 }
 
 /// Whether `known` names this variable of a container: as one of the container, or of a file of variables that it was given.
@@ -221,10 +242,9 @@ fn variables_with(text: &str, told: &BTreeSet<&str>, secret: &Secret) -> Vec<Str
 }
 
 /// Names of variables that are the user, and by which nobody is told.
-fn users_in(text: &str, told: &BTreeSet<&str>, user: &str) -> Vec<String> {
+fn users_in(text: &str, told: &BTreeSet<&str>, user: User<'_>) -> Vec<String> {
     let others = assignments(text).into_iter().filter(|one| !told.contains(one.name));
-    let is_it =
-        |one: &Assignment<'_>| one.value.clone().is_some_and(|value| is_user(one.name, &meant(&text[value]), user));
+    let is_it = |one: &Assignment<'_>| one.value.clone().is_some_and(|value| user.is(one.name, &meant(&text[value])));
     others.filter(is_it).map(|one| one.name.to_owned()).collect()
 }
 
@@ -242,13 +262,29 @@ mod tests {
     }
 
     #[test]
+    fn a_user_in_a_container_counts_beside_the_secret_or_where_somebody_is_told_by_it() {
+        let given = ["APP_USER", "DB_ROLE", "DB_USER", "SMTP_USER", "USER"].map(|name| (name.to_owned(), "app"));
+        let environment: BTreeMap<String, Secret> =
+            given.into_iter().map(|(name, value)| (name, Secret::new(value.into()))).collect();
+        let user = Some(User { name: "app", is_chosen: true, is_owner: true });
+        let users = |user, told: &[&str], has_secret| {
+            users_of(environment.iter(), user, &told.iter().copied().collect(), has_secret)
+        };
+        assert_eq!(users(user, &["PASSWORD"], false), Vec::<&str>::new());
+        assert_eq!(users(user, &["PASSWORD", "DB_USER"], false), ["DB_USER"]);
+        assert_eq!(users(user, &["PASSWORD"], true), ["APP_USER", "DB_USER", "SMTP_USER", "USER"]);
+        assert_eq!(users(None, &["DB_USER"], true), Vec::<&str>::new());
+    }
+
+    #[test]
     fn other_variables_with_the_password_are_found() {
         let secret = Secret::new("pa$s-word!".into());
         let text = "DB_PASSWORD='pa$s-word!'\n# OLD=pa$s-word!\nexport URL=\"mysql://app:pa%24s-word%21@db\"\nSAME=pa$$s-word!\nMADE=mysql://app:${DB_PASSWORD}@db\nX: pa$s-word!\nOTHER=pa$s-words\n";
         assert_eq!(variables_with(text, &BTreeSet::from(["DB_PASSWORD"]), &secret), ["URL", "SAME", "6"]);
         let short = Secret::new("app".into());
         let text = "DB_USER=app\nWORKER_DB_USER='app' # too\nDB_NAME=app\n# X_USER=app\n";
-        assert_eq!(users_in(text, &BTreeSet::from(["DB_USER"]), "app"), ["WORKER_DB_USER"]);
+        let user = User { name: "app", is_chosen: true, is_owner: true };
+        assert_eq!(users_in(text, &BTreeSet::from(["DB_USER"]), user), ["WORKER_DB_USER"]);
         assert_eq!(variables_with("U=app\nPW=x\nP_PASS=app\n", &BTreeSet::new(), &short), ["P_PASS"]);
     }
 }

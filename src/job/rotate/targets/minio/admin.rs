@@ -12,13 +12,15 @@ use serde_json::{Value, json};
 
 /// What the description of a key that is on its way out begins with; then comes the rotation that it is of.
 const RETIRED: &str = "retired by bkp for ";
+/// The same, as it was written before rotations were told apart.
+const RETIRED_BEFORE: &str = "retired by bkp; ";
 /// MinIO takes no longer one.
 const DESCRIPTION: usize = 200;
 
 /// What the description was before.
 fn before(description: &str) -> &str {
-    let rest = description.strip_prefix(RETIRED).and_then(|rest| rest.split_once("; "));
-    rest.map_or(description, |(_, was)| was)
+    let told_apart = || Some(description.strip_prefix(RETIRED)?.split_once("; ")?.1);
+    description.strip_prefix(RETIRED_BEFORE).or_else(told_apart).unwrap_or(description)
 }
 
 /// An access key, without its secret.
@@ -45,6 +47,11 @@ pub struct Known {
 impl Known {
     pub fn is_off(&self) -> bool {
         self.account_status == "off"
+    }
+
+    /// Switched off by [`Admin::retire`], for whichever rotation.
+    pub fn is_retired(&self) -> bool {
+        self.is_off() && before(&self.description) != self.description
     }
 
     /// Its own, which takes from what the user may do.
@@ -194,5 +201,28 @@ impl Admin<'_> {
             _ => "See that `endpoint` is MinIO, and its version no older than 2023".to_owned(),
         };
         Failure::new(Kind::Key, text).hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_switched_off_tells_what_it_was() {
+        for (text, was) in [
+            ("retired by bkp for shop; of the shop; and more", "of the shop; and more"),
+            ("retired by bkp; of the shop", "of the shop"),
+            ("retired by bkp; ", ""),
+            ("of the shop", "of the shop"),
+        ] {
+            assert_eq!(before(text), was);
+            let known = |status: &str| -> Known {
+                serde_json::from_value(json!({ "parentUser": "u", "accountStatus": status, "description": text }))
+                    .unwrap()
+            };
+            assert_eq!(known("off").is_retired(), text != was, "{text}");
+            assert!(!known("on").is_retired(), "{text}");
+        }
     }
 }

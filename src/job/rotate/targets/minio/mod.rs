@@ -24,6 +24,7 @@ use admin::{Admin, Known};
 use reqwest::{Method, Url};
 use serde_json::Value;
 use signed::{Key, Signed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use watch::Span;
 
 /// As long as those that MinIO makes.
@@ -40,6 +41,8 @@ pub struct AccessKeys<'e> {
     nodes: Vec<Node>,
     urgent: bool,
     span: Span,
+    /// The name of the key that is on its way out, once a rotation is gone on with.
+    goes: Mutex<Option<String>>,
 }
 
 impl<'e> AccessKeys<'e> {
@@ -58,12 +61,17 @@ impl<'e> AccessKeys<'e> {
         let nodes = if rotation.nodes.is_empty() { vec![of_endpoint] } else { rotation.nodes.clone() };
         let span = Span { quiet: minio.quiet, patience: patience_of(rotation) };
         let (rotation, user) = (rotation.name.clone(), rotation.account.clone());
-        Ok(AccessKeys { minio: minio.clone(), rotation, user, admin, secrets, nodes, urgent: given.urgent, span })
+        let (urgent, goes) = (given.urgent, Mutex::default());
+        Ok(AccessKeys { minio: minio.clone(), rotation, user, admin, secrets, nodes, urgent, span, goes })
     }
 
     fn admin(&self) -> Result<Admin<'_>> {
         let (id, secret) = &self.admin;
         Ok(Admin { minio: &self.minio, id, secret: self.secrets.read(secret)? })
+    }
+
+    fn goes(&self) -> MutexGuard<'_, Option<String>> {
+        self.goes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Listing the bucket at that node.
@@ -226,7 +234,18 @@ impl Accounts for AccessKeys<'_> {
     /// Nothing is forgotten in a restart. What was only switched off, because its process died then, is removed.
     fn persist(&self, _: &Cancel) -> Result<()> {
         let admin = self.admin()?;
-        admin.retired_of(&self.user, &self.rotation)?.iter().try_for_each(|id| admin.remove(id))
+        admin.retired_of(&self.user, &self.rotation)?.iter().try_for_each(|id| admin.remove(id))?;
+        // Those that an older version switched off do not say which rotation they are of.
+        let Some(id) = self.goes().clone() else { return Ok(()) };
+        match self.owned(&admin, &id)?.is_some_and(|known| known.is_retired()) {
+            true => admin.remove(&id),
+            false => Ok(()),
+        }
+    }
+
+    fn stays(&self, _: &Credential, goes: &Credential) -> Result<()> {
+        *self.goes() = Some(key_of(goes)?.id.to_owned());
+        Ok(())
     }
 
     /// Whoever signs with the old key tells its name: no instant is needed.

@@ -233,7 +233,7 @@ impl Accounts for SigningKeys<'_> {
     }
 
     /// It signs again.
-    fn stays(&self, credential: &Credential) -> Result<()> {
+    fn stays(&self, credential: &Credential, _: &Credential) -> Result<()> {
         let (kid, _) = named(credential)?;
         jwks::change(self.vault, &self.key.jwks, |keys| keys.set_expiry(kid, None)).map(drop)
     }
