@@ -289,6 +289,10 @@ fn open_all(store: &dyn Store, operator: &Operator, mut opened: Epochs) -> Resul
 
 fn reseal(store: &dyn Store, writer: &mut Writer, version: &Version, opened: &Epochs) -> Result<()> {
     for (number, identity) in opened {
+        // What others have sealed to a newer list by now is not sealed to this one again.
+        if recipients::newest_number(store)? > version.version {
+            return Ok(());
+        }
         let epoch = Epoch::reseal(*number, identity, &version.recipients)?;
         store.put(&names::epoch(*number), Bytes::from(epoch.sealed_bytes()?), None)?;
         durable::crash_point("keys:epoch-written");
