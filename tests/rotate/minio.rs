@@ -4,7 +4,7 @@ use super::kills;
 use super::support::minio::{Minio, PASSWORD, USER};
 use super::support::vault::Vault;
 use super::support::wait_for;
-use super::world::{Target, World};
+use super::world::{Ends, Target, World};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::ProvideErrorMetadata;
@@ -232,6 +232,7 @@ fn whoever_still_signs_with_the_old_key_turns_it_back() {
     let end = std::sync::atomic::AtomicBool::new(false);
     let is_over = || end.load(std::sync::atomic::Ordering::SeqCst);
     std::thread::scope(|scope| {
+        let ends = Ends(&end);
         let forgotten = scope.spawn(|| {
             let mut requests = 0;
             while !is_over() {
@@ -243,7 +244,7 @@ fn whoever_still_signs_with_the_old_key_turns_it_back() {
         });
         world.consumers_are("      web: { command: [\"true\"], patience: 1s }\n");
         let answer = world.rotate(&["shop-db"]);
-        end.store(true, std::sync::atomic::Ordering::SeqCst);
+        drop(ends);
         answer.fails(1, "still open, from 127.0.0.1", "rotate again");
         assert!(forgotten.join().unwrap() > 0);
     });

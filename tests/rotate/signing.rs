@@ -4,6 +4,7 @@ use super::kills;
 use super::support::host::Host;
 use super::support::vault::Vault;
 use super::support::wait_for;
+use super::world::Ends;
 use bkp::durable::random_hex;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
@@ -130,6 +131,7 @@ fn works(shop: &Shop, end: &AtomicBool, verified: &AtomicU64) -> Vec<String> {
             failures.extend(verify(token, &list).err());
         };
         try_it(&token);
+        std::thread::sleep(Duration::from_millis(10));
         tokens.push_back((Instant::now(), token));
         while let Some((_, token)) =
             tokens.pop_front_if(|(since, _)| since.elapsed() > LIFETIME - Duration::from_millis(500))
@@ -144,12 +146,13 @@ fn works(shop: &Shop, end: &AtomicBool, verified: &AtomicU64) -> Vec<String> {
 fn while_open<T>(shop: &Shop, act: impl FnOnce() -> T) -> T {
     let (end, verified) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let ends = Ends(&end);
         let working = scope.spawn(|| works(shop, &end, &verified));
         wait_for("tokens that are verified", 60, || (verified.load(SeqCst) > 3).then_some(()));
         let acted = act();
         let before = verified.load(SeqCst);
         wait_for("more of them", 60, || (verified.load(SeqCst) > before + 5).then_some(()));
-        end.store(true, SeqCst);
+        drop(ends);
         let failures = working.join().unwrap();
         assert!(failures.is_empty(), "{} of {} were refused: {failures:?}", failures.len(), verified.load(SeqCst));
         acted
