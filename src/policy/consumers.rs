@@ -47,6 +47,14 @@ impl Told {
         variables.iter().chain(users).map(String::as_str)
     }
 
+    /// The file that it is told by, which may tell others, too.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Told::EnvFile { path, .. } | Told::SecretFile(path) => Some(path),
+            Told::Swarm(_) | Told::Kubernetes(_) | Told::Published => None,
+        }
+    }
+
     /// The file of variables that it is told by.
     pub fn env_file(&self) -> Option<&Path> {
         match self {

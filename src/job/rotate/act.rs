@@ -202,7 +202,6 @@ impl Rotate<'_> {
         }
         if wish == Wish::RollBack && at.keeper.direction() == Direction::Forward {
             at.keeper.turn(Direction::Back, None)?;
-            self.note_version(at)?;
         }
         if wish != Wish::RollBack && at.keeper.direction() == Direction::Back {
             at.failed = at.keeper.why_back();
@@ -293,7 +292,7 @@ impl Rotate<'_> {
         if direction == Direction::Back {
             self.noted(at, "turned_back", None, why);
         }
-        self.note_version(at)
+        Ok(())
     }
 
     /// Which of the two goes was said for the other direction, in this run or before.

@@ -3,12 +3,13 @@
 use super::act::{At, Rotate};
 use super::published;
 use super::record::Begun;
+use super::scan::shares_file;
 use super::seen::{Moved, probe_until};
 use super::state::{Direction, Login, Published};
 use crate::clock;
 use crate::durable::crash_point;
 use crate::error::{Failure, Kind, Result};
-use crate::policy::{Target, Told};
+use crate::policy::{Consumer, Target, Told};
 use crate::secret::Secret;
 use crate::secret::vault::Written;
 
@@ -150,7 +151,7 @@ impl Rotate<'_> {
         if !is_expected {
             return Ok(());
         }
-        self.begin_anew(at, |consumer| consumer.told == Told::Published)?;
+        self.begin_anew(|consumer| consumer.told == Told::Published)?;
         let Written::Version(version) = self.vault.write(path, &published::with(self.rotation, &document, to))? else {
             return Ok(());
         };
@@ -169,9 +170,13 @@ impl Rotate<'_> {
     pub(super) fn deliver(&self, at: &mut At<'_>, number: usize) -> Result<()> {
         let consumer = &self.consumers[number];
         let to = at.keeper.direction().holds();
-        // Whatever it was moved to before.
-        at.memory.moved[number] = Moved { touched: true, ..Moved::default() };
-        self.begin_anew(at, |other| other.name == consumer.name)?;
+        let told = &self.rotation.consumers[number];
+        let with_it = |other: &Consumer| other.name == told.name || shares_file(told, other);
+        // Whatever they were moved to before: whoever is told by the same file begins with what is in it now.
+        for (moved, _) in at.memory.moved.iter_mut().zip(&self.rotation.consumers).filter(|(_, other)| with_it(other)) {
+            *moved = Moved { touched: true, ..Moved::default() };
+        }
+        self.begin_anew(with_it)?;
         let Some(pair) = at.pair() else { return Ok(()) };
         let delivered = consumer.delivery.deliver(pair, to);
         crash_point("rotate:delivered");

@@ -3,6 +3,7 @@
 //!
 //! Sealed files open with the recovery key alone: `age -d -i recovery-key.txt FILE | zstd -d`. The host itself cannot read them.
 
+use super::passed::{self, Passed};
 use super::record::Glance;
 use crate::durable::{self, Lock};
 use crate::engine::Credential;
@@ -70,9 +71,9 @@ impl Keepsake {
         durable::write(&path, format!("{version} {run}").as_bytes(), 0o600).context(what)
     }
 
-    /// At which version the record was seen last, as far as that was noted.
-    pub fn version(&self, rotation: &str) -> Option<u64> {
-        Some(noted(&self.directory, rotation)?.0)
+    /// Who was moved and seen to work.
+    pub fn passed(&self, rotation: &str) -> Passed {
+        Passed::read(passed::file(&self.directory, rotation))
     }
 
     /// The run whose secret is escrowed, where that was noted.
@@ -114,6 +115,7 @@ impl Keepsake {
             durable::move_new(&escrow, &aside).context(|| format!("cannot move {} aside", escrow.display()))?;
         }
         self.remove(&escrow)?;
+        self.remove(&passed::file(&self.directory, rotation))?;
         self.remove(&version_file(&self.directory, rotation))
     }
 

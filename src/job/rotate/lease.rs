@@ -6,7 +6,7 @@
 //! cannot refuse: so no step begins with less than two thirds of the lease left.
 
 use super::record::{Begun, Keeper};
-use super::standing::Standing;
+use super::scan::Found;
 use super::state::Direction;
 use crate::clock;
 use crate::engine::Credential;
@@ -64,12 +64,8 @@ impl<'a> Lease<'a> {
         self.keeper().record(begun, (pending, previous), clock::now())
     }
 
-    pub fn standing(&self) -> Standing {
-        self.keeper().standing().clone()
-    }
-
-    pub fn stand(&self, change: impl FnOnce(&mut Standing)) -> Result<()> {
-        self.keeper().stand(change, clock::now())
+    pub fn taken(&self) -> Vec<Found> {
+        self.keeper().taken().to_vec()
     }
 
     /// The previous one is being taken away, or was.

@@ -16,7 +16,7 @@ impl Rotate<'_> {
         if at.keeper.is_urgent() {
             return Ok(None);
         }
-        let taken = at.keeper.standing().taken;
+        let taken = at.keeper.taken();
         let found = scan::left(self.rotation, &self.rotation.consumers[number], other, &taken, to_come)?;
         let all: Vec<String> = found.iter().map(ToString::to_string).collect();
         Ok((!all.is_empty()).then(|| format!("it still has the other password: {}", all.join(", "))))
@@ -32,7 +32,9 @@ impl Rotate<'_> {
         for (number, consumer) in self.consumers.iter().enumerate() {
             let why = match consumer.delivery.holds(pair)? {
                 Holds::Pending | Holds::Published => self.left(at, number, pair.current, &[])?,
-                Holds::Current | Holds::Other => Some("it would not find the new password any more".to_owned()),
+                Holds::Current | Holds::Partly | Holds::Other => {
+                    Some("it would not find the new password any more".to_owned())
+                }
             };
             if let Some(why) = why {
                 return Ok(Some((consumer.name.clone(), Failure::failed(why))));
@@ -42,41 +44,26 @@ impl Rotate<'_> {
     }
 }
 
-/// Who passed, for whoever goes on: a restart of all consumers at each try would be an outage of its own.
+/// Who passed, for the next process.
 impl Rotate<'_> {
     pub(super) fn passed(&self, at: &At<'_>, number: usize) -> Result<()> {
-        at.keeper.stand(|standing| standing.pass(&self.rotation.consumers[number]))?;
-        self.note_version(at)
+        let Some(run) = at.keeper.run() else { return Ok(()) };
+        let passed = self.keepsake.passed(&self.rotation.name);
+        passed.add(&run, at.keeper.direction(), &self.rotation.consumers[number])
     }
 
     /// Before these are told another one.
-    pub(super) fn begin_anew(&self, at: &At<'_>, which: impl Fn(&Consumer) -> bool) -> Result<()> {
-        let standing = at.keeper.standing();
-        let passed = |consumer: &&Consumer| which(consumer) && standing.has_passed(consumer);
-        let those: Vec<&Consumer> = self.rotation.consumers.iter().filter(passed).collect();
-        match those.is_empty() {
-            true => Ok(()),
-            false => at.keeper.stand(|standing| those.iter().for_each(|consumer| standing.forget(consumer))),
-        }
-    }
-
-    /// A document that is older than what this host has seen of it was brought back with Vault: then nobody is known to have passed.
-    pub(super) fn note_version(&self, at: &At<'_>) -> Result<()> {
-        let (name, run) = (&self.rotation.name, at.keeper.run());
-        match run.filter(|run| self.keepsake.run(name).as_ref() == Some(run)) {
-            Some(run) => self.keepsake.note_run(name, at.keeper.fence(), &run),
-            None => Ok(()),
-        }
+    pub(super) fn begin_anew(&self, which: impl Fn(&Consumer) -> bool) -> Result<()> {
+        let those = self.rotation.consumers.iter().filter(|consumer| which(consumer));
+        self.keepsake.passed(&self.rotation.name).forget(those)
     }
 
     /// Those who passed before only have to be seen to work.
     pub(super) fn take_over_passed(&self, at: &mut At<'_>) {
-        if self.keepsake.version(&self.rotation.name).is_some_and(|noted| at.keeper.fence() <= noted) {
-            return;
-        }
-        let standing = at.keeper.standing();
+        let Some(run) = at.keeper.run() else { return };
+        let (passed, direction) = (self.keepsake.passed(&self.rotation.name), at.keeper.direction());
         for (moved, consumer) in at.memory.moved.iter_mut().zip(&self.rotation.consumers) {
-            if standing.has_passed(consumer) {
+            if passed.has(&run, direction, consumer) {
                 *moved = Moved { touched: true, reloaded: true, passed: moved.passed };
             }
         }

@@ -15,6 +15,7 @@ mod lease;
 mod left;
 mod locks;
 mod missing_end;
+mod passed;
 mod password;
 pub mod plan;
 pub mod published;
@@ -25,7 +26,6 @@ pub mod rules;
 pub mod scan;
 mod seen;
 mod sessions;
-mod standing;
 pub mod state;
 pub mod targets;
 #[cfg(test)]

@@ -8,7 +8,6 @@ pub use super::glance::Glance;
 use super::lease::since_boot;
 use super::locks::Locks;
 use super::scan::Found;
-use super::standing::Standing;
 use super::state::Direction;
 use crate::durable::random_hex;
 use crate::engine::Credential;
@@ -94,8 +93,9 @@ struct Content {
     /// What the engine counted when the pending secret was about to be published. With it, it may have been.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
-    #[serde(default)]
-    standing: Standing,
+    /// What had the previous one when it began and is not moved: somebody wants it locked out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    taken: Vec<Found>,
     #[serde(default)]
     locks: Locks,
 }
@@ -251,7 +251,7 @@ impl<'a> Keeper<'a> {
         self.content.pending_user.clone_from(&pending.user);
         self.content.previous_user.clone_from(&previous.user);
         (self.content.back, self.content.why, self.content.mark) = (false, None, begun.mark);
-        (self.content.retired, self.content.standing) = (false, Standing::begun(begun.taken));
+        (self.content.retired, self.content.taken) = (false, begun.taken.to_vec());
         self.content.locks.renew();
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.
@@ -273,17 +273,12 @@ impl<'a> Keeper<'a> {
         (self.content.back, self.content.why) = (direction == Direction::Back, why);
         // It was not, where there is a way back.
         self.content.retired &= direction == Direction::Forward;
-        self.content.standing.forget_all();
         self.write(now)
     }
 
-    pub fn standing(&self) -> &Standing {
-        &self.content.standing
-    }
-
-    pub fn stand(&mut self, change: impl FnOnce(&mut Standing), now: Timestamp) -> Result<()> {
-        change(&mut self.content.standing);
-        self.write(now)
+    /// What was said to be locked out when it began.
+    pub fn taken(&self) -> &[Found] {
+        &self.content.taken
     }
 
     pub fn why_back(&self) -> Option<&str> {

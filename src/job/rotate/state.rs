@@ -40,6 +40,8 @@ pub enum Direction {
 pub enum Holds {
     Current,
     Pending,
+    /// Of several places some have the one, and some the other.
+    Partly,
     /// Neither: somebody changed it.
     Other,
     /// It reads what is published.
@@ -282,7 +284,7 @@ fn back(seen: &Observed) -> Step {
 /// Consumers one by one: the next is not touched before the one before has passed its gate.
 fn move_on(seen: &Observed, to: Holds) -> Option<Step> {
     // What would begin with what is about to be taken away was not moved, whatever is known of it.
-    let goes = |holds: Holds| seen.direction == Direction::Back && holds == Holds::Pending;
+    let goes = |holds: Holds| seen.direction == Direction::Back && matches!(holds, Holds::Pending | Holds::Partly);
     let at = seen.consumers.iter().position(|consumer| !consumer.passed || goes(consumer.holds))?;
     let consumer = &seen.consumers[at];
     Some(match (consumer.holds, &seen.failed) {

@@ -25,17 +25,11 @@ pub struct EnvFile {
     user_variables: Vec<String>,
 }
 
-/// What is exchanged together.
-struct Found {
-    /// Of each variable.
-    secrets: Vec<Place>,
-    /// The values of the variables that are the user.
-    users: Vec<Range<usize>>,
-}
-
 /// Where a secret stands in the text of a file, and in which form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
+    /// The value is the user.
+    User(Range<usize>),
     /// It is the value: with its quotes.
     Whole(Range<usize>),
     /// It is in the value.
@@ -71,43 +65,47 @@ impl EnvFile {
         one.value.ok_or_else(|| refused("spans several lines", "Write the value in one line"))
     }
 
-    /// Where a credential stands; `None` when it is not the one that is there, in each of the variables.
-    fn find(&self, text: &str, credential: &Credential) -> Result<Option<Found>> {
-        let mut secrets = Vec::new();
+    /// Where a credential stands, in each of the variables: `None` for one that has another.
+    fn places(&self, text: &str, credential: &Credential) -> Result<Vec<Option<Place>>> {
+        let mut places = Vec::new();
         for variable in &self.variables {
-            secrets.push(place(text, &self.value(text, variable)?, credential));
+            places.push(place(text, &self.value(text, variable)?, credential));
         }
-        let Some(secrets) = secrets.into_iter().collect::<Option<Vec<Place>>>() else { return Ok(None) };
-        let Some(user) = &credential.user else { return Ok(Some(Found { secrets, users: Vec::new() })) };
-        let alone = secrets.iter().position(|place| !matches!(place, Place::WithUser(_)));
+        let Some(user) = &credential.user else { return Ok(places) };
+        let alone = places.iter().position(|place| matches!(place, Some(Place::Whole(_) | Place::Within(_))));
         if let Some(alone) = alone.filter(|_| self.user_variables.is_empty()) {
             let (name, path) = (&self.variables[alone], self.path.display());
             let what = format!("{name} in {path} is the password, and nothing says where its user is, who changes too");
             return Err(Failure::new(Kind::Refused, what)
                 .hint("Add `user_variable` to the consumer, or use an address: postgres://USER:PASSWORD@…"));
         }
-        let mut users = Vec::new();
         for variable in &self.user_variables {
-            users.push(self.value(text, variable)?);
+            let value = self.value(text, variable)?;
+            places.push((meant(&text[value.clone()]).as_str() == user).then_some(Place::User(value)));
         }
-        let is_user = |there: &Range<usize>| meant(&text[there.clone()]).as_str() == user;
-        Ok(users.iter().all(is_user).then_some(Found { secrets, users }))
+        Ok(places)
+    }
+
+    fn holds_all(&self, text: &str, credential: &Credential) -> bool {
+        self.places(text, credential).is_ok_and(|places| places.iter().all(Option::is_some))
     }
 
     /// The copy of what the file was before this rotation; one that was left by an earlier one does not have what is in force.
     fn copy(&self, aside: &Path, current: &Credential) -> Option<Zeroizing<String>> {
         let copy = read(aside).ok()?;
-        matches!(self.find(&copy, current), Ok(Some(_))).then_some(copy)
+        self.holds_all(&copy, current).then_some(copy)
     }
 
     /// The text with the values as they were written before. `None` where they were changed since by somebody else.
     fn taken_back(&self, text: &str, copy: &str, pair: Pair<'_>) -> Option<Zeroizing<String>> {
-        let forward = self.find(copy, pair.current).ok()??.exchanged(copy, pair.pending).ok()?;
+        let places = self.places(copy, pair.current).ok()?;
+        let forward = exchanged(copy, places.into_iter().flatten(), pair.pending).ok()?;
         let mut values = Vec::new();
         for name in self.variables.iter().chain(&self.user_variables) {
             let value = |text: &str| self.value(text, name).ok();
             let (there, expected, before) = (value(text)?, value(&forward)?, value(copy)?);
-            if text[there.clone()] != forward[expected] {
+            let is_back = text[there.clone()] == copy[before.clone()];
+            if !is_back && text[there.clone()] != forward[expected] {
                 return None;
             }
             values.push((there, copy[before].to_owned()));
@@ -130,14 +128,23 @@ pub fn copy_aside(path: &Path) -> PathBuf {
 impl Delivery for EnvFile {
     fn holds(&self, pair: Pair<'_>) -> Result<Holds> {
         let text = read(&self.real()?)?;
-        Ok(Holds::of(self.find(&text, pair.pending)?.is_some(), self.find(&text, pair.current)?.is_some()))
+        let (new, old) = (self.places(&text, pair.pending)?, self.places(&text, pair.current)?);
+        let all = |places: &[Option<Place>]| places.iter().all(Option::is_some);
+        let known = new.iter().zip(&old).all(|(new, old)| new.is_some() || old.is_some());
+        Ok(match Holds::of(all(&new), all(&old)) {
+            Holds::Other if known => Holds::Partly,
+            holds => holds,
+        })
     }
 
     fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
         let Pair { current: from, pending: new } = to.exchange(pair);
         let path = self.real()?;
         let text = read(&path)?;
-        let Some(found) = self.find(&text, from)? else {
+        let (there, gone) = (self.places(&text, new)?, self.places(&text, from)?);
+        // What is there already stays as it is written.
+        let to_come = there.iter().zip(gone).filter(|(there, _)| there.is_none()).map(|(_, gone)| gone);
+        let Some(to_come) = to_come.collect::<Option<Vec<Place>>>() else {
             let what =
                 format!("{} in {} is not the password that was expected", self.variables.join(" and "), path.display());
             return Err(Failure::new(Kind::Refused, what).hint("Somebody changed it: correct it, then run this again"));
@@ -147,7 +154,7 @@ impl Delivery for EnvFile {
         let as_it_was = copy.as_ref().filter(|_| to == Holds::Current);
         let written = match as_it_was.and_then(|copy| self.taken_back(&text, copy, pair)) {
             Some(written) => written,
-            None => found.exchanged(&text, new)?,
+            None => exchanged(&text, to_come, new)?,
         };
         if copy.is_none() && to == Holds::Pending {
             exchange(&path, &aside, text.as_bytes())?;
@@ -181,26 +188,20 @@ impl Delivery for EnvFile {
     }
 }
 
-impl Found {
-    /// The text with another credential in these places.
-    fn exchanged(self, text: &str, to: &Credential) -> Result<Zeroizing<String>> {
-        let user = to.user.as_deref().unwrap_or_default();
-        let mut all = Vec::new();
-        for place in self.secrets {
-            let (places, new) = match place {
-                Place::Whole(range) => (vec![range.clone()], quoted(&text[range], to.expose())?),
-                Place::Within(places) => (places, percent_encoded(to.expose())),
-                Place::WithUser(places) => {
-                    (places, format!("{}:{}", percent_encoded(user), percent_encoded(to.expose())))
-                }
-            };
-            all.extend(places.into_iter().map(|place| (place, new.clone())));
-        }
-        for range in self.users {
-            all.push((range.clone(), quoted(&text[range], user)?));
-        }
-        Ok(with_values(text, all))
+/// The text with another credential in these places.
+fn exchanged(text: &str, places: impl IntoIterator<Item = Place>, to: &Credential) -> Result<Zeroizing<String>> {
+    let user = to.user.as_deref().unwrap_or_default();
+    let mut all = Vec::new();
+    for place in places {
+        let (places, new) = match place {
+            Place::Whole(range) => (vec![range.clone()], quoted(&text[range], to.expose())?),
+            Place::User(range) => (vec![range.clone()], quoted(&text[range], user)?),
+            Place::Within(places) => (places, percent_encoded(to.expose())),
+            Place::WithUser(places) => (places, format!("{}:{}", percent_encoded(user), percent_encoded(to.expose()))),
+        };
+        all.extend(places.into_iter().map(|place| (place, new.clone())));
     }
+    Ok(with_values(text, all))
 }
 
 fn with_values(text: &str, mut all: Vec<(Range<usize>, String)>) -> Zeroizing<String> {
@@ -364,8 +365,33 @@ mod tests {
         file.deliver(pair, Holds::Pending).unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), before.replace("old-password", NEW));
-        std::fs::write(&path, before.replacen("old-password", NEW, 1)).unwrap();
-        assert_eq!(file.holds(pair).unwrap(), Holds::Other, "one of them only");
+    }
+
+    /// Begun where only one of them was known, or somebody did half of it.
+    #[test]
+    fn what_is_exchanged_in_part_is_brought_to_either_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".env");
+        let [old, new] = [("app_a", "old-password"), ("app_b", NEW)]
+            .map(|(user, text)| Credential { user: Some(user.to_owned()), secret: Secret::new(text.to_owned()) });
+        let pair = Pair { current: &old, pending: &new };
+        let before = "DB=old-password\nDB_USER=app_a\nURL=pg://app_a:old-password@a\n";
+        let after = format!("DB={NEW}\nDB_USER=app_b\nURL=pg://app_b:{NEW}@a\n");
+        let file = EnvFile::new(&path, &names(["DB", "URL"]), &names(["DB_USER"]));
+        for half in [
+            format!("DB={NEW}\nDB_USER=app_b\nURL=pg://app_a:old-password@a\n"),
+            format!("DB=old-password\nDB_USER=app_a\nURL=pg://app_b:{NEW}@a\n"),
+            format!("DB={NEW}\nDB_USER=app_a\nURL=pg://app_b:{NEW}@a\n"),
+        ] {
+            for (to, whole) in [(Holds::Pending, after.as_str()), (Holds::Current, before)] {
+                std::fs::write(&path, &half).unwrap();
+                assert_eq!(file.holds(pair).unwrap(), Holds::Partly, "{half}");
+                file.deliver(pair, to).unwrap();
+                assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), file.holds(pair).unwrap()), (whole, to));
+            }
+        }
+        std::fs::write(&path, after.replace(NEW, "of-somebody")).unwrap();
+        assert_eq!(file.holds(pair).unwrap(), Holds::Other);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod told;
 use crate::engine::{Credential, Server};
 use crate::error::{Failure, Kind};
 use crate::exec::docker::{Description, Docker};
-use crate::policy::{ComposeService, Rotation, Told};
+use crate::policy::{ComposeService, Consumer, Rotation};
 use crate::secret::Secret;
 pub use files::{lines_have, variable_has};
 use serde::{Deserialize, Serialize};
@@ -127,10 +127,7 @@ pub fn scan(rotation: &Rotation, server: Option<&Server>, current: &Credential) 
 impl Search<'_> {
     /// Files that consumers are told by.
     fn told_files(&self) -> impl Iterator<Item = &Path> {
-        self.rotation.consumers.iter().filter_map(|consumer| match &consumer.told {
-            Told::EnvFile { path, .. } | Told::SecretFile(path) => Some(path.as_path()),
-            Told::Swarm(_) | Told::Kubernetes(_) | Told::Published => None,
-        })
+        self.rotation.consumers.iter().filter_map(|consumer| consumer.told.file())
     }
 
     fn is_told_file(&self, path: &Path) -> bool {
@@ -146,6 +143,11 @@ impl Search<'_> {
     fn is_server(&self, container: &Description) -> bool {
         self.server.is_some_and(|server| containers::is_of(container, server))
     }
+}
+
+/// Whether one file tells both, so that both are told another one at once.
+pub fn shares_file(one: &Consumer, other: &Consumer) -> bool {
+    one.told.file().zip(other.told.file()).is_some_and(|(one, other)| real(one) == real(other))
 }
 
 /// Where a path leads, as far as that can be seen from here.
