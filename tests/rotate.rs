@@ -37,6 +37,8 @@ mod minio;
 mod mongo;
 #[path = "rotate/mysql.rs"]
 mod mysql;
+#[path = "rotate/passed.rs"]
+mod passed;
 #[path = "rotate/postgres.rs"]
 mod postgres;
 #[path = "rotate/put_back.rs"]
