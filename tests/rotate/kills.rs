@@ -17,6 +17,16 @@ pub fn forward() -> impl Iterator<Item = &'static str> {
     CRASH_POINTS.iter().copied().filter(move |point| point.starts_with("rotate:") && !elsewhere.contains(point))
 }
 
+/// All points, so many at a time, each in a world of its own: most of it is waiting.
+pub fn at_once(worlds: usize, work: &(dyn Fn(&[&'static str]) + Sync)) {
+    let points: Vec<_> = forward().collect();
+    std::thread::scope(|scope| {
+        for part in points.chunks(points.len().div_ceil(worlds)) {
+            scope.spawn(move || work(part));
+        }
+    });
+}
+
 /// The `distance` of the rotation is over.
 pub fn wait_for_distance(world: &World) {
     world.host.goes_ahead(2);

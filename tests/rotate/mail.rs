@@ -4,6 +4,7 @@ use super::kills;
 use super::support::host::Host;
 use super::support::vault::Vault;
 use super::support::{Server, free_port, require, wait_for};
+use super::world::Ends;
 use bkp::durable::random_hex;
 use lettre::SmtpTransport;
 use lettre::transport::smtp::authentication::Credentials;
@@ -138,11 +139,13 @@ fn a_person_and_bkp_change_the_password_of_a_mail_account_together() {
     let shop = shop(vault, &provider);
     let (end, logins) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let ends = Ends(&end);
         let client = scope.spawn(|| {
             while !end.load(SeqCst) {
                 let told = shop.told();
                 provider.log_in(told.trim().trim_start_matches("SMTP_PASSWORD=")).unwrap();
                 logins.fetch_add(1, SeqCst);
+                std::thread::sleep(std::time::Duration::from_millis(10));
             }
         });
         wait_for("a login", 60, || (logins.load(SeqCst) > 1).then_some(()));
@@ -164,7 +167,7 @@ fn a_person_and_bkp_change_the_password_of_a_mail_account_together() {
         wait_for("a login with the new one", 60, || (logins.load(SeqCst) > before + 1).then_some(()));
         provider.knows(&[&shop.new]);
         shop.host.run(&resume).ends(0).says("mail is rotated");
-        end.store(true, SeqCst);
+        drop(ends);
         client.join().unwrap();
     });
     assert_eq!(fs::read_to_string(shop.host.path("moved")).unwrap(), "moved\n", "once, and not at each try");

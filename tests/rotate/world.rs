@@ -299,6 +299,15 @@ impl World {
     }
 }
 
+/// A thread of a scope is told to end, also when the test fails: the scope waits for it.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// A program that reads its password when it begins, and logs in anew for everything it does.
 struct Client {
     name: String,
