@@ -2,7 +2,7 @@
 
 use super::kills::wait_for_distance;
 use super::postgres::Postgres;
-use super::redis::Redis;
+use super::redis::{Redis, Valkey};
 use super::servers::{Mariadb, Mysql};
 use super::support::vault::Vault;
 use super::support::wait_for;
@@ -134,5 +134,12 @@ fn somebody_with_the_old_password_of_postgres_is_locked_out() {
 fn somebody_with_the_old_password_of_redis_is_locked_out() {
     let part = "an emergency of Redis";
     let (Some(vault), Some(server)) = (Vault::shared(part), Redis::start(part)) else { return };
+    is_locked_out(vault, Arc::new(server));
+}
+
+#[test]
+fn somebody_with_the_old_password_of_valkey_is_locked_out() {
+    let part = "an emergency of Valkey";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Valkey::start(part)) else { return };
     is_locked_out(vault, Arc::new(server));
 }

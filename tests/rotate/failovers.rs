@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 /// Whoever is not there yet refuses nobody.
-fn once_it_is_there(log_in: impl Fn() -> Result<(), String>, is_refusal: impl Fn(&str) -> bool) -> Result<(), String> {
+fn once_it_is_there(
+    log_in: impl Fn() -> Result<(), String>,
+    is_refusal: impl Fn(&str) -> bool,
+) -> Result<(), String> {
     wait_for("a server that answers", 60, || match log_in() {
         Err(said) if !is_refusal(&said) => None,
         answer => Some(answer),
@@ -87,7 +90,7 @@ impl Pair {
         servers[lost].kill();
         servers[next].query("", "STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0");
         self.first.store(next, SeqCst);
-        self.address.leads_to(self.ports[next]);
+        self.address.leads_to("127.0.0.1", self.ports[next]);
     }
 
     /// The one that was lost is there again, and follows.
@@ -220,7 +223,7 @@ impl Primary {
         let mut servers = self.servers.lock().unwrap();
         servers[0].kill();
         servers[1].query("", "select pg_promote()");
-        self.address.leads_to(self.ports[1]);
+        self.address.leads_to("127.0.0.1", self.ports[1]);
     }
 }
 

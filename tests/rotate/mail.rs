@@ -224,3 +224,48 @@ fn a_password_that_is_good_already_is_published_at_once_and_the_one_in_force_is_
     let journal = shop.host.run(&["journal", "--json", "--last", "1000"]).ends(0);
     journal.says("could not be seen: a mail server shows nobody").says_not("no session");
 }
+
+/// After every effect that there is; and it goes on from what is there, also where a person has to act in between.
+#[test]
+fn killed_rotations_of_a_mail_account_are_brought_to_their_end() {
+    let Some(vault) = Vault::shared("killed rotations of mail accounts") else { return };
+    let Some(provider) = Provider::start() else { return };
+    let shop = shop(vault, &provider);
+    let file = shop.host.text("new-password");
+    let told_lets_in = || provider.log_in(shop.told().trim().trim_start_matches("SMTP_PASSWORD=")).unwrap();
+    let crashing = |point: &str, words: &[&str]| {
+        let mut command = shop.host.command(words);
+        command.env("BKP_CRASH_AT", point);
+        let running = shop.host.start(command);
+        shop.host.finish(running)
+    };
+    let (rotate, resume) = (["rotate", "mail", "--new-password-file", file.as_str()], ["rotate", "resume", "mail"]);
+    let (mut old, mut never) = (shop.old.clone(), Vec::new());
+    for point in kills::forward() {
+        kills::wait_for_a_moment(&shop.host);
+        let new = format!("new-{}", random_hex(8));
+        fs::write(&file, &new).unwrap();
+        provider.knows(&[&old, &new]);
+        let killed = crashing(point, &rotate);
+        told_lets_in();
+        if point == "rotate:saved" {
+            killed.was_killed();
+            shop.host.run(&resume).ends(0).says("nothing is under way");
+            assert_eq!(shop.published(), old);
+            continue;
+        }
+        let is_before_the_person = killed.status.code().is_none();
+        let waits = if is_before_the_person { shop.host.run(&resume) } else { killed };
+        waits.fails(14, "still accepts the old password", "Take it away at the provider");
+        provider.knows(&[&new]);
+        told_lets_in();
+        if !is_before_the_person && crashing(point, &resume).status.code().is_some() {
+            never.push(point);
+        }
+        shop.host.run(&resume).ends(0);
+        assert_eq!((shop.published(), shop.told()), (new.clone(), format!("SMTP_PASSWORD={new}\n")), "{point}");
+        provider.log_in(&old).unwrap_err();
+        old = new;
+    }
+    assert_eq!(never, ["rotate:accepted", "rotate:retired"], "these a person does");
+}

@@ -151,6 +151,13 @@ impl Target for Redis {
     }
 }
 
+impl KeepsSessions for Valkey {
+    fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
+        let mut session = Session::open(&self.1, 6379, user, password)?;
+        Ok(Box::new(move || session.ask("PING").is_ok()))
+    }
+}
+
 impl KeepsSessions for Redis {
     fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
         let mut session = Session::open("127.0.0.1", self.1, user, password)?;
@@ -534,9 +541,8 @@ impl Target for Valkey {
 fn killed_rotations_of_valkey_are_brought_to_their_end() {
     let part = "killed rotations of Valkey";
     let (Some(vault), Some(server)) = (Vault::shared(part), Valkey::start(part)) else { return };
-    let points =
-        ["rotate-node:accepted", "rotate:published", "rotate:moved", "rotate-node:retired", "rotate:persisted"];
-    kills::converges(vault, Arc::new(server), points.into_iter());
+    let points = kills::forward().chain(["rotate-node:accepted", "rotate-node:retired"]);
+    kills::converges(vault, Arc::new(server), points);
 }
 
 /// Its own user is `default`, as most Compose files have it: the password stands in the command, beside a file.

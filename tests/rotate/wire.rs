@@ -9,13 +9,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 /// Hands everything on, and keeps what clients say. Its thread ends with the test process.
 pub struct Tap {
     pub port: u16,
-    to: Arc<AtomicU16>,
+    to: Arc<Mutex<(String, u16)>>,
     said: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -25,27 +24,29 @@ impl Tap {
     }
 
     pub fn of(host: &str, port: u16) -> Tap {
-        let host = host.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port_of_its_own = listener.local_addr().unwrap().port();
-        let tap = Tap { port: port_of_its_own, to: Arc::new(AtomicU16::new(port)), said: Arc::default() };
+        let tap =
+            Tap { port: port_of_its_own, to: Arc::new(Mutex::new((host.to_owned(), port))), said: Arc::default() };
         let (said, to) = (Arc::clone(&tap.said), Arc::clone(&tap.to));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // Where there is no server, there is no answer.
-                let Ok(server) = TcpStream::connect((host.as_str(), to.load(SeqCst))) else { continue };
-                let (back, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                let said = Arc::clone(&said);
-                std::thread::spawn(move || hand_on(back, to, |_| ()));
-                std::thread::spawn(move || hand_on(client, server, |bytes| said.lock().unwrap().extend(bytes)));
+                let (to, said) = (to.lock().unwrap().clone(), Arc::clone(&said));
+                // A server that is gone may take its time not to answer: nobody else waits for that.
+                std::thread::spawn(move || {
+                    let Ok(server) = TcpStream::connect((to.0.as_str(), to.1)) else { return };
+                    let (back, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                    std::thread::spawn(move || hand_on(back, to, |_| ()));
+                    hand_on(client, server, |bytes| said.lock().unwrap().extend(bytes));
+                });
             }
         });
         tap
     }
 
     /// From the next connection on.
-    pub fn leads_to(&self, port: u16) {
-        self.to.store(port, SeqCst);
+    pub fn leads_to(&self, host: &str, port: u16) {
+        *self.to.lock().unwrap() = (host.to_owned(), port);
     }
 
     pub fn heard(&self, text: &str) -> bool {
