@@ -330,9 +330,9 @@ mod tests {
             file.deliver(pair, Holds::Current).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
         }
-        // The password of the one with the name of the other is neither.
+        // The password of the one with the name of the other: half of it was done.
         std::fs::write(&path, format!("DB={NEW}\nDB_USER=app_a\n")).unwrap();
-        assert_eq!(EnvFile::new(&path, &names(["DB"]), &names(["DB_USER"])).holds(pair).unwrap(), Holds::Other);
+        assert_eq!(EnvFile::new(&path, &names(["DB"]), &names(["DB_USER"])).holds(pair).unwrap(), Holds::Partly);
         let failure = EnvFile::new(&path, &names(["DB"]), &[]).holds(pair).unwrap_err();
         assert!(failure.full().contains("nothing says where its user is"), "{}", failure.full());
     }
