@@ -174,7 +174,9 @@ fn what_was_stored_before_a_pack_failed_is_not_stored_again() {
     let point = fixture.back_up_tree("tree", "2026-03-01T00:00:00Z", &pieces).unwrap();
     let bytes: u64 = stored.iter().map(|entry| entry.size).sum();
     let all = pieces.iter().map(|p| p.len() as u64).sum::<u64>();
-    assert!(point.added + bytes < all + (1 << 20), "{} of {all} were stored, {} again", bytes, point.added);
+    // The chunk that was at hand when it failed may have been cut short, and is at most so large.
+    let again = 4 << 20;
+    assert!(point.added + bytes < all + again + (1 << 20), "{} of {all} were stored, {} again", bytes, point.added);
     assert!(fixture.read_tar(&point) == pieces.concat());
 }
 
