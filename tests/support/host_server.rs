@@ -207,8 +207,19 @@ impl HostServer {
         self.end(Signal::KILL);
     }
 
+    /// Processes of a PostgreSQL that was killed notice that a moment later, and keep its data until then.
+    fn lets_go_of_its_data(&self) -> bool {
+        let data = fs::canonicalize(self.data()).unwrap_or_else(|_| self.data());
+        let works_there =
+            |process: &fs::DirEntry| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data);
+        !fs::read_dir("/proc").unwrap().flatten().any(|process| works_there(&process))
+    }
+
     /// Starts it on its old data at its old place.
     pub fn start_again(&mut self) {
+        if self.kind == Kind::Postgres {
+            wait_for("the end of what was left of it", 60, || self.lets_go_of_its_data().then_some(()));
+        }
         let mut command = self.as_owner(&self.program.clone());
         let path = |path: PathBuf| path.to_str().unwrap().to_owned();
         let (data, socket, port) = (path(self.data()), path(self.socket()), self.port);
