@@ -81,6 +81,17 @@ fn mysql_is_not_told_twice() {
     is_still_taken_back(vault, server, BACK.into_iter());
 }
 
+/// Dies at each of these, and is taken back; `then` looks at what that left.
+pub fn all_are_taken_back_on_request(world: &World, points: impl Iterator<Item = &'static str>, then: impl Fn()) {
+    for point in points {
+        world.dies_at(point, &["shop-db"]);
+        let pending = world.record()["pending"].as_str().unwrap().to_owned();
+        world.rotate(&["rollback", "shop-db"]).ends(0).says("as it was before");
+        assert_eq!(world.one_password_works(&pending), world.old, "{point}");
+        then();
+    }
+}
+
 /// From every state before the old one is retired; afterwards there is only forward.
 #[test]
 fn what_was_killed_is_taken_back_on_request() {
@@ -91,12 +102,7 @@ fn what_was_killed_is_taken_back_on_request() {
     let old = world.old.clone();
     let retired = CRASH_POINTS.iter().position(|point| *point == "rotate:retired").unwrap();
     let before = |point: &&str| CRASH_POINTS.iter().position(|other| other == point).unwrap() < retired;
-    for point in forward().filter(before).filter(|point| *point != "rotate:saved") {
-        world.dies_at(point, &["shop-db"]);
-        let pending = world.record()["pending"].as_str().unwrap().to_owned();
-        world.rotate(&["rollback", "shop-db"]).ends(0).says("as it was before");
-        assert_eq!(world.one_password_works(&pending), old, "{point}");
-    }
+    all_are_taken_back_on_request(&world, forward().filter(before).filter(|point| *point != "rotate:saved"), || ());
     world.dies_at("rotate:retired", &["shop-db"]);
     // There is none back to: it is brought to its end, and said that this is not what was asked for.
     world.rotate(&["rollback", "shop-db"]).fails(13, "the old password was gone already", "bkp rotate shop-db");

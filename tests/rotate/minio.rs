@@ -214,13 +214,10 @@ fn rotations_of_access_keys_are_taken_back() {
     let keys = Arc::new(keys);
     let mut world = World::with(vault, Arc::clone(&keys) as Arc<dyn Target>, "");
     world.open_shop();
-    for point in ["rotate:accepted", "rotate:published", "rotate:moved#2", "rotate:unused"] {
-        world.dies_at(point, &["shop-db"]);
-        let pending = world.record()["pending"].as_str().unwrap().to_owned();
-        world.rotate(&["rollback", "shop-db"]).ends(0).says("as it was before");
-        assert_eq!(world.one_password_works(&pending), world.old, "{point}");
+    let points = ["rotate:accepted", "rotate:published", "rotate:moved#2", "rotate:unused"];
+    kills::all_are_taken_back_on_request(&world, points.into_iter(), || {
         assert_eq!(keys.keys(), [keys.first], "the new one is removed");
-    }
+    });
     kills::all_are_taken_back(&world, kills::BACK.into_iter());
     assert_eq!((world.published_user().as_str(), keys.keys()), (keys.first, vec![keys.first.to_owned()]));
 }

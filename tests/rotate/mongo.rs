@@ -140,13 +140,10 @@ fn rotations_of_mongodb_are_taken_back() {
     let nodes = format!("    nodes: ['{}:27017']\n", server.host());
     let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, &nodes);
     world.open_shop();
-    for point in ["rotate:accepted", "rotate:published", "rotate:moved#2", "rotate:unused"] {
-        world.dies_at(point, &["shop-db"]);
-        let pending = world.record()["pending"].as_str().unwrap().to_owned();
-        world.rotate(&["rollback", "shop-db"]).ends(0).says("as it was before");
-        assert_eq!(world.one_password_works(&pending), world.old, "{point}");
+    let points = ["rotate:accepted", "rotate:published", "rotate:moved#2", "rotate:unused"];
+    kills::all_are_taken_back_on_request(&world, points.into_iter(), || {
         assert_eq!(world.published_user(), "app_a");
-    }
+    });
     kills::all_are_taken_back(&world, kills::BACK.into_iter());
     assert_eq!(world.published(), world.old);
     // A user that is not there has no turn.
