@@ -240,6 +240,9 @@ impl Concern {
             Concern::RotationFailing { rotation, message } => {
                 format!("The last rotation of {rotation} failed{}", because(message))
             }
+            Concern::RotationOverdue { rotation, seconds } if rotation == NAME => {
+                format!("A key that reads the backups was to be another one {}", ago(*seconds, Language::English))
+            }
             Concern::RotationOverdue { rotation, seconds } => {
                 format!("A rotation of {rotation} was due {}", ago(*seconds, Language::English))
             }
@@ -298,6 +301,9 @@ impl Concern {
             Concern::RotationFailing { rotation, message } => {
                 format!("La última rotación de {rotation} falló{}", because(message))
             }
+            Concern::RotationOverdue { rotation, seconds } if rotation == NAME => {
+                format!("Una clave que lee las copias debía cambiarse {}", ago(*seconds, Language::Spanish))
+            }
             Concern::RotationOverdue { rotation, seconds } => {
                 format!("La rotación de {rotation} está atrasada: vencía {}", ago(*seconds, Language::Spanish))
             }
@@ -342,11 +348,10 @@ impl Concern {
                 "bkp evidence anchor".into()
             }
             Concern::RoutineFailing { job, .. } | Concern::RoutineOverdue { job, .. } => format!("bkp {job}"),
-            Concern::RotationOpen { rotation, .. }
-            | Concern::RotationFailing { rotation, .. }
-            | Concern::RotationOverdue { rotation, .. }
-                if rotation == NAME =>
-            {
+            Concern::RotationOverdue { rotation, .. } if rotation == NAME => {
+                "bkp secrets; bkp rotate recipients NAME=KEY (docs/ROTATION_KEYS.md)".into()
+            }
+            Concern::RotationOpen { rotation, .. } | Concern::RotationFailing { rotation, .. } if rotation == NAME => {
                 "bkp rotate status; bkp rotate recipients NAME=KEY (docs/ROTATION_KEYS.md)".into()
             }
             Concern::RotationOpen { rotation, .. } => format!("bkp rotate status; bkp rotate resume {rotation}"),
