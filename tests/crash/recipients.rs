@@ -12,6 +12,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+mod elsewhere;
+
 /// Writes a new private key beside the host, and gives the public one.
 fn new_key(host: &Host, name: &str) -> String {
     let (key, path) = (age::x25519::Identity::generate(), host.path(name));
@@ -120,7 +122,7 @@ fn what_is_left(host: &Host, new: &str) {
     host.read(&["restore", "docs", "--to", to.to_str().unwrap()]).ends(0);
     assert_eq!(describe(&to), describe(&host.path("data/docs")));
     let report = |language: &str| host.run(&["report", "--lang", language, "--format", "md"]).ends(0);
-    report("en").says("Keys from before").says("no rule removes them");
+    report("en").says("Keys from before").says("no rule does it");
     report("es").says("Claves anteriores").says("ninguna regla");
 }
 
@@ -140,18 +142,20 @@ fn a_new_key_opens_everything_and_the_old_one_nothing_new() {
     a_key_for_another(&host());
 }
 
+/// Which locks what is written into it: the data epochs are sealed anew all the same.
 #[test]
-fn the_same_in_a_bucket() {
+fn the_same_in_a_bucket_with_locks() {
     let Some(minio) = Minio::shared("another key for a reader, in a bucket") else { return };
     let host = Host::bare();
-    let settings = minio.settings(&minio.bucket(false));
+    let settings = minio.settings(&minio.bucket(true));
     fs::write(host.path("user"), USER).unwrap();
     fs::write(host.path("password"), PASSWORD).unwrap();
     for file in ["user", "password"] {
         fs::set_permissions(host.path(file), fs::Permissions::from_mode(0o600)).unwrap();
     }
     host.configure(&format!(
-        "repository: {{ url: \"{}\", endpoint: \"{}\", access_key_file: {}, secret_key_file: {} }}\n",
+        "repository: {{ url: \"{}\", endpoint: \"{}\", access_key_file: {}, secret_key_file: {}, \
+           object_lock: {{ mode: governance, keep: 1d }} }}\n",
         settings.location,
         minio.endpoint(),
         host.text("user"),

@@ -33,7 +33,7 @@ impl Rotate<'_> {
         (self.note)(Rotated {
             run: self.run.clone(),
             rotation: self.rotation.name.clone(),
-            source: self.rotation.target.name().to_owned(),
+            source: self.rotation.target.place(),
             account: self.rotation.account.clone(),
             state: state.to_owned(),
             when: None,

@@ -4,6 +4,7 @@
 
 use super::keys::{self, Signer};
 use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
 use crate::secret::VaultPath;
 use crate::secret::vault::{Document, Vault, Written};
 use jiff::Timestamp;
@@ -88,7 +89,7 @@ fn keys_of(document: &Document, path: &VaultPath) -> Result<Keys> {
 }
 
 /// Again, where somebody else wrote in between. Gives what is there then.
-pub fn change(vault: &Vault, path: &VaultPath, change: impl Fn(&mut Keys)) -> Result<Keys> {
+pub fn change((vault, cancel): (&Vault, &Cancel), path: &VaultPath, change: impl Fn(&mut Keys)) -> Result<Keys> {
     for _ in 0..ATTEMPTS {
         let document = vault.document(path)?;
         let before = keys_of(&document, path)?;
@@ -103,6 +104,7 @@ pub fn change(vault: &Vault, path: &VaultPath, change: impl Fn(&mut Keys)) -> Re
             at = &mut at[key.as_str()];
         }
         *at = Value::Array(after.0.clone());
+        cancel.check()?;
         if vault.write(path, &Document::new(document.version, value))? != Written::Outdated {
             return Ok(after);
         }

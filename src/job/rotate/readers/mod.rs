@@ -1,21 +1,20 @@
-//! The change, its proof, and its records.
+//! Another key for somebody who reads the backups: the change, its proof, and its records.
 //!
 //! Every step can be done twice: a command that was killed is given again, finds what is done already, and goes on. The change
-//! itself is [`init::change_recipients`]; what is here decides whether it is needed, proves it, and notes it.
+//! itself is [`init::change_recipients`]; what is here decides whether it is needed, proves it ([`tried`]), and notes it.
 
-use super::Arguments;
-use crate::cli::environment::Environment;
-use crate::cli::rotate::{canary, reason};
+pub mod tried;
+
 use crate::clock;
 use crate::durable;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Kind, Result};
+use crate::event::Context;
 use crate::job::dependence::Dependence;
 use crate::job::recorder::{Recorder, What};
-use crate::job::rotate::readers::{NAME, Readers};
-use crate::journal::{Fact, Job, Rotated, RunEnded};
+use crate::journal::{Fact, Job, Reason, Rotated, RunEnded};
 use crate::repo::catalog::Wanted;
 use crate::repo::former::fingerprint;
-use crate::repo::keys::{Keyring, Operator};
+use crate::repo::keys::{AtHand, Keyring, NamedRecipient, Operator};
 use crate::repo::point::Point;
 use crate::repo::recipients::{Change, Replacement};
 use crate::repo::sign::Trust;
@@ -24,11 +23,18 @@ use crate::repo::{Repository, catalog, init, recipients, write};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use tried::Readers;
+
+/// What the journal calls it. No rotation of the configuration may have this name.
+pub const NAME: &str = "recipients";
+
+type Epochs = BTreeMap<u32, age::x25519::Identity>;
+type Note<'n> = &'n dyn Fn(&str, Option<String>);
 
 /// One key for another.
 pub struct Exchange {
     pub replacement: Replacement,
-    /// The key that it takes the place of, or has taken; nothing where that is not known any more.
+    /// The key that it takes the place of, or has taken; nothing where that is not known any more, or there was none.
     pub before: Option<String>,
     /// Since when its reader has the key that they have.
     pub since: Timestamp,
@@ -48,15 +54,10 @@ impl Exchange {
     pub fn is_done(&self) -> bool {
         self.print() == fingerprint(&self.replacement.old)
     }
-
-    pub fn unchanged(&self) -> String {
-        let since = self.since.strftime("%Y-%m-%d");
-        format!("{} has this key since {since}: nothing was changed", crate::cli::output::plain(self.name()))
-    }
 }
 
 /// What it came to.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Done {
     pub epoch: u32,
     pub changed: bool,
@@ -64,21 +65,45 @@ pub struct Done {
     pub proven: Vec<String>,
     /// Whose old key was tried, and opens nothing of what is new.
     pub refused: Vec<String>,
+    /// The point that was made for the proof, which these were tried on besides the data epoch.
+    pub point: Option<String>,
     /// Whose old key was not there to be tried.
     pub untried: Vec<String>,
+    /// Whose old key is one of a plug-in, which nobody was asked to use for that.
+    pub of_plugins: Vec<String>,
     /// What the keys that were replaced open still.
     pub still_open: Vec<Dependence>,
     /// Sources that somebody was at, who may have begun with the keys from before.
     pub running: Vec<String>,
 }
 
+/// What is known and done by whoever asks for it.
+pub trait Around {
+    /// Names of the sources that are configured.
+    fn sources(&self) -> Result<Vec<String>>;
+    /// Whether there is one of this name, be it only known by labels.
+    fn has_source(&self, name: &str) -> Result<bool>;
+    /// Makes a backup of one.
+    fn back_up(&self, source: &str) -> Result<()>;
+    /// Somebody is at it.
+    fn is_locked(&self, source: &str) -> Result<bool>;
+    /// What keys from before open of the points of this host.
+    fn former(&self) -> Result<Vec<Dependence>>;
+}
+
 pub struct Renewal<'a> {
-    pub env: &'a Environment,
     pub repository: &'a Repository,
-    pub arguments: &'a Arguments,
     pub exchanges: Vec<Exchange>,
     /// Opens the data epochs there are.
     pub operator: Option<Operator>,
+    pub afresh: bool,
+    /// The source that is backed up for the proof, where somebody said which.
+    pub canary: Option<String>,
+    pub reason: Reason,
+    pub by: Option<String>,
+    pub because: Option<String>,
+    pub now: Timestamp,
+    pub around: &'a dyn Around,
 }
 
 /// Fingerprints before and after, for the records.
@@ -96,10 +121,6 @@ impl Renewal<'_> {
         self.exchanges.iter().any(|one| one.private.is_some())
     }
 
-    pub fn replacements(&self) -> Vec<Replacement> {
-        self.exchanges.iter().map(|one| one.replacement.clone()).collect()
-    }
-
     pub fn names(&self) -> String {
         match self.exchanges.is_empty() {
             true => "data key".to_owned(),
@@ -107,28 +128,49 @@ impl Renewal<'_> {
         }
     }
 
-    pub fn trust(&self, writer: &Writer) -> Trust {
+    fn change(&self) -> Change {
+        Change::Replace(self.exchanges.iter().map(|one| one.replacement.clone()).collect())
+    }
+
+    fn trust(&self, writer: &Writer) -> Trust {
         let mut trust = writer.trust();
         let given = self.operator.iter().chain(self.exchanges.iter().filter_map(|one| one.private.as_ref()));
         trust.pinned.extend(given.flat_map(|operator| operator.trusted.clone()));
         trust
     }
 
+    /// Where everybody's key is exchanged, and nobody has tried one of them, perhaps nobody reads any more.
+    pub fn leaves_a_reader(&self, writer: &Writer) -> Result<()> {
+        let is_exchanged = |reader: &NamedRecipient| self.exchanges.iter().any(|one| one.name() == reader.name);
+        if self.is_done() || self.is_to_be_proven() || !writer.recipients.iter().all(is_exchanged) {
+            return Ok(());
+        }
+        Err(Failure::new(Kind::Refused, "nobody would be left who is known to read: the new key was not tried")
+            .hint("Add --new-identity FILE, its private half. Nothing was changed"))
+    }
+
+    /// Whether it could be done as things are; changes nothing.
+    pub fn could_be_done(&self, writer: &Writer) -> Result<()> {
+        let Some(operator) = self.operator.as_ref().filter(|_| !self.is_done()) else { return Ok(()) };
+        init::must_open_all(self.repository, operator)?;
+        recipients::would_take(self.repository, writer, &self.trust(writer), &self.change())
+    }
+
     /// Where everything is as it is wanted, and no run that was killed has left its end to be noted, that is said, and no more: the
     /// journal would tell of a rotation that there was none of.
-    pub fn run(&self, mut writer: Writer) -> Result<Done> {
-        let recorder = self.env.recorder()?;
-        if self.is_done() && !self.is_open(&recorder)? {
-            if self.arguments.afresh && writer.oldest_reused < writer.epoch.number {
+    pub fn run(&self, mut writer: Writer, recorder: &Recorder, context: Context<'_>) -> Result<Done> {
+        if self.is_done() && !self.is_open(recorder)? {
+            if self.afresh && writer.oldest_reused < writer.epoch.number {
                 // The data epoch in force began when the last key was taken off, or later.
                 writer.oldest_reused = writer.epoch.number;
                 writer.save()?;
             }
-            return self.prove_all(&writer, &BTreeMap::new(), &|_, _| {}).map(|done| Done { changed: false, ..done });
+            let done = self.prove_all(&writer, &Epochs::new(), context, &|_, _| {})?;
+            return Ok(Done { changed: false, ..done });
         }
         let what = What::source(Job::Rotate, NAME, Some(NAME));
-        let act = |run: &str| self.act(writer, run, &recorder);
-        recorder.run_named(what, reason(self.env), act, |_, run| RunEnded::well(run, false))
+        let act = |run: &str| self.act(writer, (recorder, run), context);
+        recorder.run_named(what, self.reason, act, |_, run| RunEnded::well(run, false))
     }
 
     fn is_open(&self, recorder: &Recorder) -> Result<bool> {
@@ -146,7 +188,7 @@ impl Renewal<'_> {
         }
     }
 
-    fn act(&self, mut writer: Writer, run: &str, recorder: &Recorder) -> Result<Done> {
+    fn act(&self, mut writer: Writer, journal: (&Recorder, &str), context: Context<'_>) -> Result<Done> {
         let of_epoch =
             |writer: &Writer| format!("epoch {} ({})", writer.epoch.number, fingerprint(&writer.epoch.recipient));
         let mut prints = match self.exchanges.is_empty() {
@@ -155,27 +197,37 @@ impl Renewal<'_> {
         };
         let before = self.opened();
         if !self.is_done() {
-            self.change(&mut writer, &|state, note| self.note((recorder, run), &prints, state, note))?;
+            self.make(&mut writer, &|state, note| self.note(journal, &prints, state, note))?;
             durable::crash_point("recipients:changed");
         }
         if self.exchanges.is_empty() {
             prints.to = Some(of_epoch(&writer));
         }
-        let note = |state: &str, note: Option<String>| self.note((recorder, run), &prints, state, note);
-        let afresh = if self.arguments.afresh { "; everything is stored again" } else { "" };
+        let note = |state: &str, note: Option<String>| self.note(journal, &prints, state, note);
+        let afresh = if self.afresh { "; everything is stored again" } else { "" };
         let (epoch, list) = (writer.epoch.number, writer.list_version);
         note("accepted", Some(format!("data epoch {epoch}, recipient list {list}{afresh}")));
-        let done = self.prove_all(&writer, &before, &note).map_err(|failure| {
+        let done = self.prove_all(&writer, &before, context, &note).map_err(|failure| {
             let text = format!("the new keys are in force, and not proven: {}", failure.full());
             Failure::new(failure.kind(), text).hint("Mend it, then give the same command again")
         })?;
-        let unproven = || {
-            (!self.exchanges.is_empty() && done.proven.is_empty()).then_some("not proven: the new key was not given")
-        };
-        let untried = (!done.untried.is_empty()).then(|| format!("old key not tried: {}", done.untried.join(", ")));
-        let told: Vec<String> = unproven().map(str::to_owned).into_iter().chain(untried).collect();
-        note("rotated", (!told.is_empty()).then(|| told.join("; ")));
+        note("rotated", self.left_open(&done));
         Ok(done)
+    }
+
+    /// What was not seen, for the records.
+    fn left_open(&self, done: &Done) -> Option<String> {
+        let mut told = Vec::new();
+        if !self.exchanges.is_empty() && done.proven.is_empty() {
+            told.push("not proven: the new key was not given".to_owned());
+        }
+        if !done.untried.is_empty() {
+            told.push(format!("old key not tried: {}", done.untried.join(", ")));
+        }
+        if !done.of_plugins.is_empty() {
+            told.push(format!("old key not tried, as it is one of a plug-in: {}", done.of_plugins.join(", ")));
+        }
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     fn note(&self, (recorder, run): (&Recorder, &str), prints: &Prints, state: &str, note: Option<String>) {
@@ -185,8 +237,8 @@ impl Renewal<'_> {
             source: "repository".to_owned(),
             account: self.names(),
             state: state.to_owned(),
-            by: self.env.asker(),
-            because: self.arguments.because.clone(),
+            by: self.by.clone(),
+            because: self.because.clone(),
             from: Some(prints.from.clone()),
             to: prints.to.clone(),
             note,
@@ -194,16 +246,16 @@ impl Renewal<'_> {
         }))]);
     }
 
-    fn change(&self, writer: &mut Writer, note: &dyn Fn(&str, Option<String>)) -> Result<()> {
-        let (env, afresh, store) = (self.env, self.arguments.afresh, &*self.repository.store);
+    fn make(&self, writer: &mut Writer, note: Note<'_>) -> Result<()> {
+        let store = &*self.repository.store;
         let list = recipients::newest_number(store)?;
         note("planned", None);
         let changed = match &self.operator {
             Some(operator) if !self.exchanges.is_empty() => {
-                let change = Change::Replace(self.replacements());
-                init::change_recipients(self.repository, writer, (&change, afresh), operator, env.now)
+                let change = self.change();
+                init::change_recipients(self.repository, writer, (&change, self.afresh), operator, self.now)
             }
-            _ => init::new_epoch(self.repository, writer, afresh).map(drop),
+            _ => init::new_epoch(self.repository, writer, self.afresh).map(drop),
         };
         changed.inspect_err(|failure| {
             // A list that is there already is gone on with; without one, nothing has begun.
@@ -216,51 +268,61 @@ impl Renewal<'_> {
     }
 
     /// The data epochs that there are before the change, as far as they open.
-    fn opened(&self) -> BTreeMap<u32, age::x25519::Identity> {
+    fn opened(&self) -> Epochs {
         let opened = self.operator.as_ref().map(|operator| operator.epochs(&*self.repository.store));
         opened.and_then(Result::ok).unwrap_or_default()
     }
 
-    fn prove_all(
-        &self,
-        writer: &Writer,
-        before: &BTreeMap<u32, age::x25519::Identity>,
-        note: &dyn Fn(&str, Option<String>),
-    ) -> Result<Done> {
+    fn prove_all(&self, writer: &Writer, before: &Epochs, context: Context<'_>, note: Note<'_>) -> Result<Done> {
         let running = self.running(writer)?;
         let trust = self.trust(writer);
         let readers = Readers { repository: self.repository, writer, trust: &trust };
-        let (proven, point) = self.prove(&readers)?;
+        let (proven, point) = self.prove(&readers, context)?;
         if !proven.is_empty() {
             note("proven", Some(proven.join("; ")));
             durable::crash_point("recipients:proven");
         }
-        let (mut refused, mut untried) = (Vec::new(), Vec::new());
-        for one in &self.exchanges {
-            let operator = self.operator.as_ref();
-            let old = one.before.as_deref().zip(operator).map(|(old, operator)| operator.only(&[old]));
-            let Some(old) = old.filter(|old| !old.is_empty()) else {
-                untried.push(one.name().to_owned());
-                continue;
-            };
-            // Whoever kept the old key may have kept all that it opened.
-            let kept = before.iter().filter(|(number, _)| **number != writer.epoch.number).map(|(_, key)| key.clone());
-            readers.refuses(&old.join(Keyring::new(kept)), point.as_ref())?;
-            refused.push(one.name().to_owned());
-        }
-        if !refused.is_empty() && untried.is_empty() {
+        let id = point.as_ref().map(|point| point.id().to_owned());
+        let mut done =
+            Done { epoch: writer.epoch.number, changed: true, proven, point: id, running, ..Done::default() };
+        self.try_old(&readers, before, point.as_ref(), &mut done)?;
+        let all_refused = done.untried.is_empty() && done.of_plugins.is_empty();
+        if !done.refused.is_empty() && all_refused {
             note("refused", None);
             durable::crash_point("recipients:refused");
         }
         let from: Vec<String> =
             self.exchanges.iter().filter_map(|one| one.before.as_deref()).map(fingerprint).collect();
-        let mut still_open = crate::cli::former::look(self.env, self.repository)?;
-        still_open.retain(|one| from.contains(&one.fingerprint) && !one.series.is_empty());
-        Ok(Done { epoch: writer.epoch.number, changed: true, proven, refused, untried, still_open, running })
+        done.still_open = self.around.former()?;
+        done.still_open.retain(|one| from.contains(&one.fingerprint) && !one.series.is_empty());
+        Ok(done)
+    }
+
+    /// Whoever kept the old key may have kept all that it opened.
+    fn try_old(&self, readers: &Readers<'_>, before: &Epochs, point: Option<&Point>, done: &mut Done) -> Result<()> {
+        for one in &self.exchanges {
+            let name = one.name().to_owned();
+            // The key that they have, and nothing is known of one before it: there is none to be tried.
+            let Some(old) = one.before.as_deref() else {
+                done.untried.extend((!one.is_done()).then_some(name));
+                continue;
+            };
+            let kept = before.iter().filter(|(number, _)| **number != done.epoch).map(|(_, key)| key.clone());
+            let at_hand = self.operator.as_ref().map(|operator| operator.part(old, Keyring::new(kept))).transpose()?;
+            match at_hand {
+                Some(AtHand::Yes(old)) => {
+                    readers.refuses(&old, point)?;
+                    done.refused.push(name);
+                }
+                Some(AtHand::OfPlugin) => done.of_plugins.push(name),
+                Some(AtHand::No) | None => done.untried.push(name),
+            }
+        }
+        Ok(())
     }
 
     /// Makes a backup and reads it with each new key alone; where nothing is configured to be backed up, opens all data epochs.
-    fn prove(&self, readers: &Readers<'_>) -> Result<(Vec<String>, Option<Point>)> {
+    fn prove(&self, readers: &Readers<'_>, context: Context<'_>) -> Result<(Vec<String>, Option<Point>)> {
         let new: Vec<(&str, &Operator)> =
             self.exchanges.iter().filter_map(|one| Some((one.name(), one.private.as_ref()?))).collect();
         for (_, private) in &new {
@@ -269,20 +331,16 @@ impl Renewal<'_> {
         if new.is_empty() {
             return Ok((Vec::new(), None));
         }
-        let Some(source) = self.canary(readers)? else {
+        let Some(source) = self.source(readers)? else {
             let what = |(name, _)| {
                 format!("the new key of {name} alone opens every data epoch; no source is configured to be backed up")
             };
             return Ok((new.into_iter().map(what).collect(), None));
         };
-        let (code, first) = canary::settled(self.env, &["backup", &source])?;
-        if !canary::is_well(code) {
-            return Err(Failure::failed(format!("the backup of {source} failed: {first}")));
-        }
-        let progress = self.env.progress();
+        self.around.back_up(&source)?;
         let (mut proven, mut read) = (Vec::new(), None);
         for (name, private) in new {
-            let point = readers.reads(private, &source, self.env.context(&progress), clock::now())?;
+            let point = readers.reads(private, &source, context, clock::now())?;
             proven
                 .push(format!("point {} of {source} was read to its end with the new key of {name} alone", point.id()));
             read = Some(point);
@@ -290,36 +348,36 @@ impl Renewal<'_> {
         Ok((proven, read))
     }
 
-    /// The source whose newest point is smallest.
-    fn canary(&self, readers: &Readers<'_>) -> Result<Option<String>> {
-        let configuration = self.env.configuration()?;
-        if let Some(named) = &self.arguments.canary {
-            let known = self.env.source(named)?.is_some();
-            return known.then(|| Some(named.clone())).ok_or_else(|| {
+    /// The one that was named, or that whose newest point is smallest.
+    fn source(&self, readers: &Readers<'_>) -> Result<Option<String>> {
+        if let Some(named) = &self.canary {
+            return self.around.has_source(named)?.then(|| Some(named.clone())).ok_or_else(|| {
                 Failure::usage(format!("no source is called `{named}`")).hint("List them with: bkp config show")
             });
         }
         let wanted = Wanted {
             writer: Some(readers.writer.id()),
-            newest_until: Some(catalog::horizon(self.env.now)),
+            newest_until: Some(catalog::horizon(self.now)),
             ..Wanted::default()
         };
         let listed = catalog::list(self.repository, &readers.writer.keyring(), readers.trust, wanted)?;
-        let sources = configuration.policies.iter().flat_map(|policy| &policy.sources).map(|source| &source.name);
-        let size = |name: &&String| listed.latest(name, None, self.env.now).map_or(u64::MAX, |point| point.bytes);
-        Ok(sources.min_by_key(size).cloned())
+        let size = |name: &String| listed.latest(name, None, self.now).map_or(u64::MAX, |point| point.bytes);
+        Ok(self.around.sources()?.into_iter().min_by_key(size))
     }
 
     /// Whoever has a source locked once the new keys are in force may have loaded the ones before.
     fn running(&self, writer: &Writer) -> Result<Vec<String>> {
-        let places = self.env.places(self.repository)?;
-        let configured = self.env.configuration()?.policies.iter().flat_map(|policy| &policy.sources);
         let old = write::unended(self.repository, writer)?.into_iter().filter(|(_, sealed)| *sealed != writer.sealed());
         let mut sources: Vec<String> =
-            configured.map(|source| source.name.clone()).chain(old.map(|(source, _)| source)).collect();
+            self.around.sources()?.into_iter().chain(old.map(|(source, _)| source)).collect();
         sources.sort();
         sources.dedup();
-        sources.retain(|source| places.is_locked(source));
-        Ok(sources)
+        let mut running = Vec::new();
+        for source in sources {
+            if self.around.is_locked(&source)? {
+                running.push(source);
+            }
+        }
+        Ok(running)
     }
 }
