@@ -96,14 +96,7 @@ pub fn look(
     let catalog = catalog::list(repository, keys, trust, wanted)?;
     let proofs = proof::highest(repository, keys, trust, None)?;
     let pins = pinned::all(repository, keys, trust)?;
-    let mut locks = BTreeMap::new();
-    let sources: std::collections::BTreeSet<&str> = catalog.points.iter().map(|p| p.source.as_str()).collect();
-    for source in sources {
-        let Some(newest) = catalog.latest(source, None, now) else { continue };
-        let retain = repository.store.head(&newest.key())?.retain;
-        let lock = retain.map(|retain| LockFacts { mode: retain.mode, until: retain.until });
-        locks.insert(source.to_owned(), lock);
-    }
+    let locks = locks(repository, &catalog, now)?;
     let points = catalog.points.iter().map(|point| {
         let proven = proofs.get(&point.point);
         PointFacts {
@@ -146,6 +139,23 @@ pub fn look(
         this_host: host.map(|host| ThisHost { writer: host.id().to_owned(), epoch: host.epoch.number }),
         locks,
     })
+}
+
+/// Of the newest point of each source.
+fn locks(
+    repository: &Repository,
+    catalog: &catalog::Catalog,
+    now: Timestamp,
+) -> Result<BTreeMap<String, Option<LockFacts>>> {
+    let mut locks = BTreeMap::new();
+    let sources: std::collections::BTreeSet<&str> = catalog.points.iter().map(|p| p.source.as_str()).collect();
+    for source in sources {
+        let Some(newest) = catalog.latest(source, None, now) else { continue };
+        let retain = repository.store.head(&newest.key())?.retain;
+        let lock = retain.map(|retain| LockFacts { mode: retain.mode, until: retain.until });
+        locks.insert(source.to_owned(), lock);
+    }
+    Ok(locks)
 }
 
 fn epochs(repository: &Repository) -> Result<Vec<EpochFacts>> {

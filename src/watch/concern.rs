@@ -237,14 +237,13 @@ impl Concern {
                 let what = if *by_hand { "waits for somebody, since it stopped" } else { "stopped midway" };
                 format!("The rotation of {rotation} {what} {since}{}", because(message))
             }
-            Concern::RotationFailing { rotation, message } => {
-                format!("The last rotation of {rotation} failed{}", because(message))
-            }
-            Concern::RotationOverdue { rotation, seconds } if rotation == NAME => {
-                format!("A key that reads the backups was to be another one {}", ago(*seconds, Language::English))
-            }
+            Concern::RotationFailing { rotation, message } => failed_rotation(rotation, message),
             Concern::RotationOverdue { rotation, seconds } => {
-                format!("A rotation of {rotation} was due {}", ago(*seconds, Language::English))
+                let what = match rotation == NAME {
+                    true => "A key that reads the backups was to be another one".to_owned(),
+                    false => format!("A rotation of {rotation} was due"),
+                };
+                format!("{what} {}", ago(*seconds, Language::English))
             }
             Concern::ChannelFailing { channel, message, .. } => format!("{channel} takes no messages: {message}"),
         }
@@ -361,6 +360,10 @@ impl Concern {
             Concern::CopyFailing { .. } | Concern::Missed { .. } => "bkp journal".into(),
         }
     }
+}
+
+fn failed_rotation(rotation: &str, message: &Option<String>) -> String {
+    format!("The last rotation of {rotation} failed{}", because(message))
 }
 
 fn in_vain_in_spanish(policy: &str, times: u64, message: &Option<String>) -> String {
