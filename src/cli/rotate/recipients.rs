@@ -273,6 +273,13 @@ impl Here<'_> {
                 true => vec![format!("{}: data epoch {} is in force", plain(&renewal.names()), done.epoch)],
                 false => renewal.exchanges.iter().map(unchanged).collect(),
             };
+            if !done.sealed_again.is_empty() {
+                let numbers: Vec<String> = done.sealed_again.iter().map(u32::to_string).collect();
+                lines.push(format!(
+                    "data epochs that it did not open were sealed to it once more: {}",
+                    numbers.join(", ")
+                ));
+            }
             lines.extend(done.proven.clone());
             if !done.refused.is_empty() {
                 let names = plain(&done.refused.join(", "));

@@ -1,9 +1,9 @@
 //! The effects, one for each step. Each can be done twice, ends in a crash point, and is noted in the journal.
 
 use super::act::{At, Rotate};
+use super::delivery::file;
 use super::published;
 use super::record::Begun;
-use super::scan::shares_file;
 use super::seen::{Moved, probe_until};
 use super::state::{Direction, Login, Published};
 use crate::clock;
@@ -172,7 +172,7 @@ impl Rotate<'_> {
         let consumer = &self.consumers[number];
         let to = at.keeper.direction().holds();
         let told = &self.rotation.consumers[number];
-        let with_it = |other: &Consumer| other.name == told.name || shares_file(told, other);
+        let with_it = |other: &Consumer| other.name == told.name || file::tells_both(told, other);
         // Whatever they were moved to before: whoever is told by the same file begins with what is in it now.
         for (moved, _) in at.memory.moved.iter_mut().zip(&self.rotation.consumers).filter(|(_, other)| with_it(other)) {
             *moved = Moved { touched: true, ..Moved::default() };

@@ -14,7 +14,7 @@ use crate::job::recorder::{Recorder, What};
 use crate::journal::{Fact, Job, Reason, Rotated, RunEnded};
 use crate::repo::catalog::Wanted;
 use crate::repo::former::fingerprint;
-use crate::repo::keys::{AtHand, Keyring, NamedRecipient, Operator};
+use crate::repo::keys::{self, AtHand, Keyring, NamedRecipient, Operator};
 use crate::repo::point::Point;
 use crate::repo::recipients::{Change, Replacement};
 use crate::repo::sign::Trust;
@@ -22,7 +22,7 @@ use crate::repo::writer::Writer;
 use crate::repo::{Repository, catalog, init, recipients, write};
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tried::Readers;
 
 /// What the journal calls it. No rotation of the configuration may have this name.
@@ -61,6 +61,8 @@ impl Exchange {
 pub struct Done {
     pub epoch: u32,
     pub changed: bool,
+    /// Data epochs that were sealed anew although nobody's key was changed: the new keys did not open them.
+    pub sealed_again: Vec<u32>,
     /// What was seen of each new key; nothing where it was not given.
     pub proven: Vec<String>,
     /// Whose old key was tried, and opens nothing of what is new.
@@ -165,12 +167,29 @@ impl Renewal<'_> {
                 writer.oldest_reused = writer.epoch.number;
                 writer.save()?;
             }
+            let sealed_again = self.seal_again(&mut writer)?;
             let done = self.prove_all(&writer, &Epochs::new(), context, &|_, _| {})?;
-            return Ok(Done { changed: false, ..done });
+            return Ok(Done { changed: false, sealed_again, ..done });
         }
         let what = What::source(Job::Rotate, NAME, Some(NAME));
         let act = |run: &str| self.act(writer, (recorder, run), context);
         recorder.run_named(what, self.reason, act, |_, run| RunEnded::well(run, false))
+    }
+
+    /// What somebody before wrote late, to the list before: the new keys do not open that. Numbers of these data epochs.
+    fn seal_again(&self, writer: &mut Writer) -> Result<Vec<u32>> {
+        let store = &*self.repository.store;
+        let mut closed = BTreeSet::new();
+        for private in self.exchanges.iter().filter_map(|one| one.private.as_ref()) {
+            let opened = private.epochs(store).unwrap_or_default();
+            let all = store.list("keys/")?;
+            let numbers = all.iter().filter_map(|entry| keys::epoch_number(entry.key.as_str()));
+            closed.extend(numbers.filter(|number| !opened.contains_key(number)));
+        }
+        if let Some(operator) = self.operator.as_ref().filter(|_| !closed.is_empty()) {
+            init::seal_again(self.repository, writer, &self.trust(writer), operator)?;
+        }
+        Ok(closed.into_iter().collect())
     }
 
     fn is_open(&self, recorder: &Recorder) -> Result<bool> {

@@ -34,6 +34,11 @@ impl Keys {
         keys::verifies(public, message.as_bytes(), &signature)
     }
 
+    /// Whether somebody else's key has this name: to put this one there would be the end of that one's tokens.
+    pub fn has_another(&self, kid: &str, signer: &Signer) -> bool {
+        self.find(kid).is_some() && !self.knows(kid, signer)
+    }
+
     pub fn add(&mut self, kid: &str, signer: &Signer, now: Timestamp) {
         if self.knows(kid, signer) {
             return;
@@ -110,4 +115,18 @@ pub fn change((vault, cancel): (&Vault, &Cancel), path: &VaultPath, change: impl
         }
     }
     Err(Failure::new(Kind::TryLater, format!("others write to ref+vault://{path} all the time")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::SigningAlgorithm;
+
+    #[test]
+    fn a_key_of_the_same_name_is_not_taken_for_this_one() {
+        let [one, other] = [(); 2].map(|()| Signer::read(&keys::make(SigningAlgorithm::Es256).unwrap()).unwrap());
+        let mut all = Keys::default();
+        all.add("k", &one, Timestamp::UNIX_EPOCH);
+        assert!(!all.has_another("k", &one) && all.has_another("k", &other) && !all.has_another("l", &other));
+    }
 }

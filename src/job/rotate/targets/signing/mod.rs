@@ -164,7 +164,7 @@ impl Accounts for SigningKeys<'_> {
         let (kid, signer) = named(pair.pending)?;
         let since = self.at_latest()?;
         let there = jwks::read(self.vault, &self.key.jwks)?;
-        if there.find(kid).is_some() && !there.knows(kid, &signer) {
+        if there.has_another(kid, &signer) {
             let what = format!("{} lists another key of the name {kid}: its tokens would be refused", self.key.jwks);
             return Err(
                 Failure::new(Kind::Refused, what).hint("Give that one another name (`kid`), there and where it signs")
