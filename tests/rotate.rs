@@ -21,6 +21,8 @@ mod emergency;
 mod encrypted;
 #[path = "rotate/failovers.rs"]
 mod failovers;
+#[path = "rotate/failovers_mysql.rs"]
+mod failovers_mysql;
 #[path = "rotate/hosts.rs"]
 mod hosts;
 #[path = "rotate/kills.rs"]
