@@ -239,11 +239,7 @@ impl Concern {
             }
             Concern::RotationFailing { rotation, message } => failed_rotation(rotation, message),
             Concern::RotationOverdue { rotation, seconds } => {
-                let what = match rotation == NAME {
-                    true => "A key that reads the backups was to be another one".to_owned(),
-                    false => format!("A rotation of {rotation} was due"),
-                };
-                format!("{what} {}", ago(*seconds, Language::English))
+                format!("{} {}", what_was_due(rotation), ago(*seconds, Language::English))
             }
             Concern::ChannelFailing { channel, message, .. } => format!("{channel} takes no messages: {message}"),
         }
@@ -359,6 +355,13 @@ impl Concern {
             Concern::ChannelFailing { channel, .. } => format!("bkp notify test {channel}"),
             Concern::CopyFailing { .. } | Concern::Missed { .. } => "bkp journal".into(),
         }
+    }
+}
+
+fn what_was_due(rotation: &str) -> String {
+    match rotation == NAME {
+        true => "A key that reads the backups was to be another one".to_owned(),
+        false => format!("A rotation of {rotation} was due"),
     }
 }
 
