@@ -412,4 +412,7 @@ fn a_key_that_nobody_has_is_refused_before_anything_is_changed() {
         (&serde_json::json!([]), &serde_json::json!(["ana"]))
     );
     rotates(&[&old], &mine, &[&ana]).fails(13, "that key was taken off", "Make a new one");
+    host.run(&["secrets"]).ends(0).says_not("missing or damaged");
+    fs::remove_file(host.store().join("keys/recipients-0001.json")).unwrap();
+    host.run(&["secrets"]).ends(0).says("missing or damaged (keys/recipients-NNNN.json): number 1.");
 }
