@@ -158,7 +158,7 @@ fn a_person_and_bkp_change_the_password_of_a_mail_account_together() {
         let other = shop.host.text("other-password");
         fs::write(&other, "of-another-day-0123456789").unwrap();
         let another = shop.host.run(&["rotate", "mail", "--new-password-file", other.as_str()]);
-        another.fails(13, "with another new password is under way", "bkp rotate rollback mail");
+        another.fails(14, "with another new password is under way", "bkp rotate rollback mail");
         let status = shop.host.run(&["rotate", "status"]).ends(0);
         status.says("waits for somebody").says("Set it at the provider of shop");
         provider.knows(&[&shop.old, &shop.new]);

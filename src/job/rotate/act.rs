@@ -160,7 +160,7 @@ impl Rotate<'_> {
             Some((given, pending)) if !given.is(pending) => {
                 let name = &self.rotation.name;
                 let what = format!("a rotation of {name} with another new password is under way");
-                Err(Failure::new(Kind::Refused, what).hint(format!(
+                Err(Failure::new(Kind::ByHand, what).hint(format!(
                     "Go on with that one: bkp rotate resume {name}; or give it up first: bkp rotate rollback {name}"
                 )))
             }
