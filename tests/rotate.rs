@@ -23,6 +23,8 @@ mod encrypted;
 mod every_target;
 #[path = "rotate/failovers.rs"]
 mod failovers;
+#[path = "rotate/failovers_mysql.rs"]
+mod failovers_mysql;
 #[path = "rotate/hosts.rs"]
 mod hosts;
 #[path = "rotate/kills.rs"]
