@@ -19,6 +19,8 @@ mod documents;
 mod emergency;
 #[path = "rotate/encrypted.rs"]
 mod encrypted;
+#[path = "rotate/every_target.rs"]
+mod every_target;
 #[path = "rotate/failovers.rs"]
 mod failovers;
 #[path = "rotate/failovers_mysql.rs"]
@@ -39,6 +41,8 @@ mod minio;
 mod mongo;
 #[path = "rotate/mysql.rs"]
 mod mysql;
+#[path = "rotate/older_vaults.rs"]
+mod older_vaults;
 #[path = "rotate/passed.rs"]
 mod passed;
 #[path = "rotate/postgres.rs"]
@@ -49,6 +53,8 @@ mod put_back;
 mod redis;
 #[path = "rotate/replicas.rs"]
 mod replicas;
+#[path = "rotate/restarts.rs"]
+mod restarts;
 #[path = "rotate/restores.rs"]
 mod restores;
 #[path = "rotate/rights.rs"]

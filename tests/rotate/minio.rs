@@ -3,7 +3,7 @@
 use super::kills;
 use super::support::minio::{Minio, PASSWORD, USER};
 use super::support::vault::Vault;
-use super::support::wait_for;
+use super::support::{run, wait_for};
 use super::world::{Ends, Target, World};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
@@ -42,11 +42,19 @@ fn rights() -> Vec<String> {
 
 impl AccessKeys {
     pub fn start(part: &str) -> Option<AccessKeys> {
-        let minio = Minio::shared(part)?;
+        Minio::shared(part).map(AccessKeys::of)
+    }
+
+    /// On a server of its own, which may be ended.
+    pub fn alone(part: &str) -> Option<AccessKeys> {
+        Minio::alone(part).map(|minio| AccessKeys::of(Box::leak(Box::new(minio))))
+    }
+
+    fn of(minio: &'static Minio) -> AccessKeys {
         let (user, admin) = (format!("shop-{}", random_hex(4)), format!("rotates-{}", random_hex(4)));
         let first = Box::leak(format!("FIRST{}", random_hex(6).to_uppercase()).into_boxed_str());
         let bucket = minio.bucket(false);
-        Some(AccessKeys { minio, bucket, user, admin, first, rights: rights(), for_repository: false })
+        AccessKeys { minio, bucket, user, admin, first, rights: rights(), for_repository: false }
     }
 
     fn settings(&self) -> policy::Minio {
@@ -82,8 +90,40 @@ impl AccessKeys {
         self.call(Method::PUT, "set-user-or-group-policy", &query, Vec::new());
     }
 
+    /// All that it knows of users and keys, to be put back.
+    pub fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        self.minio.stop();
+        run("cp", &["-a", self.minio.data().to_str().unwrap(), copy.path().to_str().unwrap()], copy.path());
+        self.minio.start_again();
+        copy
+    }
+
+    pub fn put_back(&self, copy: &tempfile::TempDir) {
+        let (data, from) = (self.minio.data(), copy.path().join("data"));
+        self.minio.stop();
+        std::fs::remove_dir_all(&data).unwrap();
+        run("cp", &["-a", from.to_str().unwrap(), data.to_str().unwrap()], copy.path());
+        self.minio.start_again();
+    }
+
+    pub fn restart(&self) {
+        self.minio.stop();
+        self.minio.start_again();
+    }
+
+    /// What a person does at MinIO.
+    pub fn is_made_by_hand(&self, id: &str, secret: &str) {
+        let body = json!({ "targetUser": self.user, "accessKey": id, "secretKey": secret });
+        self.call(Method::PUT, "add-service-account", &[], self.sealed(&body));
+    }
+
+    pub fn is_removed_by_hand(&self, id: &str) {
+        self.call(Method::DELETE, "delete-service-account", &[("accessKey", id)], Vec::new());
+    }
+
     /// All access keys of the user, by name.
-    fn keys(&self) -> Vec<String> {
+    pub fn keys(&self) -> Vec<String> {
         let minio = self.settings();
         let admin = Admin { minio: &minio, id: USER, secret: Secret::new(PASSWORD.into()) };
         admin.names_of(&self.user).unwrap()
@@ -147,8 +187,13 @@ impl Target for AccessKeys {
         self.log_in_as(self.first, password)
     }
 
+    /// A server that is not there yet refuses nobody.
     fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
-        self.request(user, password, "picture")
+        const REFUSALS: [&str; 3] = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"];
+        wait_for("an answer of MinIO", 60, || match self.request(user, password, "picture") {
+            Err(said) if !REFUSALS.contains(&said.as_str()) => None,
+            answer => Some(answer),
+        })
     }
 }
 
