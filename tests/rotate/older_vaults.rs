@@ -1,11 +1,12 @@
 //! A Vault that was sealed in the middle of a rotation, or comes back as it was some time ago, for one target of each kind: one whose
 //! account has two passwords, two that take turns and are locked when theirs is over, and keys that are removed.
 
-use super::kills::wait_for_distance;
+use super::kills::{wait_for_a_moment, wait_for_distance};
 use super::minio::AccessKeys;
 use super::mongo::Ferretdb;
 use super::postgres::Postgres;
 use super::servers::Mariadb;
+use super::signing;
 use super::support::vault::Vault;
 use super::support::wait_for;
 use super::world::{CONSUMERS, World, in_address};
@@ -138,6 +139,44 @@ fn goes_back_when_all_is_done(vault: &Vault, worlds: &[World]) {
             world.one_password_works(old);
         }
     });
+}
+
+/// The list of keys comes back with Vault: both are in it again before anything else is done.
+#[test]
+fn keys_that_a_vault_lost_are_listed_again() {
+    let Some(vault) = vault("signing keys and a Vault that is restored") else { return };
+    let (pem, public) = signing::ec(&signing::PKCS8);
+    let shop = signing::Shop::new(vault, (&pem, public), "ES256", "");
+    let resume = ["rotate", "resume", "tokens"];
+    let is_over = |shop: &signing::Shop, new: &str| {
+        assert_eq!((shop.published().0.as_str(), shop.kids()), (new, vec!["other".to_owned(), new.to_owned()]));
+        signing::verify(&shop.sign(), &shop.keys()).unwrap();
+        wait_for_a_moment(&shop.host);
+    };
+    let older = state(vault);
+    shop.dies_at("rotate:retired", &["rotate", "tokens"]);
+    let (new, token) = (shop.published().0, shop.sign());
+    go_back(vault, &older);
+    signing::verify(&token, &shop.keys()).unwrap_err();
+    shop.host.run(&resume).fails(12, "brought back to a state from before tokens was begun", "--identity");
+    shop.host.read(&resume).ends(0);
+    signing::verify(&token, &shop.keys()).unwrap();
+    is_over(&shop, &new);
+    // Further back: who signs has a key that is in the list no more, and neither is the next one.
+    let older = state(vault);
+    shop.host.run(&["rotate", "tokens"]).ends(0);
+    let second = shop.published();
+    wait_for_a_moment(&shop.host);
+    shop.dies_at("rotate:accepted", &["rotate", "tokens"]);
+    go_back(vault, &older);
+    shop.host.read(&resume).fails(13, "is neither the old nor the new password", "put one of them back");
+    let token = signing::sign(&second.0, &second.1);
+    signing::verify(&token, &shop.keys()).unwrap();
+    vault.write(&shop.name, json!({ "kid": second.0, "key": second.1 }));
+    shop.host.run(&resume).ends(0);
+    assert_ne!(shop.published().0, second.0);
+    signing::verify(&token, &shop.keys()).unwrap_err();
+    vault.stop();
 }
 
 /// Nothing is taken away while it is, and nobody is kept waiting.
