@@ -35,7 +35,7 @@ impl Rotate<'_> {
             Failure::new(Kind::Key, text)
                 .hint(format!("Go on with the recovery key: bkp rotate resume {name} --identity recovery-key.txt"))
         })?;
-        self.keepsake.unseal(name, keys).map(Some)
+        self.keepsake.unseal(name, self.rotation.changes_name(), keys).map(Some)
     }
 
     /// In Vault again, as it was.
