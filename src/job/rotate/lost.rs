@@ -50,11 +50,17 @@ impl Rotate<'_> {
         if let Target::SigningKey(_) = self.rotation.target {
             self.accounts.both(Pair { current: previous, pending: &sealed.pending }, cancel)?;
         }
-        self.publish_what_was_in_force(&published, &sealed.pending, previous)
+        self.publish_what_was_in_force(keeper, &published, &sealed.pending, previous)
     }
 
     /// Unless somebody has written there since what lets in.
-    fn publish_what_was_in_force(&self, there: &Credential, pending: &Credential, previous: &Credential) -> Result<()> {
+    fn publish_what_was_in_force(
+        &self,
+        keeper: &mut Keeper<'_>,
+        there: &Credential,
+        pending: &Credential,
+        previous: &Credential,
+    ) -> Result<()> {
         if there.is(pending) || there.is(previous) || self.accounts.log_in(there)? != Login::Refused {
             return Ok(());
         }
@@ -63,6 +69,8 @@ impl Rotate<'_> {
             return Ok(());
         }
         let document = published::with(self.rotation, &document, previous);
+        // After it was read: who takes over from now on writes it once more.
+        keeper.renew(clock::now())?;
         self.vault.write(&self.rotation.published, &document).map(drop)
     }
 }

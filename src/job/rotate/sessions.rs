@@ -124,7 +124,7 @@ impl Rotate<'_> {
             let open = self.accounts.sessions_to_end(pair, &now, at.cancel)?;
             // One that cannot be ended keeps no other one.
             let ended: Vec<Result<()>> =
-                open.iter().map(|session| self.accounts.end_session(session, at.cancel)).collect();
+                open.iter().map(|session| self.accounts.end_session(session, &at.leased)).collect();
             ended.into_iter().collect::<Result<()>>().map(|()| open)
         })?;
         crash_point("rotate:ended");
