@@ -1,11 +1,12 @@
 //! A Vault that was sealed in the middle of a rotation, or comes back as it was some time ago, for one target of each kind: one whose
 //! account has two passwords, two that take turns and are locked when theirs is over, and keys that are removed.
 
-use super::kills::wait_for_distance;
+use super::kills::{wait_for_a_moment, wait_for_distance};
 use super::minio::AccessKeys;
 use super::mongo::Ferretdb;
 use super::postgres::Postgres;
 use super::servers::Mariadb;
+use super::signing;
 use super::support::vault::Vault;
 use super::support::wait_for;
 use super::world::{CONSUMERS, World, in_address};
@@ -52,14 +53,20 @@ fn in_use(world: &World) -> (String, String) {
     in_address(&fs::read_to_string(world.env_file(CONSUMERS[0])).unwrap())
 }
 
-/// Of the rotation that was under way Vault knows nothing any more; the new password is sealed on the host.
+/// Of the rotation that was under way Vault knows nothing any more; both secrets are sealed on the host.
 fn is_gone_on_with(world: &World) {
-    for arguments in [&["shop-db"][..], &["shop-db", "--dry-run"], &["resume", "shop-db"]] {
+    for arguments in [&["shop-db"][..], &["resume", "shop-db"]] {
         world.rotate(arguments).fails(12, "brought back to a state from before shop-db was begun", "--identity");
     }
     world.nobody_was_refused();
     world.host.read(&["rotate", "resume", "shop-db"]).ends(0);
 }
+
+/// Where each of the worlds is when Vault goes back.
+const ROUNDS: [[&str; 4]; 2] = [
+    ["rotate:escrowed", "rotate:published", "rotate:moved", "rotate:retired"],
+    ["rotate:retired", "rotate:moved", "rotate:retired", "rotate:published"],
+];
 
 #[test]
 fn a_vault_that_came_back_from_an_older_snapshot_is_told_what_it_lost() {
@@ -71,12 +78,9 @@ fn a_vault_that_came_back_from_an_older_snapshot_is_told_what_it_lost() {
         [World::new(vault, mariadb), World::new(vault, postgres), World::new(vault, mongo), World::new(vault, keys)];
     worlds.iter_mut().for_each(World::open_shop);
     let mut current: Vec<String> = worlds.iter().map(|world| world.old.clone()).collect();
-    for point in ["rotate:escrowed", "rotate:published", "rotate:moved", "rotate:retired"] {
+    for points in ROUNDS {
         let older = state(vault);
-        in_each(&worlds, |_, world| world.dies_at(point, &["shop-db"]));
-        if point == "rotate:published" {
-            is_sealed_in_between(vault, &worlds, &current);
-        }
+        in_each(&worlds, |at, world| world.dies_at(points[at], &["shop-db"]));
         go_back(vault, &older);
         current = in_each(&worlds, |at, world| {
             is_gone_on_with(world);
@@ -95,13 +99,15 @@ fn goes_back_further(vault: &Vault, worlds: &[World], current: &[String]) {
     let second = in_each(worlds, |at, world| {
         world.rotate(&["shop-db"]).ends(0);
         wait_for_distance(world);
-        world.one_password_works(&current[at])
+        (world.published_user(), world.one_password_works(&current[at]))
     });
     in_each(worlds, |_, world| world.dies_at("rotate:moved", &["shop-db"]));
+    is_sealed_in_between(vault, worlds, &second);
     go_back(vault, &older);
     in_each(worlds, |at, world| {
+        world.rotate(&["shop-db", "--dry-run"]).fails(12, "brought back to a state from before", "--identity");
         is_gone_on_with(world);
-        for old in [&current[at], &second[at]] {
+        for old in [&current[at], &second[at].1] {
             world.one_password_works(old);
         }
         wait_for_distance(world);
@@ -140,15 +146,53 @@ fn goes_back_when_all_is_done(vault: &Vault, worlds: &[World]) {
     });
 }
 
+/// The list of keys comes back with Vault: both are in it again before anything else is done.
+#[test]
+fn keys_that_a_vault_lost_are_listed_again() {
+    let Some(vault) = vault("signing keys and a Vault that is restored") else { return };
+    let (pem, public) = signing::ec(&signing::PKCS8);
+    let shop = signing::Shop::new(vault, (&pem, public), "ES256", "");
+    let resume = ["rotate", "resume", "tokens"];
+    let is_over = |shop: &signing::Shop, new: &str| {
+        assert_eq!((shop.published().0.as_str(), shop.kids()), (new, vec!["other".to_owned(), new.to_owned()]));
+        signing::verify(&shop.sign(), &shop.keys()).unwrap();
+        wait_for_a_moment(&shop.host);
+    };
+    let older = state(vault);
+    shop.dies_at("rotate:retired", &["rotate", "tokens"]);
+    let (new, token) = (shop.published().0, shop.sign());
+    go_back(vault, &older);
+    signing::verify(&token, &shop.keys()).unwrap_err();
+    shop.host.run(&resume).fails(12, "brought back to a state from before tokens was begun", "--identity");
+    shop.host.read(&resume).ends(0);
+    signing::verify(&token, &shop.keys()).unwrap();
+    is_over(&shop, &new);
+    // Further back: who signs has a key that is in the list no more, and neither is the next one.
+    let older = state(vault);
+    shop.host.run(&["rotate", "tokens"]).ends(0);
+    let second = shop.published();
+    wait_for_a_moment(&shop.host);
+    shop.dies_at("rotate:accepted", &["rotate", "tokens"]);
+    go_back(vault, &older);
+    shop.host.read(&resume).fails(13, "is neither the old nor the new password", "put one of them back");
+    let token = signing::sign(&second.0, &second.1);
+    signing::verify(&token, &shop.keys()).unwrap();
+    vault.write(&shop.name, json!({ "kid": second.0, "key": second.1 }));
+    shop.host.run(&resume).ends(0);
+    assert_ne!(shop.published().0, second.0);
+    signing::verify(&token, &shop.keys()).unwrap_err();
+    vault.stop();
+}
+
 /// Nothing is taken away while it is, and nobody is kept waiting.
-fn is_sealed_in_between(vault: &Vault, worlds: &[World], current: &[String]) {
-    let users: Vec<String> = worlds.iter().map(|world| in_use(world).0).collect();
+fn is_sealed_in_between(vault: &Vault, worlds: &[World], old: &[(String, String)]) {
     let published: Vec<_> = worlds.iter().map(|world| (world.published_user(), world.published())).collect();
     vault.seal();
     in_each(worlds, |at, world| {
         world.rotate(&["resume", "shop-db", "--patience", "1s"]).fails(75, "Vault at", "");
-        world.target.log_in_as(&users[at], &current[at]).unwrap();
-        world.target.log_in_as(&published[at].0, &published[at].1).unwrap();
+        for (user, password) in [&old[at], &published[at]] {
+            world.target.log_in_as(user, password).unwrap();
+        }
         world.nobody_was_refused();
     });
     vault.unseal();

@@ -10,10 +10,9 @@ use super::support::{free_port, wait_for};
 use super::world::{Target, World};
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// As docs/ROTATION.md has it, without the name.
 const RIGHTS: &str =
@@ -27,15 +26,10 @@ struct Session(BufReader<TcpStream>);
 impl Session {
     /// Waits for a server that is being started.
     fn open(host: &str, port: u16, user: &str, password: &str) -> Result<Session, String> {
-        wait_for("a server", 60, || Session::try_to_open(host, port, user, password))
-    }
-
-    /// Nothing where nobody is there.
-    fn try_to_open(host: &str, port: u16, user: &str, password: &str) -> Option<Result<Session, String>> {
-        let address = (host, port).to_socket_addrs().unwrap().next().unwrap();
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
+        let stream = wait_for("a server", 60, || TcpStream::connect((host, port)).ok());
         let mut session = Session(BufReader::new(stream));
-        Some(session.ask(&format!("AUTH {user} {password}")).map(|_| session))
+        session.ask(&format!("AUTH {user} {password}"))?;
+        Ok(session)
     }
 
     /// A line, and the answer: of texts what they say, of lists each on a line.
@@ -72,14 +66,11 @@ impl Session {
 fn log_in(host: &str, port: u16, user: &str, password: &str) -> Result<(), String> {
     wait_for("an answer of a server", 60, || {
         let answer = Session::open(host, port, user, password).and_then(|mut session| session.ask("PING"));
-        Some(answer.map(drop)).filter(|answer| !is_away(answer))
+        match answer {
+            Err(said) if said.starts_with("LOADING") || said == "closed" || said.contains("reset") => None,
+            answer => Some(answer.map(drop)),
+        }
     })
-}
-
-/// It ends, or begins.
-fn is_away(answer: &Result<(), String>) -> bool {
-    let is = |said: &String| said.starts_with("LOADING") || said == "closed" || said.contains("reset");
-    answer.as_ref().is_err_and(is)
 }
 
 fn admin(host: &str, port: u16, line: &str) -> String {
@@ -162,7 +153,7 @@ impl Target for Redis {
 
 impl KeepsSessions for Valkey {
     fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
-        let mut session = Session::open(&self.address(), 6379, user, password)?;
+        let mut session = Session::open(&self.1, 6379, user, password)?;
         Ok(Box::new(move || session.ask("PING").is_ok()))
     }
 }
@@ -506,7 +497,7 @@ fn what_cannot_be_rotated_is_told_before_anything_is_changed() {
 }
 
 /// In a container, with the users in a file and nothing else.
-pub struct Valkey(Container, Mutex<String>);
+pub struct Valkey(Container, String);
 
 impl Valkey {
     pub fn start(part: &str) -> Option<Valkey> {
@@ -518,23 +509,19 @@ impl Valkey {
         let user = format!("user bkp-rotate on >{ADMIN} {RIGHTS}\\n");
         let users = format!("user default on >administrator ~* &* +@all\\n{user}");
         let script = format!(
-            "mkdir -p /data; test -e /data/users.acl || printf '{users}' > /data/users.acl; test -e /data/own.conf || printf '{user}' > /data/own.conf; exec valkey-server {arguments} --bind 0.0.0.0 --protected-mode no --dir /data"
+            "mkdir -p /data; test -e /data/users.acl || printf '{users}' > /data/users.acl; test -e /data/own.conf || printf '{user}' > /data/own.conf; while :; do valkey-server {arguments} --bind 0.0.0.0 --protected-mode no --dir /data & echo $! > /data/pid; wait; done"
         );
         let wanted = Container::valkey().password("administrator").option("--entrypoint").option("sh");
         let container = wanted.argument("-c").argument(&script).start(part)?;
         let address = container.ip().to_string();
-        Some(Valkey(container, Mutex::new(address)))
+        Some(Valkey(container, address))
     }
 
-    /// Another start may change it.
-    fn address(&self) -> String {
-        self.1.lock().unwrap().clone()
-    }
-
+    /// Only the server is killed, which its container starts again: with the container, its address would go.
     pub fn restart(&self) {
-        self.0.stop();
-        self.0.start_again();
-        *self.1.lock().unwrap() = self.0.ip().to_string();
+        const KILL: &str = "one=$(cat /data/pid); kill -9 $one; while [ -e /proc/$one ]; do sleep 0.02; done";
+        let killed = self.0.exec(&["sh", "-c", KILL], b"");
+        assert!(killed.status.success(), "{killed:?}");
     }
 }
 
@@ -548,16 +535,12 @@ impl Target for Valkey {
     }
 
     fn set_up(&self, password: &str) {
-        admin(&self.address(), 6379, &format!("ACL SETUSER app reset on >{password} ~* +@all"));
-        admin(&self.address(), 6379, "ACL SAVE");
+        admin(&self.1, 6379, &format!("ACL SETUSER app reset on >{password} ~* +@all"));
+        admin(&self.1, 6379, "ACL SAVE");
     }
 
     fn log_in(&self, password: &str) -> Result<(), String> {
-        wait_for("an answer of Valkey", 60, || {
-            let address = self.address();
-            let answer = Session::try_to_open(&address, 6379, "app", password)?;
-            Some(answer.and_then(|mut session| session.ask("PING")).map(drop)).filter(|answer| !is_away(answer))
-        })
+        log_in(&self.1, 6379, "app", password)
     }
 }
 
@@ -593,7 +576,7 @@ impl Target for Usual {
     fn set_up(&self, _: &str) {}
 
     fn log_in(&self, password: &str) -> Result<(), String> {
-        log_in(&self.0.address(), 6379, "default", password)
+        log_in(&self.0.1, 6379, "default", password)
     }
 }
 
@@ -602,7 +585,7 @@ fn a_password_that_the_next_start_would_bring_back_is_refused() {
     let part = "rotation of Valkey with a password in its command";
     let Some(vault) = Vault::shared(part) else { return };
     let Some(server) = Valkey::started(part, "/data/own.conf --requirepass administrator") else { return };
-    let (name, address) = (server.0.name().to_owned(), server.address());
+    let (name, address) = (server.0.name().to_owned(), server.1.clone());
     let world = World::new(vault, Usual(server));
     vault.write(&world.name, serde_json::json!({ "user": "default", "password": "administrator" }));
     world.target.log_in("administrator").unwrap();

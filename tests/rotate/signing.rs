@@ -23,7 +23,7 @@ const REMEMBERS: Duration = Duration::from_secs(2);
 pub struct Shop {
     pub host: Host,
     vault: &'static Vault,
-    name: String,
+    pub name: String,
 }
 
 /// A key as people make one: by openssl, in the form that it has by default.
@@ -63,7 +63,7 @@ impl Shop {
         (data["kid"].as_str().unwrap().to_owned(), data["key"].as_str().unwrap().to_owned())
     }
 
-    fn keys(&self) -> Value {
+    pub fn keys(&self) -> Value {
         json!({ "keys": self.vault.get(&format!("kv/data/{}-jwks", self.name))["data"]["keys"] })
     }
 
@@ -80,7 +80,7 @@ impl Shop {
         fs::write(path, before.replace(text, other)).unwrap();
     }
 
-    fn dies_at(&self, point: &str, arguments: &[&str]) {
+    pub fn dies_at(&self, point: &str, arguments: &[&str]) {
         let mut command = self.host.command(arguments);
         command.env("BKP_CRASH_AT", point);
         self.host.finish(self.host.start(command)).was_killed();
@@ -92,7 +92,7 @@ impl Shop {
     }
 }
 
-fn sign(kid: &str, pem: &str) -> String {
+pub fn sign(kid: &str, pem: &str) -> String {
     let pem = pem.as_bytes();
     let all = [
         (Algorithm::ES256, EncodingKey::from_ec_pem(pem)),
@@ -108,7 +108,7 @@ fn sign(kid: &str, pem: &str) -> String {
 }
 
 /// As a program does that knows nothing but the list.
-fn verify(token: &str, keys: &Value) -> Result<(), String> {
+pub fn verify(token: &str, keys: &Value) -> Result<(), String> {
     let keys: JwkSet = serde_json::from_value(keys.clone()).map_err(|e| e.to_string())?;
     let header = decode_header(token).map_err(|e| e.to_string())?;
     let key = keys.find(header.kid.as_deref().unwrap()).ok_or("no such key")?;

@@ -98,17 +98,17 @@ impl Keepsake {
         is_lost(&directory(state), rotation, glance)
     }
 
-    /// What is sealed of both secrets, with the recovery key.
-    pub fn unseal(&self, rotation: &str, keys: &Keyring) -> Result<Sealed> {
+    /// What is sealed of both secrets, with the recovery key. With `users` where the name changes with the secret.
+    pub fn unseal(&self, rotation: &str, users: bool, keys: &Keyring) -> Result<Sealed> {
         let previous = self.previous(rotation);
-        let previous = previous.exists().then(|| unsealed(&previous, keys)).transpose()?;
-        Ok(Sealed { pending: unsealed(&self.escrow(rotation), keys)?, previous })
+        let previous = previous.exists().then(|| unsealed(&previous, users, keys)).transpose()?;
+        Ok(Sealed { pending: unsealed(&self.escrow(rotation), users, keys)?, previous })
     }
 
     /// Its user stands before it, where the name changes with the secret.
     pub fn seal_credential(&self, path: &Path, credential: &Credential) -> Result<()> {
         let user = credential.user.as_ref().map_or_else(String::new, |user| format!("{user}\n"));
-        self.seal(path, &Secret::new(format!("{user}{}", credential.expose())))
+        self.seal_text(path, Zeroizing::new(format!("{user}{}\n", credential.expose())))
     }
 
     /// Nothing is pending any more of runs that came to their end. What is of another one may be the only copy of a password that
@@ -129,7 +129,10 @@ impl Keepsake {
 
     /// Durable when this returns.
     pub fn seal(&self, path: &Path, secret: &Secret) -> Result<()> {
-        let text = Zeroizing::new(format!("{}\n", secret.expose().trim_end()));
+        self.seal_text(path, Zeroizing::new(format!("{}\n", secret.expose().trim_end())))
+    }
+
+    fn seal_text(&self, path: &Path, text: Zeroizing<String>) -> Result<()> {
         let sealed = encode::seal(text.as_bytes(), &self.recipients)?;
         durable::write(path, &sealed, 0o600).context(|| format!("cannot write {}", path.display()))
     }
@@ -144,13 +147,15 @@ impl Keepsake {
     }
 }
 
-fn unsealed(path: &Path, keys: &Keyring) -> Result<Credential> {
+/// To the byte: a key in PEM ends with a line of its own.
+fn unsealed(path: &Path, has_user: bool, keys: &Keyring) -> Result<Credential> {
     let sealed = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
     let text = Zeroizing::new(decode::open_whole(&sealed, keys, &path.display().to_string())?);
     let text = std::str::from_utf8(&text).map_err(|_| Failure::failed(format!("{} is damaged", path.display())))?;
-    let (user, secret) = match text.trim_end().split_once('\n') {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let (user, secret) = match text.split_once('\n').filter(|_| has_user) {
         Some((user, secret)) => (Some(user.to_owned()), secret),
-        None => (None, text.trim_end()),
+        None => (None, text),
     };
     Ok(Credential { user, secret: Secret::new(secret.to_owned()) })
 }

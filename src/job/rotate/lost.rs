@@ -8,9 +8,10 @@ use super::act::Rotate;
 use super::published;
 use super::record::{self, Begun, Keeper};
 use crate::clock;
-use crate::engine::{Credential, Login};
+use crate::engine::{Credential, Login, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
+use crate::policy::Target;
 
 /// What is sealed of it.
 pub struct Sealed {
@@ -34,7 +35,7 @@ impl Rotate<'_> {
             Failure::new(Kind::Key, text)
                 .hint(format!("Go on with the recovery key: bkp rotate resume {name} --identity recovery-key.txt"))
         })?;
-        self.keepsake.unseal(name, keys).map(Some)
+        self.keepsake.unseal(name, self.rotation.changes_name(), keys).map(Some)
     }
 
     /// In Vault again, as it was.
@@ -45,6 +46,10 @@ impl Rotate<'_> {
         let mark = Some(self.accounts.mark(cancel)?);
         let begun = Begun { run: &run, urgent: self.emergency, mark, taken: &self.taken, recovered: true };
         keeper.record(begun, (&sealed.pending, previous), clock::now())?;
+        // The list of those that are good is in the same Vault, and was put back with it.
+        if let Target::SigningKey(_) = self.rotation.target {
+            self.accounts.both(Pair { current: previous, pending: &sealed.pending }, cancel)?;
+        }
         self.publish_what_was_in_force(keeper, &published, &sealed.pending, previous)
     }
 
