@@ -84,6 +84,9 @@ struct Content {
     /// The previous one may be known to others: whoever goes on ends all sessions when it is retired.
     #[serde(default)]
     urgent: bool,
+    /// The pending one was set although the engine accepted neither: somebody else may be logged in as whoever has it now.
+    #[serde(default)]
+    forced: bool,
     /// Somebody took over, and the host before may still be about to publish.
     #[serde(default)]
     unfenced: bool,
@@ -244,7 +247,7 @@ impl<'a> Keeper<'a> {
         now: Timestamp,
     ) -> Result<()> {
         self.content.run = Some(begun.run.to_owned());
-        self.content.urgent = begun.urgent;
+        (self.content.urgent, self.content.forced) = (begun.urgent, false);
         self.content.begun = Some(now);
         self.content.pending = Some(pending.expose().to_owned());
         self.content.previous = Some(previous.expose().to_owned());
@@ -289,6 +292,16 @@ impl<'a> Keeper<'a> {
     pub fn urge(&mut self, now: Timestamp) -> Result<()> {
         self.content.urgent = true;
         self.write(now)
+    }
+
+    /// Before the engine is told the pending one alone, whatever is there.
+    pub fn force(&mut self, now: Timestamp) -> Result<()> {
+        self.content.forced = true;
+        self.write(now)
+    }
+
+    pub fn is_forced(&self) -> bool {
+        self.content.forced
     }
 
     /// Before the previous one is taken away.

@@ -76,7 +76,7 @@ impl Rotate<'_> {
             Halt::Drift => Failure::new(Kind::Key, format!("{account} accepts neither the old nor the new password"))
                 .hint(match self.rotation.target {
                     Target::Smtp(_) => format!("Somebody changed it: set one of them at the provider, then: bkp rotate resume {name}"),
-                    Target::Minio(_) => format!("Somebody removed both: make an access key by hand with the name and the secret that are published ({published}), then: bkp rotate resume {name}"),
+                    Target::Minio(_) => format!("Somebody changed both, or removed them: set the new one with: bkp rotate resume {name} --emergency; where there is none, make an access key by hand with the name and the secret that are published ({published}), then: bkp rotate resume {name}"),
                     Target::Source(_) | Target::SigningKey(_) => format!(
                         "Somebody changed it: publish the one that works and roll back; or set the account to the new one: bkp rotate resume {name} --emergency"
                     ),
