@@ -37,6 +37,8 @@ mod minio;
 mod mongo;
 #[path = "rotate/mysql.rs"]
 mod mysql;
+#[path = "rotate/nodes.rs"]
+mod nodes;
 #[path = "rotate/passed.rs"]
 mod passed;
 #[path = "rotate/postgres.rs"]
