@@ -19,8 +19,12 @@ mod documents;
 mod emergency;
 #[path = "rotate/encrypted.rs"]
 mod encrypted;
+#[path = "rotate/every_target.rs"]
+mod every_target;
 #[path = "rotate/failovers.rs"]
 mod failovers;
+#[path = "rotate/failovers_mysql.rs"]
+mod failovers_mysql;
 #[path = "rotate/hosts.rs"]
 mod hosts;
 #[path = "rotate/kills.rs"]
@@ -39,6 +43,8 @@ mod mongo;
 mod mysql;
 #[path = "rotate/nodes.rs"]
 mod nodes;
+#[path = "rotate/older_vaults.rs"]
+mod older_vaults;
 #[path = "rotate/passed.rs"]
 mod passed;
 #[path = "rotate/postgres.rs"]
@@ -49,6 +55,8 @@ mod put_back;
 mod redis;
 #[path = "rotate/replicas.rs"]
 mod replicas;
+#[path = "rotate/restarts.rs"]
+mod restarts;
 #[path = "rotate/restores.rs"]
 mod restores;
 #[path = "rotate/rights.rs"]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-A backup that is much smaller than the one before, or all new, or much slower, holds its source: nothing old of it is deleted
+A backup that is much smaller than the one before, or all new, or much slower, holds its source: nothing old of it is deleted \
 until somebody has looked. Look first: bkp points --source NAME, bkp show NAME.
 
 Examples:

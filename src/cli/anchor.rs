@@ -19,7 +19,7 @@ use crate::store::Retain;
 /// Seal the journal, and put its signed head in the repository and in the places of `evidence.anchor.to`
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The daemon does it on `evidence.anchor.schedule`. Each place is tried whatever came of the others; when one did not take it, it
+The daemon does it on `evidence.anchor.schedule`. Each place is tried whatever came of the others; when one did not take it, it \
 ends with exit code 1, and channels for failures are told.
 
 Examples:

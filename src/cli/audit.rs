@@ -11,7 +11,7 @@ use crate::report::controls::{self, Audited, Control, Standing};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-What is measured by stands in `audit:` of the main file (docs/REPORTS.md). Ends with exit code 5 when a control fails, else with 3
+What is measured by stands in `audit:` of the main file (docs/REPORTS.md). Ends with exit code 5 when a control fails, else with 3 \
 when of one it is not known whether it passes.
 
 Examples:

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Backups bring the copies up to date by themselves; this is for the first time, and for catching up. A copy is a repository
+Backups bring the copies up to date by themselves; this is for the first time, and for catching up. A copy is a repository \
 by itself: it restores with --from NAME, or anywhere with --repo URL.
 
 Examples:

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Runs the schedules of all policies, each run as a process of its own. SIGHUP (bkp reload) reads the configuration again;
+Runs the schedules of all policies, each run as a process of its own. SIGHUP (bkp reload) reads the configuration again; \
 SIGTERM and SIGINT end it when what is at work has ended (`daemon.drain`), a second one sooner.
 
 Examples:

@@ -20,7 +20,7 @@ use std::path::Path;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-With --identity it also finds out whether that key opens the repository. With --tamper it ends with 1 where backups are meant
+With --identity it also finds out whether that key opens the repository. With --tamper it ends with 1 where backups are meant \
 to be locked and can be destroyed from here, and with 3 where nothing says that they should be.
 
 Examples:

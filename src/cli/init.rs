@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Without --recipient a recovery key is made and written to a file. Move that file off this host: without it nothing
+Without --recipient a recovery key is made and written to a file. Move that file off this host: without it nothing \
 can be restored, and whoever has it can read every backup.
 
 Examples:

@@ -42,7 +42,7 @@ pub struct Arguments {
 enum Command {
     /// Read it all, and tell whether every record follows the one before it unchanged
     #[command(after_help = "\
-Ends with exit code 4 when a record is damaged, was changed, or is missing in the middle. That records are missing at the end
+Ends with exit code 4 when a record is damaged, was changed, or is missing in the middle. That records are missing at the end \
 can only be seen by comparing with what others know: the seals in the repository, mails, metrics.
 
 Examples:

@@ -75,8 +75,8 @@ Examples:
 Exit codes:
   0 done            1 failed           2 usage or configuration   3 done, with warnings
   4 damage found    5 objective missed 10 no repository           11 locked by another run
-  12 key or credential                 13 refused, confirm it     75 try again later
-  130 interrupted (SIGINT)             143 terminated (SIGTERM)";
+  12 key or credential                 13 refused, confirm it     14 do something first
+  75 try again later                   130 interrupted (SIGINT)   143 terminated (SIGTERM)";
 
 /// Backs up the databases and volumes of container stacks, and proves that the backups restore.
 #[derive(Parser, Debug)]
@@ -334,10 +334,15 @@ mod tests {
     }
 
     #[test]
-    fn every_command_ends_its_help_with_examples() {
+    fn every_command_ends_its_help_with_examples_and_leaves_it_to_the_terminal_to_wrap() {
         fn look(command: &clap::Command, path: &str) {
             let has = command.get_after_help().is_some_and(|text| text.to_string().contains("Examples:\n  bkp"));
             assert!(has, "{path} has no examples");
+            let text = command.get_after_help().unwrap().to_string();
+            let told: Vec<&str> = text.lines().filter(|line| !line.starts_with(' ')).collect();
+            let cut =
+                told.windows(2).find(|two| !two[1].is_empty() && !two[0].is_empty() && !two[0].ends_with(['.', ':']));
+            assert_eq!(cut, None, "{path}: terminals wrap, so a paragraph is one line");
             for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
                 look(sub, &format!("{path} {}", sub.get_name()));
             }

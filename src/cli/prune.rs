@@ -26,10 +26,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-A point that no rule of its policy keeps is forgotten at once. What it alone needed is deleted later: when it is older than
+A point that no rule of its policy keeps is forgotten at once. What it alone needed is deleted later: when it is older than \
 7 days and two runs at least 24 hours apart found that nothing needs it. docs/RETENTION.md says why, and what never goes.
 
-Ends with exit code 4 when something is missing or cannot be read: then nothing was deleted; and with 13 when a policy keeps
+Ends with exit code 4 when something is missing or cannot be read: then nothing was deleted; and with 13 when a policy keeps \
 less than it did and nobody has confirmed that, or when --unattended left a source alone.
 
 Examples:

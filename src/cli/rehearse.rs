@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-A rehearsal never touches its source: it restores into a file, a directory or a server of its own, without a network, and removes
+A rehearsal never touches its source: it restores into a file, a directory or a server of its own, without a network, and removes \
 it afterwards. It needs a private key that opens backups: --identity, or `rehearse: { identity_file: … }` in the main file.
 
 Levels:

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The configuration is checked first, here; the daemon checks it again. When it is wrong, the one before stays in force, and this
+The configuration is checked first, here; the daemon checks it again. When it is wrong, the one before stays in force, and this \
 ends with exit code 2. Runs that are at work end as they began.
 
 Examples:

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-A report offers evidence; it never says that a requirement is met. It is made from the journal of this host, the configuration in
+A report offers evidence; it never says that a requirement is met. It is made from the journal of this host, the configuration in \
 force, and what can be seen of the repository and its copies. Where the store is away it is made all the same, and says so.
 
 Examples:

@@ -25,7 +25,7 @@ pub use act::Opened;
 
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(after_help = "\
-Nothing is overwritten unless --in-place says so. Without --to, the data goes to NAME_restore_INSTANT beside the source;
+Nothing is overwritten unless --in-place says so. Without --to, the data goes to NAME_restore_INSTANT beside the source; \
 databases get such names in their own server. Another server must have none of the databases; users and grants come along.
 --at takes 2026-01-02T03:04:05Z, '2026-01-02 03:04' (local time), 2026-01-02, '2h ago', yesterday, latest, or a point.
 

@@ -224,7 +224,7 @@ fn act(env: &Environment, name: &str, said: &Said, wish: Wish) -> Ran {
         let by_schedule = env.slot.is_some();
         if let Some(at) = ground.rotated_since(env, &state)? {
             let by = other.map_or_else(String::new, |host| format!(" by {host}"));
-            env.output.note(&format!("{name} was rotated at {at}{by}, and is not due"));
+            env.output.note(&format!("{name} was rotated at {at:.0}{by}, and is not due"));
             return Ok(None);
         }
         match ground.may_begin(env, &state, said)? {

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-What the next prune would delete is told as the repository is now, and as if nobody looked on. Ends with exit code 3 when that
+What the next prune would delete is told as the repository is now, and as if nobody looked on. Ends with exit code 3 when that \
 cannot be told, because the store is away for example: then the runs are shown all the same.
 
 Examples:

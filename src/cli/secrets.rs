@@ -21,7 +21,7 @@ mod now;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-NOW is asked of Vault and of the server: whether what is published lets in, and what was published before it does not. Exit
+NOW is asked of Vault and of the server: whether what is published lets in, and what was published before it does not. Exit \
 code 4 where that is otherwise.
 
 Examples:

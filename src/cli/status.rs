@@ -21,11 +21,11 @@ use jiff::{SignedDuration, Timestamp};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, or when the last
-rehearsal of a restore on this host failed, and with 5
-when a configured source has no point, or when its newest one is older than its objective (RPO); else with 3 when a copy is not
+Ends with exit code 4 when the newest point of a source is damaged, as far as checks on this host have found, or when the last \
+rehearsal of a restore on this host failed, and with 5 \
+when a configured source has no point, or when its newest one is older than its objective (RPO); else with 3 when a copy is not \
 good (bkp copies), or a source is held after an odd backup (bkp ack).
-What the journal of this host knows is told below, as on the page of the daemon, with what to do: a journal that is damaged and a
+What the journal of this host knows is told below, as on the page of the daemon, with what to do: a journal that is damaged and a \
 rehearsal that failed end with 4, what is overdue with 5, what else wants a look with 3.
 
 Examples:

@@ -171,6 +171,12 @@ pub trait Accounts: Send + Sync {
     /// changed.
     fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool>;
 
+    /// Where each credential is a thing by itself, which a server that was put back may not have any more: this one is made again, as
+    /// the newest is that it has of those from before; and these go. Gives whether anything had to be changed.
+    fn replaces(&self, _: &Credential, _before: &[&Credential], _: &Cancel) -> Result<bool> {
+        Ok(false)
+    }
+
     /// These two let in from now on, as [`accept_both`](Self::accept_both) leaves them, and nothing else that can be beside them.
     /// Whichever of them does already does so all the time: somebody may have no other. Gives whether anything had to be changed.
     fn both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<bool> {

@@ -205,7 +205,7 @@ fn the_store_directory_goes_away_in_the_middle() {
 
 #[test]
 fn the_object_store_goes_away_in_the_middle() {
-    let Some(mut minio) = Minio::alone("an object store that goes away") else { return };
+    let Some(minio) = Minio::alone("an object store that goes away") else { return };
     let host = Host::bare();
     let bucket = minio.bucket(false);
     host.configure(&format!(

@@ -130,7 +130,7 @@ fn a_bucket_that_is_not_there() {
 
 #[test]
 fn a_bucket_that_is_away_for_a_while_is_told_once_and_waited_for() {
-    let Some(mut minio) = Minio::alone("a store that comes back") else { return };
+    let Some(minio) = Minio::alone("a store that comes back") else { return };
     let settings = minio.settings(&minio.bucket(false));
     let url = settings.location.to_string();
     let host = host(&["one"]);

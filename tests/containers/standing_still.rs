@@ -200,7 +200,7 @@ fn bkp_in_a_container_does_not_stop_itself() {
 #[test]
 fn a_server_that_says_that_it_is_unwell_is_named() {
     let health = ["--health-cmd", "test ! -e /tmp/sick", "--health-interval", "1s", "--health-retries", "1"];
-    let wanted = health.into_iter().fold(Container::redis(), |wanted, option| wanted.option(option));
+    let wanted = health.into_iter().fold(Container::redis().watched(), |wanted, option| wanted.option(option));
     let Some(container) = wanted.start(PART) else { return };
     let host = Bkp::with_repository();
     let password = host.write("secret", container.password());

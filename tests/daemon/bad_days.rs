@@ -75,7 +75,7 @@ fn a_signal_lets_what_is_at_work_end_and_a_second_one_does_not() {
 
 #[test]
 fn a_store_that_is_away_is_tried_again_until_it_is_back() {
-    let Some(mut minio) = Minio::alone("a store that is away while the daemon runs") else { return };
+    let Some(minio) = Minio::alone("a store that is away while the daemon runs") else { return };
     let world = World::new();
     let url = format!("s3://{}/prod", minio.bucket(false));
     let keys = [("AWS_ACCESS_KEY_ID", USER), ("AWS_SECRET_ACCESS_KEY", PASSWORD)];

@@ -14,7 +14,7 @@ fn find(selector: &Selector) -> Result<bkp::exec::docker::Container, Failure> {
 
 #[test]
 fn a_container_is_found_by_name_id_label_and_service() {
-    let wanted = || Container::redis().label("bkp.test", "one");
+    let wanted = || Container::redis().watched().label("bkp.test", "one");
     let Some(stack) = Stack::start("services of a stack", [("cache", wanted()), ("queue", Container::redis())]) else {
         return;
     };

@@ -16,7 +16,8 @@ fn described(id: &str) -> Description {
 #[test]
 fn a_container_is_described_whole() {
     let volume = super::support::docker::engine::Volume::new(&format!("bkp-test-{}", bkp::durable::random_hex(4)));
-    let wanted = Container::redis().label("bkp.source", "cache").env("GREETING", "hunter2 = x").option("--publish");
+    let wanted =
+        Container::redis().watched().label("bkp.source", "cache").env("GREETING", "hunter2 = x").option("--publish");
     let wanted =
         wanted.option("127.0.0.1::6379").volume(&format!("{}:/var/spool:ro", volume.name)).option("--tmpfs=/scratch");
     let Some(container) = wanted.start("descriptions") else { return };

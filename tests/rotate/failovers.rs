@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 /// Whoever is not there yet refuses nobody.
-fn once_it_is_there(log_in: impl Fn() -> Result<(), String>, is_refusal: impl Fn(&str) -> bool) -> Result<(), String> {
+pub(super) fn once_it_is_there(
+    log_in: impl Fn() -> Result<(), String>,
+    is_refusal: impl Fn(&str) -> bool,
+) -> Result<(), String> {
     wait_for("a server that answers", 60, || match log_in() {
         Err(said) if !is_refusal(&said) => None,
         answer => Some(answer),

@@ -31,7 +31,7 @@ print('ready', flush=True)
 sys.stdin.read()
 "#;
 
-struct Provider {
+pub struct Provider {
     process: Child,
     port: u16,
     passwords: std::path::PathBuf,
@@ -46,7 +46,7 @@ impl Drop for Provider {
 }
 
 impl Provider {
-    fn start() -> Option<Provider> {
+    pub fn start() -> Option<Provider> {
         let program = require("passwords of mail accounts", &AIOSMTPD)?;
         // The interpreter that has the module.
         let text = fs::read_to_string(program).unwrap();
@@ -70,14 +70,14 @@ impl Provider {
     }
 
     /// What a person does at the provider.
-    fn knows(&self, passwords: &[&str]) {
+    pub fn knows(&self, passwords: &[&str]) {
         let next = self.passwords.with_extension("next");
         fs::write(&next, passwords.join("\n")).unwrap();
         fs::rename(next, &self.passwords).unwrap();
     }
 
     /// As a program that sends mail does.
-    fn log_in(&self, password: &str) -> Result<(), String> {
+    pub fn log_in(&self, password: &str) -> Result<(), String> {
         let transport = SmtpTransport::builder_dangerous("127.0.0.1")
             .port(self.port)
             .credentials(Credentials::new("shop".into(), password.into()))
@@ -89,15 +89,15 @@ impl Provider {
     }
 }
 
-struct Shop {
-    host: Host,
+pub struct Shop {
+    pub host: Host,
     vault: &'static Vault,
     name: String,
-    old: String,
+    pub old: String,
     new: String,
 }
 
-fn shop(vault: &'static Vault, provider: &Provider) -> Shop {
+pub fn shop(vault: &'static Vault, provider: &Provider) -> Shop {
     let host = Host::new();
     let (name, old, new) =
         (format!("mail-{}", random_hex(4)), format!("old-{}", random_hex(8)), format!("new-{}", random_hex(8)));
@@ -123,11 +123,11 @@ fn shop(vault: &'static Vault, provider: &Provider) -> Shop {
 }
 
 impl Shop {
-    fn published(&self) -> String {
+    pub fn published(&self) -> String {
         self.vault.get(&format!("kv/data/{}", self.name))["data"]["password"].as_str().unwrap().to_owned()
     }
 
-    fn told(&self) -> String {
+    pub fn told(&self) -> String {
         fs::read_to_string(self.host.path("mail.env")).unwrap()
     }
 }
@@ -154,6 +154,11 @@ fn a_person_and_bkp_change_the_password_of_a_mail_account_together() {
         let rotate = ["rotate", "mail", "--new-password-file", file.as_str()];
         shop.host.run(&rotate).fails(14, "does not accept the new password yet", "Set it at the provider");
         assert_eq!(shop.published(), shop.old);
+        // Which one was begun with is known, and no other one is taken for it.
+        let other = shop.host.text("other-password");
+        fs::write(&other, "of-another-day-0123456789").unwrap();
+        let another = shop.host.run(&["rotate", "mail", "--new-password-file", other.as_str()]);
+        another.fails(14, "with another new password is under way", "bkp rotate rollback mail");
         let status = shop.host.run(&["rotate", "status"]).ends(0);
         status.says("waits for somebody").says("Set it at the provider of shop");
         provider.knows(&[&shop.old, &shop.new]);

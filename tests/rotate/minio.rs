@@ -5,7 +5,7 @@ use super::kills;
 use super::secrecy::holds;
 use super::support::minio::{Minio, PASSWORD, USER};
 use super::support::vault::Vault;
-use super::support::wait_for;
+use super::support::{run, wait_for};
 use super::world::{Ends, Target, World};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// A user with one access key, and an administrator with the rights that the page lists.
 pub struct AccessKeys {
+    /// Where there is one only.
+    minio: Option<&'static Minio>,
     /// Of each node.
     endpoints: Vec<String>,
     bucket: String,
@@ -49,19 +51,31 @@ fn rights() -> Vec<String> {
 
 impl AccessKeys {
     pub fn start(part: &str) -> Option<AccessKeys> {
-        let minio = Minio::shared(part)?;
-        Some(AccessKeys::of(vec![minio.endpoint().to_owned()], minio.bucket(false)))
+        Minio::shared(part).map(AccessKeys::of_one)
+    }
+
+    /// On a server of its own, which may be ended.
+    pub fn alone(part: &str) -> Option<AccessKeys> {
+        Minio::alone(part).map(|minio| AccessKeys::of_one(Box::leak(Box::new(minio))))
+    }
+
+    fn of_one(minio: &'static Minio) -> AccessKeys {
+        AccessKeys { minio: Some(minio), ..AccessKeys::of(vec![minio.endpoint().to_owned()], minio.bucket(false)) }
     }
 
     pub fn of(endpoints: Vec<String>, bucket: String) -> AccessKeys {
         let (user, admin) = (format!("shop-{}", random_hex(4)), format!("rotates-{}", random_hex(4)));
         let first = Box::leak(format!("FIRST{}", random_hex(6).to_uppercase()).into_boxed_str());
         let (rights, is_set_up) = (rights(), AtomicBool::new(false));
-        AccessKeys { endpoints, bucket, user, admin, first, rights, for_repository: false, is_set_up }
+        AccessKeys { minio: None, endpoints, bucket, user, admin, first, rights, for_repository: false, is_set_up }
     }
 
     fn endpoint(&self) -> &str {
         &self.endpoints[0]
+    }
+
+    fn minio(&self) -> &'static Minio {
+        self.minio.unwrap()
     }
 
     fn settings(&self) -> policy::Minio {
@@ -160,6 +174,38 @@ impl AccessKeys {
         })
     }
 
+    /// All that it knows of users and keys, to be put back.
+    pub fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        self.minio().stop();
+        run("cp", &["-a", self.minio().data().to_str().unwrap(), copy.path().to_str().unwrap()], copy.path());
+        self.minio().start_again();
+        copy
+    }
+
+    pub fn put_back(&self, copy: &tempfile::TempDir) {
+        let (data, from) = (self.minio().data(), copy.path().join("data"));
+        self.minio().stop();
+        std::fs::remove_dir_all(&data).unwrap();
+        run("cp", &["-a", from.to_str().unwrap(), data.to_str().unwrap()], copy.path());
+        self.minio().start_again();
+    }
+
+    pub fn restart(&self) {
+        self.minio().stop();
+        self.minio().start_again();
+    }
+
+    /// What a person does at MinIO.
+    pub fn is_made_by_hand(&self, id: &str, secret: &str) {
+        let body = json!({ "targetUser": self.user, "accessKey": id, "secretKey": secret });
+        self.call(Method::PUT, "add-service-account", &[], self.sealed(&body));
+    }
+
+    pub fn is_removed_by_hand(&self, id: &str) {
+        self.call(Method::DELETE, "delete-service-account", &[("accessKey", id)], Vec::new());
+    }
+
     /// All access keys of the user, by name.
     pub fn keys(&self) -> Vec<String> {
         let minio = self.settings();
@@ -241,8 +287,8 @@ impl Target for AccessKeys {
         self.log_in_as(self.first, password)
     }
 
+    /// A server that is not there yet refuses nobody.
     fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
-        // Whoever is not there refuses nobody.
         let there = wait_for("a node that answers", 60, || {
             let mut answers = self.at_each(user, password);
             answers.retain(|answer| !answer.as_ref().is_err_and(|code| !is_refusal(code)));

@@ -10,7 +10,7 @@ use super::support::wait_for;
 use super::world::{Target, World};
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What docs/ROTATION.md tells people to do once, for a server from before PostgreSQL 16.
 pub fn set_up_once() -> String {
@@ -37,7 +37,8 @@ pub fn log_in(port: u16, user: &str, password: &str) -> Result<(), String> {
 }
 
 pub struct Postgres {
-    server: HostServer,
+    server: Mutex<HostServer>,
+    port: u16,
     standby: Option<HostServer>,
 }
 
@@ -46,23 +47,34 @@ impl Postgres {
         let wanted = arguments.iter().fold(HostServer::postgres(), |wanted, argument| wanted.argument(argument));
         let server = wanted.start(part)?;
         server.query("", &set_up_once());
-        Some(Postgres { server, standby: None })
+        let port = server.port();
+        Some(Postgres { server: Mutex::new(server), port, standby: None })
     }
 
     fn with_standby(part: &str) -> Option<Postgres> {
         let mut primary = Postgres::start(part, &[])?;
-        primary.standby = Some(primary.server.standby());
+        primary.standby = Some(primary.server.get_mut().unwrap().standby());
         Some(primary)
     }
 
     pub fn log(&self) -> String {
-        self.server.log()
+        self.server.lock().unwrap().log()
+    }
+
+    pub fn restart(&self) {
+        let mut server = self.server.lock().unwrap();
+        server.kill();
+        server.start_again();
+    }
+
+    fn query(&self, statements: &str) -> String {
+        self.server.lock().unwrap().query("", statements)
     }
 
     /// A session that stays, with nobody to end it.
     fn session(&self, user: &str, password: &str) -> Session {
         let mut command = Command::new("psql");
-        command.args(["-X", "-h", "127.0.0.1", "-p", &self.server.port().to_string(), "-U", user, "postgres"]);
+        command.args(["-X", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", user, "postgres"]);
         let child = command.env("PGPASSWORD", password).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let session = Session(child);
         wait_for("a session", 20, || (self.sessions(user) > 0).then_some(()));
@@ -72,7 +84,7 @@ impl Postgres {
     fn sessions(&self, user: &str) -> u32 {
         let question =
             format!("select count(*) from pg_stat_activity where usename = '{user}' and application_name = 'psql'");
-        self.server.query("", &question).parse().unwrap()
+        self.query(&question).parse().unwrap()
     }
 }
 
@@ -88,7 +100,7 @@ impl Drop for Session {
 
 impl Target for Postgres {
     fn source(&self, password_file: &str) -> String {
-        let port = self.server.port();
+        let port = self.port;
         format!("{{ postgres: {{ host: 127.0.0.1, port: {port}, user: bkp_rot, password_file: {password_file} }} }}")
     }
 
@@ -102,16 +114,13 @@ impl Target for Postgres {
 
     fn account(&self, published: &str) -> String {
         let nodes = self.standby.as_ref().map_or_else(String::new, |standby| {
-            format!("    nodes: ['127.0.0.1:{}', '127.0.0.1:{}']\n", self.server.port(), standby.port())
+            format!("    nodes: ['127.0.0.1:{}', '127.0.0.1:{}']\n", self.port, standby.port())
         });
         format!("{}{nodes}", TURNS.replace("PUBLISHED", published))
     }
 
     fn set_up(&self, password: &str) {
-        self.server.query(
-            "",
-            &format!("ALTER ROLE app_a LOGIN PASSWORD '{password}'; ALTER ROLE app_b NOLOGIN PASSWORD NULL"),
-        );
+        self.query(&format!("ALTER ROLE app_a LOGIN PASSWORD '{password}'; ALTER ROLE app_b NOLOGIN PASSWORD NULL"));
         if let Some(standby) = &self.standby {
             wait_for("the standby", 20, || log_in_to_read(standby.port(), "app_a", password).ok());
         }
@@ -122,7 +131,7 @@ impl Target for Postgres {
     }
 
     fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
-        log_in(self.server.port(), user, password)?;
+        log_in(self.port, user, password)?;
         self.standby.as_ref().map_or(Ok(()), |standby| log_in_to_read(standby.port(), user, password))
     }
 }
@@ -130,7 +139,7 @@ impl Target for Postgres {
 impl KeepsSessions for Postgres {
     fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
         let mut config = tokio_postgres::Config::new();
-        config.host("127.0.0.1").port(self.server.port()).user(user).password(password).dbname("postgres");
+        config.host("127.0.0.1").port(self.port).user(user).password(password).dbname("postgres");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (client, connection) =
             runtime.block_on(config.connect(tokio_postgres::NoTls)).map_err(|e| e.to_string())?;
@@ -139,7 +148,7 @@ impl KeepsSessions for Postgres {
     }
 
     fn is_given(&self, user: &str, password: &str) {
-        self.server.query("", &format!("ALTER ROLE {user} PASSWORD '{password}'"));
+        self.server.lock().unwrap().query("", &format!("ALTER ROLE {user} PASSWORD '{password}'"));
     }
 }
 
@@ -158,7 +167,7 @@ fn two_logins_of_postgres_take_turns_without_a_gap() {
     let server = Arc::new(server);
     is_rotated_without_a_gap(vault, Arc::clone(&server) as Arc<dyn Target>);
     let roles = "select rolname, rolcanlogin, rolpassword like 'SCRAM-SHA-256$4096:%' from pg_authid where rolname like 'app%' order by 1";
-    assert_eq!(server.server.query("", roles), "app_a\tt\tt\napp_b\tf\t\napp_owner\tf", "the others have no password");
+    assert_eq!(server.query(roles), "app_a\tt\tt\napp_b\tf\t\napp_owner\tf", "the others have no password");
 }
 
 /// Nobody reads the new one before every standby lets it in.
@@ -173,7 +182,7 @@ fn a_standby_is_waited_for() {
     standby.query("", "select pg_wal_replay_pause()");
     let running = world.host.start(world.host.command(&["rotate", "shop-db"]));
     let accepted = "select 1 from pg_authid where rolname = 'app_b' and rolpassword is not null";
-    wait_for("the new password at the primary", 60, || (server.server.query("", accepted) == "1").then_some(()));
+    wait_for("the new password at the primary", 60, || (server.query(accepted) == "1").then_some(()));
     world.nobody_was_refused();
     assert_eq!(world.published_user(), "app_a");
     assert_eq!(world.states().last().map(String::as_str), Some("pending"));
@@ -201,7 +210,7 @@ fn the_login_of_today_is_applied_again_and_only_the_others_are_locked() {
         server.log_in_as("app_a", &world.published()).unwrap();
         server.log_in_as("app_a", refused).unwrap_err();
         server.log_in_as("app_b", refused).unwrap_err();
-        assert_eq!(server.server.query("", "select rolcanlogin from pg_authid where rolname = 'app_b'"), "f");
+        assert_eq!(server.query("select rolcanlogin from pg_authid where rolname = 'app_b'"), "f");
     };
     // Vault knows no older version.
     server.set_up("of the backup");
@@ -219,7 +228,7 @@ fn the_login_of_today_is_applied_again_and_only_the_others_are_locked() {
     world.close_shop();
     assert_eq!(world.published_user(), "app_a");
     let put_back = format!("alter role app_a password '{first}'; alter role app_b login password '{first}'");
-    server.server.query("", &put_back);
+    server.query(&put_back);
     world.rotate(&["reapply", "shop-db"]).ends(0);
     is_as_published(&world, &first);
     assert_ne!(world.published(), first);
@@ -272,7 +281,7 @@ fn sessions_of_the_old_login_are_seen() {
     assert_eq!(world.published_user(), "app_a");
     drop(session);
     // Who may end none says so, and the rotation is over: the old one is gone all the same.
-    server.server.query("", "revoke pg_signal_backend from bkp_rot");
+    server.query("revoke pg_signal_backend from bkp_rot");
     kills::wait_for_distance(&world);
     let session = server.session("app_a", &world.published());
     world.rotate(&["shop-db", "--emergency"]).ends(0).says("sessions could not be ended: ");
@@ -375,11 +384,11 @@ impl Target for Single {
     }
 
     fn set_up(&self, password: &str) {
-        self.0.server.query("", &format!("CREATE ROLE app LOGIN PASSWORD '{password}'"));
+        self.0.query(&format!("CREATE ROLE app LOGIN PASSWORD '{password}'"));
     }
 
     fn log_in(&self, password: &str) -> Result<(), String> {
-        log_in(self.0.server.port(), "app", password)
+        log_in(self.0.port, "app", password)
     }
 }
 

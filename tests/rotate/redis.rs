@@ -10,9 +10,10 @@ use super::support::{free_port, wait_for};
 use super::world::{Target, World};
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// As docs/ROTATION.md has it, without the name.
 const RIGHTS: &str =
@@ -26,10 +27,15 @@ struct Session(BufReader<TcpStream>);
 impl Session {
     /// Waits for a server that is being started.
     fn open(host: &str, port: u16, user: &str, password: &str) -> Result<Session, String> {
-        let stream = wait_for("a server", 60, || TcpStream::connect((host, port)).ok());
+        wait_for("a server", 60, || Session::try_to_open(host, port, user, password))
+    }
+
+    /// Nothing where nobody is there.
+    fn try_to_open(host: &str, port: u16, user: &str, password: &str) -> Option<Result<Session, String>> {
+        let address = (host, port).to_socket_addrs().unwrap().next().unwrap();
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
         let mut session = Session(BufReader::new(stream));
-        session.ask(&format!("AUTH {user} {password}"))?;
-        Ok(session)
+        Some(session.ask(&format!("AUTH {user} {password}")).map(|_| session))
     }
 
     /// A line, and the answer: of texts what they say, of lists each on a line.
@@ -66,11 +72,14 @@ impl Session {
 fn log_in(host: &str, port: u16, user: &str, password: &str) -> Result<(), String> {
     wait_for("an answer of a server", 60, || {
         let answer = Session::open(host, port, user, password).and_then(|mut session| session.ask("PING"));
-        match answer {
-            Err(said) if said.starts_with("LOADING") || said == "closed" || said.contains("reset") => None,
-            answer => Some(answer.map(drop)),
-        }
+        Some(answer.map(drop)).filter(|answer| !is_away(answer))
     })
+}
+
+/// It ends, or begins.
+fn is_away(answer: &Result<(), String>) -> bool {
+    let is = |said: &String| said.starts_with("LOADING") || said == "closed" || said.contains("reset");
+    answer.as_ref().is_err_and(is)
 }
 
 fn admin(host: &str, port: u16, line: &str) -> String {
@@ -153,13 +162,13 @@ impl Target for Redis {
 
 impl KeepsSessions for Valkey {
     fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
-        let mut session = Session::open(&self.1, 6379, user, password)?;
+        let mut session = Session::open(&self.address(), 6379, user, password)?;
         Ok(Box::new(move || session.ask("PING").is_ok()))
     }
 
     /// Beside those that there are.
     fn is_given(&self, user: &str, password: &str) {
-        admin(&self.1, 6379, &format!("ACL SETUSER {user} >{password}"));
+        admin(&self.address(), 6379, &format!("ACL SETUSER {user} >{password}"));
     }
 }
 
@@ -507,7 +516,7 @@ fn what_cannot_be_rotated_is_told_before_anything_is_changed() {
 }
 
 /// In a container, with the users in a file and nothing else.
-pub struct Valkey(Container, String);
+pub struct Valkey(Container, Mutex<String>);
 
 impl Valkey {
     pub fn start(part: &str) -> Option<Valkey> {
@@ -524,7 +533,18 @@ impl Valkey {
         let wanted = Container::valkey().password("administrator").option("--entrypoint").option("sh");
         let container = wanted.argument("-c").argument(&script).start(part)?;
         let address = container.ip().to_string();
-        Some(Valkey(container, address))
+        Some(Valkey(container, Mutex::new(address)))
+    }
+
+    /// Another start may change it.
+    fn address(&self) -> String {
+        self.1.lock().unwrap().clone()
+    }
+
+    pub fn restart(&self) {
+        self.0.stop();
+        self.0.start_again();
+        *self.1.lock().unwrap() = self.0.ip().to_string();
     }
 }
 
@@ -538,12 +558,16 @@ impl Target for Valkey {
     }
 
     fn set_up(&self, password: &str) {
-        admin(&self.1, 6379, &format!("ACL SETUSER app reset on >{password} ~* +@all"));
-        admin(&self.1, 6379, "ACL SAVE");
+        admin(&self.address(), 6379, &format!("ACL SETUSER app reset on >{password} ~* +@all"));
+        admin(&self.address(), 6379, "ACL SAVE");
     }
 
     fn log_in(&self, password: &str) -> Result<(), String> {
-        log_in(&self.1, 6379, "app", password)
+        wait_for("an answer of Valkey", 60, || {
+            let address = self.address();
+            let answer = Session::try_to_open(&address, 6379, "app", password)?;
+            Some(answer.and_then(|mut session| session.ask("PING")).map(drop)).filter(|answer| !is_away(answer))
+        })
     }
 }
 
@@ -552,7 +576,12 @@ fn killed_rotations_of_valkey_are_brought_to_their_end() {
     let part = "killed rotations of Valkey";
     let (Some(vault), Some(server)) = (Vault::shared(part), Valkey::start(part)) else { return };
     let points = kills::forward().chain(["rotate-node:accepted", "rotate-node:retired"]);
-    kills::converges(vault, Arc::new(server), points);
+    let mut world = World::new(vault, server);
+    world.open_shop();
+    kills::all_converge(&world, points);
+    // And back, by itself.
+    kills::wait_for_distance(&world);
+    kills::all_are_taken_back(&world, kills::BACK.into_iter());
 }
 
 /// Its own user is `default`, as most Compose files have it: the password stands in the command, beside a file.
@@ -574,7 +603,7 @@ impl Target for Usual {
     fn set_up(&self, _: &str) {}
 
     fn log_in(&self, password: &str) -> Result<(), String> {
-        log_in(&self.0.1, 6379, "default", password)
+        log_in(&self.0.address(), 6379, "default", password)
     }
 }
 
@@ -583,7 +612,7 @@ fn a_password_that_the_next_start_would_bring_back_is_refused() {
     let part = "rotation of Valkey with a password in its command";
     let Some(vault) = Vault::shared(part) else { return };
     let Some(server) = Valkey::started(part, "/data/own.conf --requirepass administrator") else { return };
-    let (name, address) = (server.0.name().to_owned(), server.1.clone());
+    let (name, address) = (server.0.name().to_owned(), server.address());
     let world = World::new(vault, Usual(server));
     vault.write(&world.name, serde_json::json!({ "user": "default", "password": "administrator" }));
     world.target.log_in("administrator").unwrap();

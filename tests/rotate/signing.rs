@@ -20,8 +20,8 @@ const LIFETIME: Duration = Duration::from_secs(2);
 /// How long a verifier remembers what it read.
 const REMEMBERS: Duration = Duration::from_secs(2);
 
-struct Shop {
-    host: Host,
+pub struct Shop {
+    pub host: Host,
     vault: &'static Vault,
     name: String,
 }
@@ -35,7 +35,7 @@ fn openssl(kind: &[&str]) -> String {
 
 impl Shop {
     /// With a key of `kind`, whose public half is published as `public`.
-    fn new(vault: &'static Vault, (pem, public): (&str, Value), algorithm: &str, extra: &str) -> Shop {
+    pub fn new(vault: &'static Vault, (pem, public): (&str, Value), algorithm: &str, extra: &str) -> Shop {
         let host = Host::new();
         let name = format!("tokens-{}", random_hex(4));
         vault.write(&name, json!({ "kid": "by-hand", "key": pem }));
@@ -58,7 +58,7 @@ impl Shop {
         Shop { host, vault, name }
     }
 
-    fn published(&self) -> (String, String) {
+    pub fn published(&self) -> (String, String) {
         let data = &self.vault.get(&format!("kv/data/{}", self.name))["data"];
         (data["kid"].as_str().unwrap().to_owned(), data["key"].as_str().unwrap().to_owned())
     }
@@ -67,7 +67,7 @@ impl Shop {
         json!({ "keys": self.vault.get(&format!("kv/data/{}-jwks", self.name))["data"]["keys"] })
     }
 
-    fn kids(&self) -> Vec<String> {
+    pub fn kids(&self) -> Vec<String> {
         let keys = self.keys();
         keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
@@ -86,7 +86,7 @@ impl Shop {
         self.host.finish(self.host.start(command)).was_killed();
     }
 
-    fn sign(&self) -> String {
+    pub fn sign(&self) -> String {
         let (kid, pem) = self.published();
         sign(&kid, &pem)
     }
@@ -143,7 +143,7 @@ fn works(shop: &Shop, end: &AtomicBool, verified: &AtomicU64) -> Vec<String> {
 }
 
 /// While a shop signs and verifies; gives nothing back but what `act` does.
-fn while_open<T>(shop: &Shop, act: impl FnOnce() -> T) -> T {
+pub fn while_open<T>(shop: &Shop, act: impl FnOnce() -> T) -> T {
     let (end, verified) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let ends = Ends(&end);
@@ -160,7 +160,7 @@ fn while_open<T>(shop: &Shop, act: impl FnOnce() -> T) -> T {
 }
 
 /// P-256, of which the public half is computed by the library of the tests.
-fn ec(form: &[&str]) -> (String, Value) {
+pub fn ec(form: &[&str]) -> (String, Value) {
     let pem = openssl(form);
     let mut child = Command::new("openssl")
         .args(["ec", "-pubout", "-outform", "DER"])
@@ -176,7 +176,7 @@ fn ec(form: &[&str]) -> (String, Value) {
     (pem, json!({ "kty": "EC", "crv": "P-256", "x": text(x), "y": text(y), "kid": "by-hand", "alg": "ES256" }))
 }
 
-const PKCS8: [&str; 5] = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+pub const PKCS8: [&str; 5] = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
 const SEC1: [&str; 5] = ["ecparam", "-name", "prime256v1", "-genkey", "-noout"];
 
 #[test]

@@ -1,16 +1,15 @@
-//! Bad days of Vault while a password is rotated: it is sealed, throttled, lags behind, says nothing, loses its answers, or comes
-//! back as it was some time ago. Nothing new is begun and nothing is retired while it cannot be read, and resuming converges.
+//! Bad days of Vault while a password is rotated: it is sealed, throttled, lags behind, says nothing, or loses its answers. Nothing new is
+//! begun and nothing is retired while it cannot be read, and resuming converges.
 
 use super::kills::wait_for_distance;
 use super::servers::Mariadb;
+use super::support::host::Host;
 use super::support::vault::{Act, Proxy, Vault};
 use super::support::wait_for;
-use super::world::{CONSUMERS, World};
-use bkp::durable::random_hex;
-use serde_json::json;
+use super::world::World;
 use std::fs;
 
-const AWAY: [Act; 5] = [
+pub const AWAY: [Act; 5] = [
     Act::Answer(503, r#"{"errors":["Vault is sealed"]}"#),
     Act::Answer(412, r#"{"errors":["required index state not present"]}"#),
     Act::Answer(429, r#"{"errors":["request path: rate limit quota exceeded"]}"#),
@@ -19,17 +18,20 @@ const AWAY: [Act; 5] = [
     Act::Lose,
 ];
 
-/// A world whose bkp speaks to Vault through the proxy, and is soon done with waiting.
+/// From now on, its bkp speaks to Vault through the proxy, and is soon done with waiting.
+pub fn is_behind(host: &Host, proxy: &Proxy, vault: &Vault) {
+    let path = host.path("etc/bkp.yaml");
+    let text = fs::read_to_string(&path).unwrap().replace(&vault.address(), &proxy.address());
+    fs::write(path, text.replace("token_file", "timeout: 1s, token_file")).unwrap();
+}
+
 fn behind(proxy: &Proxy, vault: &'static Vault, server: Mariadb) -> World {
     let world = World::new(vault, server);
-    world.configure(&proxy.address(), "");
-    let path = world.host.path("etc/bkp.yaml");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(path, text.replace("token_file", "timeout: 1s, token_file")).unwrap();
+    is_behind(&world.host, proxy, vault);
     world
 }
 
-fn retired(world: &World) -> usize {
+pub fn retired(world: &World) -> usize {
     world.states().iter().filter(|state| *state == "retired").count()
 }
 
@@ -108,59 +110,4 @@ fn a_lease_whose_renewal_was_not_heard_of_is_its_own() {
     world.is_mended("web");
     world.host.finish(at_work).ends(0);
     world.one_password_works(&old);
-}
-
-/// A state to go back to, and what was written just after it.
-fn state(vault: &Vault) -> (Vec<u8>, String) {
-    let (snapshot, mark) = (vault.snapshot(), random_hex(8));
-    vault.write("since", json!({ "mark": mark }));
-    (snapshot, mark)
-}
-
-/// Vault goes back in the background; it is there when it has forgotten.
-fn go_back(vault: &Vault, (snapshot, mark): &(Vec<u8>, String)) {
-    vault.go_back_to(snapshot);
-    wait_for("Vault to forget", 60, || {
-        let (status, answer) = vault.ask("GET", "kv/data/since", None, &[]);
-        let forgot = status == 404 || status == 200 && answer["data"]["data"]["mark"] != mark.as_str();
-        forgot.then_some(())
-    });
-}
-
-/// Of the rotation that was under way Vault knows nothing any more; the new password is sealed on the host.
-#[test]
-fn a_vault_that_came_back_from_an_older_snapshot_is_told_what_it_lost() {
-    let part = "rotations and a Vault that is restored";
-    let (Some(vault), Some(server)) = (Vault::with_raft(part), Mariadb::start(part)) else { return };
-    let vault: &'static Vault = Box::leak(Box::new(vault));
-    vault.put("sys/mounts/kv", json!({ "type": "kv", "options": { "version": "2" } }));
-    wait_for("the key-value engine", 30, || vault.try_put("kv/data/probe", json!({ "data": {} })).then_some(()));
-    let mut world = World::new(vault, server);
-    world.open_shop();
-    let mut current = world.old.clone();
-    for point in ["rotate:escrowed", "rotate:published", "rotate:moved", "rotate:retired"] {
-        let older = state(vault);
-        world.dies_at(point, &["shop-db"]);
-        go_back(vault, &older);
-        for arguments in [&["shop-db"][..], &["shop-db", "--dry-run"], &["resume", "shop-db"]] {
-            world.rotate(arguments).fails(12, "brought back to a state from before shop-db was begun", "--identity");
-        }
-        world.nobody_was_refused();
-        world.host.read(&["rotate", "resume", "shop-db"]).ends(0);
-        current = world.one_password_works(&current);
-        wait_for_distance(&world);
-    }
-    // Everything was done, and Vault alone has the old one: nothing is changed until somebody says which is right.
-    let older = state(vault);
-    world.rotate(&["shop-db"]).ends(0);
-    let new = world.published();
-    go_back(vault, &older);
-    world.rotate(&["shop-db"]).fails(13, "has another password than the one that is published", "");
-    world.target.log_in(&new).unwrap();
-    assert_eq!(fs::read_to_string(world.env_file(CONSUMERS[0])).unwrap(), world.env_text("app", &new));
-    vault.write(&world.name, json!({ "user": "app", "password": new }));
-    wait_for_distance(&world);
-    world.rotate(&["shop-db"]).ends(0);
-    world.one_password_works(&new);
-    vault.stop();
 }

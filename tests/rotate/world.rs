@@ -370,7 +370,7 @@ fn yaml(text: &str) -> String {
 }
 
 /// `sql://USER:PASSWORD@…`.
-fn in_address(text: &str) -> (String, String) {
+pub fn in_address(text: &str) -> (String, String) {
     let line = text.lines().find(|line| line.starts_with("DATABASE_URL=")).unwrap();
     let both = line.split_once("://").unwrap().1.split_once('@').unwrap().0;
     let (user, password) = both.split_once(':').unwrap();

@@ -78,13 +78,24 @@ pub struct Wanted {
     environment: Vec<(String, String)>,
     options: Vec<String>,
     arguments: Vec<String>,
+    /// Whether Docker goes on asking how it is, each second: that is as much work as most tests are.
+    is_watched: bool,
 }
 
 impl Wanted {
     fn new(kind: Kind) -> Wanted {
         let name = format!("bkp-test-{}-{}", kind.name(), random_hex(4));
         let password = format!("pw-{}", random_hex(8));
-        Wanted { kind, image: kind.name(), name, password, environment: vec![], options: vec![], arguments: vec![] }
+        Wanted {
+            kind,
+            image: kind.name(),
+            name,
+            password,
+            environment: vec![],
+            options: vec![],
+            arguments: vec![],
+            is_watched: false,
+        }
     }
 
     /// The same kind of server in another version.
@@ -125,6 +136,12 @@ impl Wanted {
         self.option("--volume").option(mount)
     }
 
+    /// Docker asks how it is as long as it runs, by the check of its image unless an option names another.
+    pub fn watched(mut self) -> Self {
+        self.is_watched = true;
+        self
+    }
+
     /// Any other option of `docker run`.
     pub fn option(mut self, option: &str) -> Self {
         self.options.push(option.into());
@@ -158,6 +175,9 @@ impl Wanted {
         }
         for (name, value) in &self.environment {
             command.args(["--env", name]).env(name, value);
+        }
+        if !self.is_watched {
+            command.arg("--no-healthcheck");
         }
         command.args(&self.options).arg(image_named(self.image)).args(&self.arguments);
         let id = text(command);
@@ -331,12 +351,20 @@ impl Container {
     }
 
     fn wait_until_healthy(&self) {
+        let asked =
+            ["image", "inspect", "--format", "{{json .Config.Healthcheck.Test}}", &image_named(self.wanted.image)];
+        let check: Vec<String> = serde_json::from_str(&docker(&asked)).unwrap();
+        let check: Vec<&str> = check.iter().skip(1).map(String::as_str).collect();
         let format = "{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}";
         wait_for_every(200, &format!("the health of {}", self.name()), LIMIT, || {
             let state = self.inspect(format);
             let is_over = state.starts_with("exited") || state.starts_with("dead") || state.ends_with("unhealthy");
             assert!(!is_over, "{} is {state}: {}", self.name(), self.logs());
-            (state == "running healthy").then_some(())
+            let is_healthy = match self.wanted.is_watched {
+                true => state == "running healthy",
+                false => state == "running" && self.exec(&check, b"").status.success(),
+            };
+            is_healthy.then_some(())
         });
     }
 }

@@ -62,7 +62,7 @@ impl Minio {
     }
 
     /// Ends the server as a failure of its machine would; its data stays.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
         let pid = std::fs::read_to_string(self.directory.join("pid")).unwrap();
         super::run("kill", &["-9", pid.trim()], &self.directory);
         wait_for("the end of MinIO", 60, || (!self.is_ready()).then_some(()));
@@ -70,7 +70,7 @@ impl Minio {
 
     /// Starts it on its old data at its old place.
     #[expect(clippy::zombie_processes, reason = "the supervisor ends it")]
-    pub fn start_again(&mut self) {
+    pub fn start_again(&self) {
         let program = require("a server that comes back", &MINIO).unwrap();
         let child = Command::new(program)
             .args(["server", "--quiet", "--address", &format!("127.0.0.1:{}", self.port)])

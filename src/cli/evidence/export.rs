@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Write everything that an auditor needs into a directory or a tar file
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Segments come from the repository, with the signatures they were sealed with; the newest records are signed now. With --identity it
+Segments come from the repository, with the signatures they were sealed with; the newest records are signed now. With --identity it \
 works on any machine, for what was sealed.
 
 Examples:

@@ -11,7 +11,7 @@ use crate::repo::sign;
 /// The public key that this host signs its journal with
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-What it prints is for `bkp evidence verify --key`: hand it to the auditor by another way than the bundles.
+What it prints is for `bkp evidence verify --key`: hand it to the auditor by another way than the bundles. \
 A host that makes backups signs with the key it writes with. A verifier, which only reads, has a key of its own.
 
 Examples:

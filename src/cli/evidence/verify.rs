@@ -17,9 +17,9 @@ use std::path::PathBuf;
 /// Tell whether the journal is whole, and what others hold of it fits
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Without BUNDLE it looks at the journal of this host, at what the repository and its copies hold of it, and at the files that it
+Without BUNDLE it looks at the journal of this host, at what the repository and its copies hold of it, and at the files that it \
 is anchored in. A bundle is verified offline.
-Ends with exit code 4 when a record was removed, edited, moved, put in, or cut off, or when an anchor or a seal is gone, and says
+Ends with exit code 4 when a record was removed, edited, moved, put in, or cut off, or when an anchor or a seal is gone, and says \
 which one; with 3 when nothing wrong was found, and somebody who should have been asked could not be.
 
 Examples:

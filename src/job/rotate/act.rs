@@ -6,7 +6,7 @@
 use super::delivery::Consumer;
 use super::keepsake::{Fingerprints, Keepsake};
 use super::lease::Lease;
-use super::record::{self, Begun, Keeper};
+use super::record::Keeper;
 use super::scan::Found;
 use super::seen::Memory;
 use super::state::{Direction, End, Observed, Published, Step, next};
@@ -18,7 +18,7 @@ use crate::engine::{Accounts, Credential, Pair};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::journal::Rotated;
-use crate::policy::Rotation;
+use crate::policy::{Rotation, Target};
 use crate::repo::keys::Keyring;
 use crate::secret::VaultPath;
 use crate::secret::vault::{Vault, Written};
@@ -110,14 +110,9 @@ impl Rotate<'_> {
         let lost = self.lost()?;
         let (journal, host) = &self.holder;
         let mut keeper = Keeper::take(self.vault, self.record.clone(), (journal, host), self.lease, clock::now())?;
-        if let Some(pending) = lost {
-            let recorded = |now: Credential| {
-                let run = self.keepsake.run(&self.rotation.name).unwrap_or_else(|| self.run.clone());
-                let mark = Some(self.accounts.mark(cancel)?);
-                let begun = Begun { run: &run, urgent: self.emergency, mark, taken: &self.taken };
-                keeper.record(begun, (&pending, &now), clock::now())
-            };
-            self.read_published().and_then(recorded).inspect_err(|_| drop(keeper.release()))?;
+        if let Some(sealed) = lost {
+            let recorded = self.record_anew(&mut keeper, &sealed, cancel);
+            recorded.inspect_err(|_| drop(keeper.release()))?;
         }
         self.accounts.lock_with(keeper.locks());
         if wish == Wish::Rotate && keeper.last_closed() != self.last_closed.as_deref() {
@@ -130,6 +125,7 @@ impl Rotate<'_> {
         let current = previous.filter(|_| is_open).map_or_else(|| self.read_published(), Ok);
         let current = current.inspect_err(|_| drop(keeper.release()))?;
         if is_open {
+            self.must_be_the_same(wish, pending.as_ref()).inspect_err(|_| drop(keeper.release()))?;
             self.take_up(&mut keeper).inspect_err(|_| drop(keeper.release()))?;
         }
         let memory = Memory::new(self.consumers.len());
@@ -156,6 +152,22 @@ impl Rotate<'_> {
         }
     }
 
+    /// Where a person makes it, and gives another one than what was begun with: it would be passed over, and set at the provider.
+    fn must_be_the_same(&self, wish: Wish, pending: Option<&Credential>) -> Result<()> {
+        let may_be_given = wish == Wish::Rotate && matches!(self.rotation.target, Target::Smtp(_));
+        let given = if may_be_given { self.accounts.mint().ok().flatten() } else { None };
+        match given.zip(pending) {
+            Some((given, pending)) if !given.is(pending) => {
+                let name = &self.rotation.name;
+                let what = format!("a rotation of {name} with another new password is under way");
+                Err(Failure::new(Kind::ByHand, what).hint(format!(
+                    "Go on with that one: bkp rotate resume {name}; or give it up first: bkp rotate rollback {name}"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Before what was begun is gone on with.
     fn take_up(&self, keeper: &mut Keeper<'_>) -> Result<()> {
         if keeper.is_unfenced() {
@@ -178,24 +190,6 @@ impl Rotate<'_> {
         }
     }
 
-    /// The pending secret of a rotation that Vault knows nothing of any more. Without the recovery key nothing is begun: a new secret
-    /// would be the end of the only copy.
-    pub(super) fn lost(&self) -> Result<Option<Credential>> {
-        let name = &self.rotation.name;
-        let glance = record::glance(self.vault, &self.record)?;
-        if !self.keepsake.is_lost(name, &glance) {
-            return Ok(None);
-        }
-        let keys = self.recovery.as_ref().ok_or_else(|| {
-            let text = format!(
-                "Vault was brought back to a state from before {name} was begun: the new password is sealed on this host, and some may use it already"
-            );
-            Failure::new(Kind::Key, text)
-                .hint(format!("Go on with the recovery key: bkp rotate resume {name} --identity recovery-key.txt"))
-        })?;
-        self.keepsake.unseal(name, keys).map(Some)
-    }
-
     fn go(&self, wish: Wish, is_open: bool, at: &mut At<'_>) -> Result<Ended> {
         if !is_open && wish != Wish::Rotate {
             return Ok(self.ended(End::Nothing, at));
@@ -211,7 +205,7 @@ impl Rotate<'_> {
         at.memory.turn(direction, published, |_| true);
         self.take_over_passed(at);
         if !is_open {
-            at.warnings.extend(self.accounts.preflight(&at.current, at.cancel)?);
+            at.warnings.extend(self.preflight(&at.current, at.cancel)?);
             let notes = self.check_consumers(&at.current, at.cancel)?;
             at.warnings.extend(notes);
         }
@@ -258,16 +252,7 @@ impl Rotate<'_> {
             Step::Retire => self.retire(at),
             Step::EndSessions => self.end_sessions(at),
             Step::Undo => self.undo(at),
-            Step::Persist => {
-                self.accounts.persist(at.cancel)?;
-                crash_point("rotate:persisted");
-                at.memory.persisted = true;
-                if !self.accounts.writes_at_once() {
-                    at.memory.current = None;
-                }
-                self.noted(at, "persisted", None, None);
-                Ok(())
-            }
+            Step::Persist => self.persist(at),
             Step::Prove => {
                 let what = (self.prove)()?;
                 crash_point("rotate:proven");

@@ -10,7 +10,6 @@ use crate::clock;
 use crate::durable::crash_point;
 use crate::error::{Failure, Kind, Result};
 use crate::policy::{Consumer, Target, Told};
-use crate::secret::Secret;
 use crate::secret::vault::Written;
 
 /// So many times, nodes that differ again are told again in one run.
@@ -33,7 +32,7 @@ impl Rotate<'_> {
         // What an earlier rotation may have left is of another secret.
         self.keepsake.clear(&self.rotation.name, |run| at.keeper.is_closed(run), clock::now())?;
         let pending = self.new_credential(&at.current, at.cancel)?;
-        let begun = Begun { run: &self.run, urgent: self.emergency, mark: None, taken: &self.taken };
+        let begun = Begun { run: &self.run, urgent: self.emergency, mark: None, taken: &self.taken, recovered: false };
         at.keeper.record(begun, &pending, &at.current)?;
         self.accounts.lock_with(at.keeper.locks());
         crash_point("rotate:recorded");
@@ -55,9 +54,9 @@ impl Rotate<'_> {
                 clock::now(),
             )?;
             self.keepsake.note_run(&self.rotation.name, at.keeper.fence(), &run)?;
-            let user = pending.user.as_ref().map_or_else(String::new, |user| format!("{user}\n"));
-            let text = Secret::new(format!("{user}{}", pending.expose()));
-            self.keepsake.seal(&self.keepsake.escrow(&self.rotation.name), &text)?;
+            // Whoever has the one has the other.
+            self.keepsake.seal_credential(&self.keepsake.previous(&self.rotation.name), &at.current)?;
+            self.keepsake.seal_credential(&self.keepsake.escrow(&self.rotation.name), pending)?;
         }
         crash_point("rotate:escrowed");
         Ok(())
@@ -257,6 +256,23 @@ impl Rotate<'_> {
         at.memory.refusal_noted = current == Login::Refused;
         (at.memory.pending, at.memory.current) = (Some(pending), Some(current));
         self.noted(at, state, None, Some(note));
+        Ok(())
+    }
+
+    pub(super) fn persist(&self, at: &mut At<'_>) -> Result<()> {
+        // A Vault that was put back has forgotten who was locked how, and what was in force in between.
+        let recovered = at.keeper.is_recovered() && at.keeper.direction() == Direction::Forward;
+        if let Some(pair) = at.pair().filter(|_| recovered) {
+            at.keeper.renew(clock::now())?;
+            self.accounts.only(pair.pending, at.cancel)?;
+        }
+        self.accounts.persist(at.cancel)?;
+        crash_point("rotate:persisted");
+        at.memory.persisted = true;
+        if !self.accounts.writes_at_once() {
+            at.memory.current = None;
+        }
+        self.noted(at, "persisted", None, None);
         Ok(())
     }
 

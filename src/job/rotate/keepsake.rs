@@ -3,6 +3,7 @@
 //!
 //! Sealed files open with the recovery key alone: `age -d -i recovery-key.txt FILE | zstd -d`. The host itself cannot read them.
 
+use super::lost::Sealed;
 use super::passed::{self, Passed};
 use super::record::Glance;
 use crate::durable::{self, Lock};
@@ -36,6 +37,11 @@ impl Keepsake {
 
     pub fn escrow(&self, rotation: &str) -> PathBuf {
         self.directory.join(format!("{rotation}.pending.age"))
+    }
+
+    /// What was in force when that one was made.
+    pub fn previous(&self, rotation: &str) -> PathBuf {
+        self.directory.join(format!("{rotation}.previous.age"))
     }
 
     /// The account as it was before the last rotation.
@@ -92,29 +98,31 @@ impl Keepsake {
         is_lost(&directory(state), rotation, glance)
     }
 
-    /// What is sealed of the pending secret, with the recovery key.
-    pub fn unseal(&self, rotation: &str, keys: &Keyring) -> Result<Credential> {
-        let path = self.escrow(rotation);
-        let sealed = std::fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
-        let text = Zeroizing::new(decode::open_whole(&sealed, keys, &path.display().to_string())?);
-        let text = std::str::from_utf8(&text).map_err(|_| Failure::failed(format!("{} is damaged", path.display())))?;
-        // The user stands before it, where the name changes with the secret.
-        let (user, secret) = match text.trim_end().split_once('\n') {
-            Some((user, secret)) => (Some(user.to_owned()), secret),
-            None => (None, text.trim_end()),
-        };
-        Ok(Credential { user, secret: Secret::new(secret.to_owned()) })
+    /// What is sealed of both secrets, with the recovery key.
+    pub fn unseal(&self, rotation: &str, keys: &Keyring) -> Result<Sealed> {
+        let previous = self.previous(rotation);
+        let previous = previous.exists().then(|| unsealed(&previous, keys)).transpose()?;
+        Ok(Sealed { pending: unsealed(&self.escrow(rotation), keys)?, previous })
+    }
+
+    /// Its user stands before it, where the name changes with the secret.
+    pub fn seal_credential(&self, path: &Path, credential: &Credential) -> Result<()> {
+        let user = credential.user.as_ref().map_or_else(String::new, |user| format!("{user}\n"));
+        self.seal(path, &Secret::new(format!("{user}{}", credential.expose())))
     }
 
     /// Nothing is pending any more of runs that came to their end. What is of another one may be the only copy of a password that
     /// somebody uses, and is moved aside.
     pub fn clear(&self, rotation: &str, is_over: impl FnOnce(&str) -> bool, now: Timestamp) -> Result<()> {
         let (escrow, noted) = (self.escrow(rotation), self.run(rotation));
-        if escrow.exists() && !noted.is_some_and(|run| is_over(&run)) {
-            let aside = self.directory.join(format!("{rotation}.pending.{}.age", now.strftime("%Y%m%dT%H%M%SZ")));
-            durable::move_new(&escrow, &aside).context(|| format!("cannot move {} aside", escrow.display()))?;
+        let is_kept = escrow.exists() && !noted.is_some_and(|run| is_over(&run));
+        for (path, what) in [(self.previous(rotation), "previous"), (escrow, "pending")] {
+            if is_kept && path.exists() {
+                let aside = self.directory.join(format!("{rotation}.{what}.{}.age", now.strftime("%Y%m%dT%H%M%SZ")));
+                durable::move_new(&path, &aside).context(|| format!("cannot move {} aside", path.display()))?;
+            }
+            self.remove(&path)?;
         }
-        self.remove(&escrow)?;
         self.remove(&passed::file(&self.directory, rotation))?;
         self.remove(&version_file(&self.directory, rotation))
     }
@@ -134,6 +142,17 @@ impl Keepsake {
             _ => durable::sync_directory(&self.directory).context(|| "cannot sync a directory".into()),
         }
     }
+}
+
+fn unsealed(path: &Path, keys: &Keyring) -> Result<Credential> {
+    let sealed = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
+    let text = Zeroizing::new(decode::open_whole(&sealed, keys, &path.display().to_string())?);
+    let text = std::str::from_utf8(&text).map_err(|_| Failure::failed(format!("{} is damaged", path.display())))?;
+    let (user, secret) = match text.trim_end().split_once('\n') {
+        Some((user, secret)) => (Some(user.to_owned()), secret),
+        None => (None, text.trim_end()),
+    };
+    Ok(Credential { user, secret: Secret::new(secret.to_owned()) })
 }
 
 fn version_file(directory: &Path, rotation: &str) -> PathBuf {

@@ -68,6 +68,11 @@ impl<'a> Lease<'a> {
         self.keeper().taken().to_vec()
     }
 
+    /// Vault was put back in the middle of it.
+    pub fn is_recovered(&self) -> bool {
+        self.keeper().is_recovered()
+    }
+
     /// The previous one is being taken away, or was.
     pub fn is_retired(&self) -> bool {
         self.keeper().is_retired()

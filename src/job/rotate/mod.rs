@@ -14,6 +14,7 @@ pub mod keepsake;
 mod lease;
 mod left;
 mod locks;
+mod lost;
 mod missing_end;
 mod passed;
 mod password;

@@ -51,13 +51,15 @@ impl Rotate<'_> {
         self.new_credential(&current, cancel)?;
         // In the middle of a rotation, the account is not as it should be before one.
         if open.is_none() {
-            warnings.extend(self.accounts.preflight(&current, cancel)?);
+            warnings.extend(self.preflight(&current, cancel)?);
         }
         let mut nodes = Vec::new();
         for node in self.accounts.nodes()? {
             match self.accounts.probe(&current, &node) {
                 Login::Accepted => nodes.push(node.to_string()),
-                Login::Refused | Login::Partly => return Err(self.refused(&node.to_string())),
+                Login::Refused | Login::Partly => {
+                    return Err(self.refused(&format!("{} for {}", node, self.accounts.describe())));
+                }
                 Login::Unknown(why) => return Err(Failure::new(Kind::TryLater, why).hint("Nothing was tried besides")),
             }
         }
@@ -158,10 +160,24 @@ impl Rotate<'_> {
         }
     }
 
-    fn refused(&self, node: &str) -> Failure {
-        let what = format!("{node} refuses the password that is published for {}", self.accounts.describe());
-        Failure::new(Kind::Key, what)
-            .hint("Correct the one or the other; see that the account may log in from this host")
+    /// Where the name changes with the secret, and Vault has an old one of both, what is to be said of the account is said of the wrong
+    /// name: what it would be right to do with the other one otherwise would lock everybody out.
+    pub(super) fn preflight(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>> {
+        let checked = self.accounts.preflight(current, cancel);
+        let is_about_the_name = checked.as_ref().is_err_and(|failure| failure.kind() == Kind::Key);
+        let is_refused = || self.accounts.log_in(current).is_ok_and(|login| login == Login::Refused);
+        match !is_about_the_name && self.rotation.changes_name() && is_refused() {
+            true => Err(self.refused(&self.accounts.describe())),
+            false => checked,
+        }
+    }
+
+    /// Who refuses it.
+    pub(super) fn refused(&self, who: &str) -> Failure {
+        let published = format!("ref+vault://{}", self.rotation.published);
+        Failure::new(Kind::Key, format!("{who} refuses the password that is published")).hint(format!(
+            "Publish what its consumers have, if that lets in ({published}; Vault may have come back from an older state); or correct the account, and see that it may log in from this host. Nothing was changed"
+        ))
     }
 
     fn makes(&self) -> &'static str {

@@ -133,11 +133,14 @@ impl Reapply<'_> {
 
     /// Gives whether anything was changed.
     fn set(&self, wanted: &[Credential], older: &[Older], cancel: &Cancel) -> Result<bool> {
+        let before: Vec<&Credential> = older.iter().map(|old| &old.credential).collect();
+        let first = wanted.first().map_or(Ok(false), |first| self.accounts.replaces(first, &before, cancel))?;
         let changed = match wanted {
             [current, pending] => self.accounts.both(Pair { current, pending }, cancel)?,
             [today, ..] => self.accounts.only(today, cancel)?,
             [] => false,
         };
+        let changed = first || changed;
         self.accounts.persist(cancel)?;
         self.prove(wanted, older, cancel)?;
         Ok(changed)

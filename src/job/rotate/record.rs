@@ -99,6 +99,9 @@ struct Content {
     /// What had the previous one when it began and is not moved: somebody wants it locked out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     taken: Vec<Found>,
+    /// Vault had lost it: what it says of the time before is not all there was.
+    #[serde(default)]
+    recovered: bool,
     #[serde(default)]
     locks: Locks,
 }
@@ -145,6 +148,8 @@ pub struct Begun<'a> {
     pub mark: Option<String>,
     /// What has the secret in force and is locked out.
     pub taken: &'a [Found],
+    /// Vault lost it, and is told once more.
+    pub recovered: bool,
 }
 
 /// Where the document of a rotation is.
@@ -255,6 +260,7 @@ impl<'a> Keeper<'a> {
         self.content.previous_user.clone_from(&previous.user);
         (self.content.back, self.content.why, self.content.mark) = (false, None, begun.mark);
         (self.content.retired, self.content.taken) = (false, begun.taken.to_vec());
+        self.content.recovered = begun.recovered;
         self.content.locks.renew();
         self.write(now)?;
         // What counts is what Vault will give, and not that it took it.
@@ -308,6 +314,10 @@ impl<'a> Keeper<'a> {
     pub fn retire(&mut self, now: Timestamp) -> Result<()> {
         self.content.retired = true;
         self.write(now)
+    }
+
+    pub fn is_recovered(&self) -> bool {
+        self.content.recovered
     }
 
     pub fn is_retired(&self) -> bool {

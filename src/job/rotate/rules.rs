@@ -88,11 +88,11 @@ impl Hindrance {
         let name = &rotation.name;
         match self {
             Hindrance::RotatedLately(at) => {
-                format!("{name} was rotated at {at}, less than {} ago", duration_text(rotation.distance))
+                format!("{name} was rotated at {at:.0}, less than {} ago", duration_text(rotation.distance))
             }
-            Hindrance::Frozen(end) => format!("nothing is rotated on these days (`freeze`), until {end}"),
+            Hindrance::Frozen(end) => format!("nothing is rotated on these days (`freeze`), until {end:.0}"),
             Hindrance::AnotherLately { other, until } => {
-                format!("{other} was rotated shortly before; {name} may be from {until} on (`apart`)")
+                format!("{other} was rotated shortly before; {name} may be from {until:.0} on (`apart`)")
             }
             Hindrance::RehearsalFailed => {
                 format!(

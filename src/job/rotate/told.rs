@@ -71,12 +71,13 @@ impl Rotate<'_> {
         let (name, account) = (&self.rotation.name, self.accounts.describe());
         let published = format!("ref+vault://{}", self.rotation.published);
         let failure = match halt {
-            Halt::CurrentRefused => Failure::new(Kind::Key, format!("{account} refuses the password that is published"))
-                .hint(format!("Correct {published}, or the account; see that it may log in from this host. Nothing was changed")),
+            Halt::CurrentRefused => self.refused(&account),
             Halt::Drift => Failure::new(Kind::Key, format!("{account} accepts neither the old nor the new password"))
                 .hint(match self.rotation.target {
                     Target::Smtp(_) => format!("Somebody changed it: set one of them at the provider, then: bkp rotate resume {name}"),
-                    Target::Minio(_) => format!("Somebody changed both, or removed them: set the new one with: bkp rotate resume {name} --emergency; where there is none, make an access key by hand with the name and the secret that are published ({published}), then: bkp rotate resume {name}"),
+                    Target::Minio(_) => format!(
+                        "Where MinIO was put back to an older state: bkp rotate reapply {name} makes them again, as the one was that it has. Where somebody changed both: set the new one with: bkp rotate resume {name} --emergency. Otherwise make an access key by hand with the name and the secret that are published ({published}). Then: bkp rotate resume {name}"
+                    ),
                     Target::Source(_) | Target::SigningKey(_) => format!(
                         "Somebody changed it: publish the one that works and roll back; or set the account to the new one: bkp rotate resume {name} --emergency"
                     ),

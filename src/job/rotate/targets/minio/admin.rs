@@ -108,7 +108,7 @@ impl Admin<'_> {
     /// Another one that may do what `like` may.
     pub fn add(&self, key: Key<'_>, like: &Known) -> Result<()> {
         let mut body = json!({ "targetUser": like.user, "accessKey": key.id, "secretKey": key.secret.expose() });
-        for (name, text) in [("name", &like.name), ("description", &like.description)] {
+        for (name, text) in [("name", like.name.as_str()), ("description", before(&like.description))] {
             if !text.is_empty() {
                 body[name] = json!(text);
             }

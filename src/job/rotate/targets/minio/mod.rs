@@ -251,8 +251,28 @@ impl Accounts for AccessKeys<'_> {
             Some(_) if self.log_in(credential)? == Login::Accepted => Ok(!retired.is_empty()),
             Some(_) => admin.set(key).map(|()| true),
             None => Err(Failure::new(Kind::Refused, "MinIO has no access key of the name that is published")
-                .hint("Make one by hand for the user, and publish that")),
+                .hint("Make one by hand for the user, with the name and the secret that are published; or publish another one that its consumers have")),
         }
+    }
+
+    /// Which of them was published is known, and what the newest one may do is what today's may.
+    fn replaces(&self, today: &Credential, before: &[&Credential], _: &Cancel) -> Result<bool> {
+        let admin = self.admin()?;
+        let mut there = Vec::new();
+        for credential in before {
+            let id = key_of(credential)?.id;
+            there.extend(self.owned(&admin, id)?.map(|known| (id, known)));
+        }
+        let key = key_of(today)?;
+        let is_missing = self.owned(&admin, key.id)?.is_none();
+        if let (true, Some((_, like))) = (is_missing, there.first()) {
+            admin.add(key, like)?;
+        }
+        // Whoever has one of these has no other: they go when today's lets in.
+        if there.is_empty() || self.log_in(today)? != Login::Accepted {
+            return Ok(is_missing && !there.is_empty());
+        }
+        there.iter().try_for_each(|(id, _)| admin.remove(id)).map(|()| true)
     }
 
     /// Nothing is forgotten in a restart. What was only switched off, because its process died then, is removed.
