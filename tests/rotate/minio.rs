@@ -136,16 +136,6 @@ impl AccessKeys {
         admin.find(id).unwrap().is_some_and(|known| !known.is_off())
     }
 
-    /// As a rotation does it that is killed then.
-    pub fn is_switched_off(&self, id: &str, rotation: &str) {
-        let minio = self.settings();
-        let admin = Admin { minio: &minio, id: USER, secret: Secret::new(PASSWORD.into()) };
-        wait_for("a node that knows it", 60, || {
-            let known = admin.find(id).ok()??;
-            admin.retire(id, &known, rotation).ok()
-        });
-    }
-
     /// Everything that MinIO shows of its requests to whoever may watch them, meanwhile.
     fn shown_while(&self, work: impl FnOnce()) -> Vec<u8> {
         let (minio, secret, end) = (self.settings(), Secret::new(PASSWORD.into()), AtomicBool::new(false));

@@ -62,20 +62,6 @@ impl Cluster {
         self.wait_until_ready(at);
     }
 
-    /// It hears and says nothing, and knows nothing of that later.
-    pub fn suspend(&self, at: usize) {
-        self.signal(at, "-STOP");
-    }
-
-    pub fn wake(&self, at: usize) {
-        self.signal(at, "-CONT");
-    }
-
-    fn signal(&self, at: usize, signal: &str) {
-        let id = self.nodes.lock().unwrap()[at].as_ref().unwrap().id();
-        super::run("kill", &[signal, &id.to_string()], &self.directory);
-    }
-
     fn launch(&self, at: usize) -> Child {
         let address = format!("127.0.0.1:{}", self.ports[at]);
         let drives = self.endpoints().into_iter().enumerate().map(|(at, endpoint)| {
