@@ -410,6 +410,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "rotate-node:accepted",
     "rotate-node:retired",
     "rotate-node:undone",
+    "rotate-lease:renewed",
     "rehearse-server:prepared",
     "rehearse-server:started",
     "rehearse-server:ready",

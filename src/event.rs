@@ -5,6 +5,7 @@
 use crate::error::{Failure, Kind, Result};
 use jiff::Timestamp;
 use serde::Serialize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// Happenings of a run. Serialized, an event is one line of `--json` progress; fields may be added.
@@ -94,22 +95,39 @@ impl Meter {
     }
 }
 
-/// Set by a signal, asked by every loop that may run long.
-#[derive(Default, Debug)]
-pub struct Cancel(AtomicU8);
+/// Set by a signal, asked by every loop that may run long, and before each thing that is told to a server.
+#[derive(Clone, Default)]
+pub struct Cancel {
+    signal: Arc<AtomicU8>,
+    condition: Option<Condition>,
+}
+
+/// What has to hold besides; and why not.
+pub type Condition = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
 impl Cancel {
     /// `kind` is [`Kind::Interrupted`] or [`Kind::Terminated`]; the first one wins.
     pub fn set(&self, kind: Kind) {
-        let _ = self.0.compare_exchange(0, kind.exit_code(), Relaxed, Relaxed);
+        let _ = self.signal.compare_exchange(0, kind.exit_code(), Relaxed, Relaxed);
+    }
+
+    /// The same signal, for what may go on only as long as this holds, too.
+    pub fn on_condition(&self, condition: Condition) -> Cancel {
+        Cancel { signal: Arc::clone(&self.signal), condition: Some(condition) }
     }
 
     pub fn check(&self) -> Result<()> {
-        match self.0.load(Relaxed) {
-            0 => Ok(()),
+        match self.signal.load(Relaxed) {
+            0 => self.condition.as_ref().map_or(Ok(()), |condition| condition()),
             143 => Err(Failure::new(Kind::Terminated, "terminated by a signal")),
             _ => Err(Failure::new(Kind::Interrupted, "interrupted")),
         }
+    }
+}
+
+impl std::fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cancel({:?})", self.check().err().map(|failure| failure.kind()))
     }
 }
 

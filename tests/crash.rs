@@ -41,6 +41,7 @@ fn every_crash_point_belongs_to_a_test_here() {
         "rehearse-application:",
         "rotate:",
         "rotate-node:",
+        "rotate-lease:",
         "rotate-consumer:",
         "vault-secret-id:",
     ];

@@ -241,21 +241,34 @@ fn of_repository(env: &Environment, repository: &Repository, findings: &mut Find
     }
     let sealed =
         repository.store.list("keys/")?.iter().filter(|e| keys::epoch_number(e.key.as_str()).is_some()).count();
-    let people = recipients::claimed(&*repository.store)?.1.len();
+    let people = recipients::claimed(&*repository.store)?.1;
     let verdict = if sealed == 0 { Verdict::Failed } else { Verdict::Ok };
-    findings.add("keys", verdict, format!("{}, sealed to {}", count(sealed, "data epoch"), count(people, "recipient")));
+    findings.add(
+        "keys",
+        verdict,
+        format!("{}, sealed to {}", count(sealed, "data epoch"), count(people.len(), "recipient")),
+    );
     if env.globals.identity.is_empty() {
         findings.add("recovery key", Verdict::Note, "not tested");
         findings.hint("Where the key is kept, run: bkp doctor --identity FILE");
         return Ok(());
     }
-    match env.operator().and_then(|operator| operator.epochs(&*repository.store)) {
+    let operator = env.operator();
+    let own = operator.as_ref().map(keys::Operator::recipients).unwrap_or_default();
+    match operator.and_then(|operator| operator.epochs(&*repository.store)) {
         Ok(opened) if opened.len() == sealed => {
             findings.add("recovery key", Verdict::Ok, format!("opens {}", count(sealed, "data epoch")));
         }
         Ok(opened) => {
             findings.add("recovery key", Verdict::Warning, format!("opens {} of {sealed} data epochs", opened.len()));
-            findings.hint("It was added or removed between them; keep the other keys too");
+            findings.hint(match people.iter().find(|reader| own.contains(&reader.key())) {
+                // Whoever changed the list before wrote late.
+                Some(reader) => format!(
+                    "{} reads, and should open all: bkp rotate recipients {}={} --new-identity FILE --identity OF-WHO-OPENS-THEM",
+                    reader.name, reader.name, reader.recipient
+                ),
+                None => "It was added or removed between them; keep the other keys too".to_owned(),
+            });
         }
         Err(failure) => findings.failure("recovery key", &failure),
     }

@@ -5,13 +5,14 @@ use super::format::{age, count};
 use super::output::{plain, table};
 use super::points;
 use crate::error::Result;
-use crate::job::dependence::{self, Dependence, Depending, Ends};
+use crate::job::dependence::{self, Dependence, Depending};
 use crate::job::lock::Kept;
 use crate::policy::duration_text;
 use crate::repo::catalog::Wanted;
-use crate::repo::former::{self, fingerprint};
+use crate::repo::former::{self, Former, fingerprint};
 use crate::repo::keys::{NamedRecipient, Role};
 use crate::repo::{Repository, recipients};
+use crate::watch::{self, Language};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -24,22 +25,32 @@ pub fn kept<'e>(env: &'e Environment, source: &str) -> Option<Kept<'e>> {
 pub fn look(env: &Environment, repository: &Repository) -> Result<Vec<Dependence>> {
     let writer = env.writer(repository)?;
     let (keys, trust) = (writer.keyring(), writer.trust());
-    look_with(env, repository, &Access { keys, trust, writer: Some(writer), operator: None })
+    let access = Access { keys, trust, writer: Some(writer), operator: None };
+    let (former, _) = former::all(repository, &access.trust)?;
+    look_with(env, repository, &access, &former)
 }
 
-fn look_with(env: &Environment, repository: &Repository, access: &Access) -> Result<Vec<Dependence>> {
+fn look_with(
+    env: &Environment,
+    repository: &Repository,
+    access: &Access,
+    former: &[Former],
+) -> Result<Vec<Dependence>> {
     // To open every point takes a while, and mostly nobody's key was ever replaced.
-    if former::all(repository, &access.trust)?.is_empty() {
+    if former.is_empty() {
         return Ok(Vec::new());
     }
     let catalog = points::read(env, repository, access, Wanted::default())?;
-    dependence::look(repository, (&access.keys, &access.trust), &catalog, &|source| kept(env, source), env.now)
+    let kept = |source: &str| kept(env, source);
+    dependence::look(repository, former, (&access.keys, &access.trust), &catalog, (&kept, env.now))
 }
 
 pub struct Readers {
     readers: Vec<NamedRecipient>,
     epoch: Option<u32>,
     former: Vec<Dependence>,
+    /// Whom these alone named is not known.
+    unknown_lists: Vec<u32>,
     every: Option<SignedDuration>,
 }
 
@@ -47,17 +58,18 @@ impl Readers {
     /// Only points that this host may list: its own, unless an identity is given.
     pub fn look(env: &Environment, repository: &Repository) -> Result<Self> {
         let access = env.listing(repository)?;
-        let former = look_with(env, repository, &access)?;
+        let (former, unknown_lists) = former::all(repository, &access.trust)?;
+        let former = look_with(env, repository, &access, &former)?;
         let readers = match &access.writer {
             Some(writer) => writer.recipients.clone(),
             None => recipients::claimed(&*repository.store)?.1,
         };
         let every = env.configuration()?.rotator.recipients_every.and_then(|every| every.try_into().ok());
-        Ok(Readers { readers, epoch: access.writer.map(|writer| writer.epoch.number), former, every })
+        Ok(Readers { readers, epoch: access.writer.map(|writer| writer.epoch.number), former, unknown_lists, every })
     }
 
     fn due(&self, reader: &NamedRecipient) -> Option<Timestamp> {
-        self.every.map(|every| reader.added.checked_add(every).unwrap_or(Timestamp::MAX))
+        watch::reader_due(reader, self.every)
     }
 
     pub fn document(&self, now: Timestamp) -> Value {
@@ -72,6 +84,7 @@ impl Readers {
         json!({
             "every": self.every.and_then(|every| every.try_into().ok()).map(duration_text), "epoch": self.epoch,
             "readers": self.readers.iter().map(reader).collect::<Vec<_>>(), "former": self.former,
+            "unknown_lists": self.unknown_lists,
         })
     }
 
@@ -85,7 +98,14 @@ impl Readers {
             };
             vec![plain(&reader.name), role(reader.role), fingerprint(&reader.recipient), since(reader.added), due]
         });
-        let readers = table(&["READS BACKUPS", "ROLE", "KEY", "SINCE", "DUE"], readers);
+        let mut readers = table(&["READS BACKUPS", "ROLE", "KEY", "SINCE", "DUE"], readers);
+        if !self.unknown_lists.is_empty() {
+            let numbers: Vec<String> = self.unknown_lists.iter().map(u32::to_string).collect();
+            readers.push_str(&format!(
+                "\n\nlists of who reads are missing or damaged (keys/recipients-NNNN.json): number {}. Whom they alone named is not known; put them back from a copy of the store",
+                numbers.join(", ")
+            ));
+        }
         if self.former.is_empty() {
             return readers;
         }
@@ -97,7 +117,12 @@ impl Readers {
             let none = || row(["-".into(), "nothing here".into(), "-".into(), "-".into()]);
             let of = |depending: &Depending| {
                 let source = format!("{} ({})", plain(&depending.source), plain(&depending.host));
-                row([source, opens(depending), since(depending.newest), ends(&depending.ends)])
+                row([
+                    source,
+                    opens(depending),
+                    since(depending.newest),
+                    watch::ends(&depending.ends, Language::English, &day),
+                ])
             };
             if one.series.is_empty() { vec![none()] } else { one.series.iter().map(of).collect() }
         });
@@ -123,19 +148,5 @@ fn opens(depending: &Depending) -> String {
     match depending.in_part {
         0 => points,
         part => format!("{points}, {part} in part"),
-    }
-}
-
-fn ends(ends: &Ends) -> String {
-    match ends {
-        Ends::Retention { until: Some(until), newer: 0 } => format!("{}, by retention", day(*until)),
-        Ends::Retention { until, newer } => {
-            let date = until.map_or_else(String::new, |until| format!("{}, and ", day(until)));
-            format!("{date}{}, by retention", count((*newer).max(1) as usize, "newer point"))
-        }
-        Ends::Nothing => "they are removed: no rule does it".to_owned(),
-        Ends::Unpinning => "they are unpinned".to_owned(),
-        Ends::StoringAfresh => "stored anew: bkp rotate recipients --afresh".to_owned(),
-        Ends::NewKeysOnThatHost => "that host backs up with the new keys".to_owned(),
     }
 }

@@ -238,7 +238,7 @@ fn of_rotation(rotation: &Rotation, run: &str) -> Rotated {
     Rotated {
         run: run.to_owned(),
         rotation: rotation.name.clone(),
-        source: rotation.target.name().to_owned(),
+        source: rotation.target.place(),
         account: rotation.account.clone(),
         ..Rotated::default()
     }

@@ -9,8 +9,9 @@ use crate::durable;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::repo::Repository;
 use crate::repo::init::{self, Prepared};
-use crate::repo::keys::{NamedRecipient, RecoveryKey, Role, named_recipient};
+use crate::repo::keys::{NamedRecipient, Role, named_recipient};
 use crate::repo::point::Layout;
+use crate::repo::recovery_key::RecoveryKey;
 use crate::repo::writer::Writer;
 use crate::store::{self, Store, probe};
 use std::os::unix::fs::PermissionsExt;
@@ -95,7 +96,9 @@ impl Arguments {
                 None => named_recipient(&format!("operator-{}", number + 1), Role::Operator, text, now),
             }
         };
-        self.recipient.iter().enumerate().map(one).collect()
+        let all: Vec<NamedRecipient> = self.recipient.iter().enumerate().map(one).collect::<Result<_>>()?;
+        must_differ(&all)?;
+        Ok(all)
     }
 
     fn write_key(
@@ -135,6 +138,22 @@ impl Arguments {
         }
         Ok(file)
     }
+}
+
+/// Each has a name and a key of its own: to take one off would leave the other one in.
+fn must_differ(all: &[NamedRecipient]) -> Result<()> {
+    for (number, one) in all.iter().enumerate() {
+        let before = &all[..number];
+        if let Some(other) = before.iter().find(|other| other.key() == one.key()) {
+            return Err(Failure::usage(format!("`{}` and `{}` have the same key", other.name, one.name))
+                .hint("Give each key once: somebody who has two of them gives each a name of its own"));
+        }
+        if before.iter().any(|other| other.name == one.name) {
+            return Err(Failure::usage(format!("two keys are called `{}`", one.name))
+                .hint("Give each key a name of its own: bkp keys remove NAME takes one off"));
+        }
+    }
+    Ok(())
 }
 
 /// In a directory that everybody may write to, others could exchange the file.
@@ -216,6 +235,21 @@ fn advice(writer: &Writer, key: Option<&Path>, status: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_key_is_taken_once_whatever_is_noted_beside_it() {
+        let ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJtrIlqm3CqvAM4W3lIj3F1RZWL+y1GVQDCFXqlbCD0d";
+        let reader = |name: &str, key: &str| NamedRecipient {
+            name: name.into(),
+            role: Role::Operator,
+            recipient: key.into(),
+            added: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let taken = |other: NamedRecipient| must_differ(&[reader("luis", ssh), other]).map_err(|f| f.full());
+        assert!(taken(reader("ana", &format!("{ssh} ana@desk"))).unwrap_err().contains("have the same key"));
+        assert!(taken(reader("luis", "age1x")).unwrap_err().contains("two keys are called `luis`"));
+        taken(reader("ana", "age1x")).unwrap();
+    }
 
     #[test]
     fn a_directory_that_everybody_may_write_to_is_refused() {

@@ -7,6 +7,7 @@ use crate::durable;
 use crate::error::{Context, Result};
 use crate::job::damage;
 use crate::journal::State;
+use crate::repo::writer;
 use crate::watch::metrics::{self, Format};
 use crate::watch::{Status, Watcher};
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ pub fn watch(env: &Environment) -> Result<(Status, State)> {
         env.output.warn(&format!("runs that were killed cannot be noted as such: {}", failure.full()));
     }
     let mut watcher = Watcher::of(&journal, &crate::daemon::host());
-    let status = watcher.status(env.configuration()?, &damage::load_all(state), clock::now())?;
+    let (damage, readers) = (damage::load_all(state), writer::readers(state));
+    let status = watcher.status(env.configuration()?, (&damage, &readers), clock::now())?;
     Ok((status, watcher.into_state()))
 }

@@ -37,6 +37,9 @@ pub enum Login {
 }
 
 impl Login {
+    /// Why nothing was learned of nodes that follow one of them: they lag behind, or went their own way.
+    pub const NODES_DIFFER: &str = "some nodes accept it, and others refuse it";
+
     /// Of several nodes that follow one of them: accepted where all accept it, refused where all refuse it.
     pub fn of_all(all: impl IntoIterator<Item = Login>) -> Login {
         let mut seen: Option<Login> = None;
@@ -45,7 +48,7 @@ impl Login {
                 (_, unknown @ Login::Unknown(_)) | (Some(unknown @ Login::Unknown(_)), _) => unknown,
                 (None, login) => login,
                 (Some(before), login) if before == login => login,
-                _ => Login::Unknown("some nodes accept it, and others refuse it".into()),
+                _ => Login::Unknown(Login::NODES_DIFFER.into()),
             });
         }
         seen.unwrap_or_else(|| Login::Unknown("there is no node".into()))

@@ -5,6 +5,7 @@ use crate::error::{Failure, Result};
 use crate::job::damage;
 use crate::journal::Journal;
 use crate::policy::Configuration;
+use crate::repo::writer;
 use crate::schedule::Outlook;
 use crate::watch::{Status, Watcher};
 use std::path::{Path, PathBuf};
@@ -68,7 +69,8 @@ impl Shown {
             return Ok(status.clone());
         }
         let damage = damage::load_all(&self.state);
-        let status = lock(&self.watcher).status(&outlook.configuration, &damage, clock::now())?;
+        let readers = writer::readers(&self.state);
+        let status = lock(&self.watcher).status(&outlook.configuration, (&damage, &readers), clock::now())?;
         let status = Arc::new(status.degraded(&outlook.degraded));
         *known = Some((Instant::now(), status.clone()));
         Ok(status)

@@ -66,14 +66,14 @@ pub enum Ends {
 /// How long points of a source are kept; nothing where no policy says it.
 pub type KeptOf<'k> = &'k dyn Fn(&str) -> Option<Kept<'k>>;
 
+/// What these keys from before open of the points in a catalog.
 pub fn look(
     repository: &Repository,
+    former: &[Former],
     (keys, trust): (&Keyring, &Trust),
     catalog: &Catalog,
-    kept: KeptOf<'_>,
-    now: Timestamp,
+    (kept, now): (KeptOf<'_>, Timestamp),
 ) -> Result<Vec<Dependence>> {
-    let former = former::all(repository, trust)?;
     if former.is_empty() {
         return Ok(Vec::new());
     }

@@ -170,9 +170,7 @@ impl Reader<'_> {
         if entries.is_empty() {
             self.wrong::<()>(field.place, "a password that nobody uses need not be rotated: name who uses it");
         }
-        let mut all: Vec<Consumer> = entries.iter().filter_map(|(key, value)| self.consumer(key, value)).collect();
-        told_variables::exchanged_together(&mut all);
-        all
+        entries.iter().filter_map(|(key, value)| self.consumer(key, value)).collect()
     }
 
     fn consumer(&self, key: &Field<String>, field: &Field<raw::Consumer>) -> Option<Consumer> {

@@ -97,6 +97,16 @@ impl Target {
         }
     }
 
+    /// By which people know it, where nothing of the configuration stands beside it.
+    pub fn place(&self) -> String {
+        match self {
+            Target::Source(name) => name.clone(),
+            Target::Minio(minio) => minio.endpoint.clone(),
+            Target::SigningKey(key) => format!("ref+vault://{}", key.jwks),
+            Target::Smtp(server) => format!("{}://{}:{}", scheme(server.encryption), server.host, server.port),
+        }
+    }
+
     /// Two rotations of it would undo each other.
     pub fn is_shared_with(&self, other: &Target) -> bool {
         // A user of MinIO may have several access keys, and a list several keys.

@@ -5,7 +5,7 @@
 //! epoch, exactly when the list that the object's writer went by is older than the one that took the key off. What does not say
 //! by which list it was sealed counts as older than all.
 
-use crate::error::Result;
+use crate::error::{Failure, Kind, Result};
 use crate::repo::Repository;
 use crate::repo::keys::{self, Role};
 use crate::repo::names;
@@ -13,6 +13,7 @@ use crate::repo::point::Point;
 use crate::repo::recipients::{self, Version};
 use crate::repo::sealed::SealedBy;
 use crate::repo::sign::Trust;
+use crate::store::Store;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
@@ -43,8 +44,23 @@ pub fn fingerprint(recipient: &str) -> String {
     hex::encode(&names::sha256(keys::bare(recipient).as_bytes())[..6])
 }
 
-pub fn all(repository: &Repository, trust: &Trust) -> Result<Vec<Former>> {
-    Ok(of(&recipients::history(&*repository.store, trust)?))
+/// Those that are known, and numbers of lists that are missing or damaged: whom these alone named is not.
+pub fn all(repository: &Repository, trust: &Trust) -> Result<(Vec<Former>, Vec<u32>)> {
+    let history = recipients::history(repository, trust)?;
+    Ok((of(&history.versions), history.unknown))
+}
+
+/// Why one of these public keys opens nothing that `keys/` has, as far as the lists in the store tell: nobody vouches for them.
+pub fn taken_off(store: &dyn Store, keys: &[String]) -> Option<Failure> {
+    let newest = recipients::newest_number(store).ok()?;
+    let lists = (1..=newest).rev().filter_map(|number| recipients::claimed_version(store, number).ok().flatten());
+    let lists: Vec<Version> = lists.collect();
+    let reader = |list: &Version| list.recipients.iter().find(|reader| keys.contains(&reader.key())).cloned();
+    let last = lists.iter().position(|list| reader(list).is_some())?;
+    let (name, removed) = (reader(&lists[last])?.name, lists[last.checked_sub(1)?].at.strftime("%Y-%m-%d"));
+    Some(Failure::new(Kind::Key, format!("the key of {name} in this identity was taken off on {removed}")).hint(
+        "Whoever reads today has another one: bkp keys list. What was written before still opens to the old one by hand: README.txt in the repository",
+    ))
 }
 
 fn of(history: &[(Version, bool)]) -> Vec<Former> {

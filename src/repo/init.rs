@@ -7,6 +7,7 @@ use crate::error::{Failure, Kind, Result};
 use crate::repo::keys::{self, Epoch, NamedRecipient, Operator, RecipientList};
 use crate::repo::point::FORMAT;
 use crate::repo::recipients::{self, Change, Version};
+use crate::repo::sign::Trust;
 use crate::repo::writer::Writer;
 use crate::repo::{Repository, RepositoryInfo, names};
 use crate::store::{Store, StoreError};
@@ -255,6 +256,16 @@ pub fn change_recipients(
         version = newest;
     }
     Err(recipients::busy())
+}
+
+/// Seals every data epoch to the newest list once more: who changed it last may have been overtaken by the last write of somebody
+/// before.
+pub fn seal_again(repository: &Repository, writer: &mut Writer, trust: &Trust, operator: &Operator) -> Result<()> {
+    let store = &*repository.store;
+    let opened = open_all(store, operator, Epochs::new())?;
+    let newest = recipients::newest(repository, writer, trust)?;
+    reseal(store, writer, &newest, &opened)?;
+    writer.save()
 }
 
 /// Whether somebody can change who reads.

@@ -5,7 +5,7 @@
 //! future data only: what was sealed stays readable to who holds the key.
 
 use crate::error::{Context, Failure, Kind, Result};
-use crate::repo::names;
+use crate::repo::{former, names};
 use crate::store::{self, Store};
 use age::cli_common::{StdinGuard, read_identities, read_recipients};
 use age::secrecy::ExposeSecret;
@@ -183,9 +183,36 @@ impl Epoch {
     }
 }
 
+/// A private key of whatever kind.
+struct Held {
+    identity: Box<dyn age::Identity>,
+    /// It may be one of a plug-in, which asks a person or a device each time.
+    asks: bool,
+}
+
+/// One of the keys of an [`Operator`], and others that whoever has it may have kept.
+pub struct Part<'a> {
+    own: Vec<&'a dyn age::Identity>,
+    besides: Keyring,
+}
+
+impl Part<'_> {
+    pub fn identities(&self) -> impl Iterator<Item = &dyn age::Identity> {
+        self.own.iter().copied().chain(self.besides.identities())
+    }
+}
+
+/// Whether the private half of a public key is at hand.
+pub enum AtHand<'a> {
+    Yes(Part<'a>),
+    No,
+    /// It is one of a plug-in: a person or a device would have to be asked.
+    OfPlugin,
+}
+
 /// What `--identity FILE` gives: keys of any kind, and the writers' public keys noted in the files.
 pub struct Operator {
-    identities: Vec<Box<dyn age::Identity>>,
+    identities: Vec<Held>,
     /// Those of them that open objects directly, without a person or a program.
     plain: Vec<age::x25519::Identity>,
     /// Writer id → public key, from lines `# bkp-writer: W ed25519:…`.
@@ -202,20 +229,23 @@ impl Operator {
 
     /// Those alone that open what is sealed to this recipient and nobody else; nothing when none does.
     pub fn into_only(mut self, recipient: &NamedRecipient) -> Result<Option<Self>> {
-        let sealed = Epoch::generate(0, std::slice::from_ref(recipient))?.sealed_bytes()?;
-        let opens = |identity: &dyn age::Identity| {
-            age::Decryptor::new_buffered(&sealed[..]).is_ok_and(|age| age.decrypt(std::iter::once(identity)).is_ok())
-        };
-        self.identities.retain(|identity| opens(&**identity));
+        let opens = opens_what_is_sealed_to(&recipient.recipient)?;
+        self.identities.retain(|held| opens(&*held.identity));
         self.plain.retain(|identity| opens(identity));
         Ok((!self.identities.is_empty()).then_some(self))
     }
 
-    /// Those of these public keys whose private halves are here and open objects without a person or a program.
-    pub fn only(&self, recipients: &[&str]) -> Keyring {
-        let is_one =
-            |identity: &&age::x25519::Identity| recipients.contains(&identity.to_public().to_string().as_str());
-        Keyring(self.plain.iter().filter(is_one).cloned().collect())
+    /// That of a public key, with what may have been kept besides, and no other. No plug-in is asked.
+    pub fn part(&self, recipient: &str, besides: Keyring) -> Result<AtHand<'_>> {
+        let is_age = recipient.parse::<age::x25519::Recipient>().is_ok();
+        if !is_age && !recipient.starts_with("ssh-") && recipient.parse::<age::plugin::Recipient>().is_ok() {
+            return Ok(AtHand::OfPlugin);
+        }
+        let opens = opens_what_is_sealed_to(recipient)?;
+        let own: Vec<&dyn age::Identity> =
+            self.identities.iter().filter(|held| !held.asks).map(|held| &*held.identity).collect();
+        let own: Vec<_> = own.into_iter().filter(|identity| opens(*identity)).collect();
+        Ok(if own.is_empty() { AtHand::No } else { AtHand::Yes(Part { own, besides }) })
     }
 
     /// Reads age identity files, ssh keys and plug-in identities. A passphrase is asked for on the terminal.
@@ -245,7 +275,8 @@ impl Operator {
             if read.is_empty() {
                 return Err(unusable("there is no private key in it".into()));
             }
-            identities.extend(read);
+            let asks = text.contains("AGE-PLUGIN-");
+            identities.extend(read.into_iter().map(|identity| Held { identity, asks }));
         }
         Ok(Operator { identities, plain, trusted, repositories })
     }
@@ -259,7 +290,7 @@ impl Operator {
         }
         let repositories = text.lines().filter_map(|l| l.strip_prefix("# bkp-repository: "));
         Ok(Operator {
-            identities: plain.iter().cloned().map(|key| Box::new(key) as Box<dyn age::Identity>).collect(),
+            identities: plain.iter().cloned().map(|key| Held { identity: Box::new(key), asks: false }).collect(),
             trusted: noted_writers(text).collect(),
             repositories: repositories.map(|id| id.trim().to_owned()).collect(),
             plain,
@@ -269,7 +300,7 @@ impl Operator {
     fn open(&self, sealed: &[u8]) -> std::result::Result<age::x25519::Identity, age::DecryptError> {
         let decryptor = age::Decryptor::new_buffered(sealed)?;
         let mut text = String::new();
-        decryptor.decrypt(self.identities.iter().map(AsRef::as_ref))?.read_to_string(&mut text)?;
+        decryptor.decrypt(self.identities.iter().map(|held| &*held.identity))?.read_to_string(&mut text)?;
         let parsed = text.trim().parse();
         zeroize::Zeroize::zeroize(&mut text);
         parsed.map_err(|_| age::DecryptError::InvalidHeader)
@@ -299,7 +330,12 @@ impl Operator {
             }
         }
         match refused {
-            Some((key, error)) if opened.is_empty() => Err(no_fit(&key, &error)),
+            Some((_, age::DecryptError::NoMatchingKeys)) if opened.is_empty() => {
+                Err(former::taken_off(store, &self.recipients()).unwrap_or_else(of_another_repository))
+            }
+            Some((key, error)) if opened.is_empty() => {
+                Err(Failure::new(Kind::Key, format!("cannot open {key}")).because(error.to_string()))
+            }
             None if opened.is_empty() => {
                 Err(Failure::new(Kind::NoRepository, "the repository has no keys/epoch-*.age"))
             }
@@ -329,15 +365,21 @@ impl Operator {
     }
 }
 
-fn no_fit(key: &str, error: &age::DecryptError) -> Failure {
-    match error {
-        age::DecryptError::NoMatchingKeys => {
-            Failure::new(Kind::Key, "this identity does not belong to this repository").hint(
-                "Use the recovery key that `bkp init` made for it; `bkp keys list` shows which public keys it has",
-            )
-        }
-        other => Failure::new(Kind::Key, format!("cannot open {key}")).because(other.to_string()),
-    }
+/// Tried with something that is sealed for it.
+fn opens_what_is_sealed_to(recipient: &str) -> Result<impl Fn(&dyn age::Identity) -> bool> {
+    let parsed = parse_recipients(&[recipient.to_owned()])?;
+    let what = || "cannot seal to a public key".to_string();
+    let encryptor = age::Encryptor::with_recipients(parsed.iter().map(|r| r.as_ref() as &dyn age::Recipient))
+        .map_err(|e| Failure::usage(what()).because(e))?;
+    let sealed = encryptor.wrap_output(Vec::new()).and_then(|writer| writer.finish()).context(what)?;
+    Ok(move |identity: &dyn age::Identity| {
+        age::Decryptor::new_buffered(&sealed[..]).is_ok_and(|age| age.decrypt(std::iter::once(identity)).is_ok())
+    })
+}
+
+fn of_another_repository() -> Failure {
+    Failure::new(Kind::Key, "this identity does not belong to this repository")
+        .hint("Use the recovery key that `bkp init` made for it; `bkp keys list` shows which public keys it has")
 }
 
 pub fn epoch_number(key: &str) -> Option<u32> {
@@ -366,51 +408,11 @@ fn is_handed_over(metadata: &std::fs::Metadata) -> bool {
     by_group_alone && metadata.uid() == 0 && !user.is_root() && metadata.gid() == group.as_raw()
 }
 
-fn noted_writers(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
+pub(super) fn noted_writers(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
     text.lines().filter_map(|line| {
         let (writer, key) = line.strip_prefix("# bkp-writer: ")?.trim().split_once(' ')?;
         Some((writer.to_owned(), key.to_owned()))
     })
-}
-
-/// A new recovery key, made by `init` for an operator who has none.
-pub struct RecoveryKey(age::x25519::Identity);
-
-impl RecoveryKey {
-    pub fn generate() -> Self {
-        RecoveryKey(age::x25519::Identity::generate())
-    }
-
-    pub fn recipient(&self) -> String {
-        self.0.to_public().to_string()
-    }
-
-    /// The content of the operator's file. `writer_line` pins the writer's public key.
-    pub fn text(
-        &self,
-        repository: &str,
-        location: &str,
-        writer_line: &str,
-        now: Timestamp,
-    ) -> zeroize::Zeroizing<String> {
-        let script_lines: String = super::init::travelling()
-            .map(|(name, text)| {
-                format!(
-                    "# sha256 of {name} (compare before you run it): {}\n",
-                    hex::encode(names::sha256(text.as_bytes()))
-                )
-            })
-            .collect();
-        zeroize::Zeroizing::new(format!(
-            "# bkp recovery key. Without it nothing can be restored; whoever has it can read every backup.\n\
-             # Keep it away from this machine: on paper, in a safe, in a password store.\n\
-             # bkp-repository: {repository}\n# location: {location}\n# created: {}\n# public key: {}\n{writer_line}\n{}{}\n",
-            now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            self.recipient(),
-            script_lines,
-            self.0.to_string().expose_secret()
-        ))
-    }
 }
 
 #[cfg(test)]
@@ -422,12 +424,5 @@ mod tests {
         let secret = age::x25519::Identity::generate().to_string();
         let refused = named_recipient("me", Role::Operator, secret.expose_secret(), Timestamp::UNIX_EPOCH).unwrap_err();
         assert!(!refused.full().contains(secret.expose_secret()));
-    }
-
-    #[test]
-    fn writers_are_read_from_the_recovery_key() {
-        let text =
-            RecoveryKey::generate().text("r", "file:///x", "# bkp-writer: 00ff ed25519:abc", Timestamp::UNIX_EPOCH);
-        assert_eq!(noted_writers(&text).collect::<Vec<_>>(), [("00ff".to_owned(), "ed25519:abc".to_owned())]);
     }
 }

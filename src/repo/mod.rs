@@ -30,6 +30,7 @@ pub mod proof;
 pub mod read;
 pub mod recipients;
 pub mod record;
+pub mod recovery_key;
 mod remembered;
 pub mod retention;
 pub mod sealed;

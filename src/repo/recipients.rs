@@ -79,8 +79,8 @@ impl Change {
     fn apply(&self, list: &[NamedRecipient], own: &[NamedRecipient]) -> Result<Option<Vec<NamedRecipient>>> {
         match self {
             Change::Add(new) => {
-                let same = |r: &&NamedRecipient| r.recipient == new.recipient && r.name == new.name;
-                let near = |r: &&NamedRecipient| r.recipient == new.recipient || r.name == new.name;
+                let same = |r: &&NamedRecipient| r.key() == new.key() && r.name == new.name;
+                let near = |r: &&NamedRecipient| r.key() == new.key() || r.name == new.name;
                 match list.iter().find(near) {
                     Some(found) if same(&found) && !own.iter().any(|r| same(&r)) => Ok(None),
                     Some(found) => {
@@ -90,7 +90,7 @@ impl Change {
                 }
             }
             Change::Remove(name) => {
-                let named = |r: &NamedRecipient| r.name == *name || r.recipient == *name;
+                let named = |r: &NamedRecipient| r.name == *name || r.key() == keys::bare(name);
                 let rest: Vec<_> = list.iter().filter(|r| !named(r)).cloned().collect();
                 if rest.is_empty() {
                     return Err(Failure::new(Kind::Refused, "that is the last recipient: nobody could restore")
@@ -137,7 +137,7 @@ pub fn named_after(store: &dyn Store, seen: u32) -> Result<BTreeSet<String>> {
 }
 
 /// One of the lists, as the store has it; nothing where it is not there. Nobody vouches for it.
-fn claimed_version(store: &dyn Store, number: u32) -> Result<Option<Version>> {
+pub fn claimed_version(store: &dyn Store, number: u32) -> Result<Option<Version>> {
     let key = names::recipients(number);
     let envelope = match store::read(store, &key) {
         Ok(envelope) => envelope,
@@ -148,11 +148,34 @@ fn claimed_version(store: &dyn Store, number: u32) -> Result<Option<Version>> {
     serde_json::from_slice(&payload).map(Some).map_err(|e| damaged(key.as_str()).because(e))
 }
 
-/// All lists there are, the first one first, each with whether somebody in `trust` signed it.
-pub fn history(store: &dyn Store, trust: &Trust) -> Result<Vec<(Version, bool)>> {
-    let mut all = Vec::new();
+/// All lists of a repository.
+pub struct History {
+    /// The first one first, each with whether somebody who is known signed it.
+    pub versions: Vec<(Version, bool)>,
+    /// Numbers of those that are missing or damaged: whom they alone named is not known.
+    pub unknown: Vec<u32>,
+}
+
+pub fn history(repository: &Repository, trust: &Trust) -> Result<History> {
+    let store = &*repository.store;
+    let (mut versions, mut unknown) = (Vec::new(), Vec::new());
     for number in 1..=newest_number(store)? {
-        let Some(version) = claimed_version(store, number)? else { continue };
+        let version = match claimed_version(store, number) {
+            Ok(Some(version)) => version,
+            Ok(None) => {
+                unknown.push(number);
+                continue;
+            }
+            Err(failure) if failure.kind() == Kind::TryLater => return Err(failure),
+            Err(_) => {
+                unknown.push(number);
+                continue;
+            }
+        };
+        // An `init` that was killed left one of a repository that never was.
+        if version.repository != repository.id() {
+            continue;
+        }
         let key = names::recipients(number);
         let verify = |signer: &String| {
             let envelope = store::read(store, &key)?;
@@ -160,9 +183,9 @@ pub fn history(store: &dyn Store, trust: &Trust) -> Result<Vec<(Version, bool)>>
         };
         let is_sound =
             version.version == number && trust.pinned.get(&version.writer).is_some_and(|s| verify(s).is_ok());
-        all.push((version, is_sound));
+        versions.push((version, is_sound));
     }
-    Ok(all)
+    Ok(History { versions, unknown })
 }
 
 /// What the store says, for people to compare. Nobody vouches for it.

@@ -9,7 +9,7 @@ use crate::repo::keys::{self, Keyring, NamedRecipient};
 use crate::repo::proof::{self, Level};
 use crate::repo::sign::Trust;
 use crate::repo::writer::{Writer, WriterInfo};
-use crate::repo::{Repository, catalog, pinned, recipients};
+use crate::repo::{Repository, catalog, former, pinned, recipients};
 use crate::store::LockMode;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -27,6 +27,9 @@ pub struct RepositoryFacts {
     pub readers: Vec<NamedRecipient>,
     /// Keys of those who read once, and which points still open to them.
     pub former: Vec<Dependence>,
+    /// Numbers of the lists of who reads that are missing or damaged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown_lists: Vec<u32>,
     pub writers: Vec<WriterInfo>,
     pub epochs: Vec<EpochFacts>,
     /// What this host writes with; nothing where it only reads.
@@ -93,14 +96,7 @@ pub fn look(
     let catalog = catalog::list(repository, keys, trust, wanted)?;
     let proofs = proof::highest(repository, keys, trust, None)?;
     let pins = pinned::all(repository, keys, trust)?;
-    let mut locks = BTreeMap::new();
-    let sources: std::collections::BTreeSet<&str> = catalog.points.iter().map(|p| p.source.as_str()).collect();
-    for source in sources {
-        let Some(newest) = catalog.latest(source, None, now) else { continue };
-        let retain = repository.store.head(&newest.key())?.retain;
-        let lock = retain.map(|retain| LockFacts { mode: retain.mode, until: retain.until });
-        locks.insert(source.to_owned(), lock);
-    }
+    let locks = locks(repository, &catalog, now)?;
     let points = catalog.points.iter().map(|point| {
         let proven = proofs.get(&point.point);
         PointFacts {
@@ -124,6 +120,7 @@ pub fn look(
         object: key.to_string(),
         problem: failure.full(),
     };
+    let (former, unknown_lists) = former::all(repository, trust)?;
     Ok(RepositoryFacts {
         location: repository.store.describe(),
         id: repository.id().to_owned(),
@@ -135,12 +132,30 @@ pub fn look(
             Some(writer) => writer.recipients.clone(),
             None => recipients::claimed(&*repository.store)?.1,
         },
-        former: dependence::look(repository, (keys, trust), &catalog, kept, now)?,
+        former: dependence::look(repository, &former, (keys, trust), &catalog, (kept, now))?,
+        unknown_lists,
         writers: catalog::writers(repository)?.0,
         epochs: epochs(repository)?,
         this_host: host.map(|host| ThisHost { writer: host.id().to_owned(), epoch: host.epoch.number }),
         locks,
     })
+}
+
+/// Of the newest point of each source.
+fn locks(
+    repository: &Repository,
+    catalog: &catalog::Catalog,
+    now: Timestamp,
+) -> Result<BTreeMap<String, Option<LockFacts>>> {
+    let mut locks = BTreeMap::new();
+    let sources: std::collections::BTreeSet<&str> = catalog.points.iter().map(|p| p.source.as_str()).collect();
+    for source in sources {
+        let Some(newest) = catalog.latest(source, None, now) else { continue };
+        let retain = repository.store.head(&newest.key())?.retain;
+        let lock = retain.map(|retain| LockFacts { mode: retain.mode, until: retain.until });
+        locks.insert(source.to_owned(), lock);
+    }
+    Ok(locks)
 }
 
 fn epochs(repository: &Repository) -> Result<Vec<EpochFacts>> {

@@ -237,11 +237,9 @@ impl Concern {
                 let what = if *by_hand { "waits for somebody, since it stopped" } else { "stopped midway" };
                 format!("The rotation of {rotation} {what} {since}{}", because(message))
             }
-            Concern::RotationFailing { rotation, message } => {
-                format!("The last rotation of {rotation} failed{}", because(message))
-            }
+            Concern::RotationFailing { rotation, message } => failed_rotation(rotation, message),
             Concern::RotationOverdue { rotation, seconds } => {
-                format!("A rotation of {rotation} was due {}", ago(*seconds, Language::English))
+                format!("{} {}", what_was_due(rotation), ago(*seconds, Language::English))
             }
             Concern::ChannelFailing { channel, message, .. } => format!("{channel} takes no messages: {message}"),
         }
@@ -298,6 +296,9 @@ impl Concern {
             Concern::RotationFailing { rotation, message } => {
                 format!("La última rotación de {rotation} falló{}", because(message))
             }
+            Concern::RotationOverdue { rotation, seconds } if rotation == NAME => {
+                format!("Una clave que lee las copias debía cambiarse {}", ago(*seconds, Language::Spanish))
+            }
             Concern::RotationOverdue { rotation, seconds } => {
                 format!("La rotación de {rotation} está atrasada: vencía {}", ago(*seconds, Language::Spanish))
             }
@@ -342,11 +343,10 @@ impl Concern {
                 "bkp evidence anchor".into()
             }
             Concern::RoutineFailing { job, .. } | Concern::RoutineOverdue { job, .. } => format!("bkp {job}"),
-            Concern::RotationOpen { rotation, .. }
-            | Concern::RotationFailing { rotation, .. }
-            | Concern::RotationOverdue { rotation, .. }
-                if rotation == NAME =>
-            {
+            Concern::RotationOverdue { rotation, .. } if rotation == NAME => {
+                "bkp secrets; bkp rotate recipients NAME=KEY (docs/ROTATION_KEYS.md)".into()
+            }
+            Concern::RotationOpen { rotation, .. } | Concern::RotationFailing { rotation, .. } if rotation == NAME => {
                 "bkp rotate status; bkp rotate recipients NAME=KEY (docs/ROTATION_KEYS.md)".into()
             }
             Concern::RotationOpen { rotation, .. } => format!("bkp rotate status; bkp rotate resume {rotation}"),
@@ -356,6 +356,17 @@ impl Concern {
             Concern::CopyFailing { .. } | Concern::Missed { .. } => "bkp journal".into(),
         }
     }
+}
+
+fn what_was_due(rotation: &str) -> String {
+    match rotation == NAME {
+        true => "A key that reads the backups was to be another one".to_owned(),
+        false => format!("A rotation of {rotation} was due"),
+    }
+}
+
+fn failed_rotation(rotation: &str, message: &Option<String>) -> String {
+    format!("The last rotation of {rotation} failed{}", because(message))
 }
 
 fn in_vain_in_spanish(policy: &str, times: u64, message: &Option<String>) -> String {

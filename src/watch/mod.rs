@@ -20,14 +20,15 @@ mod words;
 pub use chronicle::{Chronicle, Tally};
 pub use concern::{Concern, Language};
 pub use rehearsal::{RehearsalSlots, RehearsalStatus};
-pub use rotation::RotationStatus;
+pub use rotation::{RotationStatus, reader_due};
 pub use status::{Known, PolicyStatus, SourceStatus, Stated, Status, of};
-pub use words::{ago, instant, job, plain, size, span, took};
+pub use words::{ago, ends, instant, job, plain, size, span, took};
 
 use crate::error::Result;
 use crate::job::damage::Found;
 use crate::journal::{Follower, Journal, State};
 use crate::policy::Configuration;
+use crate::repo::keys::NamedRecipient;
 use jiff::Timestamp;
 use std::time::SystemTime;
 
@@ -45,12 +46,17 @@ impl Watcher {
         Watcher { host: host.to_owned(), journal: journal.follow(), chronicle: Chronicle::default() }
     }
 
-    /// Takes in what is new in the journal, and judges it.
-    pub fn status(&mut self, configuration: &Configuration, damage: &[Found], now: Timestamp) -> Result<Status> {
+    /// Takes in what is new in the journal, and judges it. `readers` are those who read what this host writes.
+    pub fn status(
+        &mut self,
+        configuration: &Configuration,
+        (damage, readers): (&[Found], &[NamedRecipient]),
+        now: Timestamp,
+    ) -> Result<Status> {
         let Watcher { host, journal, chronicle } = self;
         journal.catch_up(&mut |record| chronicle.apply(record))?;
         let configured = chronicle.configured().or_else(|| written(configuration));
-        let known = Known { configuration, host, state: &journal.state, chronicle, damage, configured };
+        let known = Known { configuration, host, state: &journal.state, chronicle, damage, readers, configured };
         Ok(of(&known, now))
     }
 

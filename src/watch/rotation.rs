@@ -6,8 +6,9 @@ use crate::job::rotate::readers::NAME;
 use crate::job::rotate::rules;
 use crate::journal::{Job, PolicyState, SlotEnd};
 use crate::policy::{Policy, Rotation};
+use crate::repo::keys::NamedRecipient;
 use crate::schedule::Schedule;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
@@ -36,16 +37,23 @@ pub fn all(known: &Known<'_>, now: Timestamp) -> Vec<RotationStatus> {
     let schedules = Schedule::of_rotations(known.configuration, known.host, known.state);
     let rotations = known.configuration.rotations().zip(&schedules);
     let all = rotations.map(|((policy, rotation), schedule)| of(known, policy, rotation, schedule, now));
-    all.chain(recipients(known)).collect()
+    all.chain(recipients(known, now)).collect()
 }
 
-/// Of the keys that read the backups: one that stopped midway, or failed, by the records of this host. When they are due depends on
-/// who reads since when, which `bkp secrets` and `bkp audit` look at.
-fn recipients(known: &Known<'_>) -> Option<RotationStatus> {
+/// When the key of somebody who reads the backups is to be another one.
+pub fn reader_due(reader: &NamedRecipient, every: Option<SignedDuration>) -> Option<Timestamp> {
+    every.map(|every| reader.added.checked_add(every).unwrap_or(Timestamp::MAX))
+}
+
+/// Of the keys that read the backups: when the oldest one is due, by who reads since when; and one that stopped midway, or failed, by
+/// the records of this host.
+fn recipients(known: &Known<'_>, now: Timestamp) -> Option<RotationStatus> {
+    let every = known.configuration.rotator.recipients_every.and_then(|every| every.try_into().ok());
+    let due = known.readers.iter().filter_map(|reader| reader_due(reader, every)).min();
     let history = known.state.histories.get(&(Job::Rotate, NAME.to_owned()));
     let failed = history.filter(|history| history.failures_in_a_row > 0);
     let open = rules::cut_short(known.state, NAME);
-    if failed.is_none() && open.is_none() {
+    if failed.is_none() && open.is_none() && due.is_none() {
         return None;
     }
     let rotated = known.state.rotations.get(NAME).and_then(|known| known.rotated.as_ref());
@@ -57,8 +65,8 @@ fn recipients(known: &Known<'_>) -> Option<RotationStatus> {
         rotated_at: rotated.map(|(at, _)| *at),
         next: None,
         by_hand: false,
-        due: None,
-        overdue: false,
+        due,
+        overdue: due.is_some_and(|due| due < now),
         open_since: open.map(|(at, _)| at),
         failures_in_a_row: failed.map_or(0, |history| history.failures_in_a_row),
         message: failed.and_then(|history| history.last.as_ref()?.run.message.clone()),

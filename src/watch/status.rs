@@ -13,6 +13,7 @@ use crate::job::damage::Found;
 use crate::job::status::Verdict;
 use crate::journal::{Channel, Copied, History, Job, Last, Outcome, PolicyState, Reason, Seen, State};
 use crate::policy::{Configuration, Policy};
+use crate::repo::keys::NamedRecipient;
 use crate::repo::names::{self, CONFIGURATION};
 use crate::schedule::Schedule;
 use jiff::civil::Date;
@@ -30,6 +31,8 @@ pub struct Known<'a> {
     pub chronicle: &'a Chronicle,
     /// What checks on this host found and have not seen mended.
     pub damage: &'a [Found],
+    /// Who reads the backups, and since when by which key.
+    pub readers: &'a [NamedRecipient],
     /// Since when the configuration is as it is.
     pub configured: Option<Timestamp>,
 }

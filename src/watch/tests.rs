@@ -4,14 +4,17 @@ use super::chronicle::DAYS;
 use super::*;
 use crate::journal::{Fact, Job, Outcome, Reason, Record, RunEnded, RunStarted, SlotEnd, SlotId, State};
 use crate::policy::{Paths, load_with};
+use crate::repo::keys::Role;
 use jiff::SignedDuration;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A host whose journal is written by hand.
 struct Story {
     configuration: Configuration,
     state: State,
     chronicle: Chronicle,
+    readers: Vec<NamedRecipient>,
     seq: u64,
     runs: u64,
 }
@@ -42,7 +45,8 @@ sources: { app: { sqlite: { path: /srv/app.db } } }";
 impl Story {
     fn of(policies: &[&str]) -> Self {
         let configuration = configuration(policies);
-        Story { configuration, state: State::default(), chronicle: Chronicle::default(), seq: 0, runs: 0 }
+        let (state, chronicle, readers) = (State::default(), Chronicle::default(), Vec::new());
+        Story { configuration, state, chronicle, readers, seq: 0, runs: 0 }
     }
 
     fn note(&mut self, when: Timestamp, fact: Fact) {
@@ -121,6 +125,7 @@ impl Story {
             state: &self.state,
             chronicle: &self.chronicle,
             damage: &[],
+            readers: &self.readers,
             configured: self.chronicle.configured(),
         };
         of(&known, at(now))
@@ -332,6 +337,38 @@ fn scheduled_rehearsals_that_came_to_nothing_are_told_until_one_passes() {
         of_source.contains(&"The last rehearsal of a restore of app failed: disk is gone".to_owned()),
         "{of_source:?}"
     );
+}
+
+/// By the oldest key, whatever the journal knows of rotations; and of nobody's where nothing is said of that.
+#[test]
+fn keys_that_read_the_backups_are_due_by_when_they_were_let_in() {
+    let mut story = Story::of(&[NIGHTLY]);
+    story.ran("app", at("2026-11-01T02:30:00Z"), None, Outcome::Done);
+    let reader = |name: &str, added: &str| NamedRecipient {
+        name: name.into(),
+        role: Role::Operator,
+        recipient: format!("age1{name}"),
+        added: at(added),
+    };
+    story.readers = vec![reader("ana", "2026-06-01T00:00:00Z"), reader("luis", "2025-11-01T12:00:00Z")];
+    let of_keys = |story: &Story, now: &str| {
+        let status = story.status(now);
+        let due = status.rotations.first().map(|one| (one.due.unwrap().to_string(), one.overdue));
+        let stated = status.concerns.iter().find(|one| matches!(one.concern, Concern::RotationOverdue { .. }));
+        (due, stated.map(|one| (one.grave, one.told.what.clone(), one.told.next.clone())))
+    };
+    assert_eq!(of_keys(&story, "2026-11-01T13:00:00Z"), (None, None), "nobody said how old one may become");
+    story.configuration.rotator.recipients_every = Some(Duration::from_secs(365 * 24 * 3600));
+    let due = "2026-11-01T12:00:00Z".to_owned();
+    assert_eq!(of_keys(&story, "2026-11-01T11:59:00Z"), (Some((due.clone(), false)), None));
+    let (told, next) = (
+        "A key that reads the backups was to be another one 2 h ago",
+        "bkp secrets; bkp rotate recipients NAME=KEY (docs/ROTATION_KEYS.md)",
+    );
+    let stated = Some((false, told.to_owned(), next.to_owned()));
+    assert_eq!(of_keys(&story, "2026-11-01T14:00:00Z"), (Some((due, true)), stated));
+    story.readers[1].added = at("2026-11-01T13:59:00Z");
+    assert_eq!(of_keys(&story, "2026-11-01T14:00:00Z").1, None, "it was exchanged");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How spans and sizes look to people, in either language.
 
 use super::Language;
+use crate::job::dependence::Ends;
 use crate::journal::Job;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -41,6 +42,36 @@ pub fn ago(seconds: i64, language: Language) -> String {
         (Language::Spanish, ..-1) => format!("en {}", span(seconds)),
         (Language::Spanish, -1..=1) => "ahora".into(),
         (Language::Spanish, _) => format!("hace {}", span(seconds)),
+    }
+}
+
+/// What has to happen until a key from before opens nothing any more; `when` says a date.
+pub fn ends(ends: &Ends, language: Language, when: &dyn Fn(Timestamp) -> String) -> String {
+    let say = |english: &str, spanish: &str| match language {
+        Language::English => english.to_owned(),
+        Language::Spanish => spanish.to_owned(),
+    };
+    match ends {
+        Ends::Retention { until, newer } => {
+            let newer = (*newer > 0 || until.is_none()).then(|| (*newer).max(1));
+            let points = newer.map(|newer| match (newer, language) {
+                (1, Language::English) => "1 newer point".to_owned(),
+                (1, Language::Spanish) => "1 punto más reciente".to_owned(),
+                (_, Language::English) => format!("{newer} newer points"),
+                (_, Language::Spanish) => format!("{newer} puntos más recientes"),
+            });
+            let all: Vec<String> = until.map(when).into_iter().chain(points).collect();
+            format!("{}, {}", all.join(&say(", and ", ", y ")), say("by retention", "por la retención"))
+        }
+        Ends::Nothing => say("they are removed: no rule does it", "se eliminen: ninguna regla lo hace"),
+        Ends::Unpinning => say("they are unpinned", "se dejen de fijar"),
+        Ends::StoringAfresh => say(
+            "what they share is stored anew: bkp rotate recipients --afresh",
+            "se guarde de nuevo lo que comparten: bkp rotate recipients --afresh",
+        ),
+        Ends::NewKeysOnThatHost => {
+            say("that host backs up with the new keys", "ese equipo haga copias con las claves nuevas")
+        }
     }
 }
 

@@ -77,7 +77,7 @@ fn what_one_host_changed_the_next_one_keeps() {
     let names: Vec<_> = listed["recipients"].as_array().unwrap().iter().map(|r| r["name"].clone()).collect();
     assert_eq!(names, ["recovery-key", "luis", "maria"]);
     let closed = first.run(&["doctor", "--identity", ana.to_str().unwrap()]).expect_code(1);
-    assert!(closed.stdout.contains("does not belong to this repository"), "{}", closed.stdout);
+    assert!(closed.stdout.contains("the key of ana in this identity was taken off on"), "{}", closed.stdout);
     // A host that was told nothing says so, and takes the list over with the same command.
     second.run(&["keys", "list"]).expect_code(0).says(&["other recipients than this host seals to", "here"]);
     let maria = listed["recipients"][2]["recipient"].as_str().unwrap();
@@ -154,6 +154,10 @@ fn ssh_keys_read_backups() {
         make("id_other");
         host.run(&["restore", "app", "--to", "no.db", "--identity", "id_other"]).expect_code(12);
         assert!(!host.path("no.db").exists());
+        // What is noted beside a key makes no other one of it.
+        let same = public.trim().replace("ana@desk", "ana@laptop");
+        let words = ["keys", "add", "laptop", &same, "--identity", "id_key"];
+        host.run(&words).expect_code(2).says(&["is a recipient already"]);
     }
 }
 
@@ -176,6 +180,15 @@ fn a_plug_in_of_age_reads_backups() {
         Ran::of(command.output().unwrap())
     };
     whole_way(&host, recipient, "identity.txt", &run);
+    // No device is asked whether it is refused, and that is said.
+    let listed = run(&["keys", "list", "--json"]).expect_code(0).document();
+    let name = listed["recipients"][0]["name"].as_str().unwrap();
+    let another = format!("{name}={}", new_key(&host.path("another.txt")));
+    let words = ["rotate", "recipients", &another, "--identity", "identity.txt", "--new-identity", "another.txt"];
+    run(&words).expect_code(0).says(&["was not tried: it is one of a plug-in"]);
+    let back = format!("{name}={recipient}");
+    let words = ["rotate", "recipients", &back, "--identity", "another.txt", "--dry-run"];
+    run(&words).expect_code(13).says(&["that key was taken off"]);
     // Without its program the key is of no use, and that is said.
     let missing = host.run(&["restore", "app", "--to", "no.db", "--identity", "identity.txt"]);
     assert_ne!(missing.code, 0);

@@ -5,8 +5,8 @@ use crate::support::docker::Container;
 use crate::support::docker::engine::docker;
 use crate::support::host_server::HostServer;
 use crate::{
-    Interrupting, Sql, dump, dump_to, fingerprint, inside, load_new, mariadb, mariadb_scratch, mysql, on_host,
-    over_network, secret,
+    Interrupting, Sql, both, dump, dump_to, fingerprint, host, inside, load_new, mariadb, mysql, on_host, over_network,
+    secret,
 };
 use bkp::engine::mysql::{Mysql, Settings};
 use bkp::engine::{Engine, Naming};
@@ -18,17 +18,21 @@ fn new_database(server: &dyn Sql, rest: &str) -> String {
     name
 }
 
-/// About 40 MiB that compress to nothing, and a table that comes after them.
+const ZLAST: &str = "CREATE TABLE zlast (id INT PRIMARY KEY, v INT); INSERT INTO zlast VALUES (1, 1);";
+
+/// About 16 MiB, which no buffer on the way takes, and a table that comes after them.
 fn big(server: &dyn Sql) -> String {
-    let mut text = "CREATE TABLE big (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(1000)); CREATE TABLE zlast (id INT PRIMARY KEY, v INT); INSERT INTO zlast VALUES (1, 1); INSERT INTO big (v) VALUES (REPEAT('x', 1000)), (REPEAT('y', 1000));".to_owned();
-    for _ in 0..14 {
+    let mut text = format!(
+        "CREATE TABLE big (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(1000)); {ZLAST} INSERT INTO big (v) VALUES (REPEAT('x', 1000)), (REPEAT('y', 1000));"
+    );
+    for _ in 0..13 {
         text.push_str("INSERT INTO big (v) SELECT v FROM big;");
     }
     new_database(server, &text)
 }
 
 /// A user who may dump that database, with `less` taken away and `more` given.
-fn user(server: &Container, database: &str, less: &str, more: &str) -> Settings {
+fn user(server: &dyn Sql, database: &str, less: &str, more: &str) -> Settings {
     let name = format!("u{}", bkp::durable::random_hex(3));
     let needed: Vec<&str> = ["SELECT", "SHOW VIEW", "TRIGGER", "EVENT"].into_iter().filter(|p| *p != less).collect();
     server.sql(&format!(
@@ -37,7 +41,7 @@ fn user(server: &Container, database: &str, less: &str, more: &str) -> Settings 
         database.replace('_', "\\_"),
         more.replace("@U", &format!("{name}@'%'"))
     ));
-    let mut settings = inside(server, &[database]);
+    let mut settings = server.settings(&[database]);
     settings.server.user = Some(name.clone());
     settings.server.password = Some(secret(&format!("pw-{name}")));
     settings
@@ -76,9 +80,10 @@ fn a_wrong_password_and_a_server_that_is_not_there() {
 
 #[test]
 fn a_missing_privilege_is_named_with_its_grant() {
-    let (Some(mysql), Some(mariadb)) = (mysql(), mariadb()) else { return };
-    for (server, routine) in [(mysql, "GRANT SHOW_ROUTINE ON *.* TO @U"), (mariadb, "GRANT SELECT ON mysql.proc TO @U")]
-    {
+    let (Some(mysql), Some(mariadb)) = (mysql(), host()) else { return };
+    let both: [(&dyn Sql, &str); 2] =
+        [(mysql, "GRANT SHOW_ROUTINE ON *.* TO @U"), (mariadb, "GRANT SELECT ON mysql.proc TO @U")];
+    for (server, routine) in both {
         let name = new_database(
             server,
             "CREATE TABLE t (id INT); CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET @a = 1; CREATE PROCEDURE p() SELECT 1;",
@@ -137,7 +142,7 @@ fn no_client_is_told_with_what_was_looked_for() {
 
 /// The dump fails when `kill` is called in the midst of it.
 fn dies(settings: &Settings, kill: impl FnMut()) {
-    let mut sink = Interrupting { inner: MemorySink::new(), after: 15 << 20, act: Box::new(kill) };
+    let mut sink = Interrupting { inner: MemorySink::new(), after: 6 << 20, act: Box::new(kill) };
     let failure = dump_to(settings, &mut sink).unwrap_err();
     assert!(sink.inner.streams.is_empty(), "{:?}", sink.inner.streams.keys());
     assert!(matches!(failure.kind(), Kind::Failed | Kind::TryLater), "{failure:?}");
@@ -159,31 +164,32 @@ fn a_server_that_is_killed_half_way_makes_no_stream() {
 
 #[test]
 fn definitions_that_change_meanwhile_end_the_dump_or_wait_for_it() {
-    let (Some(mysql), Some(mariadb)) = (mysql(), mariadb()) else { return };
+    let (Some(mysql), Some(mariadb)) = (mysql(), host()) else { return };
     let changes = ["DROP TABLE zlast", "ALTER TABLE zlast MODIFY v BIGINT", "TRUNCATE TABLE zlast"];
-    for (server, routine) in [
-        (mysql, "GRANT SHOW_ROUTINE, RELOAD ON *.* TO @U"),
+    let both: [(&dyn Sql, &str); 2] = [
         (mariadb, "GRANT RELOAD ON *.* TO @U; GRANT SELECT ON mysql.* TO @U"),
-    ] {
+        (mysql, "GRANT SHOW_ROUTINE, RELOAD ON *.* TO @U"),
+    ];
+    let mut name = String::new();
+    for (server, routine) in both {
+        name = big(server);
         for change in changes {
-            let name = big(server);
             let act = || _ = server.sql(&format!("USE {name}; {change}"));
-            let mut sink = Interrupting { inner: MemorySink::new(), after: 8 << 20, act: Box::new(act) };
+            let mut sink = Interrupting { inner: MemorySink::new(), after: 4 << 20, act: Box::new(act) };
             let failure = dump_to(&user(server, &name, "", routine), &mut sink).unwrap_err();
             assert_eq!(failure.kind(), Kind::TryLater, "{change}: {}", failure.full());
             assert!(
                 failure.to_string().contains("while it was dumped") || failure.to_string().contains("during the dump"),
                 "{change}: {failure}"
             );
-            server.sql(&format!("DROP DATABASE {name}"));
+            server.sql(&format!("USE {name}; DROP TABLE IF EXISTS zlast; {ZLAST}"));
         }
     }
     // With BACKUP_ADMIN, the change waits until the dump is done.
-    let name = big(mysql);
     std::thread::scope(|scope| {
         let act = || _ = scope.spawn(|| mysql.sql(&format!("DROP TABLE {name}.zlast")));
-        let mut sink = Interrupting { inner: MemorySink::new(), after: 8 << 20, act: Box::new(act) };
-        let dumped = dump_to(&inside(mysql, &[&name]), &mut sink).unwrap();
+        let mut sink = Interrupting { inner: MemorySink::new(), after: 4 << 20, act: Box::new(act) };
+        let dumped = dump_to(&mysql.settings(&[&name]), &mut sink).unwrap();
         assert_eq!(dumped.inventory["tables"], 2);
         assert!(String::from_utf8_lossy(&sink.inner.streams["dump.sql"]).contains("INSERT INTO `zlast`"));
     });
@@ -191,14 +197,14 @@ fn definitions_that_change_meanwhile_end_the_dump_or_wait_for_it() {
 
 #[test]
 fn a_long_query_keeps_the_lock_away() {
-    let Some(server) = mariadb_scratch() else { return };
+    let Some(server) = host() else { return };
     let name = new_database(server, "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1);");
     std::thread::scope(|scope| {
         scope.spawn(|| server.try_sql("SELECT 'not told', SLEEP(120)"));
         let running =
             "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT ''not told''%' AND time >= 10";
         crate::support::wait_for("a query that runs for long", 60, || (server.sql(running) == "1").then_some(()));
-        let point = dump(&inside(server, &[&name]));
+        let point = dump(&server.settings(&[&name]));
         let id = server.sql("SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT ''not told''%'");
         server.sql(&format!("KILL {id}"));
         let point = point.unwrap();
@@ -211,12 +217,12 @@ fn a_long_query_keeps_the_lock_away() {
 
 #[test]
 fn tables_without_transactions_and_rounded_floats_are_told() {
-    for server in [mysql(), mariadb()].into_iter().flatten() {
+    for server in both() {
         let name = new_database(
             server,
             "CREATE TABLE m (id INT) ENGINE=MyISAM; INSERT INTO m VALUES (1); CREATE TABLE f (a FLOAT, b FLOAT); INSERT INTO f VALUES (123456.789, 1.5), (16777217, NULL);",
         );
-        let mut settings = inside(server, &[&name]);
+        let mut settings = server.settings(&[&name]);
         let point = dump(&settings).unwrap();
         let [loose, rounded] = point.dumped.warnings.as_slice() else { panic!("{:?}", point.dumped.warnings) };
         assert!(loose.contains(&format!("`{name}`.`m` (MyISAM)")) && loose.contains("lock_tables"), "{loose}");
@@ -233,29 +239,28 @@ fn tables_without_transactions_and_rounded_floats_are_told() {
 
 #[test]
 fn a_server_without_databases_is_dumped_and_loaded() {
-    let Some(server) = Container::mariadb().start("a server without databases") else { return };
+    let Some(server) = HostServer::mariadb().start("a server without databases") else { return };
     server.sql("CREATE USER lonely@'%' IDENTIFIED BY 'x'");
-    let point = dump(&inside(&server, &[])).unwrap();
+    let point = dump(&server.settings(&[])).unwrap();
     assert_eq!(point.dumped.inventory["databases"], 0);
     assert!(point.dumped.warnings.iter().any(|w| w.contains("there are no databases")));
     server.sql("DROP USER lonely@'%'");
-    let loaded = load_new(&inside(&server, &[]), &point.origin, Naming::Same).unwrap();
+    let loaded = load_new(&server.settings(&[]), &point.origin, Naming::Same).unwrap();
     assert!(loaded.warnings.iter().any(|w| w.contains("`lonely`@`%`")), "{loaded:?}");
     assert!(server.sql("SHOW GRANTS FOR lonely@'%'").contains("GRANT USAGE"));
 }
 
 #[test]
 fn rows_longer_than_memory_is_kept_for_pass_through() {
-    let (Some(source), Some(target)) = (mariadb(), mariadb_scratch()) else { return };
-    source.sql("SET GLOBAL max_allowed_packet = 134217728");
-    target.sql("SET GLOBAL max_allowed_packet = 134217728");
+    let Some(server) = host() else { return };
+    server.sql("SET GLOBAL max_allowed_packet = 134217728");
     let name = new_database(
-        source,
+        server,
         "CREATE TABLE t (id INT PRIMARY KEY, v LONGBLOB); SET SESSION group_concat_max_len = 1; INSERT INTO t VALUES (1, REPEAT('0123456789abcdef', 2000000)), (2, 'x');",
     );
-    let point = dump(&inside(source, &[&name])).unwrap();
-    load_new(&inside(target, &[]), &point.origin, Naming::Suffix("_long".into())).unwrap();
-    let copied = fingerprint(&inside(target, &[&format!("{name}_long")]));
+    let point = dump(&server.settings(&[&name])).unwrap();
+    load_new(&server.settings(&[]), &point.origin, Naming::Suffix("_long".into())).unwrap();
+    let copied = fingerprint(&server.settings(&[&format!("{name}_long")]));
     let digests = |f: &bkp::engine::Fingerprint| f.parts.values().cloned().collect::<Vec<_>>();
     assert_eq!(digests(&copied), digests(&point.dumped.fingerprint));
 }

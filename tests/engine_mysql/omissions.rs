@@ -2,8 +2,9 @@
 
 use crate::memory_sink::MemorySink;
 use crate::support::docker::Container;
+use crate::support::host_server::HostServer;
 use crate::support::wait_for;
-use crate::{Interrupting, Sql, dump, dump_to, inside, load_new, mariadb, mariadb_scratch, mysql, mysql_scratch};
+use crate::{Interrupting, Sql, both, dump, dump_to, host, inside, load_new, mysql, mysql_scratch, pairs};
 use bkp::engine::Naming;
 use bkp::error::Kind;
 
@@ -39,8 +40,7 @@ fn option_files_make_no_dump_without_rows() {
 
 #[test]
 fn a_broken_view_is_named_and_keeps_nobody_from_a_backup() {
-    for (source, target) in [(mysql(), mysql_scratch()), (mariadb(), mariadb_scratch())] {
-        let (Some(source), Some(target)) = (source, target) else { return };
+    for (source, target) in pairs() {
         let name = new_database(
             source,
             "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); CREATE TABLE gone (a INT); CREATE TABLE gone2 (a INT); \
@@ -51,7 +51,7 @@ fn a_broken_view_is_named_and_keeps_nobody_from_a_backup() {
             "CREATE USER {user}@'%' IDENTIFIED BY 'x'; GRANT SELECT ON {name}.broken TO {user}@'%'; GRANT SELECT ON {name}.gone2 TO {user}@'%'; \
              GRANT SELECT ON {name}.fine TO {user}@'%'; DROP TABLE {name}.gone; DROP TABLE {name}.gone2;"
         ));
-        let point = dump(&inside(source, &[&name])).unwrap();
+        let point = dump(&source.settings(&[&name])).unwrap();
         let [warning] = point.dumped.warnings.as_slice() else { panic!("{:?}", point.dumped.warnings) };
         assert!(warning.contains(&format!("`{name}`.`broken`, `{name}`.`on_broken`")), "{warning}");
         assert_eq!(point.dumped.inventory["views"], 1);
@@ -59,7 +59,7 @@ fn a_broken_view_is_named_and_keeps_nobody_from_a_backup() {
         let kept = routines.lines().find(|line| line.starts_with("-- CREATE") && line.contains("`broken` AS"));
         assert!(kept.is_some_and(|line| line.contains("from `")), "{routines}");
 
-        load_new(&inside(target, &[]), &point.origin, Naming::Same).unwrap();
+        load_new(&target.settings(&[]), &point.origin, Naming::Same).unwrap();
         assert_eq!(target.sql(&format!("SELECT id FROM {name}.fine")), "1");
         let grants = target.sql(&format!("SHOW GRANTS FOR {user}@'%'"));
         assert!(grants.contains("`fine`") && !grants.contains("`broken`") && !grants.contains("gone2"), "{grants}");
@@ -90,27 +90,27 @@ fn a_client_that_does_not_begin_gives_the_lock_back() {
 
 #[test]
 fn a_server_that_ends_idle_sessions_does_not_end_a_backup() {
-    let Some(server) = Container::mariadb().argument("--wait-timeout=2").start("a short wait_timeout") else { return };
+    let Some(server) = HostServer::mariadb().argument("--wait-timeout=2").start("a short wait_timeout") else { return };
     let mut text = "CREATE TABLE big (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(1000)); INSERT INTO big (v) VALUES (REPEAT('x', 1000));".to_owned();
     (0..14).for_each(|_| text.push_str("INSERT INTO big (v) SELECT v FROM big;"));
     let name = new_database(&server, &text);
     let idle = "SELECT COUNT(*) FROM information_schema.processlist WHERE command = 'Sleep' AND time >= 3";
     let act = || wait_for("a session of bkp that is idle for longer", 30, || (server.sql(idle) != "0").then_some(()));
     let mut sink = Interrupting { inner: MemorySink::new(), after: 1 << 20, act: Box::new(act) };
-    dump_to(&inside(&server, &[&name]), &mut sink).unwrap();
+    dump_to(&server.settings(&[&name]), &mut sink).unwrap();
 }
 
 #[test]
 fn odd_values_come_back_or_are_told() {
-    for server in [mysql(), mariadb()].into_iter().flatten() {
+    for server in both() {
         let name = new_database(
             server,
             "SET SESSION sql_mode = 'ALLOW_INVALID_DATES'; CREATE TABLE d (id INT PRIMARY KEY, v DATE, w DATETIME DEFAULT '2023-02-31 01:00:00', KEY (v)); \
              INSERT INTO d VALUES (1, '2023-02-31', '2023-04-31 10:00:00'), (2, '0000-00-00', NULL); \
              CREATE TABLE e (id INT PRIMARY KEY, v ENUM('', 'a')); INSERT IGNORE INTO e VALUES (1, 'neither'), (2, 'a');",
         );
-        let point = dump(&inside(server, &[&name])).unwrap();
-        let loaded = load_new(&inside(server, &[]), &point.origin, Naming::Suffix("_copy".into())).unwrap();
+        let point = dump(&server.settings(&[&name])).unwrap();
+        let loaded = load_new(&server.settings(&[]), &point.origin, Naming::Suffix("_copy".into())).unwrap();
         let values = |database: &str| server.sql(&format!("SELECT * FROM {database}.d ORDER BY id"));
         assert_eq!(values(&format!("{name}_copy")), values(&name));
         assert!(values(&name).contains("2023-02-31"), "{}", values(&name));
@@ -126,8 +126,7 @@ fn odd_values_come_back_or_are_told() {
 
 #[test]
 fn events_wait_where_they_would_run_at_once() {
-    for (source, target, runs) in [(mysql(), mysql_scratch(), true), (mariadb(), mariadb_scratch(), false)] {
-        let (Some(source), Some(target)) = (source, target) else { return };
+    for ((source, target), runs) in pairs().zip([true, false]) {
         let name = new_database(
             source,
             "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); \
@@ -135,8 +134,8 @@ fn events_wait_where_they_would_run_at_once() {
              CREATE EVENT off ON SCHEDULE EVERY 1 HOUR STARTS '2035-01-01' DISABLE DO DELETE FROM t;",
         );
         assert_eq!(target.sql("SELECT @@global.event_scheduler"), if runs { "ON" } else { "OFF" });
-        let point = dump(&inside(source, &[&name])).unwrap();
-        let loaded = load_new(&inside(target, &[]), &point.origin, Naming::Same).unwrap();
+        let point = dump(&source.settings(&[&name])).unwrap();
+        let loaded = load_new(&target.settings(&[]), &point.origin, Naming::Same).unwrap();
         let status =
             format!("SELECT status FROM information_schema.events WHERE event_schema = '{name}' ORDER BY event_name");
         let told = loaded.warnings.iter().find(|w| w.contains("are switched off"));
@@ -173,14 +172,14 @@ fn accounts_that_the_server_cannot_check_are_no_obstacle() {
 
 #[test]
 fn a_dump_that_no_server_could_read_is_refused() {
-    let Some(server) = mariadb() else { return };
+    let Some(server) = host() else { return };
     let name = new_database(
         server,
         "CREATE TABLE p (id INT PRIMARY KEY); CREATE TABLE c (p INT, CONSTRAINT `a``b` FOREIGN KEY (p) REFERENCES p (id));",
     );
-    let failure = dump(&inside(server, &[&name])).map(|point| point.dumped).unwrap_err();
+    let failure = dump(&server.settings(&[&name])).map(|point| point.dumped).unwrap_err();
     assert_eq!(failure.kind(), Kind::Refused);
     assert!(failure.to_string().ends_with(&format!(": `a``b` of `{name}`.`c`")), "{failure}");
     server.sql(&format!("ALTER TABLE {name}.c DROP FOREIGN KEY `a``b`"));
-    dump(&inside(server, &[&name])).unwrap();
+    dump(&server.settings(&[&name])).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use crate::contract::{Names, seed};
 use crate::{
-    Sql, dump, holds_what_was_dumped, inside, load, load_new, load_over, mariadb, mariadb_scratch, mysql, mysql_scratch,
+    Sql, both, dump, holds_what_was_dumped, inside, load, load_new, load_over, mariadb_scratch, mysql, mysql_scratch,
 };
 use bkp::engine::{Confirmed, Fingerprint, Loaded, Naming, Part, Target};
 use bkp::error::Kind;
@@ -27,9 +27,9 @@ fn shop(server: &dyn Sql) -> String {
 
 #[test]
 fn copies_stand_beside_the_original() {
-    for server in [mysql(), mariadb()].into_iter().flatten() {
+    for server in both() {
         let name = shop(server);
-        let settings = inside(server, &[&name]);
+        let settings = server.settings(&[&name]);
         let point = dump(&settings).unwrap();
         let loaded = load_new(&settings, &point.origin, Naming::Suffix("_copy".into())).unwrap();
         let copy = format!("{name}_copy");
@@ -64,7 +64,7 @@ fn copies_stand_beside_the_original() {
 
 #[test]
 fn indexes_of_long_tables_come_back_in_their_order_with_the_foreign_keys() {
-    for server in [mysql(), mariadb()].into_iter().flatten() {
+    for server in both() {
         let name = format!("long_{}", bkp::durable::random_hex(3));
         let doubled: String = (0..15)
             .map(|power| 1 << power)
@@ -79,7 +79,7 @@ fn indexes_of_long_tables_come_back_in_their_order_with_the_foreign_keys() {
              INSERT INTO parent VALUES (0, 0, 'n'); {doubled}
              INSERT INTO child (parent, code, `a,(`, words) SELECT id, code, CONCAT('X', id), 'some words' FROM parent;"
         ));
-        let settings = inside(server, &[&name]);
+        let settings = server.settings(&[&name]);
         let point = dump(&settings).unwrap();
         load_new(&settings, &point.origin, Naming::Suffix("_copy".into())).unwrap();
         let copy = format!("{name}_copy");
@@ -96,9 +96,9 @@ fn indexes_of_long_tables_come_back_in_their_order_with_the_foreign_keys() {
 
 #[test]
 fn a_live_database_is_replaced_and_the_old_one_kept() {
-    for server in [mysql(), mariadb()].into_iter().flatten() {
+    for server in both() {
         let name = shop(server);
-        let settings = inside(server, &[&name]);
+        let settings = server.settings(&[&name]);
         let point = dump(&settings).unwrap();
         let damage = format!(
             "USE {name}; DROP TABLE items; DELETE FROM orders; DROP VIEW sums; DROP PROCEDURE p; CREATE TABLE stray (a INT); CREATE VIEW v2 AS SELECT 1;
@@ -139,9 +139,9 @@ fn a_live_database_is_replaced_and_the_old_one_kept() {
 
 #[test]
 fn what_was_written_after_the_copy_is_kept() {
-    for server in [mysql(), mariadb()].into_iter().flatten() {
+    for server in both() {
         let name = shop(server);
-        let settings = inside(server, &[&name]);
+        let settings = server.settings(&[&name]);
         let point = dump(&settings).unwrap();
         let over = |copy| load_over(&settings, &point.origin, &live(), Part::Database(name.clone()), copy).unwrap();
         let copy = Some(&point.dumped.fingerprint);
@@ -183,9 +183,9 @@ fn what_would_break_foreign_keys_is_refused() {
 
 #[test]
 fn a_restore_that_fails_half_way_leaves_nothing_and_touches_nothing() {
-    for server in [mysql(), mariadb()].into_iter().flatten() {
+    for server in both() {
         let name = shop(server);
-        let settings = inside(server, &[&name]);
+        let settings = server.settings(&[&name]);
         let mut point = dump(&settings).unwrap();
         let dump = point.origin.streams.get_mut("dump.sql").unwrap();
         let text = String::from_utf8(dump.clone()).unwrap();

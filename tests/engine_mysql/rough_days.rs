@@ -5,8 +5,7 @@ use crate::memory_sink::MemorySink;
 use crate::support::docker::{Container, Wanted};
 use crate::support::host_server::HostServer;
 use crate::{
-    MemoryOrigin, Point, Sql, dump, dump_to, fingerprint, holds_what_was_dumped, inside, load, load_new, mariadb,
-    mariadb_scratch, mysql, mysql_scratch, on_host,
+    MemoryOrigin, Point, Sql, dump, dump_to, fingerprint, holds_what_was_dumped, inside, load, load_new, on_host, pairs,
 };
 use bkp::engine::mysql::Settings;
 use bkp::engine::{Confirmed, Fingerprint, Naming, Origin, Part, Target, TreeOrigin};
@@ -17,9 +16,9 @@ fn live() -> Target {
     Target::Live(Confirmed::by_name("x", "x").unwrap())
 }
 
-/// Rows of about 32 MiB that no page compresses, and a small database that lives beside them.
+/// Rows of about 16 MiB that no page compresses, and a small database that lives beside them.
 fn fill(server: &dyn Sql) {
-    let doubled = "INSERT INTO rows_ (v) SELECT v FROM rows_;".repeat(14);
+    let doubled = "INSERT INTO rows_ (v) SELECT v FROM rows_;".repeat(13);
     server.sql(&format!(
         "CREATE DATABASE wide; USE wide; CREATE TABLE rows_ (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(1000));
          INSERT INTO rows_ (v) VALUES (REPEAT('x', 1000)), (REPEAT('y', 1000)); {doubled}
@@ -53,7 +52,7 @@ fn databases(server: &dyn Sql) -> Vec<String> {
 fn a_full_disk(server: &Container) {
     let settings = inside(server, &[]);
     let point = dump(&settings).unwrap();
-    fill_up(server, 12);
+    fill_up(server, 8);
     for target in [Target::NewDatabases(Naming::Suffix("_new".into())), live()] {
         let failure = load(&settings, &point.origin, &target, Part::Whole, false).unwrap_err();
         assert!(failure.next_step().unwrap().contains("disk"), "{} {:?}", failure.full(), failure.next_step());
@@ -194,8 +193,7 @@ fn a_server_that_falls_during_a_restore_leaves_what_can_be_found_and_removed() {
 /// quoting may stumble over.
 #[test]
 fn texts_of_every_character_set_and_accounts_with_odd_names_come_back() {
-    let pairs = [(mysql(), mysql_scratch()), (mariadb(), mariadb_scratch())];
-    for (source, target) in pairs.into_iter().filter_map(|(source, target)| source.zip(target)) {
+    for (source, target) in pairs() {
         let name = format!("chars_{}", bkp::durable::random_hex(3));
         let account = format!("'o\\'d \"us`er{}'@'%'", &name[6..]);
         let columns: Vec<String> = (0..150).map(|n| format!("c{n} VARCHAR(9)")).collect();
@@ -209,9 +207,9 @@ fn texts_of_every_character_set_and_accounts_with_odd_names_come_back() {
              CREATE USER {account} IDENTIFIED BY 'p\\'w'; GRANT SELECT ON `{name}`.* TO {account}; GRANT INSERT (u3) ON {name}.`ta``ble \"ü\" ' x` TO {account};",
             columns.join(", ")
         ));
-        let point = dump(&inside(source, &[&name])).unwrap();
-        load_new(&inside(target, &[]), &point.origin, Naming::Same).unwrap();
-        holds_what_was_dumped(&inside(target, &[&name]), &point.dumped.fingerprint, &name);
+        let point = dump(&source.settings(&[&name])).unwrap();
+        load_new(&target.settings(&[]), &point.origin, Naming::Same).unwrap();
+        holds_what_was_dumped(&target.settings(&[&name]), &point.dumped.fingerprint, &name);
         for question in [
             format!(
                 "SELECT id, HEX(`co``l \"é\"`), HEX(u3), HEX(u4), HEX(u16), HEX(b) FROM {name}.`ta``ble \"ü\" ' x` ORDER BY id"

@@ -2,7 +2,7 @@
 //! is the first one now by an address that goes with it, as stacks do.
 
 use super::kills::wait_for_distance;
-use super::postgres::{TURNS, log_in as log_in_to_postgres, set_up_once};
+use super::postgres::{ByTurns, log_in as log_in_to_postgres, set_up_once};
 use super::servers::{RIGHTS, log_in};
 use super::support::host_server::HostServer;
 use super::support::vault::Vault;
@@ -227,34 +227,20 @@ impl Primary {
     }
 }
 
-impl Target for Primary {
-    fn source(&self, password_file: &str) -> String {
-        let port = self.address.port;
-        format!("{{ postgres: {{ host: 127.0.0.1, port: {port}, user: bkp_rot, password_file: {password_file} }} }}")
+impl ByTurns for Primary {
+    fn port(&self) -> u16 {
+        self.address.port
     }
 
-    fn admin_password(&self) -> String {
-        "rights".into()
+    fn query(&self, statements: &str) -> String {
+        self.servers.lock().unwrap()[0].query("", statements)
     }
 
-    fn users(&self) -> Vec<&'static str> {
-        vec!["app_a", "app_b"]
+    fn nodes(&self) -> String {
+        nodes(&self.ports)
     }
 
-    fn account(&self, published: &str) -> String {
-        format!("{}{}", TURNS.replace("PUBLISHED", published), nodes(&self.ports))
-    }
-
-    fn set_up(&self, password: &str) {
-        let roles = format!("ALTER ROLE app_a LOGIN PASSWORD '{password}'; ALTER ROLE app_b NOLOGIN PASSWORD NULL");
-        self.servers.lock().unwrap()[0].query("", &roles);
-    }
-
-    fn log_in(&self, password: &str) -> Result<(), String> {
-        self.log_in_as("app_a", password)
-    }
-
-    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
+    fn logs_in(&self, user: &str, password: &str) -> Result<(), String> {
         let is_refusal =
             |said: &str| said.starts_with("FATAL: password") || said.contains("is not permitted to log in");
         once_it_is_there(|| log_in_to_postgres(self.address.port, user, password), is_refusal)

@@ -21,6 +21,11 @@ const AGAIN_AND_AGAIN: &str = "while :; do sh /entrypoint.sh mysqld \"$@\" & ech
 const KILL: &str =
     "touch /run/down; one=$(cat /run/server); kill -9 $one; while [ -e /proc/$one ]; do sleep 0.02; done";
 
+fn nodes(addresses: &[String]) -> String {
+    let all: Vec<String> = addresses.iter().map(|address| format!("'{address}:3306'")).collect();
+    format!("    nodes: [{}]\n", all.join(", "))
+}
+
 /// Two servers in containers, each of which can follow the other one.
 struct Pair {
     servers: [Container; 2],
@@ -109,12 +114,12 @@ impl Pair {
         self.follows(lost);
     }
 
-    /// Of the two.
-    fn is_tried_alone(&self, world: &World, at: usize) {
+    /// Whoever runs them tells bkp of these.
+    fn are_tried(&self, world: &World, addresses: &[String]) {
         let policy = world.host.path("etc/policies.d/shop.yaml");
         let text = fs::read_to_string(&policy).unwrap();
         let before = text.lines().find(|line| line.starts_with("    nodes: ")).unwrap();
-        fs::write(&policy, text.replace(before, &format!("    nodes: ['{}:3306']", self.addresses[at]))).unwrap();
+        fs::write(&policy, text.replace(before, nodes(addresses).trim_end())).unwrap();
     }
 
     fn is_refusal(said: &str) -> bool {
@@ -133,8 +138,7 @@ impl Target for Pair {
     }
 
     fn account(&self, _: &str) -> String {
-        let [one, two] = &self.addresses;
-        format!("    account: app\n    nodes: ['{one}:3306', '{two}:3306']\n")
+        format!("    account: app\n{}", nodes(&self.addresses))
     }
 
     fn set_up(&self, password: &str) {
@@ -199,13 +203,20 @@ fn takes_over_without_what_it_was_not_told(world: &World, pair: &Pair) {
     let (first, next) = (pair.first(), 1 - pair.first());
     let old = world.published();
     world.has_no_clients();
-    pair.is_tried_alone(world, first);
+    pair.are_tried(world, &pair.addresses[first..=first]);
     pair.servers[next].query("", "STOP REPLICA");
     world.dies_at("rotate:published", &["shop-db"]);
     pair.fails_over(world);
-    pair.is_tried_alone(world, next);
     world.target.log_in(&world.published()).unwrap_err();
     world.target.log_in(&old).unwrap();
+    // The one that was lost has both already, and follows now: who reads there keeps both.
+    pair.is_whole_again();
+    pair.are_tried(world, &pair.addresses);
+    world.rotate(&["reapply", "shop-db"]).ends(0).says("has both passwords");
+    for address in &pair.addresses {
+        log_in(address, 3306, &old).unwrap();
+        log_in(address, 3306, &world.published()).unwrap();
+    }
     world.rotate(&["resume", "shop-db"]).ends(0);
     world.one_password_works(&old);
 }

@@ -1,7 +1,7 @@
 //! A server that is made anew and reached over the network only: nobody's password can be set there before those are let in again
 //! who change them.
 
-use super::postgres::{TURNS, log_in, set_up_once};
+use super::postgres::{ByTurns, set_up_once};
 use super::restores::restore;
 use super::support::host_server::HostServer;
 use super::support::vault::Vault;
@@ -27,13 +27,17 @@ impl Postgres {
         self.0.query("", "drop database shop");
         self.0.query("", "drop role app_a, app_b, app_owner, bkp_rot");
     }
-
-    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
-        log_in(self.0.port(), user, password)
-    }
 }
 
-impl Target for Postgres {
+impl ByTurns for Postgres {
+    fn port(&self) -> u16 {
+        self.0.port()
+    }
+
+    fn query(&self, statements: &str) -> String {
+        self.0.query("", statements)
+    }
+
     fn source(&self, password_file: &str) -> String {
         let (port, own) = (self.0.port(), format!("{password_file}-of-superuser"));
         fs::write(&own, self.0.password()).unwrap();
@@ -42,31 +46,6 @@ impl Target for Postgres {
 
     fn of(&self, admin_file: &str) -> String {
         format!("    source: db\n    admin: {{ user: bkp_rot, password_file: {admin_file} }}\n")
-    }
-
-    fn admin_password(&self) -> String {
-        "rights".into()
-    }
-
-    fn users(&self) -> Vec<&'static str> {
-        vec!["app_a", "app_b"]
-    }
-
-    fn account(&self, published: &str) -> String {
-        TURNS.replace("PUBLISHED", published)
-    }
-
-    fn set_up(&self, password: &str) {
-        let roles = format!("alter role app_a login password '{password}'; alter role app_b nologin password null");
-        self.0.query("", &roles);
-    }
-
-    fn log_in(&self, password: &str) -> Result<(), String> {
-        self.log_in_as("app_a", password)
-    }
-
-    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
-        Postgres::log_in_as(self, user, password)
     }
 }
 

@@ -98,10 +98,50 @@ impl Drop for Session {
     }
 }
 
-impl Target for Postgres {
+/// A server after [`set_up_once`], whose two logins take turns.
+pub trait ByTurns: Send + Sync + 'static {
+    /// At which bkp and the clients reach it.
+    fn port(&self) -> u16;
+
+    /// As its superuser.
+    fn query(&self, statements: &str) -> String;
+
     fn source(&self, password_file: &str) -> String {
-        let port = self.port;
-        format!("{{ postgres: {{ host: 127.0.0.1, port: {port}, user: bkp_rot, password_file: {password_file} }} }}")
+        let (port, more) = (self.port(), self.more());
+        format!(
+            "{{ postgres: {{ host: 127.0.0.1, port: {port}, user: bkp_rot, password_file: {password_file}{more} }} }}"
+        )
+    }
+
+    /// What the source has besides.
+    fn more(&self) -> String {
+        String::new()
+    }
+
+    fn of(&self, _admin_file: &str) -> String {
+        "    source: db\n".into()
+    }
+
+    /// The lines of the rotation that name servers.
+    fn nodes(&self) -> String {
+        String::new()
+    }
+
+    /// After another password was set.
+    fn is_set_up(&self, _password: &str) {}
+
+    fn logs_in(&self, user: &str, password: &str) -> Result<(), String> {
+        log_in(self.port(), user, password)
+    }
+}
+
+impl<T: ByTurns> Target for T {
+    fn source(&self, password_file: &str) -> String {
+        ByTurns::source(self, password_file)
+    }
+
+    fn of(&self, admin_file: &str) -> String {
+        ByTurns::of(self, admin_file)
     }
 
     fn admin_password(&self) -> String {
@@ -113,24 +153,45 @@ impl Target for Postgres {
     }
 
     fn account(&self, published: &str) -> String {
-        let nodes = self.standby.as_ref().map_or_else(String::new, |standby| {
-            format!("    nodes: ['127.0.0.1:{}', '127.0.0.1:{}']\n", self.port, standby.port())
-        });
-        format!("{}{nodes}", TURNS.replace("PUBLISHED", published))
+        format!("{}{}", TURNS.replace("PUBLISHED", published), self.nodes())
     }
 
     fn set_up(&self, password: &str) {
         self.query(&format!("ALTER ROLE app_a LOGIN PASSWORD '{password}'; ALTER ROLE app_b NOLOGIN PASSWORD NULL"));
+        self.is_set_up(password);
+    }
+
+    fn log_in(&self, password: &str) -> Result<(), String> {
+        self.logs_in("app_a", password)
+    }
+
+    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
+        self.logs_in(user, password)
+    }
+}
+
+impl ByTurns for Postgres {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn query(&self, statements: &str) -> String {
+        Postgres::query(self, statements)
+    }
+
+    fn nodes(&self) -> String {
+        self.standby.as_ref().map_or_else(String::new, |standby| {
+            format!("    nodes: ['127.0.0.1:{}', '127.0.0.1:{}']\n", self.port, standby.port())
+        })
+    }
+
+    fn is_set_up(&self, password: &str) {
         if let Some(standby) = &self.standby {
             wait_for("the standby", 20, || log_in_to_read(standby.port(), "app_a", password).ok());
         }
     }
 
-    fn log_in(&self, password: &str) -> Result<(), String> {
-        self.log_in_as("app_a", password)
-    }
-
-    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
+    fn logs_in(&self, user: &str, password: &str) -> Result<(), String> {
         log_in(self.port, user, password)?;
         self.standby.as_ref().map_or(Ok(()), |standby| log_in_to_read(standby.port(), user, password))
     }
@@ -372,7 +433,7 @@ pub struct Single(pub Postgres);
 
 impl Target for Single {
     fn source(&self, password_file: &str) -> String {
-        self.0.source(password_file)
+        Target::source(&self.0, password_file)
     }
 
     fn admin_password(&self) -> String {

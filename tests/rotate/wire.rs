@@ -1,6 +1,6 @@
 //! What goes over the network to PostgreSQL: bkp, and who changes the account, reach it through a tap that keeps what they say.
 
-use super::postgres::{TURNS, log_in, set_up_once};
+use super::postgres::{ByTurns, log_in, set_up_once};
 use super::support::host_server::HostServer;
 use super::support::run;
 use super::support::vault::Vault;
@@ -89,41 +89,22 @@ impl Tapped {
         fs::write(server.data().join("pg_hba.conf"), format!("{own}{lines}")).unwrap();
         server.start_again();
     }
-
-    fn query(&self, text: &str) -> String {
-        self.server.lock().unwrap().query("", text)
-    }
 }
 
-impl Target for Tapped {
-    fn source(&self, password_file: &str) -> String {
-        let (port, rest) = (self.tap.port, &self.rest);
-        format!(
-            "{{ postgres: {{ host: 127.0.0.1, port: {port}, user: bkp_rot, password_file: {password_file}{rest} }} }}"
-        )
+impl ByTurns for Tapped {
+    fn port(&self) -> u16 {
+        self.tap.port
     }
 
-    fn admin_password(&self) -> String {
-        "rights".into()
+    fn query(&self, statements: &str) -> String {
+        self.server.lock().unwrap().query("", statements)
     }
 
-    fn users(&self) -> Vec<&'static str> {
-        vec!["app_a", "app_b"]
+    fn more(&self) -> String {
+        self.rest.clone()
     }
 
-    fn account(&self, published: &str) -> String {
-        TURNS.replace("PUBLISHED", published)
-    }
-
-    fn set_up(&self, password: &str) {
-        self.query(&format!("ALTER ROLE app_a LOGIN PASSWORD '{password}'; ALTER ROLE app_b NOLOGIN PASSWORD NULL"));
-    }
-
-    fn log_in(&self, password: &str) -> Result<(), String> {
-        self.log_in_as("app_a", password)
-    }
-
-    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
+    fn logs_in(&self, user: &str, password: &str) -> Result<(), String> {
         log_in(self.port, user, password)
     }
 }

@@ -62,7 +62,7 @@ impl<'e> Ground<'e> {
         prove: &'g dyn Fn() -> Result<String>,
         note: &'g dyn Fn(crate::journal::Rotated),
     ) -> Result<Rotate<'g>> {
-        let name = &self.rotation.name;
+        let (name, all) = (&self.rotation.name, &self.rotation.consumers);
         Ok(Rotate {
             rotation: self.rotation,
             run: run.to_owned(),
@@ -71,7 +71,7 @@ impl<'e> Ground<'e> {
             record: record::path(&env.configuration()?.rotator.vault_path, name)?,
             keepsake: &self.keepsake,
             fingerprints: &self.fingerprints,
-            consumers: self.rotation.consumers.iter().map(|consumer| Consumer::of(name, consumer)).collect(),
+            consumers: all.iter().map(|consumer| Consumer::of(name, consumer, all)).collect(),
             recovery: self.recovery(env)?,
             holder: holder(env)?,
             lease: lease(env)?,

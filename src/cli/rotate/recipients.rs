@@ -1,21 +1,21 @@
 //! `bkp rotate recipients`: another key for those who read the backups, and a new data epoch for what is written from now on.
 
+use super::{canary, reason};
 use crate::cli::Ran;
 use crate::cli::environment::Environment;
 use crate::cli::format::count;
-use crate::cli::keys;
 use crate::cli::output::plain;
+use crate::cli::{former as formerly, keys};
 use crate::error::{Failure, Kind, Result};
+use crate::job::dependence::Dependence;
+use crate::job::rotate::readers::{Around, Done, Exchange, Renewal};
 use crate::repo::former::{self, Former, fingerprint};
 use crate::repo::keys::{NamedRecipient, Operator, bare, named_recipient};
-use crate::repo::recipients::{self, Change, Replacement};
+use crate::repo::recipients::Replacement;
 use crate::repo::writer::Writer;
-use crate::repo::{Repository, catalog, init};
+use crate::repo::{Repository, catalog};
 use crate::secret::SecretRef;
-use act::{Done, Exchange, Renewal};
 use std::path::PathBuf;
-
-mod act;
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -57,13 +57,27 @@ impl Arguments {
             true => None,
             false => Some(self.operator(env)?),
         };
-        let renewal = Renewal { env, repository: &repository, arguments: &self, exchanges, operator };
+        let here = Here { env, repository: &repository };
+        let renewal = Renewal {
+            repository: &repository,
+            exchanges,
+            operator,
+            afresh: self.afresh,
+            canary: self.canary.clone(),
+            reason: reason(env),
+            by: env.asker(),
+            because: self.because.clone(),
+            now: env.now,
+            around: &here,
+        };
         renewal.leaves_a_reader(&writer)?;
         if self.dry_run {
-            return renewal.show(&writer);
+            renewal.could_be_done(&writer)?;
+            return here.show(&renewal, &writer);
         }
-        let done = renewal.run(writer)?;
-        renewal.report(&done)
+        let progress = env.progress();
+        let done = renewal.run(writer, &env.recorder()?, env.context(&progress))?;
+        here.report(&renewal, &done)
     }
 
     /// Whoever has the new key opens what a run that was killed has sealed to it already.
@@ -78,7 +92,7 @@ impl Arguments {
         if self.keys.is_empty() && !self.new_identity.is_empty() {
             return Err(Failure::usage("--new-identity is the private half of a new key, and no NAME=KEY was given"));
         }
-        let former = former::all(repository, &writer.trust())?;
+        let (former, _) = former::all(repository, &writer.trust())?;
         self.keys.iter().map(|text| self.exchange(env, text, writer, &former)).collect()
     }
 
@@ -121,41 +135,73 @@ impl Arguments {
     }
 }
 
-impl Renewal<'_> {
-    /// Where everybody's key is exchanged, and nobody has tried one of them, perhaps nobody reads any more.
-    fn leaves_a_reader(&self, writer: &Writer) -> Result<()> {
-        let is_exchanged = |reader: &NamedRecipient| self.exchanges.iter().any(|one| one.name() == reader.name);
-        let is_tried = self.exchanges.iter().any(|one| one.private.is_some());
-        if self.is_done() || is_tried || !writer.recipients.iter().all(is_exchanged) {
-            return Ok(());
-        }
-        Err(Failure::new(Kind::Refused, "nobody would be left who is known to read: the new key was not tried")
-            .hint("Add --new-identity FILE, its private half. Nothing was changed"))
+/// This host and its configuration.
+struct Here<'a> {
+    env: &'a Environment,
+    repository: &'a Repository,
+}
+
+impl Around for Here<'_> {
+    fn sources(&self) -> Result<Vec<String>> {
+        let all = self.env.configuration()?.policies.iter().flat_map(|policy| &policy.sources);
+        Ok(all.map(|source| source.name.clone()).collect())
     }
 
+    fn has_source(&self, name: &str) -> Result<bool> {
+        Ok(self.env.source(name)?.is_some())
+    }
+
+    fn back_up(&self, source: &str) -> Result<()> {
+        let (code, first) = canary::settled(self.env, &["backup", source])?;
+        match canary::is_well(code) {
+            true => Ok(()),
+            false => Err(Failure::failed(format!("the backup of {source} failed: {first}"))),
+        }
+    }
+
+    fn is_locked(&self, source: &str) -> Result<bool> {
+        Ok(self.env.places(self.repository)?.is_locked(source))
+    }
+
+    fn former(&self) -> Result<Vec<Dependence>> {
+        formerly::look(self.env, self.repository)
+    }
+}
+
+fn unchanged(one: &Exchange) -> String {
+    let since = one.since.strftime("%Y-%m-%d");
+    format!("{} has this key since {since}: nothing was changed", plain(one.name()))
+}
+
+fn to_be_told(renewal: &Renewal<'_>, others: &[String]) -> Option<String> {
+    let is_needed = !renewal.exchanges.is_empty() && !others.is_empty();
+    is_needed.then(|| {
+        format!(
+            "{} goes by its own list: give the same command there, with --new-identity or --identity of somebody who reads",
+            others.iter().map(|other| plain(other)).collect::<Vec<_>>().join(", ")
+        )
+    })
+}
+
+impl Here<'_> {
     fn others(&self) -> Result<Vec<String>> {
         let own = self.env.writer(self.repository)?;
         let all = catalog::writers(self.repository)?.0;
         Ok(all.into_iter().filter(|w| w.writer != own.id()).map(|w| format!("{} ({})", w.name, w.writer)).collect())
     }
 
-    fn show(&self, writer: &Writer) -> Ran {
-        if let (Some(operator), false) = (&self.operator, self.is_done()) {
-            init::must_open_all(self.repository, operator)?;
-            let change = Change::Replace(self.replacements());
-            recipients::would_take(self.repository, writer, &self.trust(writer), &change)?;
-        }
+    fn show(&self, renewal: &Renewal<'_>, writer: &Writer) -> Ran {
         let (prints, others) = (|one: &Exchange| (fingerprint(&one.replacement.old), one.print()), self.others()?);
-        let changes = self.exchanges.iter().map(|one| {
+        let changes = renewal.exchanges.iter().map(|one| {
             let (from, to) = prints(one);
             serde_json::json!({ "name": one.name(), "from": from, "to": to, "done": one.is_done() })
         });
         let document = serde_json::json!({
             "dry_run": true, "rotation": "recipients", "epoch": writer.epoch.number,
-            "changes": changes.collect::<Vec<_>>(), "other_hosts": others, "proof": self.is_to_be_proven(),
+            "changes": changes.collect::<Vec<_>>(), "other_hosts": others, "proof": renewal.is_to_be_proven(),
         });
         self.env.output.answer(&document, || {
-            let mut lines: Vec<String> = self
+            let mut lines: Vec<String> = renewal
                 .exchanges
                 .iter()
                 .map(|one| match (one.is_done(), prints(one)) {
@@ -163,31 +209,21 @@ impl Renewal<'_> {
                     (false, (from, to)) => format!("{}: {from} → {to}", plain(one.name())),
                 })
                 .collect();
-            if !self.is_done() {
+            if !renewal.is_done() {
                 let epoch = writer.epoch.number;
                 lines.push(format!("a new data epoch after {epoch}; all there are are sealed to the new keys, too"));
             }
-            match (self.exchanges.is_empty(), self.is_to_be_proven()) {
+            match (renewal.exchanges.is_empty(), renewal.is_to_be_proven()) {
                 (true, _) => {}
                 (_, true) => lines.push("then a backup is made, and read with the new key alone".to_owned()),
                 (_, false) => lines.push(
                     "NOT PROVEN: without --new-identity nobody tries whether the new key opens anything".to_owned(),
                 ),
             }
-            lines.extend(self.to_be_told(&others));
+            lines.extend(to_be_told(renewal, &others));
             lines.join("\n")
         })?;
         Ok(None)
-    }
-
-    fn to_be_told(&self, others: &[String]) -> Option<String> {
-        let is_needed = !self.exchanges.is_empty() && !others.is_empty();
-        is_needed.then(|| {
-            format!(
-                "{} goes by its own list: give the same command there, with --new-identity or --identity of somebody who reads",
-                others.iter().map(|other| plain(other)).collect::<Vec<_>>().join(", ")
-            )
-        })
     }
 
     /// Rehearsals here go by a key that was replaced.
@@ -199,13 +235,19 @@ impl Renewal<'_> {
         Ok(!held.is_empty() && !readers.iter().any(|reader| held.contains(&reader.recipient)))
     }
 
-    fn warn(&self, done: &Done, others: &[String]) -> Result<()> {
+    fn warn(&self, renewal: &Renewal<'_>, done: &Done, others: &[String]) -> Result<()> {
         let output = &self.env.output;
-        if done.proven.is_empty() && !self.exchanges.is_empty() {
+        if done.proven.is_empty() && !renewal.exchanges.is_empty() {
             output.warn("not proven: without --new-identity FILE nobody has tried whether the new key opens anything\n  Give the same command again with it, or: bkp doctor --identity FILE");
         }
         for name in &done.untried {
             output.warn(&format!("whether the old key of {} is refused was not tried: it was not given", plain(name)));
+        }
+        for name in &done.of_plugins {
+            output.warn(&format!(
+                "whether the old key of {} is refused was not tried: it is one of a plug-in, which would ask its device for each try",
+                plain(name)
+            ));
         }
         for source in &done.running {
             output.warn(&format!(
@@ -215,28 +257,38 @@ impl Renewal<'_> {
         if self.rehearser_is_left()? {
             output.warn("the key that is configured for rehearsals (`rehearse: { identity_file }`) reads nothing any more: put the new one there");
         }
-        self.to_be_told(others).iter().for_each(|told| output.warn(told));
+        to_be_told(renewal, others).iter().for_each(|told| output.warn(told));
         Ok(())
     }
 
-    fn report(&self, done: &Done) -> Ran {
+    fn report(&self, renewal: &Renewal<'_>, done: &Done) -> Ran {
         let others = self.others()?;
-        self.warn(done, &others)?;
+        self.warn(renewal, done, &others)?;
         let document = serde_json::json!({
             "ok": true, "rotation": "recipients", "end": if done.changed { "rotated" } else { "nothing" },
             "done": done, "other_hosts": others,
         });
         self.env.output.answer(&document, || {
             let mut lines = match done.changed {
-                true => vec![format!("{}: data epoch {} is in force", plain(&self.names()), done.epoch)],
-                false => self.exchanges.iter().map(Exchange::unchanged).collect(),
+                true => vec![format!("{}: data epoch {} is in force", plain(&renewal.names()), done.epoch)],
+                false => renewal.exchanges.iter().map(unchanged).collect(),
             };
+            if !done.sealed_again.is_empty() {
+                let numbers: Vec<String> = done.sealed_again.iter().map(u32::to_string).collect();
+                lines.push(format!(
+                    "data epochs that it did not open were sealed to it once more: {}",
+                    numbers.join(", ")
+                ));
+            }
             lines.extend(done.proven.clone());
             if !done.refused.is_empty() {
                 let names = plain(&done.refused.join(", "));
-                lines.push(format!("the old key of {names} opens neither that nor the data epoch"));
+                lines.push(match &done.point {
+                    Some(_) => format!("the old key of {names} opens neither that nor the data epoch"),
+                    None => format!("the old key of {names} does not open data epoch {}", done.epoch),
+                });
             }
-            if self.arguments.afresh {
+            if renewal.afresh {
                 lines.push("the next backups store everything again, and refer to nothing from before".to_owned());
             }
             for one in &done.still_open {

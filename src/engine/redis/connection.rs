@@ -129,6 +129,7 @@ impl<'a> Connection<'a> {
                 bytes.extend_from_slice(b"\r\n");
             }
         }
+        self.cancel.check()?;
         let sent = self.wire.write_all(&bytes).and_then(|()| self.wire.flush());
         sent.map_err(|error| broken(&self.address, error))
     }

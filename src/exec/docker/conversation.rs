@@ -36,6 +36,7 @@ impl<'a> ContainerConversation<'a> {
 
 impl Conversation for ContainerConversation<'_> {
     fn say(&mut self, text: &str) -> Result<()> {
+        self.session.check()?;
         match self.session.send(text.as_bytes())? {
             true => Ok(()),
             false => Err(self.ended()),

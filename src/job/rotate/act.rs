@@ -23,7 +23,6 @@ use crate::repo::keys::Keyring;
 use crate::secret::VaultPath;
 use crate::secret::vault::{Vault, Written};
 use jiff::SignedDuration;
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// How long is waited for what is not known, before somebody else is left to go on.
@@ -92,6 +91,8 @@ pub(super) struct At<'k> {
     pub(super) failed: Option<String>,
     pub(super) warnings: Vec<String>,
     pub(super) cancel: &'k Cancel,
+    /// The same, and nobody else can have taken over: for what an engine or a consumer is told.
+    pub(super) leased: Cancel,
     /// When consumers began to be moved back, in the engine's own counting.
     pub(super) went_back: Option<String>,
 }
@@ -131,15 +132,12 @@ impl Rotate<'_> {
         let memory = Memory::new(self.consumers.len());
         let lease = Lease::of(keeper);
         let keeper = &lease;
-        let mut at =
-            At { keeper, memory, current, pending, failed: None, warnings: Vec::new(), cancel, went_back: None };
-        let worked = std::thread::scope(|scope| {
-            let (end, ended) = channel();
-            scope.spawn(move || keeper.keep_alive(&ended));
+        let leased = cancel.on_condition(keeper.condition());
+        let (failed, warnings, went_back) = (None, Vec::new(), None);
+        let mut at = At { keeper, memory, current, pending, failed, warnings, cancel, leased, went_back };
+        let worked = lease.kept(|| {
             let worked = self.go(wish, is_open, &mut at).inspect_err(|failure| self.note_by_hand(failure, &at));
-            let worked = worked.map_err(|failure| failure.reworded(|text| scrubbed(text, &at)));
-            drop(end);
-            worked
+            worked.map_err(|failure| failure.reworded(|text| scrubbed(text, &at)))
         });
         match (worked, lease.release()) {
             (Ok(mut ended), Err(failure)) => {
@@ -290,6 +288,8 @@ impl Rotate<'_> {
     }
 
     fn close(&self, end: End, at: &mut At<'_>) -> Result<Ended> {
+        // What is kept for the way back is not removed under somebody who goes it.
+        at.keeper.renew()?;
         for consumer in &self.consumers {
             consumer.delivery.settle()?;
         }

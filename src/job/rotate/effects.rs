@@ -1,9 +1,9 @@
 //! The effects, one for each step. Each can be done twice, ends in a crash point, and is noted in the journal.
 
 use super::act::{At, Rotate};
+use super::delivery::file;
 use super::published;
 use super::record::Begun;
-use super::scan::shares_file;
 use super::seen::{Moved, probe_until};
 use super::state::{Direction, Login, Published};
 use crate::clock;
@@ -85,13 +85,13 @@ impl Rotate<'_> {
 
     pub(super) fn accept_both(&self, at: &mut At<'_>) -> Result<()> {
         self.not_in_vain(at)?;
-        at.keeper.renew(clock::now())?;
+        at.keeper.renew()?;
         let Some(pair) = at.pair() else { return Ok(()) };
         let is_taken = at.keeper.is_urgent() && !at.memory.is_first && at.memory.current == Some(Login::Accepted);
         match is_taken {
             // Who had the old one may have put one of his own in the place of the new one: none of that stays.
-            true => drop(self.accounts.both(pair, at.cancel)?),
-            false => self.accounts.accept_both(pair, at.cancel)?,
+            true => drop(self.accounts.both(pair, &at.leased)?),
+            false => self.accounts.accept_both(pair, &at.leased)?,
         }
         crash_point("rotate:accepted");
         let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
@@ -109,7 +109,7 @@ impl Rotate<'_> {
         self.not_in_vain(at)?;
         at.keeper.force()?;
         let Some(pair) = at.pair() else { return Ok(()) };
-        self.accounts.only(pair.pending, at.cancel)?;
+        self.accounts.only(pair.pending, &at.leased)?;
         crash_point("rotate:accepted");
         let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
         (at.memory.accepted, at.memory.tested, at.memory.pending) = (true, false, Some(pending));
@@ -121,7 +121,7 @@ impl Rotate<'_> {
     pub(super) fn test(&self, at: &mut At<'_>) -> Result<()> {
         let Some(pair) = at.pair() else { return Ok(()) };
         // Before anybody can read it: a restart of the server must not take it away again.
-        self.accounts.persist(at.cancel)?;
+        self.accounts.persist(&at.leased)?;
         self.accounts.settle_before_publishing(at.cancel)?;
         let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
         let current = probe_until(self.accounts, pair.current, &Login::Accepted, at.cancel)?;
@@ -141,7 +141,6 @@ impl Rotate<'_> {
             at.keeper.set_mark(mark, clock::now())?;
             crash_point("rotate:marked");
         }
-        at.keeper.renew(clock::now())?;
         let Some(pair) = at.pair() else { return Ok(()) };
         let (from, to, wanted) = match direction {
             Direction::Forward => (pair.current, pair.pending, Published::Pending),
@@ -150,12 +149,14 @@ impl Rotate<'_> {
         let path = &self.rotation.published;
         let document = self.vault.document(path)?;
         let is_expected = published::read(self.rotation, &document).is_some_and(|there| there.is(from));
-        crash_point("rotate:publishing");
         // What was written in between is seen by the next look.
         if !is_expected {
             return Ok(());
         }
         self.begin_anew(|consumer| consumer.told == Told::Published)?;
+        // After it was read: who takes over from now on writes it once more, so that what follows this version is refused.
+        at.keeper.renew()?;
+        crash_point("rotate:publishing");
         let Written::Version(version) = self.vault.write(path, &published::with(self.rotation, &document, to))? else {
             return Ok(());
         };
@@ -175,13 +176,14 @@ impl Rotate<'_> {
         let consumer = &self.consumers[number];
         let to = at.keeper.direction().holds();
         let told = &self.rotation.consumers[number];
-        let with_it = |other: &Consumer| other.name == told.name || shares_file(told, other);
+        let with_it = |other: &Consumer| other.name == told.name || file::tells_both(told, other);
         // Whatever they were moved to before: whoever is told by the same file begins with what is in it now.
         for (moved, _) in at.memory.moved.iter_mut().zip(&self.rotation.consumers).filter(|(_, other)| with_it(other)) {
             *moved = Moved { touched: true, ..Moved::default() };
         }
         self.begin_anew(with_it)?;
         let Some(pair) = at.pair() else { return Ok(()) };
+        at.leased.check()?;
         let delivered = consumer.delivery.deliver(pair, to);
         crash_point("rotate:delivered");
         match delivered {
@@ -197,6 +199,7 @@ impl Rotate<'_> {
         at.memory.moved[number].touched = true;
         let Some(pair) = at.pair() else { return Ok(()) };
         let secret = at.keeper.direction().holds().exchange(pair).pending;
+        at.leased.check()?;
         let reloaded = consumer.reload(secret, at.cancel);
         crash_point("rotate:reloaded");
         match reloaded {
@@ -226,7 +229,7 @@ impl Rotate<'_> {
     }
 
     pub(super) fn retire(&self, at: &mut At<'_>) -> Result<()> {
-        at.keeper.renew(clock::now())?;
+        at.keeper.renew()?;
         let Some(pair) = at.pair() else { return Ok(()) };
         // Once more, for there is no way back from here.
         if let Some((consumer, failure)) = self.somebody_left(at, pair)? {
@@ -238,7 +241,7 @@ impl Rotate<'_> {
             return Ok(());
         }
         at.keeper.retire()?;
-        self.accounts.retire(pair, at.cancel)?;
+        self.accounts.retire(pair, &at.leased)?;
         crash_point("rotate:retired");
         let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
         let current = probe_until(self.accounts, pair.current, &Login::Refused, at.cancel)?;
@@ -263,10 +266,10 @@ impl Rotate<'_> {
         // A Vault that was put back has forgotten who was locked how, and what was in force in between.
         let recovered = at.keeper.is_recovered() && at.keeper.direction() == Direction::Forward;
         if let Some(pair) = at.pair().filter(|_| recovered) {
-            at.keeper.renew(clock::now())?;
-            self.accounts.only(pair.pending, at.cancel)?;
+            at.keeper.renew()?;
+            self.accounts.only(pair.pending, &at.leased)?;
         }
-        self.accounts.persist(at.cancel)?;
+        self.accounts.persist(&at.leased)?;
         crash_point("rotate:persisted");
         at.memory.persisted = true;
         if !self.accounts.writes_at_once() {
@@ -277,10 +280,10 @@ impl Rotate<'_> {
     }
 
     pub(super) fn undo(&self, at: &mut At<'_>) -> Result<()> {
-        at.keeper.renew(clock::now())?;
+        at.keeper.renew()?;
         let Some(pair) = at.pair() else { return Ok(()) };
         // Who has to do something at the provider is told what for.
-        self.accounts.undo(pair, at.cancel).map_err(|failure| match (&at.failed, failure.kind()) {
+        self.accounts.undo(pair, &at.leased).map_err(|failure| match (&at.failed, failure.kind()) {
             (Some(why), Kind::ByHand) => failure.because(format!("it is taken back, for {why}")),
             _ => failure,
         })?;

@@ -3,19 +3,22 @@
 //! Whoever has it says so in Vault, by a thread of its own also while a step takes long, and sees before each step that it is
 //! still so. Another host takes over when nothing was said for the time of the lease, by the clock of Vault and nobody else's;
 //! what the one before writes into Vault afterwards is refused, for each write names the version that it follows. An engine
-//! cannot refuse: so no step begins with less than two thirds of the lease left.
+//! cannot refuse, nor a file: so no step begins with less than two thirds of the lease left, and right before anything is told to
+//! them it is seen once more, by a clock that goes on while the process does not, that the lease is not over ([`Lease::condition`]).
 
 use super::record::{Begun, Keeper};
 use super::scan::Found;
 use super::state::Direction;
 use crate::clock;
+use crate::durable::crash_point;
 use crate::engine::Credential;
 use crate::error::{Kind, Result};
+use crate::event::Condition;
 use crate::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub struct Lease<'a>(Mutex<Keeper<'a>>);
@@ -42,8 +45,19 @@ impl<'a> Lease<'a> {
         }
     }
 
+    /// Nobody else takes over while `work` is done, as long as Vault is there.
+    pub fn kept<T>(&self, work: impl FnOnce() -> T) -> T {
+        std::thread::scope(|scope| {
+            let (end, ended) = channel::<()>();
+            scope.spawn(move || self.keep_alive(&ended));
+            let worked = work();
+            drop(end);
+            worked
+        })
+    }
+
     /// Until the other end is dropped.
-    pub fn keep_alive(&self, until: &Receiver<()>) {
+    fn keep_alive(&self, until: &Receiver<()>) {
         let pause = Duration::try_from(self.keeper().term / 4).unwrap_or(Duration::from_secs(60));
         while until.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             // What becomes of it is seen before the next step.
@@ -51,8 +65,16 @@ impl<'a> Lease<'a> {
         }
     }
 
-    pub fn renew(&self, now: Timestamp) -> Result<()> {
-        self.keeper().renew(now)
+    /// Before something that only this process may do now.
+    pub fn renew(&self) -> Result<()> {
+        self.keeper().renew(clock::now())?;
+        crash_point("rotate-lease:renewed");
+        Ok(())
+    }
+
+    /// Nobody else can have taken over.
+    pub fn condition(&self) -> Condition {
+        self.keeper().condition()
     }
 
     /// Before the previous one is taken away.
@@ -136,6 +158,21 @@ impl<'a> Lease<'a> {
 
     pub fn mark(&self) -> Option<String> {
         self.keeper().mark().map(str::to_owned)
+    }
+}
+
+/// When it was said last that it is held, since the machine was started; nothing when somebody else has taken over.
+#[derive(Clone, Default)]
+pub struct Said(Arc<Mutex<Option<SignedDuration>>>);
+
+impl Said {
+    pub fn set(&self, at: Option<SignedDuration>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    pub fn age(&self) -> Option<SignedDuration> {
+        let said = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.map(|said| since_boot() - said)
     }
 }
 

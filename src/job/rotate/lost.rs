@@ -45,11 +45,17 @@ impl Rotate<'_> {
         let mark = Some(self.accounts.mark(cancel)?);
         let begun = Begun { run: &run, urgent: self.emergency, mark, taken: &self.taken, recovered: true };
         keeper.record(begun, (&sealed.pending, previous), clock::now())?;
-        self.publish_what_was_in_force(&published, &sealed.pending, previous)
+        self.publish_what_was_in_force(keeper, &published, &sealed.pending, previous)
     }
 
     /// Unless somebody has written there since what lets in.
-    fn publish_what_was_in_force(&self, there: &Credential, pending: &Credential, previous: &Credential) -> Result<()> {
+    fn publish_what_was_in_force(
+        &self,
+        keeper: &mut Keeper<'_>,
+        there: &Credential,
+        pending: &Credential,
+        previous: &Credential,
+    ) -> Result<()> {
         if there.is(pending) || there.is(previous) || self.accounts.log_in(there)? != Login::Refused {
             return Ok(());
         }
@@ -58,6 +64,8 @@ impl Rotate<'_> {
             return Ok(());
         }
         let document = published::with(self.rotation, &document, previous);
+        // After it was read: who takes over from now on writes it once more.
+        keeper.renew(clock::now())?;
         self.vault.write(&self.rotation.published, &document).map(drop)
     }
 }

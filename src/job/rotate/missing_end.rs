@@ -32,7 +32,7 @@ pub fn elsewhere_record(rotation: &Rotation, closed: &Closed) -> Rotated {
     Rotated {
         run: closed.run.clone(),
         rotation: rotation.name.clone(),
-        source: rotation.target.name().to_owned(),
+        source: rotation.target.place(),
         account: rotation.account.clone(),
         state: "elsewhere".into(),
         when: Some(closed.at),

@@ -4,6 +4,7 @@
 //! The old ones that Vault still knows are tried, every one of them, and must be refused on every node.
 
 use super::keepsake::{Fingerprints, Keepsake};
+use super::lease::Lease;
 use super::published;
 use super::record::{self, Keeper};
 use super::seen::probe_until;
@@ -89,26 +90,28 @@ impl Reapply<'_> {
             )));
         }
         let (journal, host) = &self.holder;
-        let mut keeper = Keeper::take(self.vault, self.record.clone(), (journal, host), self.lease, clock::now())?;
+        let keeper = Keeper::take(self.vault, self.record.clone(), (journal, host), self.lease, clock::now())?;
         self.accounts.lock_with(keeper.locks());
-        let applied = self.apply(&mut keeper, cancel);
+        let open = keeper.pending().zip(keeper.previous());
+        let lease = Lease::of(keeper);
+        let applied = lease.kept(|| self.apply(&lease, open, cancel));
         // Where Vault is away, the time does it.
-        let _ = keeper.release();
+        let _ = lease.release();
         applied
     }
 
-    fn apply(&self, keeper: &mut Keeper<'_>, cancel: &Cancel) -> Result<Applied> {
+    fn apply(&self, lease: &Lease<'_>, open: Option<(Credential, Credential)>, cancel: &Cancel) -> Result<Applied> {
         let (version, today) = published::now(self.vault, self.rotation)?;
-        let open = keeper.pending().zip(keeper.previous());
-        let has_one = self.is_retired || keeper.is_retired() || self.accounts.has_gap();
+        let has_one = self.is_retired || lease.is_retired() || self.accounts.has_gap();
         let wanted = wanted(&self.rotation.name, &today, open.as_ref(), has_one)?;
         let older = self.older(version, &wanted)?;
         let known = || wanted.iter().chain(older.iter().map(|old| &old.credential));
         let scrubbed = |text: &str| without(text, known());
         let (copy, uncopied) = self.copy(cancel);
         // All that may have taken long; and whoever was overtaken meanwhile changes nothing any more.
-        keeper.renew(clock::now())?;
-        let changed = self.set(&wanted, &older, cancel).map_err(|failure| failure.reworded(scrubbed))?;
+        lease.renew()?;
+        let leased = cancel.on_condition(lease.condition());
+        let changed = self.set(&wanted, &older, &leased).map_err(|failure| failure.reworded(scrubbed))?;
         if let (false, Some(copy), Ok(keepsake)) = (changed, copy, &self.keepsake) {
             keepsake.remove(&copy)?;
         }

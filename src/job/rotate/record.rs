@@ -5,17 +5,20 @@
 //! Vault, and the one before then finds its number outdated and stops ([`super::lease`]). What consumers read is never written here.
 
 pub use super::glance::Glance;
-use super::lease::since_boot;
+use super::glance::held;
+use super::lease::{Said, since_boot};
 use super::locks::Locks;
 use super::scan::Found;
 use super::state::Direction;
 use crate::durable::random_hex;
 use crate::engine::Credential;
 use crate::error::{Failure, Kind, Result};
+use crate::event::Condition;
 use crate::secret::vault::{Document, Vault, Written};
 use crate::secret::{Secret, VaultPath};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use zeroize::Zeroize;
 
 /// Who is at it.
@@ -136,8 +139,8 @@ pub struct Keeper<'a> {
     /// This process.
     writer: String,
     pub term: SignedDuration,
-    /// When it was said last that it is held, since the machine was started.
-    said: Option<SignedDuration>,
+    /// When it was said last that it is held.
+    said: Said,
 }
 
 /// How a rotation begins.
@@ -182,20 +185,6 @@ fn is_over(vault: &Vault, document: &Document, holder: &Holder) -> Option<bool> 
     Some(now.duration_since(said).as_secs() > holder.seconds)
 }
 
-fn held(path: &VaultPath, holder: &Holder, is_over: Option<bool>) -> Failure {
-    let Holder { host, until, .. } = holder;
-    let text = format!("{} is being rotated by {host}, which has it until {until}", path.path);
-    Failure::new(Kind::Locked, text).hint(match is_over {
-        Some(_) => {
-            "Wait for it, or look there: bkp rotate status. It can be resumed here when that time is over".to_owned()
-        }
-        None => format!(
-            "Vault does not tell its time here (sys/health), so bkp cannot know when that is over. Look there: bkp rotate status. If that host is gone for good: vault kv patch -remove-data=holder {}",
-            path.path
-        ),
-    })
-}
-
 /// Looks without taking it.
 pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
     let (version, content) = read(vault, path)?;
@@ -234,7 +223,7 @@ impl<'a> Keeper<'a> {
         }
         content.locks.first();
         let (journal, host, writer) = (journal.to_owned(), host.to_owned(), random_hex(8));
-        let mut keeper = Keeper { vault, path, version, content, journal, host, writer, term, said: None };
+        let mut keeper = Keeper { vault, path, version, content, journal, host, writer, term, said: Said::default() };
         keeper.write(now)?;
         Ok(keeper)
     }
@@ -393,7 +382,17 @@ impl<'a> Keeper<'a> {
 
     /// How long ago it was said that it is held; nothing when somebody else has taken over.
     pub fn age(&self) -> Option<SignedDuration> {
-        self.said.map(|said| since_boot() - said)
+        self.said.age()
+    }
+
+    /// Asked before each thing that cannot be taken back: nobody else can have taken over.
+    pub fn condition(&self) -> Condition {
+        let (said, term, path) = (self.said.clone(), self.term, self.path.path.clone());
+        Arc::new(move || match said.age() {
+            Some(age) if age < term => Ok(()),
+            Some(_) => Err(taken_over(&format!("somebody else may have taken over {path}"))),
+            None => Err(taken_over(&format!("somebody else has taken over {path}"))),
+        })
     }
 
     /// A host that had it before may still be about to publish: then what consumers read has to be written once more, as it is,
@@ -423,14 +422,14 @@ impl<'a> Keeper<'a> {
             let value =
                 serde_json::to_value(&self.content).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
             if let Written::Version(version) = self.vault.write(&self.path, &Document::new(self.version, value))? {
-                (self.version, self.said) = (version, Some(before));
+                self.version = version;
+                self.said.set(Some(before));
                 return Ok(());
             }
             let (version, there) = read(self.vault, &self.path)?;
             if version <= self.version || there.writer.as_ref() != Some(&self.writer) {
-                self.said = None;
-                return Err(Failure::new(Kind::Locked, format!("somebody else has taken over {}", self.path.path))
-                    .hint("Look who: bkp rotate status, there and here"));
+                self.said.set(None);
+                return Err(taken_over(&format!("somebody else has taken over {}", self.path.path)));
             }
             self.version = version;
         }

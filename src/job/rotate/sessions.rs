@@ -6,7 +6,6 @@
 use super::act::{At, Rotate};
 use super::state::Direction;
 use crate::backoff::pause;
-use crate::clock;
 use crate::durable::crash_point;
 use crate::engine::{Pair, Session, Sight};
 use crate::error::{Kind, Result};
@@ -120,9 +119,9 @@ impl Rotate<'_> {
     /// nobody knows which those are; consumers come back with the new one. Who had the old one may have given the account another
     /// one, so that it is refused now for that reason: whatever it is, it goes before.
     pub(super) fn end_sessions(&self, at: &mut At<'_>) -> Result<()> {
-        at.keeper.renew(clock::now())?;
+        at.keeper.renew()?;
         let Some(pair) = at.pair() else { return Ok(()) };
-        self.accounts.only(pair.pending, at.cancel)?;
+        self.accounts.only(pair.pending, &at.leased)?;
         let now = self.accounts.mark(at.cancel)?;
         if let Err(failure) = self.end_those_of_others(at, pair, &now) {
             at.cancel.check()?;
@@ -136,7 +135,7 @@ impl Rotate<'_> {
             let open = self.accounts.sessions_to_end(pair, &now, at.cancel)?;
             // One that cannot be ended keeps no other one.
             let ended: Vec<Result<()>> =
-                open.iter().map(|session| self.accounts.end_session(session, at.cancel)).collect();
+                open.iter().map(|session| self.accounts.end_session(session, &at.leased)).collect();
             ended.into_iter().collect::<Result<()>>().map(|()| open)
         })?;
         crash_point("rotate:ended");
@@ -166,7 +165,7 @@ impl Rotate<'_> {
             return Ok(());
         }
         let open = self.accounts.sessions_of(pair.pending, now, at.cancel)?;
-        open.iter().try_for_each(|session| self.accounts.end_session(session, at.cancel))
+        open.iter().try_for_each(|session| self.accounts.end_session(session, &at.leased))
     }
 
     /// Those that are left; or why they cannot be ended, where time does not mend that: the old one is gone, and somebody has to know.

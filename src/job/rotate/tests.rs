@@ -2,10 +2,13 @@
 //! consumers that start again by themselves, and one of these: the engine is put back to before the rotation, somebody gives
 //! the account a password of his own, somebody writes over what is published. With a server that keeps both, and with a gap.
 //!
-//! The world here does what the effects of [`super::act`] do, and nothing is assumed of the order they come in.
+//! The world here does what the effects of [`super::act`] do, and nothing is assumed of the order they come in. It knows one host;
+//! two of them are in [`hosts`].
 
 use super::state::{Direction, End, Halt, Holds, Kept, Login, Observed, Progress, Published, Step, next};
 use std::collections::{HashSet, VecDeque};
+
+mod hosts;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Value {
@@ -167,7 +170,10 @@ impl World {
 
     /// The worlds that one step can lead to, those between its parts included.
     fn step(&self) -> Vec<World> {
-        let Some(memory) = &self.process else { return Vec::new() };
+        self.process.as_ref().map_or_else(Vec::new, |memory| self.act(memory, &next(&self.observed(memory))))
+    }
+
+    fn act(&self, memory: &Memory, step: &Step) -> Vec<World> {
         let mut all = Vec::new();
         let mut with = |change: &dyn Fn(&mut World, &mut Memory)| {
             let mut world = self.clone();
@@ -183,7 +189,7 @@ impl World {
             change(&mut world);
             halves.push(world.judged());
         };
-        match next(&self.observed(memory)) {
+        match *step {
             Step::Save => with(&|_, m| m.saved = true),
             Step::Record => with(&|w, m| (w.recorded, w.marked, w.urgent) = (true, false, m.emergency)),
             Step::Escrow => with(&|w, _| w.escrowed = true),

@@ -33,7 +33,7 @@ impl Rotate<'_> {
         (self.note)(Rotated {
             run: self.run.clone(),
             rotation: self.rotation.name.clone(),
-            source: self.rotation.target.name().to_owned(),
+            source: self.rotation.target.place(),
             account: self.rotation.account.clone(),
             state: state.to_owned(),
             when: None,
@@ -63,8 +63,14 @@ impl Rotate<'_> {
             true => "Everybody has the new one, and the old one is being taken away",
             false => "Nothing was taken away from anybody, and nothing will be while it waits",
         };
+        let differ = match why == Login::NODES_DIFFER {
+            true => format!(
+                ". Nodes that do not come to agree, for one took over that lacked something: bkp rotate reapply {name}"
+            ),
+            false => String::new(),
+        };
         Failure::new(Kind::TryLater, format!("the rotation of {name} waits: {why}"))
-            .hint(format!("{meanwhile}. Go on with: bkp rotate resume {name}"))
+            .hint(format!("{meanwhile}{differ}. Go on with: bkp rotate resume {name}"))
     }
 
     pub(super) fn stopped(&self, halt: &Halt, at: &At<'_>) -> Failure {

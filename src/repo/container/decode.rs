@@ -34,11 +34,20 @@ pub fn open_whole(bytes: &[u8], keys: &Keyring, what: &str) -> Result<Vec<u8>> {
 }
 
 pub fn decrypt<R: BufRead>(input: R, keys: &Keyring, what: &str) -> Result<age::stream::StreamReader<R>> {
+    decrypt_by(input, keys.identities(), what)
+}
+
+/// By private keys of any kind.
+pub fn decrypt_by<'a, R: BufRead>(
+    input: R,
+    identities: impl Iterator<Item = &'a dyn age::Identity>,
+    what: &str,
+) -> Result<age::stream::StreamReader<R>> {
     let decryptor = age::Decryptor::new_buffered(input).map_err(|e| match e {
         age::DecryptError::Io(error) => unread(what, error),
         other => damaged(what, other.to_string()),
     })?;
-    decryptor.decrypt(keys.identities()).map_err(|e| match e {
+    decryptor.decrypt(identities).map_err(|e| match e {
         age::DecryptError::NoMatchingKeys => Failure::new(Kind::Key, format!("none of the keys at hand opens {what}"))
             .hint("Give the recovery key with --identity FILE"),
         age::DecryptError::Io(error) => unread(what, error),

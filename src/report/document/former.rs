@@ -3,6 +3,7 @@
 use super::{Cell, Table, Tone, Writing};
 use crate::job::dependence::{Dependence, Depending, Ends};
 use crate::report::repository::RepositoryFacts;
+use crate::watch;
 
 pub fn table(writing: &Writing<'_>, repository: &RepositoryFacts) -> Table {
     let say = writing.say;
@@ -24,6 +25,18 @@ pub fn table(writing: &Writing<'_>, repository: &RepositoryFacts) -> Table {
             [] => table.row(row(writing, one, None)),
             series => series.iter().for_each(|of| table.row(row(writing, one, Some(of)))),
         }
+    }
+    if !repository.unknown_lists.is_empty() {
+        let numbers: Vec<String> = repository.unknown_lists.iter().map(u32::to_string).collect();
+        let lists = format!("{} {}", say.t("lists", "listas"), numbers.join(", "));
+        let gone = say.t(
+            "missing or damaged: who else could read is not known",
+            "faltan o están dañadas: no se sabe quién más podía leer",
+        );
+        let nothing = || Cell::soft("–");
+        let cells =
+            [Cell::of(lists), nothing(), Cell::toned(gone, Tone::Bad), nothing(), nothing(), nothing(), nothing()];
+        table.row(cells.into());
     }
     table
 }
@@ -53,24 +66,10 @@ fn row(writing: &Writing<'_>, one: &Dependence, of: Option<&Depending>) -> Vec<C
 
 fn ends(writing: &Writing<'_>, ends: &Ends) -> Cell {
     let say = writing.say;
+    let text = watch::ends(ends, say.language, &|at| say.when(at));
     match ends {
-        Ends::Retention { until, newer } => {
-            let date = until.map(|until| say.when(until));
-            let points = (*newer > 0 || until.is_none()).then(|| {
-                let words = say.t("newer points", "puntos más recientes");
-                format!("{} {words}", say.number(u64::from(*newer).max(1)))
-            });
-            let both: Vec<String> = date.into_iter().chain(points).collect();
-            Cell::of(format!("{} ({})", both.join(" + "), say.t("by retention", "por la retención")))
-        }
-        Ends::Nothing => Cell::toned(say.t("no rule removes them", "ninguna regla los elimina"), Tone::Warn),
-        Ends::Unpinning => Cell::toned(say.t("they are unpinned", "se dejen de fijar"), Tone::Warn),
-        Ends::StoringAfresh => {
-            Cell::toned(say.t("what they share is stored anew", "se guarde de nuevo lo que comparten"), Tone::Warn)
-        }
-        Ends::NewKeysOnThatHost => Cell::toned(
-            say.t("that host backs up with the new keys", "ese equipo haga copias con las claves nuevas"),
-            Tone::Bad,
-        ),
+        Ends::Retention { .. } => Cell::of(text),
+        Ends::Nothing | Ends::Unpinning | Ends::StoringAfresh => Cell::toned(text, Tone::Warn),
+        Ends::NewKeysOnThatHost => Cell::toned(text, Tone::Bad),
     }
 }

@@ -22,14 +22,21 @@ enum Stays {
     Second,
 }
 
+/// Where MySQL keeps the verifiers of an account.
+const FIRST: &str = "authentication_string";
+const SECOND: &str = "JSON_UNQUOTE(JSON_EXTRACT(User_attributes, '$.additional_password'))";
+
 /// From what an account has to the pending one with the current one behind it, which is the one that `DISCARD OLD PASSWORD` takes
-/// away later. Neither is lost on the way where it lets in. `first`: what it has at the first place; none where that is neither.
+/// away later. Neither is lost on the way where it lets in. `first`: what it has at the first place; none where that is neither. A
+/// replica repeats the steps, and may have begun otherwise: one that was the first server may have the pending one, and would lose
+/// the current one by the last step alone.
 fn steps(first: Option<Which>, (current, pending): (bool, bool)) -> Vec<Step> {
     use Stays::{First, Second};
     use Which::Pending;
     let put = match (first, current, pending) {
         (Some(Pending), true, _) => return Vec::new(),
-        (Some(Which::Current), ..) => vec![],
+        (Some(Which::Current), _, true) => vec![],
+        (Some(Which::Current), _, false) => vec![(Which::Current, First)],
         (Some(Pending), false, _) => vec![(Which::Current, First)],
         (None, _, true) => vec![(Pending, Second), (Which::Current, First)],
         (None, _, false) => vec![(Which::Current, Second)],
@@ -64,11 +71,12 @@ impl Rotation {
     ) -> Result<bool> {
         let mut first = None;
         for (which, secret) in [(Which::Current, pair.current), (Which::Pending, pair.pending)] {
-            if self.has_everywhere(session, secret)? {
+            if self.has_everywhere(session, secret, FIRST)? {
                 first = Some(which);
             }
         }
-        let steps = steps(first, let_in);
+        let (current, pending) = let_in;
+        let steps = steps(first, (current, pending || self.has_everywhere(session, pair.pending, SECOND)?));
         for (which, stays) in &steps {
             let secret = if *which == Which::Current { pair.current } else { pair.pending };
             self.set_in_mysql(client, session, secret, *stays)?;
@@ -116,7 +124,7 @@ impl Rotation {
     /// First the password, then the second one goes: which of the two somebody logged in with is not known.
     fn set_alone_in_mysql(&self, client: &Client<'_>, session: &mut Session<'_>, secret: &Secret) -> Result<bool> {
         let has_second = self.has_second_password(session)?;
-        let has_it = self.has_everywhere(session, secret)?;
+        let has_it = self.has_everywhere(session, secret, FIRST)?;
         if !has_it {
             self.set_in_mysql(client, session, secret, Stays::Second)?;
         }
@@ -151,9 +159,9 @@ impl Rotation {
     }
 
     /// By the verifiers; what is not understood is as good as no.
-    fn has_everywhere(&self, session: &mut Session<'_>, secret: &Secret) -> Result<bool> {
+    fn has_everywhere(&self, session: &mut Session<'_>, secret: &Secret, place: &str) -> Result<bool> {
         let account = text(&self.account);
-        let question = format!("SELECT plugin, HEX(authentication_string) FROM mysql.user WHERE user = {account}");
+        let question = format!("SELECT plugin, HEX({place}) FROM mysql.user WHERE user = {account}");
         let rows = session.rows(&question)?;
         let is_it = |row: &Vec<String>| match &row[..] {
             [plugin, kept] => hex::decode(kept).ok().and_then(|kept| is_of(plugin, &kept, secret)) == Some(true),
@@ -167,6 +175,10 @@ impl Rotation {
 mod tests {
     use super::*;
 
+    fn after(has: [Option<Which>; 2], (which, stays): Step) -> [Option<Which>; 2] {
+        [Some(which), if stays == Stays::First { has[0] } else { has[1] }]
+    }
+
     /// Whatever somebody has: with each statement it goes on, and in the end the pending one is first and the current one second.
     #[test]
     fn nobody_loses_a_password_of_the_rotation_on_the_way_to_both() {
@@ -175,8 +187,8 @@ mod tests {
             for second in possible {
                 let (mut has, begun) = ([first, second], [first, second]);
                 let lets_in = |which| begun.contains(&Some(which));
-                for (which, stays) in steps(first, (lets_in(Which::Current), lets_in(Which::Pending))) {
-                    has = [Some(which), if stays == Stays::First { has[0] } else { has[1] }];
+                for step in steps(first, (lets_in(Which::Current), lets_in(Which::Pending))) {
+                    has = after(has, step);
                     for one in begun.into_iter().flatten() {
                         assert!(has.contains(&Some(one)), "{begun:?} → {has:?}");
                     }
@@ -184,5 +196,17 @@ mod tests {
                 assert_eq!(has, [Some(Which::Pending), Some(Which::Current)], "{begun:?}");
             }
         }
+    }
+
+    /// The first server has the current one alone; one that was the first before, and follows now, has the pending one, too.
+    #[test]
+    fn a_replica_that_had_both_before_keeps_them_on_the_way() {
+        let begun = [Some(Which::Pending), Some(Which::Current)];
+        let mut has = begun;
+        for step in steps(Some(Which::Current), (true, false)) {
+            has = after(has, step);
+            assert!(begun.iter().all(|one| has.contains(one)), "{has:?}");
+        }
+        assert_eq!(has, begun);
     }
 }

@@ -8,6 +8,7 @@ mod compose;
 mod container;
 mod docker;
 pub(super) mod env_file;
+pub mod file;
 mod kubernetes;
 mod one_by_one;
 mod secret_file;
@@ -86,15 +87,15 @@ pub struct Consumer {
 
 impl Consumer {
     /// The one place that knows all kinds.
-    pub fn of(rotation: &str, consumer: &policy::Consumer) -> Self {
-        let delivery: Box<dyn Delivery> = match &consumer.told {
+    pub fn of(rotation: &str, consumer: &policy::Consumer, all: &[policy::Consumer]) -> Self {
+        let delivery: Box<dyn Delivery> = match file::told(consumer, all) {
             Told::Published => Box::new(Reads),
             Told::EnvFile { path, variables, user_variables } => {
-                Box::new(env_file::EnvFile::new(path, variables, user_variables))
+                Box::new(env_file::EnvFile::new(&path, &variables, &user_variables))
             }
-            Told::SecretFile(path) => Box::new(secret_file::SecretFile::new(path)),
-            Told::Swarm(service) => Box::new(swarm::Swarm::new(rotation, service)),
-            Told::Kubernetes(workload) => Box::new(kubernetes::Kubernetes::new(rotation, workload)),
+            Told::SecretFile(path) => Box::new(secret_file::SecretFile::new(&path)),
+            Told::Swarm(service) => Box::new(swarm::Swarm::new(rotation, &service)),
+            Told::Kubernetes(workload) => Box::new(kubernetes::Kubernetes::new(rotation, &workload)),
         };
         let reload: Box<dyn Reload> = match &consumer.reload {
             policy::Reload::Compose(service, policy::How::OneByOne { ready, grace }) => {

@@ -13,13 +13,14 @@ mod told;
 use crate::engine::{Credential, Server};
 use crate::error::{Failure, Kind};
 use crate::exec::docker::{Description, Docker};
-use crate::policy::{ComposeService, Consumer, Rotation};
+use crate::job::rotate::delivery::file::real;
+use crate::policy::{ComposeService, Rotation};
 use crate::secret::Secret;
 use files::User;
 pub use files::{lines_have, variable_has};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 pub use told::left;
 
 /// Something that has the password.
@@ -149,14 +150,4 @@ impl Search<'_> {
     fn is_server(&self, container: &Description) -> bool {
         self.server.is_some_and(|server| containers::is_of(container, server))
     }
-}
-
-/// Whether one file tells both, so that both are told another one at once.
-pub fn shares_file(one: &Consumer, other: &Consumer) -> bool {
-    one.told.file().zip(other.told.file()).is_some_and(|(one, other)| real(one) == real(other))
-}
-
-/// Where a path leads, as far as that can be seen from here.
-fn real(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

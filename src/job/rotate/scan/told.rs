@@ -9,6 +9,7 @@ use crate::engine::Credential;
 use crate::error::Result;
 use crate::exec::docker::{Description, Docker, State};
 use crate::job::rotate::delivery::env_file::copy_aside;
+use crate::job::rotate::delivery::file;
 use crate::job::rotate::delivery::variables::{Assignment, assignments, meant};
 use crate::policy::{ComposeService, Consumer, How, Reload, Rotation, Told};
 use crate::secret::Secret;
@@ -77,7 +78,8 @@ impl Search<'_> {
 
     /// Of what is made anew: the variables by which others are told in another file, and which this container would keep.
     fn told_elsewhere(&self, container: &Description, consumers: &[&Consumer]) -> Vec<Found> {
-        let own: BTreeSet<&str> = consumers.iter().flat_map(|consumer| consumer.told.variables()).collect();
+        let all = &self.rotation.consumers;
+        let own: BTreeSet<&str> = consumers.iter().flat_map(|consumer| file::variables(consumer, all)).collect();
         let services: Vec<&ComposeService> =
             consumers.iter().filter_map(|consumer| consumer.reload.service()).collect();
         let mut all = Vec::new();
@@ -147,7 +149,7 @@ pub fn left(
             let is_coming = |found: &Found| coming.iter().any(|name| found.place == variable(name));
             let given: Vec<Found> = search.given(&container).into_iter().filter(|found| !is_coming(found)).collect();
             if consumer.told.env_file().is_some() {
-                let told = consumer.told.variables().collect();
+                let told = file::variables(consumer, &rotation.consumers);
                 let users = users_of(search.not_known(&container), search.user, &told, !given.is_empty());
                 let staying = users.into_iter().filter(|name| !coming.contains(name));
                 left.extend(staying.map(|name| user_in(&container, name)));

@@ -190,11 +190,12 @@ impl Accounts for AccessKeys<'_> {
     }
 
     /// Nodes that differ are told again what they should know, the old key as it is.
-    fn accept_both(&self, pair: Pair<'_>, _: &Cancel) -> Result<()> {
+    fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let admin = self.admin()?;
         let (pending, old) = (key_of(pair.pending)?, key_of(pair.current)?.id);
         let known = self.owned(&admin, old)?;
         if self.owned(&admin, pending.id)?.is_some() {
+            cancel.check()?;
             admin.set(pending)?;
             return known.map_or(Ok(()), |known| admin.tell_again(old, &known));
         }
@@ -202,6 +203,7 @@ impl Accounts for AccessKeys<'_> {
             let text = "the old access key is gone, and with it what the new one should be allowed to do";
             Failure::new(Kind::Refused, text).hint("Make an access key by hand, and publish that")
         })?;
+        cancel.check()?;
         admin.add(pending, &like)
     }
 
@@ -209,11 +211,12 @@ impl Accounts for AccessKeys<'_> {
         let admin = self.admin()?;
         let old = key_of(pair.current)?.id;
         let Some(known) = self.owned(&admin, old)? else { return Ok(()) };
+        cancel.check()?;
         admin.retire(old, &known, &self.rotation)?;
         let old_login = probe_until(self, pair.current, &Login::Refused, cancel)?;
         let new_login = probe_until(self, pair.pending, &Login::Accepted, cancel)?;
         match (old_login, new_login) {
-            (Login::Refused, Login::Accepted) => admin.remove(old),
+            (Login::Refused, Login::Accepted) => cancel.check().and_then(|()| admin.remove(old)),
             (_, Login::Refused) => {
                 admin.take_back(old, &known)?;
                 Err(Failure::failed(
@@ -230,33 +233,36 @@ impl Accounts for AccessKeys<'_> {
         let admin = self.admin()?;
         let old = key_of(pair.current)?.id;
         if let Some(known) = self.owned(&admin, old)?.filter(Known::is_off) {
+            cancel.check()?;
             admin.take_back(old, &known)?;
         }
         let pending = key_of(pair.pending)?.id;
         let Some(known) = self.owned(&admin, pending)? else { return Ok(()) };
+        cancel.check()?;
         admin.retire(pending, &known, &self.rotation)?;
         match probe_until(self, pair.pending, &Login::Refused, cancel)? {
-            Login::Refused => admin.remove(pending),
+            Login::Refused => cancel.check().and_then(|()| admin.remove(pending)),
             login => Err(self.not_everywhere([login])),
         }
     }
 
     /// Other keys of the user are other people's: each is a rotation of its own.
-    fn only(&self, credential: &Credential, _: &Cancel) -> Result<bool> {
+    fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
         let admin = self.admin()?;
         let retired = admin.retired_of(&self.user, &self.rotation)?;
+        cancel.check()?;
         retired.iter().try_for_each(|id| admin.remove(id))?;
         let key = key_of(credential)?;
         match self.owned(&admin, key.id)? {
             Some(_) if self.log_in(credential)? == Login::Accepted => Ok(!retired.is_empty()),
-            Some(_) => admin.set(key).map(|()| true),
+            Some(_) => cancel.check().and_then(|()| admin.set(key)).map(|()| true),
             None => Err(Failure::new(Kind::Refused, "MinIO has no access key of the name that is published")
                 .hint("Make one by hand for the user, with the name and the secret that are published; or publish another one that its consumers have")),
         }
     }
 
     /// Which of them was published is known, and what the newest one may do is what today's may.
-    fn replaces(&self, today: &Credential, before: &[&Credential], _: &Cancel) -> Result<bool> {
+    fn replaces(&self, today: &Credential, before: &[&Credential], cancel: &Cancel) -> Result<bool> {
         let admin = self.admin()?;
         let mut there = Vec::new();
         for credential in before {
@@ -266,19 +272,23 @@ impl Accounts for AccessKeys<'_> {
         let key = key_of(today)?;
         let is_missing = self.owned(&admin, key.id)?.is_none();
         if let (true, Some((_, like))) = (is_missing, there.first()) {
+            cancel.check()?;
             admin.add(key, like)?;
         }
         // Whoever has one of these has no other: they go when today's lets in.
         if there.is_empty() || self.log_in(today)? != Login::Accepted {
             return Ok(is_missing && !there.is_empty());
         }
+        cancel.check()?;
         there.iter().try_for_each(|(id, _)| admin.remove(id)).map(|()| true)
     }
 
     /// Nothing is forgotten in a restart. What was only switched off, because its process died then, is removed.
-    fn persist(&self, _: &Cancel) -> Result<()> {
+    fn persist(&self, cancel: &Cancel) -> Result<()> {
         let admin = self.admin()?;
-        admin.retired_of(&self.user, &self.rotation)?.iter().try_for_each(|id| admin.remove(id))?;
+        let retired = admin.retired_of(&self.user, &self.rotation)?;
+        cancel.check()?;
+        retired.iter().try_for_each(|id| admin.remove(id))?;
         // Those that an older version switched off do not say which rotation they are of.
         let Some(id) = self.goes().clone() else { return Ok(()) };
         match self.owned(&admin, &id)?.is_some_and(|known| known.is_retired()) {

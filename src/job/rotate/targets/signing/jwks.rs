@@ -4,6 +4,7 @@
 
 use super::keys::{self, Signer};
 use crate::error::{Failure, Kind, Result};
+use crate::event::Cancel;
 use crate::secret::VaultPath;
 use crate::secret::vault::{Document, Vault, Written};
 use jiff::Timestamp;
@@ -31,6 +32,11 @@ impl Keys {
         let message = crate::durable::random_hex(32);
         let (Some(public), Some(signature)) = (self.find(kid), signer.sign(message.as_bytes())) else { return false };
         keys::verifies(public, message.as_bytes(), &signature)
+    }
+
+    /// Whether somebody else's key has this name: to put this one there would be the end of that one's tokens.
+    pub fn has_another(&self, kid: &str, signer: &Signer) -> bool {
+        self.find(kid).is_some() && !self.knows(kid, signer)
     }
 
     pub fn add(&mut self, kid: &str, signer: &Signer, now: Timestamp) {
@@ -88,7 +94,7 @@ fn keys_of(document: &Document, path: &VaultPath) -> Result<Keys> {
 }
 
 /// Again, where somebody else wrote in between. Gives what is there then.
-pub fn change(vault: &Vault, path: &VaultPath, change: impl Fn(&mut Keys)) -> Result<Keys> {
+pub fn change((vault, cancel): (&Vault, &Cancel), path: &VaultPath, change: impl Fn(&mut Keys)) -> Result<Keys> {
     for _ in 0..ATTEMPTS {
         let document = vault.document(path)?;
         let before = keys_of(&document, path)?;
@@ -103,9 +109,24 @@ pub fn change(vault: &Vault, path: &VaultPath, change: impl Fn(&mut Keys)) -> Re
             at = &mut at[key.as_str()];
         }
         *at = Value::Array(after.0.clone());
+        cancel.check()?;
         if vault.write(path, &Document::new(document.version, value))? != Written::Outdated {
             return Ok(after);
         }
     }
     Err(Failure::new(Kind::TryLater, format!("others write to ref+vault://{path} all the time")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::SigningAlgorithm;
+
+    #[test]
+    fn a_key_of_the_same_name_is_not_taken_for_this_one() {
+        let [one, other] = [(); 2].map(|()| Signer::read(&keys::make(SigningAlgorithm::Es256).unwrap()).unwrap());
+        let mut all = Keys::default();
+        all.add("k", &one, Timestamp::UNIX_EPOCH);
+        assert!(!all.has_another("k", &one) && all.has_another("k", &other) && !all.has_another("l", &other));
+    }
 }

@@ -54,11 +54,20 @@ impl<'e> SigningKeys<'e> {
         std::iter::once(Ok((vault, None))).chain(served).collect()
     }
 
+    /// What begins in this second, has begun by then: Vault tells whole seconds.
+    fn at_latest(&self) -> Result<Timestamp> {
+        Ok(self.now()?.checked_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX))
+    }
+
     /// By the clock of Vault: another host may go on.
     fn now(&self) -> Result<Timestamp> {
         self.vault.health()?.time.ok_or_else(|| {
             Failure::new(Kind::TryLater, "Vault does not tell the time").hint("See that it is not sealed: vault status")
         })
+    }
+
+    fn change(&self, cancel: &Cancel, how: impl Fn(&mut Keys)) -> Result<Keys> {
+        jwks::change((self.vault, cancel), &self.key.jwks, how)
     }
 
     fn look(&self, credential: &Credential, place: Option<&Url>) -> Result<Login> {
@@ -151,33 +160,40 @@ impl Accounts for SigningKeys<'_> {
         }
     }
 
-    fn accept_both(&self, pair: Pair<'_>, _: &Cancel) -> Result<()> {
+    fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let (kid, signer) = named(pair.pending)?;
-        let now = self.now()?;
-        jwks::change(self.vault, &self.key.jwks, |keys| keys.add(kid, &signer, now)).map(drop)
+        let since = self.at_latest()?;
+        let there = jwks::read(self.vault, &self.key.jwks)?;
+        if there.has_another(kid, &signer) {
+            let what = format!("{} lists another key of the name {kid}: its tokens would be refused", self.key.jwks);
+            return Err(
+                Failure::new(Kind::Refused, what).hint("Give that one another name (`kid`), there and where it signs")
+            );
+        }
+        self.change(cancel, |keys| keys.add(kid, &signer, since)).map(drop)
     }
 
-    fn retire(&self, pair: Pair<'_>, _: &Cancel) -> Result<()> {
+    fn retire(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let (kid, _) = named(pair.current)?;
-        jwks::change(self.vault, &self.key.jwks, |keys| keys.remove(kid)).map(drop)
+        self.change(cancel, |keys| keys.remove(kid)).map(drop)
     }
 
-    fn undo(&self, pair: Pair<'_>, _: &Cancel) -> Result<()> {
+    fn undo(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let ((pending, _), (current, _)) = (named(pair.pending)?, named(pair.current)?);
         let back = |keys: &mut Keys| {
             keys.remove(pending);
             keys.set_expiry(current, None);
         };
-        jwks::change(self.vault, &self.key.jwks, back).map(drop)
+        self.change(cancel, back).map(drop)
     }
 
     /// Other keys of the list are other people's.
-    fn only(&self, credential: &Credential, _: &Cancel) -> Result<bool> {
+    fn only(&self, credential: &Credential, cancel: &Cancel) -> Result<bool> {
         let (kid, signer) = named(credential)?;
-        let now = self.now()?;
+        let since = self.at_latest()?;
         let before = jwks::read(self.vault, &self.key.jwks)?;
-        let after = jwks::change(self.vault, &self.key.jwks, |keys| {
-            keys.add(kid, &signer, now);
+        let after = self.change(cancel, |keys| {
+            keys.add(kid, &signer, since);
             keys.set_expiry(kid, None);
         })?;
         Ok(before.0 != after.0)
@@ -208,8 +224,8 @@ impl Accounts for SigningKeys<'_> {
             return Ok(());
         }
         let lifetime = SignedDuration::try_from(self.key.lifetime).unwrap_or(SignedDuration::MAX);
-        let end = self.now()?.checked_add(lifetime).unwrap_or(Timestamp::MAX);
-        let keys = jwks::change(self.vault, &self.key.jwks, |keys| {
+        let end = self.at_latest()?.checked_add(lifetime).unwrap_or(Timestamp::MAX);
+        let keys = self.change(cancel, |keys| {
             if keys.expires(kid).is_none() {
                 keys.set_expiry(kid, Some(end));
             }
@@ -235,7 +251,7 @@ impl Accounts for SigningKeys<'_> {
     /// It signs again.
     fn stays(&self, credential: &Credential, _: &Credential) -> Result<()> {
         let (kid, _) = named(credential)?;
-        jwks::change(self.vault, &self.key.jwks, |keys| keys.set_expiry(kid, None)).map(drop)
+        self.change(&Cancel::default(), |keys| keys.set_expiry(kid, None)).map(drop)
     }
 
     /// A token cannot be ended: it is refused when the key is gone.

@@ -6,7 +6,7 @@ use crate::event::Context;
 use crate::repo::catalog::{self, Wanted};
 use crate::repo::check::{self, Request};
 use crate::repo::container::decode;
-use crate::repo::keys::{Keyring, Operator};
+use crate::repo::keys::{Keyring, Operator, Part};
 use crate::repo::point::Point;
 use crate::repo::proof::Level;
 use crate::repo::sign::Trust;
@@ -16,11 +16,10 @@ use crate::store::{self, Key};
 use jiff::Timestamp;
 use std::io::Read;
 
-/// What the journal calls their rotation. None of the configuration may have this name.
-pub const NAME: &str = "recipients";
 /// Enough of an object to try a key: more than the longest header.
 const HEADER: u64 = 64 << 10;
 
+/// The keys as they are to be from now on.
 pub struct Readers<'a> {
     pub repository: &'a Repository,
     /// As it is after the change.
@@ -85,7 +84,7 @@ impl Readers<'_> {
     }
 
     /// Nothing of this opens to `old`: the data epoch in force, and of `point` itself all that is sealed to people.
-    pub fn refuses(&self, old: &Keyring, point: Option<&Point>) -> Result<()> {
+    pub fn refuses(&self, old: &Part<'_>, point: Option<&Point>) -> Result<()> {
         let streams = point.iter().flat_map(|point| &point.streams).filter_map(|stream| stream.objects.first());
         let of_point = point.iter().flat_map(|point| [point.key(), point.body.key.clone()]);
         let epoch = names::epoch(self.writer.epoch.number);
@@ -98,13 +97,13 @@ impl Readers<'_> {
         Ok(())
     }
 
-    fn is_open(&self, key: &Key, keys: &Keyring) -> Result<bool> {
+    fn is_open(&self, key: &Key, old: &Part<'_>) -> Result<bool> {
         let store = &*self.repository.store;
         let size = store.head(key).map_err(Failure::from)?.size;
         let mut header = Vec::new();
         let mut object = store.get(key, Some(0..size.min(HEADER)))?;
         object.read_to_end(&mut header).map_err(|e| Failure::from(store::StoreError::from_reader(e, key)))?;
-        match decode::decrypt(&header[..], keys, key.as_str()) {
+        match decode::decrypt_by(&header[..], old.identities(), key.as_str()) {
             Ok(_) => Ok(true),
             Err(failure) if failure.kind() == Kind::Key => Ok(false),
             Err(failure) => Err(failure),
