@@ -57,6 +57,6 @@ pub(super) fn held(path: &VaultPath, holder: &Holder, is_over: Option<bool>) -> 
     })
 }
 
-fn taken_over(text: &str) -> Failure {
+pub(super) fn taken_over(text: &str) -> Failure {
     Failure::new(Kind::Locked, text).hint("Look who: bkp rotate status, there and here")
 }

@@ -5,14 +5,14 @@
 //! Vault, and the one before then finds its number outdated and stops ([`super::lease`]). What consumers read is never written here.
 
 pub use super::glance::Glance;
-use super::glance::held;
+use super::glance::{held, taken_over};
 use super::lease::{Said, since_boot};
 use super::locks::Locks;
 use super::scan::Found;
 use super::state::Direction;
 use crate::durable::random_hex;
 use crate::engine::Credential;
-use crate::error::{Failure, Kind, Result};
+use crate::error::{Failure, Result};
 use crate::event::Condition;
 use crate::secret::vault::{Document, Vault, Written};
 use crate::secret::{Secret, VaultPath};
