@@ -239,6 +239,7 @@ fn a_change_that_is_killed_is_gone_on_with_by_the_same_command() {
         let replace = format!("ana={new}");
         let (old, new_file) = (host.text("ana.txt"), host.text("ana-2027.txt"));
         let words = ["rotate", "recipients", &replace, "--identity", &old, "--new-identity", &new_file];
+        copy(&host.store().join("keys"), &host.path("kept"));
         dies_at(&host, point, &words);
         // Backups go on, whole in what was before or in what is after, and who has the recovery key reads them all.
         host.run(&["backup"]).ends(0);
@@ -247,7 +248,15 @@ fn a_change_that_is_killed_is_gone_on_with_by_the_same_command() {
             // All data epochs are sealed anew, and not to the old key: who has only that is told what opens them.
             host.run(&words[..5]).ends(12).says("--new-identity FILE");
         }
-        host.run(&words).ends(0).says("the old key of ana opens neither");
+        let is_late = point == "recipients:changed";
+        if is_late {
+            // Who changed the list before wrote its last data epoch only now.
+            fs::copy(host.path("kept/epoch-0001.age"), host.store().join("keys/epoch-0001.age")).unwrap();
+        }
+        let said = host.run(&words).ends(0).says("the old key of ana opens neither");
+        if is_late {
+            said.says("sealed to it once more: 1");
+        }
         assert_eq!(rotations(&host), 1, "{point}");
         host.run(&["backup"]).ends(0);
         let points = [newest_of(&host, "docs"), newest_of(&host, "app")];

@@ -167,9 +167,8 @@ impl Renewal<'_> {
                 writer.oldest_reused = writer.epoch.number;
                 writer.save()?;
             }
-            let sealed_again = self.seal_again(&mut writer)?;
-            let done = self.prove_all(&writer, &Epochs::new(), context, &|_, _| {})?;
-            return Ok(Done { changed: false, sealed_again, ..done });
+            let done = self.prove_all(&mut writer, &Epochs::new(), context, &|_, _| {})?;
+            return Ok(Done { changed: false, ..done });
         }
         let what = What::source(Job::Rotate, NAME, Some(NAME));
         let act = |run: &str| self.act(writer, (recorder, run), context);
@@ -226,7 +225,7 @@ impl Renewal<'_> {
         let afresh = if self.afresh { "; everything is stored again" } else { "" };
         let (epoch, list) = (writer.epoch.number, writer.list_version);
         note("accepted", Some(format!("data epoch {epoch}, recipient list {list}{afresh}")));
-        let done = self.prove_all(&writer, &before, context, &note).map_err(|failure| {
+        let done = self.prove_all(&mut writer, &before, context, &note).map_err(|failure| {
             let text = format!("the new keys are in force, and not proven: {}", failure.full());
             Failure::new(failure.kind(), text).hint("Mend it, then give the same command again")
         })?;
@@ -292,7 +291,9 @@ impl Renewal<'_> {
         opened.and_then(Result::ok).unwrap_or_default()
     }
 
-    fn prove_all(&self, writer: &Writer, before: &Epochs, context: Context<'_>, note: Note<'_>) -> Result<Done> {
+    fn prove_all(&self, writer: &mut Writer, before: &Epochs, context: Context<'_>, note: Note<'_>) -> Result<Done> {
+        let sealed_again = self.seal_again(writer)?;
+        let writer = &*writer;
         let running = self.running(writer)?;
         let trust = self.trust(writer);
         let readers = Readers { repository: self.repository, writer, trust: &trust };
@@ -302,8 +303,8 @@ impl Renewal<'_> {
             durable::crash_point("recipients:proven");
         }
         let id = point.as_ref().map(|point| point.id().to_owned());
-        let mut done =
-            Done { epoch: writer.epoch.number, changed: true, proven, point: id, running, ..Done::default() };
+        let epoch = writer.epoch.number;
+        let mut done = Done { epoch, changed: true, sealed_again, proven, point: id, running, ..Done::default() };
         self.try_old(&readers, before, point.as_ref(), &mut done)?;
         let all_refused = done.untried.is_empty() && done.of_plugins.is_empty();
         if !done.refused.is_empty() && all_refused {
