@@ -262,10 +262,18 @@ pub fn change_recipients(
 /// before.
 pub fn seal_again(repository: &Repository, writer: &mut Writer, trust: &Trust, operator: &Operator) -> Result<()> {
     let store = &*repository.store;
-    let opened = open_all(store, operator, Epochs::new())?;
-    let newest = recipients::newest(repository, writer, trust)?;
-    reseal(store, writer, &newest, &opened)?;
-    writer.save()
+    let mut version = recipients::newest(repository, writer, trust)?;
+    for _ in 0..recipients::TRIES {
+        let opened = open_all(store, operator, Epochs::new())?;
+        reseal(store, writer, &version, &opened)?;
+        // Somebody who changed it meanwhile may have sealed before this did.
+        let newest = recipients::newest(repository, writer, trust)?;
+        if newest.version == version.version {
+            return writer.save();
+        }
+        version = newest;
+    }
+    Err(recipients::busy())
 }
 
 /// Whether somebody can change who reads.

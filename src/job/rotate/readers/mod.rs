@@ -177,15 +177,19 @@ impl Renewal<'_> {
 
     /// What somebody before wrote late, to the list before: the new keys do not open that. Numbers of these data epochs.
     fn seal_again(&self, writer: &mut Writer) -> Result<Vec<u32>> {
+        let Some(operator) = &self.operator else { return Ok(Vec::new()) };
         let store = &*self.repository.store;
         let mut closed = BTreeSet::new();
         for private in self.exchanges.iter().filter_map(|one| one.private.as_ref()) {
-            let opened = private.epochs(store).unwrap_or_default();
+            let opened = match private.epochs(store) {
+                Err(failure) if failure.kind() == Kind::Key => Epochs::new(),
+                opened => opened?,
+            };
             let all = store.list("keys/")?;
             let numbers = all.iter().filter_map(|entry| keys::epoch_number(entry.key.as_str()));
             closed.extend(numbers.filter(|number| !opened.contains_key(number)));
         }
-        if let Some(operator) = self.operator.as_ref().filter(|_| !closed.is_empty()) {
+        if !closed.is_empty() {
             init::seal_again(self.repository, writer, &self.trust(writer), operator)?;
         }
         Ok(closed.into_iter().collect())
