@@ -207,8 +207,9 @@ pub trait Accounts: Send + Sync {
     }
 
     /// Every consumer was moved, so nothing new begins with the current one; what goes on without a session has its time to pass. Where
-    /// it takes long, it ends with `TryLater`. Of what has sessions, these tell.
-    fn drain_before_retiring(&self, _: Pair<'_>, _: &Cancel) -> Result<()> {
+    /// it takes long, it ends with `TryLater`. Of what has sessions, these tell. What was noted of it before the instant of the mark,
+    /// where there is one, is of another rotation.
+    fn drain_before_retiring(&self, _: Pair<'_>, _mark: Option<&str>, _: &Cancel) -> Result<()> {
         Ok(())
     }
 
@@ -249,7 +250,7 @@ pub trait Accounts: Send + Sync {
 
     /// The way that is gone has changed, or is gone on with: this one stays, and the other one goes. Whatever says that this one is
     /// about to go is taken back.
-    fn stays(&self, _: &Credential, _goes: &Credential) -> Result<()> {
+    fn stays(&self, _: &Credential, _goes: &Credential, _: &Cancel) -> Result<()> {
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::kills::wait_for_distance;
 use super::servers::Mariadb;
-use super::support::host::Host;
+use super::support::host::{Host, Running};
 use super::support::vault::Vault;
 use super::support::{wait_for, wait_for_every};
 use super::world::World;
@@ -65,22 +65,33 @@ fn a_host_that_was_overtaken_does_nothing_more() {
     }
 }
 
-/// The other host takes the rotation back, and then it goes on.
-fn is_overtaken_at(world: &World, other: &Host, point: &str) {
-    let mut command = world.host.command(&["rotate", "shop-db"]);
+/// A command that stands still at this point.
+pub fn suspended(host: &Host, point: &str, words: &[&str]) -> Running {
+    let mut command = host.command(words);
     command.env("BKP_STOP_AT", point);
-    let sleeper = world.host.start(command);
+    let sleeper = host.start(command);
     let stat = format!("/proc/{}/stat", sleeper.child.id());
     wait_for("it is suspended", 60, || std::fs::read_to_string(&stat).unwrap().contains(") T ").then_some(()));
-    let pending = world.record()["pending"].as_str().unwrap().to_owned();
+    sleeper
+}
+
+/// By another host, as soon as the lease is over.
+pub fn is_taken_over(other: &Host, words: &[&str]) {
     wait_for_every(500, "the other host takes over", 60, || {
-        let answer = other.run(&["rotate", "rollback", "shop-db"]);
+        let answer = other.run(words);
         if answer.status.success() {
             return Some(());
         }
         answer.fails(11, "is being rotated by", "bkp rotate status");
         None
     });
+}
+
+/// The other host takes the rotation back, and then it goes on.
+fn is_overtaken_at(world: &World, other: &Host, point: &str) {
+    let sleeper = suspended(&world.host, point, &["rotate", "shop-db"]);
+    let pending = world.record()["pending"].as_str().unwrap().to_owned();
+    is_taken_over(other, &["rotate", "rollback", "shop-db"]);
     world.target.log_in(&pending).unwrap_err();
     sleeper.signal(Signal::CONT);
     world.host.finish(sleeper).fails(11, "taken over", "bkp rotate status");

@@ -282,8 +282,8 @@ impl Rotate<'_> {
     fn one_stays(&self, at: &At<'_>) -> Result<()> {
         let Some(pair) = at.pair() else { return Ok(()) };
         match at.keeper.direction() {
-            Direction::Forward => self.accounts.stays(pair.pending, pair.current),
-            Direction::Back => self.accounts.stays(pair.current, pair.pending),
+            Direction::Forward => self.accounts.stays(pair.pending, pair.current, &at.leased),
+            Direction::Back => self.accounts.stays(pair.current, pair.pending, &at.leased),
         }
     }
 

@@ -29,12 +29,14 @@ impl Rotate<'_> {
     }
 
     fn see_old_unused(&self, at: &mut At<'_>) -> Result<()> {
-        let mark = match at.keeper.mark() {
+        let published = at.keeper.mark();
+        let Some(pair) = at.pair() else { return Ok(()) };
+        crash_point("rotate:draining");
+        self.accounts.drain_before_retiring(pair, published.as_deref(), &at.leased)?;
+        let mark = match published {
             Some(mark) => mark,
             None => self.accounts.mark(at.cancel)?,
         };
-        let Some(pair) = at.pair() else { return Ok(()) };
-        self.accounts.drain_before_retiring(pair, at.cancel)?;
         let left = self.wait_until_gone(at, &|| self.accounts.sessions_before(pair, &mark, at.cancel))?;
         if left.is_empty() {
             return self.saw_none(at, "no session is older than the publishing".into());
@@ -71,7 +73,7 @@ impl Rotate<'_> {
             return Ok(());
         };
         let name_changes = self.rotation.changes_name();
-        self.accounts.drain_before_retiring(pair.turned(), at.cancel)?;
+        self.accounts.drain_before_retiring(pair.turned(), Some(&published), &at.leased)?;
         let left = self.wait_until_gone(at, &|| match name_changes {
             true => self.accounts.sessions_before(pair.turned(), &published, at.cancel),
             false => {

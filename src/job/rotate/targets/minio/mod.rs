@@ -297,7 +297,7 @@ impl Accounts for AccessKeys<'_> {
         }
     }
 
-    fn stays(&self, _: &Credential, goes: &Credential) -> Result<()> {
+    fn stays(&self, _: &Credential, goes: &Credential, _: &Cancel) -> Result<()> {
         *self.goes() = Some(key_of(goes)?.id.to_owned());
         Ok(())
     }

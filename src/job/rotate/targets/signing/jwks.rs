@@ -63,6 +63,14 @@ impl Keys {
         time(self.find(kid)?, "exp")
     }
 
+    /// Unless that was noted already. What was noted for a time before `not_before` was so for another rotation.
+    pub fn let_expire(&mut self, kid: &str, at: Timestamp, not_before: Option<Timestamp>) {
+        let is_noted = self.expires(kid).is_some_and(|noted| not_before.is_none_or(|least| noted >= least));
+        if !is_noted {
+            self.set_expiry(kid, Some(at));
+        }
+    }
+
     /// Nothing: it signs again.
     pub fn set_expiry(&mut self, kid: &str, at: Option<Timestamp>) {
         let Some(key) = self.0.iter_mut().find(|key| key["kid"] == kid).and_then(Value::as_object_mut) else { return };
@@ -128,5 +136,22 @@ mod tests {
         let mut all = Keys::default();
         all.add("k", &one, Timestamp::UNIX_EPOCH);
         assert!(!all.has_another("k", &one) && all.has_another("k", &other) && !all.has_another("l", &other));
+    }
+
+    #[test]
+    fn what_was_noted_for_another_rotation_is_not_believed() {
+        let signer = Signer::read(&keys::make(SigningAlgorithm::Es256).unwrap()).unwrap();
+        let [before, least, noted, now] = [100, 200, 300, 400].map(|at| Timestamp::from_second(at).unwrap());
+        let mut all = Keys::default();
+        all.add("k", &signer, Timestamp::UNIX_EPOCH);
+        let mut then = |noted: Option<Timestamp>, not_before| {
+            all.set_expiry("k", noted);
+            all.let_expire("k", now, not_before);
+            all.expires("k").unwrap()
+        };
+        assert_eq!(then(None, None), now);
+        assert_eq!(then(Some(noted), None), noted);
+        assert_eq!((then(Some(least), Some(least)), then(Some(noted), Some(least))), (least, noted));
+        assert_eq!(then(Some(before), Some(least)), now, "a host that was overtaken noted it");
     }
 }

@@ -218,18 +218,16 @@ impl Accounts for SigningKeys<'_> {
     }
 
     /// Until when tokens of it may be valid is written beside the key. Of a key that is not listed, none is.
-    fn drain_before_retiring(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
+    fn drain_before_retiring(&self, pair: Pair<'_>, mark: Option<&str>, cancel: &Cancel) -> Result<()> {
         let (kid, _) = named(pair.current)?;
         if self.urgent {
             return Ok(());
         }
         let lifetime = SignedDuration::try_from(self.key.lifetime).unwrap_or(SignedDuration::MAX);
         let end = self.at_latest()?.checked_add(lifetime).unwrap_or(Timestamp::MAX);
-        let keys = self.change(cancel, |keys| {
-            if keys.expires(kid).is_none() {
-                keys.set_expiry(kid, Some(end));
-            }
-        })?;
+        // It signed until it was published that another one does.
+        let not_before = mark.and_then(|mark| mark.parse::<Timestamp>().ok()?.checked_add(lifetime).ok());
+        let keys = self.change(cancel, |keys| keys.let_expire(kid, end, not_before))?;
         match keys.expires(kid) {
             Some(end) => self.wait_until(end, &may_be_valid(kid), cancel),
             None => Ok(()),
@@ -249,9 +247,9 @@ impl Accounts for SigningKeys<'_> {
     }
 
     /// It signs again.
-    fn stays(&self, credential: &Credential, _: &Credential) -> Result<()> {
+    fn stays(&self, credential: &Credential, _: &Credential, cancel: &Cancel) -> Result<()> {
         let (kid, _) = named(credential)?;
-        self.change(&Cancel::default(), |keys| keys.set_expiry(kid, None)).map(drop)
+        self.change(cancel, |keys| keys.set_expiry(kid, None)).map(drop)
     }
 
     /// A token cannot be ended: it is refused when the key is gone.
