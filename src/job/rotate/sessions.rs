@@ -9,6 +9,7 @@ use crate::backoff::pause;
 use crate::durable::crash_point;
 use crate::engine::{Pair, Session, Sight};
 use crate::error::{Kind, Result};
+use crate::event::Cancel;
 use crate::policy::Rotation;
 use std::time::{Duration, Instant};
 
@@ -126,7 +127,7 @@ impl Rotate<'_> {
         self.accounts.only(pair.pending, &at.leased)?;
         let now = self.accounts.mark(at.cancel)?;
         if let Err(failure) = self.end_those_of_others(at, pair, &now) {
-            at.cancel.check()?;
+            at.leased.check()?;
             at.warnings.push(format!(
                 "somebody may still be logged in as the new user, with a password that he set himself: {}: end that at the server",
                 failure.full()
@@ -135,10 +136,7 @@ impl Rotate<'_> {
         let Some(pair) = at.pair() else { return Ok(()) };
         let left = self.until_ended(at, &|| {
             let open = self.accounts.sessions_to_end(pair, &now, at.cancel)?;
-            // One that cannot be ended keeps no other one.
-            let ended: Vec<Result<()>> =
-                open.iter().map(|session| self.accounts.end_session(session, &at.leased)).collect();
-            ended.into_iter().collect::<Result<()>>().map(|()| open)
+            end_each(&open, &at.leased, |session| self.accounts.end_session(session, &at.leased)).map(|()| open)
         })?;
         crash_point("rotate:ended");
         at.memory.ended = true;
@@ -167,7 +165,7 @@ impl Rotate<'_> {
             return Ok(());
         }
         let open = self.accounts.sessions_of(pair.pending, now, at.cancel)?;
-        open.iter().try_for_each(|session| self.accounts.end_session(session, &at.leased))
+        end_each(&open, &at.leased, |session| self.accounts.end_session(session, &at.leased))
     }
 
     /// Those that are left; or why they cannot be ended, where time does not mend that: the old one is gone, and somebody has to know.
@@ -209,6 +207,16 @@ pub(super) fn patience_of(rotation: &Rotation) -> Duration {
     rotation.consumers.iter().map(|consumer| consumer.patience).max().unwrap_or(DRAINS).max(DRAINS)
 }
 
+/// One that cannot be ended keeps no other one. Once the lease is over none is ended any more: its number may be somebody else's.
+fn end_each(open: &[Session], leased: &Cancel, end: impl Fn(&Session) -> Result<()>) -> Result<()> {
+    let mut ended = Ok(());
+    for session in open {
+        leased.check()?;
+        ended = ended.and(end(session));
+    }
+    ended
+}
+
 fn passes(kind: Kind) -> bool {
     matches!(kind, Kind::TryLater | Kind::Locked | Kind::Interrupted | Kind::Terminated)
 }
@@ -216,4 +224,33 @@ fn passes(kind: Kind) -> bool {
 fn clients(sessions: &[Session]) -> String {
     let clients: Vec<&str> = sessions.iter().map(|session| session.client.as_str()).collect();
     clients.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Failure;
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    #[test]
+    fn sessions_are_ended_as_long_as_the_lease_lasts() {
+        let open = ["1", "2", "3"].map(|id| Session { id: id.into(), client: String::new() });
+        let ends = |looks: usize| {
+            let (left, ended) = (AtomicUsize::new(looks), RefCell::new(Vec::new()));
+            let leased = Cancel::default().on_condition(Arc::new(move || {
+                let is_over = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err();
+                if is_over { Err(Failure::new(Kind::Locked, "over")) } else { Ok(()) }
+            }));
+            let end = |session: &Session| {
+                ended.borrow_mut().push(session.id.clone());
+                if session.id == "1" { Err(Failure::failed("it stays")) } else { Ok(()) }
+            };
+            (end_each(&open, &leased, end).unwrap_err().kind(), ended.into_inner())
+        };
+        assert_eq!(ends(0), (Kind::Locked, vec![]));
+        assert_eq!(ends(2), (Kind::Locked, vec!["1".into(), "2".into()]));
+        assert_eq!(ends(3), (Kind::Failed, vec!["1".into(), "2".into(), "3".into()]));
+    }
 }
