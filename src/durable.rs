@@ -392,6 +392,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "rotate:delivered",
     "rotate:reloaded",
     "rotate:moved",
+    "rotate:draining",
     "rotate:unused",
     "rotate:retired",
     "rotate:ended",

@@ -1,5 +1,6 @@
 //! A service of a real Swarm: given a secret of another name for each version, and back when its tasks do not come up.
 
+use super::hosts::{is_taken_over, suspended};
 use super::kills::wait_for_distance;
 use super::secrecy::{Events, hash, holds};
 use super::servers::Mariadb;
@@ -9,6 +10,7 @@ use super::support::supervisor::Supervisor;
 use super::support::vault::Vault;
 use super::world::{Target, World};
 use bkp::durable::random_hex;
+use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
@@ -121,6 +123,22 @@ impl Service {
     }
 }
 
+/// Suspended when the secret was made; another host takes the rotation back, for which the service was never told anything.
+fn is_told_nothing_by_who_was_overtaken(service: &Service) {
+    let world = &service.world;
+    let (other, given) = (world.other_host(), service.given());
+    let main = fs::read_to_string(world.host.path("etc/bkp.yaml")).unwrap();
+    world.lease("4s");
+    wait_for_distance(world);
+    let sleeper = suspended(&world.host, "rotate-consumer:made", &["rotate", "shop-db"]);
+    is_taken_over(&other, &["rotate", "rollback", "shop-db"]);
+    sleeper.signal(Signal::CONT);
+    world.host.finish(sleeper).fails(11, "taken over", "bkp rotate status");
+    assert_eq!(service.given(), given);
+    world.rotate(&["resume", "shop-db"]).ends(0).says("nothing is under way");
+    fs::write(world.host.path("etc/bkp.yaml"), main).unwrap();
+}
+
 #[test]
 fn a_service_is_given_a_secret_of_another_name() {
     let Some(service) = Service::start("rotations in a Swarm") else { return };
@@ -139,6 +157,8 @@ fn a_service_is_given_a_secret_of_another_name() {
     let first = service.given();
     assert!(first.starts_with(&format!("{name}.")) && first.ends_with(" db_password -r--------"), "{first}");
     assert_eq!(service.secrets().len(), 3, "what people made stays");
+
+    is_told_nothing_by_who_was_overtaken(&service);
 
     // Killed when the secret was made, and when the service was told, and gone on with; the version before is removed.
     let mut passwords = vec![new];

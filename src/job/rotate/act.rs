@@ -291,7 +291,7 @@ impl Rotate<'_> {
         // What is kept for the way back is not removed under somebody who goes it.
         at.keeper.renew()?;
         for consumer in &self.consumers {
-            consumer.delivery.settle()?;
+            consumer.delivery.settle(&at.leased)?;
         }
         let own = at.keeper.run();
         let is_over = |run: &str| own.as_deref() == Some(run) || at.keeper.is_closed(run);

@@ -183,8 +183,7 @@ impl Rotate<'_> {
         }
         self.begin_anew(with_it)?;
         let Some(pair) = at.pair() else { return Ok(()) };
-        at.leased.check()?;
-        let delivered = consumer.delivery.deliver(pair, to);
+        let delivered = consumer.delivery.deliver(pair, to, &at.leased);
         crash_point("rotate:delivered");
         match delivered {
             Ok(()) => self.noted(at, "delivered", Some(&consumer.name), None),

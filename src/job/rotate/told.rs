@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 impl Rotate<'_> {
     /// A signal is no failure of the consumer.
     pub(super) fn failed(&self, at: &mut At<'_>, consumer: &str, failure: &Failure) -> Result<()> {
-        at.cancel.check()?;
+        at.leased.check()?;
         let why = scrubbed(&format!("{consumer}: {}", failure.full()), at);
         at.memory.failed = Some(why.clone());
         self.noted(at, "stopped", Some(consumer), Some(why));

@@ -11,6 +11,7 @@ use super::variables::{assignments, is_writable, meant, quoted};
 use crate::durable::{TempFile, crash_point, remove_if_there};
 use crate::engine::{Credential, Pair};
 use crate::error::{Context, Failure, Kind, Result};
+use crate::event::Cancel;
 use crate::job::rotate::state::Holds;
 use crate::secret::Secret;
 use std::io::Write;
@@ -137,7 +138,7 @@ impl Delivery for EnvFile {
         })
     }
 
-    fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
+    fn deliver(&self, pair: Pair<'_>, to: Holds, leased: &Cancel) -> Result<()> {
         let Pair { current: from, pending: new } = to.exchange(pair);
         let path = self.real()?;
         let text = read(&path)?;
@@ -157,9 +158,11 @@ impl Delivery for EnvFile {
             None => exchanged(&text, to_come, new)?,
         };
         if copy.is_none() && to == Holds::Pending {
+            leased.check()?;
             exchange(&path, &aside, text.as_bytes())?;
             crash_point("rotate-consumer:copied");
         }
+        leased.check()?;
         exchange(&path, &path, written.as_bytes())
     }
 
@@ -174,7 +177,7 @@ impl Delivery for EnvFile {
         Err(Failure::new(Kind::Refused, what).hint("Let another one be made where it comes from"))
     }
 
-    fn settle(&self) -> Result<()> {
+    fn settle(&self, _: &Cancel) -> Result<()> {
         let path = self.real()?;
         let aside = copy_aside(&path);
         for left in [TempFile::left_of(&path), TempFile::left_of(&aside), aside] {
@@ -264,7 +267,12 @@ mod tests {
         let pair = Pair { current: &old, pending: &new };
         let file = EnvFile::new(&path, &names(["DB"]), &[]);
         assert_eq!(file.holds(pair).unwrap(), Holds::Current);
-        file.deliver(pair, Holds::Pending).unwrap();
+        let over = Cancel::default();
+        over.set(Kind::Terminated);
+        assert_eq!(file.deliver(pair, Holds::Pending, &over).unwrap_err().kind(), Kind::Terminated);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was written");
+        assert_eq!(file.holds(pair).unwrap(), Holds::Current);
+        file.deliver(pair, Holds::Pending, &Cancel::default()).unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
         let there = std::fs::read_to_string(&path).unwrap();
         let aside = directory.path().join(".env.bkp-prev");
@@ -272,9 +280,9 @@ mod tests {
         for path in [&path, &aside] {
             assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o640);
         }
-        file.deliver(pair, Holds::Current).unwrap();
+        file.deliver(pair, Holds::Current, &Cancel::default()).unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Current);
-        file.settle().unwrap();
+        file.settle(&Cancel::default()).unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
         (there, std::fs::read_to_string(&path).unwrap())
     }
@@ -316,7 +324,7 @@ mod tests {
             let users: Vec<String> = variable.map(str::to_owned).into_iter().collect();
             let file = EnvFile::new(&path, &names(["DB"]), &users);
             assert_eq!(file.holds(pair).unwrap(), Holds::Current);
-            file.deliver(pair, Holds::Pending).unwrap();
+            file.deliver(pair, Holds::Pending, &Cancel::default()).unwrap();
             assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
             let there = std::fs::read_to_string(&path).unwrap();
             let expected = match variable {
@@ -327,7 +335,7 @@ mod tests {
                     .replace("DB_USER=app_a", "DB_USER=app_b"),
             };
             assert_eq!(there, expected);
-            file.deliver(pair, Holds::Current).unwrap();
+            file.deliver(pair, Holds::Current, &Cancel::default()).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
         }
         // The password of the one with the name of the other: half of it was done.
@@ -362,7 +370,7 @@ mod tests {
         std::fs::write(&path, before).unwrap();
         let file = EnvFile::new(&path, &names(["DB", "URLS"]), &[]);
         assert_eq!(file.holds(pair).unwrap(), Holds::Current);
-        file.deliver(pair, Holds::Pending).unwrap();
+        file.deliver(pair, Holds::Pending, &Cancel::default()).unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), before.replace("old-password", NEW));
     }
@@ -386,7 +394,7 @@ mod tests {
             for (to, whole) in [(Holds::Pending, after.as_str()), (Holds::Current, before)] {
                 std::fs::write(&path, &half).unwrap();
                 assert_eq!(file.holds(pair).unwrap(), Holds::Partly, "{half}");
-                file.deliver(pair, to).unwrap();
+                file.deliver(pair, to, &Cancel::default()).unwrap();
                 assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), file.holds(pair).unwrap()), (whole, to));
             }
         }
@@ -405,10 +413,10 @@ mod tests {
         std::fs::write(&aside, "DB=of-years-ago\nA=1\n").unwrap();
         std::fs::write(&left, "DB=half").unwrap();
         let file = EnvFile::new(&path, &names(["DB"]), &[]);
-        file.deliver(pair, Holds::Pending).unwrap();
+        file.deliver(pair, Holds::Pending, &Cancel::default()).unwrap();
         assert_eq!(std::fs::read_to_string(&aside).unwrap(), "DB=old-password\nA=2\n");
         std::fs::write(&left, "DB=half").unwrap();
-        file.settle().unwrap();
+        file.settle(&Cancel::default()).unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
@@ -432,7 +440,8 @@ mod tests {
             assert!(!failure.full().contains("old-password"));
         }
         assert_eq!(holds("DB=another\n").unwrap(), Holds::Other);
-        let failure = EnvFile::new(&path, &names(["DB"]), &[]).deliver(pair, Holds::Pending).unwrap_err();
+        let failure =
+            EnvFile::new(&path, &names(["DB"]), &[]).deliver(pair, Holds::Pending, &Cancel::default()).unwrap_err();
         assert!(failure.full().contains("not the password that was expected"));
     }
 }

@@ -39,8 +39,9 @@ pub trait Delivery: Send + Sync {
     /// What it would find now.
     fn holds(&self, pair: Pair<'_>) -> Result<Holds>;
 
-    /// From now on it finds the other one of the pair. What it finds now is kept aside until [`Delivery::settle`].
-    fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()>;
+    /// From now on it finds the other one of the pair. What it finds now is kept aside until [`Delivery::settle`]. `leased` is
+    /// asked right before each thing that is changed.
+    fn deliver(&self, pair: Pair<'_>, to: Holds, leased: &Cancel) -> Result<()>;
 
     /// Whether a new one, which may be of others' making, can be written there at all.
     fn takes(&self, _new: &Credential) -> Result<()> {
@@ -48,7 +49,7 @@ pub trait Delivery: Send + Sync {
     }
 
     /// The rotation is over: nothing is kept aside any more.
-    fn settle(&self) -> Result<()>;
+    fn settle(&self, leased: &Cancel) -> Result<()>;
 
     /// Who else is given the same, by the same means, and is none of these consumers; and what else of the same means has it.
     fn others(&self, _told: &[policy::Consumer], _current: &Secret) -> Result<Vec<Found>> {
@@ -180,11 +181,11 @@ impl Delivery for Reads {
         Ok(Holds::Published)
     }
 
-    fn deliver(&self, _: Pair<'_>, _: Holds) -> Result<()> {
+    fn deliver(&self, _: Pair<'_>, _: Holds, _: &Cancel) -> Result<()> {
         Ok(())
     }
 
-    fn settle(&self) -> Result<()> {
+    fn settle(&self, _: &Cancel) -> Result<()> {
         Ok(())
     }
 

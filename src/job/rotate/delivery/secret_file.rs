@@ -10,6 +10,7 @@ use super::text;
 use crate::durable::{TempFile, remove_if_there};
 use crate::engine::Pair;
 use crate::error::{Context, Failure, Kind, Result};
+use crate::event::Cancel;
 use crate::job::rotate::state::Holds;
 use std::path::{Path, PathBuf};
 
@@ -37,17 +38,18 @@ impl Delivery for SecretFile {
         text::holds(&text::read(&self.real()?)?, pair)
     }
 
-    fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
+    fn deliver(&self, pair: Pair<'_>, to: Holds, leased: &Cancel) -> Result<()> {
         let Pair { current: from, pending: to } = to.exchange(pair);
         let path = self.real()?;
         let Some(new) = text::exchanged(&text::read(&path)?, from, to)? else {
             let what = format!("{} does not hold the password that was expected", path.display());
             return Err(Failure::new(Kind::Refused, what).hint("Somebody changed it: correct it, then run this again"));
         };
+        leased.check()?;
         exchange(&path, &path, new.expose().as_bytes())
     }
 
-    fn settle(&self) -> Result<()> {
+    fn settle(&self, _: &Cancel) -> Result<()> {
         let left = TempFile::left_of(&self.real()?);
         remove_if_there(&left).context(|| format!("cannot remove {}", left.display()))
     }
@@ -74,17 +76,21 @@ mod tests {
         let pair = Pair { current: &old, pending: &new };
         let file = SecretFile::new(&link);
         assert_eq!(file.holds(pair).unwrap(), Holds::Current);
-        file.deliver(pair, Holds::Pending).unwrap();
+        file.deliver(pair, Holds::Pending, &Cancel::default()).unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "New_password-0123456789\n");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o440);
+        let over = Cancel::default();
+        over.set(Kind::Terminated);
+        assert_eq!(file.deliver(pair, Holds::Current, &over).unwrap_err().kind(), Kind::Terminated);
+        assert_eq!(file.holds(pair).unwrap(), Holds::Pending);
         assert!(link.is_symlink());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left beside it");
-        file.deliver(pair, Holds::Current).unwrap();
+        file.deliver(pair, Holds::Current, &Cancel::default()).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old-password\n");
         std::fs::write(&path, "another\n").unwrap();
         assert_eq!(file.holds(pair).unwrap(), Holds::Other);
-        let failure = file.deliver(pair, Holds::Pending).unwrap_err();
+        let failure = file.deliver(pair, Holds::Pending, &Cancel::default()).unwrap_err();
         assert!(failure.full().contains("was expected") && !failure.full().contains("another"));
         assert!(SecretFile::new(directory.path()).holds(pair).unwrap_err().full().contains("is a directory"));
     }

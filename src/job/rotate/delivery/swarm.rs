@@ -122,6 +122,7 @@ impl Swarm {
             words.extend(["--label", label]);
         }
         words.extend([name, "-"]);
+        cancel.check()?;
         docker(&words, Some(secret.clone()), LOOK, cancel)?;
         crash_point("rotate-consumer:made");
         Ok(())
@@ -239,19 +240,19 @@ impl Delivery for Swarm {
         Ok(if is_current { Holds::Current } else { Holds::Other })
     }
 
-    fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
-        let (base, cancel) = (self.base()?, Cancel::default());
-        let all = self.given(&cancel)?;
+    fn deliver(&self, pair: Pair<'_>, to: Holds, leased: &Cancel) -> Result<()> {
+        let base = self.base()?;
+        let all = self.given(leased)?;
         let old = all[0].name.clone();
-        let before = || self.label(&old, PREVIOUS, &cancel).filter(|name| self.exists(name, &cancel));
+        let before = || self.label(&old, PREVIOUS, leased).filter(|name| self.exists(name, leased));
         let new = match to {
             Holds::Pending => version(base, pair.pending),
             _ => before().unwrap_or_else(|| version_before(base, pair)),
         };
         if to == Holds::Pending {
-            self.make(&new, pair.pending, &old, &cancel)?;
-        } else if !self.exists(&new, &cancel) {
-            self.make(&new, pair.current, &old, &cancel)?;
+            self.make(&new, pair.pending, &old, leased)?;
+        } else if !self.exists(&new, leased) {
+            self.make(&new, pair.current, &old, leased)?;
         }
         if new == old {
             return Ok(());
@@ -262,17 +263,19 @@ impl Delivery for Swarm {
             words.extend(["--secret-add", secret]);
         }
         words.push(&self.service.service);
-        docker(&words, None, LIMIT, &cancel).map(drop)
+        leased.check()?;
+        docker(&words, None, LIMIT, leased).map(drop)
     }
 
     /// Swarm refuses to remove what a service is given.
-    fn settle(&self) -> Result<()> {
-        let (base, cancel) = (self.base()?, Cancel::default());
-        let current = self.given(&cancel)?[0].name.clone();
+    fn settle(&self, leased: &Cancel) -> Result<()> {
+        let base = self.base()?;
+        let current = self.given(leased)?[0].name.clone();
         let [rotation, of] = [format!("label={ROTATION}={}", self.rotation), format!("label={OF}={base}")];
         let words = ["secret", "ls", "--filter", &rotation, "--filter", &of, "--format", "{{.Name}}"];
-        for name in docker(&words, None, LOOK, &cancel)?.lines().filter(|name| *name != current) {
-            let _ = docker(&["secret", "rm", name], None, LOOK, &cancel);
+        for name in docker(&words, None, LOOK, leased)?.lines().filter(|name| *name != current) {
+            leased.check()?;
+            let _ = docker(&["secret", "rm", name], None, LOOK, leased);
         }
         Ok(())
     }

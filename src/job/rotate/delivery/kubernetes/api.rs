@@ -87,12 +87,13 @@ impl Api {
     /// Each call can be made twice: who is told that something is there already looks whether it is the same.
     fn ask(&self, call: Call<'_>, path: &str, cancel: &Cancel) -> Result<Answer> {
         for seconds in ATTEMPTS {
+            cancel.check()?;
             match self.once(call, path)? {
                 Answer::Away(_) => pause(Duration::from_secs(seconds), &|| cancel.check().is_err()),
                 answer => return Ok(answer),
             };
-            cancel.check()?;
         }
+        cancel.check()?;
         self.once(call, path)
     }
 

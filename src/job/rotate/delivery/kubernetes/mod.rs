@@ -142,8 +142,7 @@ impl Kubernetes {
     }
 
     /// The name of the Secret with this content: the one before where it is that, and a new version otherwise.
-    fn version(&self, api: &Api, given: &Given, data: &Data, pair: Pair<'_>) -> Result<String> {
-        let cancel = &Cancel::default();
+    fn version(&self, api: &Api, (given, data): (&Given, &Data), pair: Pair<'_>, cancel: &Cancel) -> Result<String> {
         let (base, _) = self.told()?;
         let same = |secret: &Value| secret["data"].as_object() == Some(data);
         if let Some(name) = given.secret["metadata"]["annotations"][PREVIOUS].as_str() {
@@ -249,29 +248,29 @@ impl Delivery for Kubernetes {
         Ok(Holds::of(is(pair.pending)?, is(pair.current)?))
     }
 
-    fn deliver(&self, pair: Pair<'_>, to: Holds) -> Result<()> {
+    fn deliver(&self, pair: Pair<'_>, to: Holds, leased: &Cancel) -> Result<()> {
         let Pair { current: from, pending: to } = to.exchange(pair);
-        let (api, cancel) = (self.api()?, Cancel::default());
-        let given = self.given(&api, &cancel)?;
+        let api = self.api()?;
+        let given = self.given(&api, leased)?;
         let data = self.exchanged(&given.data(), from, to)?.ok_or_else(|| {
             let text = format!("the Secret {} does not hold the password that was expected", given.name);
             Failure::new(Kind::Refused, text).hint("Somebody changed it: correct it, then run this again")
         })?;
-        let name = self.version(&api, &given, &data, pair)?;
+        let name = self.version(&api, (&given, &data), pair, leased)?;
         let patch = change(&given.object, &given.references, &name);
-        api.call(Call::Change(&patch), &self.path(), &cancel).map(drop)
+        api.call(Call::Change(&patch), &self.path(), leased).map(drop)
     }
 
-    fn settle(&self) -> Result<()> {
-        let (api, cancel) = (self.api()?, Cancel::default());
+    fn settle(&self, leased: &Cancel) -> Result<()> {
+        let api = self.api()?;
         let (base, _) = self.told()?;
-        let current = self.given(&api, &cancel)?.name;
+        let current = self.given(&api, leased)?.name;
         let ours = super::text::percent_encoded(&format!("{OF}={base},{FOR}={}", self.mark()));
-        let all = api.get(&format!("{}?labelSelector={ours}", self.secrets()), &cancel)?;
+        let all = api.get(&format!("{}?labelSelector={ours}", self.secrets()), leased)?;
         for secret in all["items"].as_array().into_iter().flatten() {
             let name = secret["metadata"]["name"].as_str().unwrap_or_default();
             if secret["metadata"]["annotations"][ROTATION] == self.rotation.as_str() && name != current {
-                api.delete(&format!("{}/{name}", self.secrets()), &cancel)?;
+                api.delete(&format!("{}/{name}", self.secrets()), leased)?;
             }
         }
         Ok(())
