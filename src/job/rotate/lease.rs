@@ -4,7 +4,7 @@
 //! still so. Another host takes over when nothing was said for the time of the lease, by the clock of Vault and nobody else's;
 //! what the one before writes into Vault afterwards is refused, for each write names the version that it follows. An engine
 //! cannot refuse, nor a file: so no step begins with less than two thirds of the lease left, and right before anything is told to
-//! them it is seen once more, by a clock that goes on while the process does not, that the lease is not over ([`Lease::condition`]).
+//! them it is seen once more, by clocks that go on while the process does not, that the lease is not over ([`Lease::condition`]).
 
 use super::record::{Begun, Keeper};
 use super::scan::Found;
@@ -161,23 +161,59 @@ impl<'a> Lease<'a> {
     }
 }
 
-/// When it was said last that it is held, since the machine was started; nothing when somebody else has taken over.
+/// When it was said last that it is held; nothing when somebody else has taken over.
 #[derive(Clone, Default)]
-pub struct Said(Arc<Mutex<Option<SignedDuration>>>);
+pub struct Said(Arc<Mutex<Option<Moment>>>);
 
 impl Said {
-    pub fn set(&self, at: Option<SignedDuration>) {
+    pub fn set(&self, at: Option<Moment>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     pub fn age(&self) -> Option<SignedDuration> {
         let said = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.map(|said| since_boot() - said)
+        said.map(|said| Moment::now().since(said))
     }
 }
 
-/// Of a clock that nobody sets, and that goes on while the machine sleeps.
-pub fn since_boot() -> SignedDuration {
-    let time = clock_gettime(ClockId::Boottime);
-    SignedDuration::new(time.tv_sec, i32::try_from(time.tv_nsec).unwrap_or_default())
+/// By two clocks, for neither tells all: one nobody sets, and it goes on while the machine sleeps, but not while a hypervisor has
+/// stopped it; the other one is corrected when that is over, and may be set at any time.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    since_boot: SignedDuration,
+    of_the_day: SignedDuration,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        let read = |clock| {
+            let time = clock_gettime(clock);
+            SignedDuration::new(time.tv_sec, i32::try_from(time.tv_nsec).unwrap_or_default())
+        };
+        Moment { since_boot: read(ClockId::Boottime), of_the_day: read(ClockId::Realtime) }
+    }
+
+    /// By the clock that says more: at worst the lease is renewed too early.
+    fn since(self, before: Moment) -> SignedDuration {
+        (self.since_boot - before.since_boot).max(self.of_the_day - before.of_the_day)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_as_old_as_the_clock_says_that_says_more() {
+        let at = |since_boot: i64, of_the_day: i64| Moment {
+            since_boot: SignedDuration::from_secs(since_boot),
+            of_the_day: SignedDuration::from_secs(of_the_day),
+        };
+        let (before, age) = (at(100, 1_000_000), |now: Moment| now.since(at(100, 1_000_000)).as_secs());
+        assert_eq!(before.since(before), SignedDuration::ZERO);
+        assert_eq!(age(at(105, 1_000_005)), 5);
+        assert_eq!(age(at(100, 1_001_200)), 1200, "a hypervisor had stopped it for twenty minutes");
+        assert_eq!(age(at(1300, 1_000_000)), 1200, "it slept, and nobody has set the clock yet");
+        assert_eq!(age(at(105, 996_400)), 5, "the clock was set back by an hour");
+    }
 }

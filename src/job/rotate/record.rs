@@ -6,7 +6,7 @@
 
 pub use super::glance::Glance;
 use super::glance::{held, taken_over};
-use super::lease::{Said, since_boot};
+use super::lease::{Moment, Said};
 use super::locks::Locks;
 use super::scan::Found;
 use super::state::Direction;
@@ -417,7 +417,7 @@ impl<'a> Keeper<'a> {
     /// reason to stop.
     fn put(&mut self) -> Result<()> {
         loop {
-            let before = since_boot();
+            let before = Moment::now();
             self.content.writer = Some(self.writer.clone());
             let value =
                 serde_json::to_value(&self.content).map_err(|e| Failure::failed("cannot write JSON").because(e))?;
