@@ -2,8 +2,9 @@
 
 use super::record::{Closed, Holder};
 use crate::error::{Failure, Kind};
+use crate::policy::duration_text;
 use crate::secret::{Secret, VaultPath};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 /// What anybody may know of it.
@@ -59,4 +60,27 @@ pub(super) fn held(path: &VaultPath, holder: &Holder, is_over: Option<bool>) -> 
 
 pub(super) fn taken_over(text: &str) -> Failure {
     Failure::new(Kind::Locked, text).hint("Look who: bkp rotate status, there and here")
+}
+
+/// Nobody was asked: it is too long ago that this host could say that it is at it.
+pub(super) fn may_be_taken_over(path: &str, age: SignedDuration) -> Failure {
+    let (silent, name) = (duration_text(age.unsigned_abs()), path.rsplit('/').next().unwrap_or(path));
+    let text = format!(
+        "Vault could not be told for {silent} that this host is at it, so another one may have taken over {path}; nothing more was told to anybody"
+    );
+    Failure::new(Kind::Locked, text)
+        .hint(format!("Look who has it: bkp rotate status. Where nobody has: bkp rotate resume {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_could_not_tell_vault_is_told_how_to_go_on() {
+        let failure = may_be_taken_over("kv/bkp/shop-db", SignedDuration::from_millis(960_400));
+        assert_eq!(failure.kind(), Kind::Locked);
+        assert!(failure.full().contains("for 16m that this host"), "{}", failure.full());
+        assert!(failure.next_step().unwrap().contains("bkp rotate resume shop-db"));
+    }
 }

@@ -5,7 +5,7 @@
 //! Vault, and the one before then finds its number outdated and stops ([`super::lease`]). What consumers read is never written here.
 
 pub use super::glance::Glance;
-use super::glance::{held, taken_over};
+use super::glance::{held, may_be_taken_over, taken_over};
 use super::lease::{Moment, Said};
 use super::locks::Locks;
 use super::scan::Found;
@@ -390,7 +390,7 @@ impl<'a> Keeper<'a> {
         let (said, term, path) = (self.said.clone(), self.term, self.path.path.clone());
         Arc::new(move || match said.age() {
             Some(age) if age < term => Ok(()),
-            Some(_) => Err(taken_over(&format!("somebody else may have taken over {path}"))),
+            Some(age) => Err(may_be_taken_over(&path, age)),
             None => Err(taken_over(&format!("somebody else has taken over {path}"))),
         })
     }
