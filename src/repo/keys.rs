@@ -186,8 +186,8 @@ impl Epoch {
 /// A private key of whatever kind.
 struct Held {
     identity: Box<dyn age::Identity>,
-    /// It may be one of a plug-in, which asks a person or a device each time.
-    asks: bool,
+    /// There is one of a plug-in, which asks a person or a device each time, in the file that it is from.
+    may_be_plugin: bool,
 }
 
 /// One of the keys of an [`Operator`], and others that whoever has it may have kept.
@@ -242,9 +242,9 @@ impl Operator {
             return Ok(AtHand::OfPlugin);
         }
         let opens = opens_what_is_sealed_to(recipient)?;
-        let own: Vec<&dyn age::Identity> =
-            self.identities.iter().filter(|held| !held.asks).map(|held| &*held.identity).collect();
-        let own: Vec<_> = own.into_iter().filter(|identity| opens(*identity)).collect();
+        let held = self.identities.iter().filter(|held| !held.may_be_plugin).map(|held| &*held.identity);
+        let plain = self.plain.iter().map(|identity| identity as &dyn age::Identity);
+        let own: Vec<_> = held.chain(plain).filter(|identity| opens(*identity)).collect();
         Ok(if own.is_empty() { AtHand::No } else { AtHand::Yes(Part { own, besides }) })
     }
 
@@ -275,8 +275,8 @@ impl Operator {
             if read.is_empty() {
                 return Err(unusable("there is no private key in it".into()));
             }
-            let asks = text.contains("AGE-PLUGIN-");
-            identities.extend(read.into_iter().map(|identity| Held { identity, asks }));
+            let may_be_plugin = text.contains("AGE-PLUGIN-");
+            identities.extend(read.into_iter().map(|identity| Held { identity, may_be_plugin }));
         }
         Ok(Operator { identities, plain, trusted, repositories })
     }
@@ -290,7 +290,11 @@ impl Operator {
         }
         let repositories = text.lines().filter_map(|l| l.strip_prefix("# bkp-repository: "));
         Ok(Operator {
-            identities: plain.iter().cloned().map(|key| Held { identity: Box::new(key), asks: false }).collect(),
+            identities: plain
+                .iter()
+                .cloned()
+                .map(|key| Held { identity: Box::new(key), may_be_plugin: false })
+                .collect(),
             trusted: noted_writers(text).collect(),
             repositories: repositories.map(|id| id.trim().to_owned()).collect(),
             plain,
@@ -424,5 +428,18 @@ mod tests {
         let secret = age::x25519::Identity::generate().to_string();
         let refused = named_recipient("me", Role::Operator, secret.expose_secret(), Timestamp::UNIX_EPOCH).unwrap_err();
         assert!(!refused.full().contains(secret.expose_secret()));
+    }
+
+    #[test]
+    fn a_key_in_a_file_that_also_has_one_of_a_plug_in_is_at_hand() {
+        let [key, other] = [(); 2].map(|()| age::x25519::Identity::generate());
+        let held = Held { identity: Box::new(key.clone()), may_be_plugin: true };
+        let (trusted, repositories) = Default::default();
+        let operator = Operator { identities: vec![held], plain: vec![key.clone()], trusted, repositories };
+        let at_hand = |key: &age::x25519::Identity| {
+            operator.part(&key.to_public().to_string(), Keyring::new(Vec::new())).unwrap()
+        };
+        assert!(matches!(at_hand(&key), AtHand::Yes(part) if part.identities().count() == 1));
+        assert!(matches!(at_hand(&other), AtHand::No));
     }
 }
