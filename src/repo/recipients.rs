@@ -158,34 +158,42 @@ pub struct History {
 
 pub fn history(repository: &Repository, trust: &Trust) -> Result<History> {
     let store = &*repository.store;
-    let (mut versions, mut unknown) = (Vec::new(), Vec::new());
+    let mut claimed = Vec::new();
     for number in 1..=newest_number(store)? {
         let version = match claimed_version(store, number) {
-            Ok(Some(version)) => version,
-            Ok(None) => {
-                unknown.push(number);
-                continue;
-            }
             Err(failure) if failure.kind() == Kind::TryLater => return Err(failure),
-            Err(_) => {
-                unknown.push(number);
-                continue;
-            }
+            version => version.ok().flatten(),
         };
-        // An `init` that was killed left one of a repository that never was.
-        if version.repository != repository.id() {
-            continue;
-        }
+        claimed.push((number, version));
+    }
+    let (versions, unknown) = of_repository(claimed, repository.id());
+    let is_sound = |number: u32, version: &Version| {
         let key = names::recipients(number);
         let verify = |signer: &String| {
             let envelope = store::read(store, &key)?;
             sign::verify(&envelope, PAYLOAD_TYPE, &sign::parse_key(signer)?, key.as_str())
         };
-        let is_sound =
-            version.version == number && trust.pinned.get(&version.writer).is_some_and(|s| verify(s).is_ok());
-        versions.push((version, is_sound));
+        version.version == number && trust.pinned.get(&version.writer).is_some_and(|s| verify(s).is_ok())
+    };
+    let judged = |(number, version): (u32, Version)| {
+        let is_sound = is_sound(number, &version);
+        (version, is_sound)
+    };
+    Ok(History { versions: versions.into_iter().map(judged).collect(), unknown })
+}
+
+/// Those of this repository; and numbers of those that are missing, damaged, or another's that was put there.
+fn of_repository(claimed: Vec<(u32, Option<Version>)>, id: &str) -> (Vec<(u32, Version)>, Vec<u32>) {
+    let (mut own, mut unknown) = (Vec::new(), Vec::new());
+    for (number, version) in claimed {
+        match version {
+            Some(version) if version.repository == id => own.push((number, version)),
+            // An `init` that was killed left one of a repository that never was, before all others.
+            Some(_) if own.is_empty() && unknown.is_empty() => {}
+            _ => unknown.push(number),
+        }
     }
-    Ok(History { versions, unknown })
+    (own, unknown)
 }
 
 /// What the store says, for people to compare. Nobody vouches for it.
@@ -303,4 +311,32 @@ pub fn put(store: &dyn Store, writer: &Writer, version: &Version) -> Result<()> 
 pub fn busy() -> Failure {
     Failure::new(Kind::TryLater, "somebody else is changing who reads at this moment")
         .hint("Try again: run the same command once more")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_another_repository_is_only_passed_over_before_all_others() {
+        let list = |(number, id): (usize, &&str)| {
+            let version = Version {
+                format: FORMAT,
+                repository: (*id).to_owned(),
+                version: number as u32 + 1,
+                writer: "w".into(),
+                at: Timestamp::UNIX_EPOCH,
+                recipients: Vec::new(),
+            };
+            (number as u32 + 1, Some(version).filter(|_| !id.is_empty()))
+        };
+        let of = |ids: &[&str]| {
+            let (own, unknown) = of_repository(ids.iter().enumerate().map(list).collect(), "r");
+            (own.into_iter().map(|(number, _)| number).collect::<Vec<_>>(), unknown)
+        };
+        assert_eq!(of(&["r", "r", "r"]), (vec![1, 2, 3], vec![]));
+        assert_eq!(of(&["x", "r", "r"]), (vec![2, 3], vec![]), "an init that was killed left it");
+        assert_eq!(of(&["r", "x", "r"]), (vec![1, 3], vec![2]), "somebody put it over a list");
+        assert_eq!(of(&["", "x", "r"]), (vec![3], vec![1, 2]));
+    }
 }
