@@ -424,4 +424,8 @@ fn a_key_that_nobody_has_is_refused_before_anything_is_changed() {
     host.run(&["secrets"]).ends(0).says_not("missing or damaged");
     fs::remove_file(host.store().join("keys/recipients-0001.json")).unwrap();
     host.run(&["secrets"]).ends(0).says("missing or damaged (keys/recipients-NNNN.json): number 1.");
+    // Of whoever may have had another key that is not known any more, none is said to be refused.
+    let mine_alone = format!("recovery-key={}", identity(Path::new(&recovery)).to_public());
+    let said = rotates(&["--json", &mine_alone], &recovery, &[&recovery]).ends(0).json();
+    assert_eq!(said["done"]["untried"], serde_json::json!(["recovery-key"]), "{said}");
 }

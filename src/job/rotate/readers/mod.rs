@@ -13,7 +13,7 @@ use crate::job::dependence::Dependence;
 use crate::job::recorder::{Recorder, What};
 use crate::journal::{Fact, Job, Reason, Rotated, RunEnded};
 use crate::repo::catalog::Wanted;
-use crate::repo::former::fingerprint;
+use crate::repo::former::{self, fingerprint};
 use crate::repo::keys::{self, AtHand, Keyring, NamedRecipient, Operator};
 use crate::repo::point::Point;
 use crate::repo::recipients::{Change, Replacement};
@@ -326,9 +326,10 @@ impl Renewal<'_> {
     fn try_old(&self, readers: &Readers<'_>, before: &Epochs, point: Option<&Point>, done: &mut Done) -> Result<()> {
         for one in &self.exchanges {
             let name = one.name().to_owned();
-            // The key that they have, and nothing is known of one before it: there is none to be tried.
             let Some(old) = one.before.as_deref() else {
-                done.untried.extend((!one.is_done()).then_some(name));
+                // The key that they have, and nothing is known of one before it: there is none, unless a list is missing.
+                let all_is_known = one.is_done() && former::all(self.repository, readers.trust)?.1.is_empty();
+                done.untried.extend((!all_is_known).then_some(name));
                 continue;
             };
             let kept = before.iter().filter(|(number, _)| **number != done.epoch).map(|(_, key)| key.clone());
