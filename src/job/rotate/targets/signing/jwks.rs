@@ -34,20 +34,30 @@ impl Keys {
         keys::verifies(public, message.as_bytes(), &signature)
     }
 
-    /// Whether somebody else's key has this name: to put this one there would be the end of that one's tokens.
-    pub fn has_another(&self, kid: &str, signer: &Signer) -> bool {
-        self.find(kid).is_some() && !self.knows(kid, signer)
-    }
-
-    pub fn add(&mut self, kid: &str, signer: &Signer, now: Timestamp) {
+    /// Refused where somebody else's key has this name: to put this one there would be the end of that one's tokens.
+    pub fn add(&mut self, kid: &str, signer: &Signer, now: Timestamp) -> Result<()> {
         if self.knows(kid, signer) {
-            return;
+            return Ok(());
         }
-        self.remove(kid);
+        if self.find(kid).is_some() {
+            let what =
+                format!("the list of public keys has another one of the name {kid}, whose tokens would be refused");
+            return Err(
+                Failure::new(Kind::Refused, what).hint("Give that one another name (`kid`), there and where it signs")
+            );
+        }
         let mut public = signer.public();
         public["kid"] = json!(kid);
         public["iat"] = json!(now.as_second());
         self.0.push(public);
+        Ok(())
+    }
+
+    /// Somebody else's of that name stays.
+    pub fn remove_own(&mut self, kid: &str, signer: &Signer) {
+        if self.knows(kid, signer) {
+            self.remove(kid);
+        }
     }
 
     pub fn remove(&mut self, kid: &str) {
@@ -101,13 +111,24 @@ fn keys_of(document: &Document, path: &VaultPath) -> Result<Keys> {
     })
 }
 
+pub fn change(place: (&Vault, &Cancel), path: &VaultPath, change: impl Fn(&mut Keys)) -> Result<Keys> {
+    try_change(place, path, |keys| {
+        change(keys);
+        Ok(())
+    })
+}
+
 /// Again, where somebody else wrote in between. Gives what is there then.
-pub fn change((vault, cancel): (&Vault, &Cancel), path: &VaultPath, change: impl Fn(&mut Keys)) -> Result<Keys> {
+pub fn try_change(
+    (vault, cancel): (&Vault, &Cancel),
+    path: &VaultPath,
+    change: impl Fn(&mut Keys) -> Result<()>,
+) -> Result<Keys> {
     for _ in 0..ATTEMPTS {
         let document = vault.document(path)?;
         let before = keys_of(&document, path)?;
         let mut after = before.clone();
-        change(&mut after);
+        change(&mut after)?;
         if after.0 == before.0 {
             return Ok(after);
         }
@@ -134,8 +155,15 @@ mod tests {
     fn a_key_of_the_same_name_is_not_taken_for_this_one() {
         let [one, other] = [(); 2].map(|()| Signer::read(&keys::make(SigningAlgorithm::Es256).unwrap()).unwrap());
         let mut all = Keys::default();
-        all.add("k", &one, Timestamp::UNIX_EPOCH);
-        assert!(!all.has_another("k", &one) && all.has_another("k", &other) && !all.has_another("l", &other));
+        all.add("k", &one, Timestamp::UNIX_EPOCH).unwrap();
+        let before = all.0.clone();
+        all.add("k", &one, Timestamp::MAX).unwrap();
+        assert_eq!(all.add("k", &other, Timestamp::UNIX_EPOCH).unwrap_err().kind(), Kind::Refused);
+        all.remove_own("k", &other);
+        assert_eq!(all.0, before);
+        all.add("l", &other, Timestamp::UNIX_EPOCH).unwrap();
+        all.remove_own("k", &one);
+        assert!(all.find("k").is_none() && all.knows("l", &other));
     }
 
     #[test]
@@ -143,7 +171,7 @@ mod tests {
         let signer = Signer::read(&keys::make(SigningAlgorithm::Es256).unwrap()).unwrap();
         let [before, least, noted, now] = [100, 200, 300, 400].map(|at| Timestamp::from_second(at).unwrap());
         let mut all = Keys::default();
-        all.add("k", &signer, Timestamp::UNIX_EPOCH);
+        all.add("k", &signer, Timestamp::UNIX_EPOCH).unwrap();
         let mut then = |noted: Option<Timestamp>, not_before| {
             all.set_expiry("k", noted);
             all.let_expire("k", now, not_before);

@@ -70,6 +70,10 @@ impl<'e> SigningKeys<'e> {
         jwks::change((self.vault, cancel), &self.key.jwks, how)
     }
 
+    fn try_change(&self, cancel: &Cancel, how: impl Fn(&mut Keys) -> Result<()>) -> Result<Keys> {
+        jwks::try_change((self.vault, cancel), &self.key.jwks, how)
+    }
+
     fn look(&self, credential: &Credential, place: Option<&Url>) -> Result<Login> {
         let (kid, signer) = named(credential)?;
         let keys = jwks::read(self.vault, &self.key.jwks)?;
@@ -163,25 +167,18 @@ impl Accounts for SigningKeys<'_> {
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let (kid, signer) = named(pair.pending)?;
         let since = self.at_latest()?;
-        let there = jwks::read(self.vault, &self.key.jwks)?;
-        if there.has_another(kid, &signer) {
-            let what = format!("{} lists another key of the name {kid}: its tokens would be refused", self.key.jwks);
-            return Err(
-                Failure::new(Kind::Refused, what).hint("Give that one another name (`kid`), there and where it signs")
-            );
-        }
-        self.change(cancel, |keys| keys.add(kid, &signer, since)).map(drop)
+        self.try_change(cancel, |keys| keys.add(kid, &signer, since)).map(drop)
     }
 
     fn retire(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
-        let (kid, _) = named(pair.current)?;
-        self.change(cancel, |keys| keys.remove(kid)).map(drop)
+        let (kid, signer) = named(pair.current)?;
+        self.change(cancel, |keys| keys.remove_own(kid, &signer)).map(drop)
     }
 
     fn undo(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
-        let ((pending, _), (current, _)) = (named(pair.pending)?, named(pair.current)?);
+        let ((pending, signer), (current, _)) = (named(pair.pending)?, named(pair.current)?);
         let back = |keys: &mut Keys| {
-            keys.remove(pending);
+            keys.remove_own(pending, &signer);
             keys.set_expiry(current, None);
         };
         self.change(cancel, back).map(drop)
@@ -192,9 +189,10 @@ impl Accounts for SigningKeys<'_> {
         let (kid, signer) = named(credential)?;
         let since = self.at_latest()?;
         let before = jwks::read(self.vault, &self.key.jwks)?;
-        let after = self.change(cancel, |keys| {
-            keys.add(kid, &signer, since);
+        let after = self.try_change(cancel, |keys| {
+            keys.add(kid, &signer, since)?;
             keys.set_expiry(kid, None);
+            Ok(())
         })?;
         Ok(before.0 != after.0)
     }
