@@ -111,7 +111,7 @@ impl Cancel {
         let _ = self.signal.compare_exchange(0, kind.exit_code(), Relaxed, Relaxed);
     }
 
-    /// The same signal, for what may go on only as long as this holds, too.
+    /// The same signal, for what may go on only as long as this holds, too; it takes the place of a condition from before.
     pub fn on_condition(&self, condition: Condition) -> Cancel {
         Cancel { signal: Arc::clone(&self.signal), condition: Some(condition) }
     }

@@ -54,7 +54,10 @@ pub fn all(repository: &Repository, trust: &Trust) -> Result<(Vec<Former>, Vec<u
 pub fn taken_off(store: &dyn Store, keys: &[String]) -> Option<Failure> {
     let newest = recipients::newest_number(store).ok()?;
     let lists = (1..=newest).rev().filter_map(|number| recipients::claimed_version(store, number).ok().flatten());
-    let lists: Vec<Version> = lists.collect();
+    let mut lists: Vec<Version> = lists.collect();
+    // An `init` that was killed left one of a repository that never was.
+    let id = lists.first()?.repository.clone();
+    lists.retain(|list| list.repository == id);
     let reader = |list: &Version| list.recipients.iter().find(|reader| keys.contains(&reader.key())).cloned();
     let last = lists.iter().position(|list| reader(list).is_some())?;
     let (name, removed) = (reader(&lists[last])?.name, lists[last.checked_sub(1)?].at.strftime("%Y-%m-%d"));
