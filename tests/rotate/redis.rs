@@ -159,7 +159,7 @@ impl KeepsSessions for Valkey {
 
     /// Beside those that there are.
     fn is_given(&self, user: &str, password: &str) {
-        admin(&self.address(), 6379, &format!("ACL SETUSER {user} >{password}"));
+        admin(&self.1, 6379, &format!("ACL SETUSER {user} >{password}"));
     }
 }
 
