@@ -383,6 +383,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "rehearse:before-teardown",
     "rotate:saved",
     "rotate:recorded",
+    "rotate:recorded-anew",
     "rotate:escrowed",
     "rotate:accepted",
     "rotate:tested",
