@@ -41,6 +41,8 @@ mod minio;
 mod mongo;
 #[path = "rotate/mysql.rs"]
 mod mysql;
+#[path = "rotate/nodes.rs"]
+mod nodes;
 #[path = "rotate/older_vaults.rs"]
 mod older_vaults;
 #[path = "rotate/passed.rs"]

@@ -242,6 +242,12 @@ pub trait Accounts: Send + Sync {
         self.sessions_before(pair, mark, cancel)
     }
 
+    /// Sessions of the user of this credential alone, where names take turns, and older than the mark where the server tells: somebody
+    /// may have begun one before the user was given it.
+    fn sessions_of(&self, _: &Credential, _mark: &str, _: &Cancel) -> Result<Vec<Session>> {
+        Ok(Vec::new())
+    }
+
     /// What to lock users with from now on, the newest first: keys of bkp's own, which follow from no credential. By the others,
     /// what was locked before is known. Where a lock is a password, and nothing else.
     fn lock_with(&self, _: Vec<Secret>) {}

@@ -2,6 +2,7 @@
 
 use super::documents::REMOVE;
 use super::kills::wait_for_distance;
+use super::secrecy::{Events, hash, holds};
 use super::servers::Mariadb;
 use super::support::docker::engine::docker;
 use super::support::docker::{Kind, image_named, require};
@@ -33,6 +34,8 @@ lives() {
 pub struct Stack {
     pub world: World,
     pub project: String,
+    /// From before its containers are made.
+    events: Events,
     _removal: Supervisor,
 }
 
@@ -49,7 +52,7 @@ impl Stack {
         let project = format!("bkp-test-{}", random_hex(4));
         let removal = Supervisor::new(REMOVE, &[OsStr::new(&project)]);
         let world = World::with(vault, Arc::new(server) as Arc<dyn Target>, "");
-        let stack = Stack { world, project, _removal: removal };
+        let stack = Stack { world, project, events: Events::begin(), _removal: removal };
         for name in ["shop", "secrets"] {
             fs::create_dir_all(stack.world.host.path(&format!("data/{name}"))).unwrap();
         }
@@ -103,7 +106,7 @@ impl Stack {
     /// The container has logged in with this, and with nothing else since.
     pub fn uses(&self, container: &str, password: &str) {
         let name = format!("{}-{container}", self.project);
-        let script = format!("test \"$(printf %s {password} | sha256sum)\" = \"$(cat /tmp/used)\"");
+        let script = format!("test '{}' = \"$(cat /tmp/used)\"", hash(password));
         wait_for_every(100, &format!("{name} to use it"), 60, || {
             let output = Command::new("docker").args(["exec", &name, "sh", "-c", &script]).output().unwrap();
             output.status.success().then_some(())
@@ -123,6 +126,11 @@ impl Stack {
         assert_ne!(published, refused);
         self.world.target.log_in(&published).unwrap();
         self.world.target.log_in(refused).unwrap_err();
+        let events = self.events.so_far();
+        assert!(holds(&events, &self.project), "Docker told nothing");
+        for secret in [refused, &published] {
+            assert!(!holds(&events, secret), "Docker tells it");
+        }
         published
     }
 }

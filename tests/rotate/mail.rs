@@ -199,6 +199,56 @@ fn a_provider_that_keeps_one_password_only() {
     assert_eq!(shop.published(), shop.new);
 }
 
+/// Back is where the consumers have the old one. What the provider has, a person takes away; and where it has no old one any more, there
+/// is no way back.
+#[test]
+fn a_consumer_that_does_not_come_up_with_a_password_of_a_mail_account() {
+    let Some(vault) = Vault::shared("passwords of mail accounts that are taken back") else { return };
+    let Some(provider) = Provider::start() else { return };
+    let shop = shop(vault, &provider);
+    let (file, broken) = (shop.host.text("new-password"), shop.host.path("broken"));
+    let policy = shop.host.path("etc/policies.d/shop.yaml");
+    let check = format!(
+        "check: [sh, -c, \"test ! -e {0} || ! grep -qF -f {0} {1}\"], patience: 1s, command:",
+        broken.display(),
+        shop.host.text("mail.env")
+    );
+    fs::write(&policy, fs::read_to_string(&policy).unwrap().replace("command:", &check)).unwrap();
+    fs::write(&broken, &shop.new).unwrap();
+    provider.knows(&[&shop.old, &shop.new]);
+    let resume = ["rotate", "resume", "mail"];
+    let is_back = || {
+        assert_eq!((shop.published(), shop.told()), (shop.old.clone(), format!("SMTP_PASSWORD={}\n", shop.old)));
+    };
+    for words in [&["rotate", "mail", "--new-password-file", file.as_str()][..], &resume] {
+        let waits = shop.host.run(words).fails(14, "accepts the new password", "Take it away at the provider");
+        assert!(waits.err.contains("it is taken back, for web: ") && !waits.err.contains(&shop.new), "{}", waits.err);
+        is_back();
+    }
+    shop.host.run(&["rotate", "status"]).ends(0).says("Take it away at the provider").says("taken back, for web");
+    provider.knows(&[&shop.old]);
+    shop.host.run(&resume).fails(1, "the old password is in force: web", "rotate again");
+    is_back();
+
+    // One password only, and the old one is gone: mended is what there is to do.
+    kills::wait_for_a_moment(&shop.host);
+    let new = format!("new-{}", random_hex(8));
+    for path in [&broken, &shop.host.path("new-password")] {
+        fs::write(path, &new).unwrap();
+    }
+    shop.host.run(&["rotate", "mail", "--new-password-file", file.as_str()]).fails(14, "does not accept", "");
+    provider.knows(&[&new]);
+    for _ in 0..2 {
+        let stopped = shop.host.run(&resume).fails(1, "web: ", "Mend it, then go on: bkp rotate resume mail");
+        assert!(!stopped.err.contains(&new), "{}", stopped.err);
+        assert_eq!((shop.published(), shop.told()), (new.clone(), format!("SMTP_PASSWORD={new}\n")));
+    }
+    shop.host.run(&["rotate", "rollback", "mail"]).fails(1, "web: ", "Mend it");
+    fs::remove_file(&broken).unwrap();
+    shop.host.run(&resume).ends(0).says("mail is rotated");
+    assert_eq!(shop.told(), format!("SMTP_PASSWORD={new}\n"));
+}
+
 /// An app password, which lets in from the moment it is made.
 #[test]
 fn a_password_that_is_good_already_is_published_at_once_and_the_one_in_force_is_none() {

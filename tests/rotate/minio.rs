@@ -1,34 +1,43 @@
 //! Access keys of MinIO, with clients of a well-kept library that sign requests all the time.
 
+use super::emergency::{Held, KeepsSessions};
 use super::kills;
+use super::secrecy::holds;
 use super::support::minio::{Minio, PASSWORD, USER};
 use super::support::vault::Vault;
 use super::support::{run, wait_for};
 use super::world::{Ends, Target, World};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use bkp::durable::random_hex;
 use bkp::job::rotate::http::Answer;
 use bkp::job::rotate::targets::minio::admin::Admin;
 use bkp::job::rotate::targets::minio::envelope;
-use bkp::job::rotate::targets::minio::signed::{Key, Signed};
+use bkp::job::rotate::targets::minio::signed::{self, Key, Signed};
 use bkp::policy;
 use bkp::secret::Secret;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A user with one access key, and an administrator with the rights that the page lists.
 pub struct AccessKeys {
-    minio: &'static Minio,
+    /// Where there is one only.
+    minio: Option<&'static Minio>,
+    /// Of each node.
+    endpoints: Vec<String>,
     bucket: String,
     user: String,
     admin: String,
     first: &'static str,
     rights: Vec<String>,
     for_repository: bool,
+    is_set_up: AtomicBool,
 }
 
 /// Those that the page asks for.
@@ -42,24 +51,36 @@ fn rights() -> Vec<String> {
 
 impl AccessKeys {
     pub fn start(part: &str) -> Option<AccessKeys> {
-        Minio::shared(part).map(AccessKeys::of)
+        Minio::shared(part).map(AccessKeys::of_one)
     }
 
     /// On a server of its own, which may be ended.
     pub fn alone(part: &str) -> Option<AccessKeys> {
-        Minio::alone(part).map(|minio| AccessKeys::of(Box::leak(Box::new(minio))))
+        Minio::alone(part).map(|minio| AccessKeys::of_one(Box::leak(Box::new(minio))))
     }
 
-    fn of(minio: &'static Minio) -> AccessKeys {
+    fn of_one(minio: &'static Minio) -> AccessKeys {
+        AccessKeys { minio: Some(minio), ..AccessKeys::of(vec![minio.endpoint().to_owned()], minio.bucket(false)) }
+    }
+
+    pub fn of(endpoints: Vec<String>, bucket: String) -> AccessKeys {
         let (user, admin) = (format!("shop-{}", random_hex(4)), format!("rotates-{}", random_hex(4)));
         let first = Box::leak(format!("FIRST{}", random_hex(6).to_uppercase()).into_boxed_str());
-        let bucket = minio.bucket(false);
-        AccessKeys { minio, bucket, user, admin, first, rights: rights(), for_repository: false }
+        let (rights, is_set_up) = (rights(), AtomicBool::new(false));
+        AccessKeys { minio: None, endpoints, bucket, user, admin, first, rights, for_repository: false, is_set_up }
+    }
+
+    fn endpoint(&self) -> &str {
+        &self.endpoints[0]
+    }
+
+    fn minio(&self) -> &'static Minio {
+        self.minio.unwrap()
     }
 
     fn settings(&self) -> policy::Minio {
         policy::Minio {
-            endpoint: self.minio.endpoint().to_owned(),
+            endpoint: self.endpoint().to_owned(),
             region: "us-east-1".into(),
             bucket: self.bucket.clone(),
             ca_file: None,
@@ -71,11 +92,13 @@ impl AccessKeys {
     fn call(&self, method: Method, call: &str, query: &[(&str, &str)], body: Vec<u8>) -> Vec<u8> {
         let (minio, secret) = (self.settings(), Secret::new(PASSWORD.into()));
         let url = Admin { minio: &minio, id: USER, secret: Secret::new(PASSWORD.into()) }.url(call, query).unwrap();
-        match (Signed { minio: &minio, key: Key { id: USER, secret: &secret } }).send(&method, &url, body).unwrap() {
-            Answer::Done(bytes) => bytes,
+        let signed = Signed { minio: &minio, key: Key { id: USER, secret: &secret } };
+        // One that is starting says that it is.
+        wait_for(call, 60, || match signed.send(&method, &url, body.clone()).unwrap() {
+            Answer::Done(bytes) => Some(bytes),
             Answer::Refused(status, code) => panic!("{call}: {status} {code}"),
-            Answer::Away(why) => panic!("{call}: {why}"),
-        }
+            Answer::Away(why) => (!why.contains("NotInitialized")).then(|| panic!("{call}: {why}")),
+        })
     }
 
     fn sealed(&self, body: &Value) -> Vec<u8> {
@@ -90,26 +113,77 @@ impl AccessKeys {
         self.call(Method::PUT, "set-user-or-group-policy", &query, Vec::new());
     }
 
+    /// A request to every node.
+    pub fn at_each(&self, user: &str, password: &str) -> Vec<Result<(), String>> {
+        let at = |endpoint: &String| {
+            let asked = |user: &str, password: &str| request(&client(endpoint, user, password), &self.bucket);
+            let unknown = Err("InvalidAccessKeyId".to_owned());
+            let answer = asked(user, password);
+            // One that is starting knows nobody yet, and this is no refusal.
+            match answer == unknown && asked(&self.admin, &self.admin_password()) == unknown {
+                true => Err("it is starting".to_owned()),
+                false if answer == unknown => asked(user, password),
+                false => answer,
+            }
+        };
+        self.endpoints.iter().map(at).collect()
+    }
+
+    /// Whether the user has a key of that name, and it is not switched off.
+    pub fn is_on(&self, id: &str) -> bool {
+        let minio = self.settings();
+        let admin = Admin { minio: &minio, id: USER, secret: Secret::new(PASSWORD.into()) };
+        admin.find(id).unwrap().is_some_and(|known| !known.is_off())
+    }
+
+    /// Everything that MinIO shows of its requests to whoever may watch them, meanwhile.
+    fn shown_while(&self, work: impl FnOnce()) -> Vec<u8> {
+        let (minio, secret, end) = (self.settings(), Secret::new(PASSWORD.into()), AtomicBool::new(false));
+        let all = [("s3", "true"), ("internal", "true"), ("threshold", "0s")];
+        let url = Admin { minio: &minio, id: USER, secret: Secret::new(PASSWORD.into()) }.url("trace", &all).unwrap();
+        let http = signed::client(&minio, Duration::from_secs(300)).unwrap();
+        let signed = Signed { minio: &minio, key: Key { id: USER, secret: &secret } };
+        let watch = signed.request(&http, &Method::GET, &url, Vec::new()).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut response = runtime.block_on(async { watch.send().await }).unwrap();
+        std::thread::scope(|scope| {
+            let ends = Ends(&end);
+            let shown = scope.spawn(|| {
+                let mut shown = Vec::new();
+                while !end.load(SeqCst) {
+                    let chunk = async { tokio::time::timeout(Duration::from_millis(100), response.chunk()).await };
+                    if let Ok(chunk) = runtime.block_on(chunk) {
+                        shown.extend_from_slice(&chunk.unwrap().unwrap());
+                    }
+                }
+                shown
+            });
+            work();
+            drop(ends);
+            shown.join().unwrap()
+        })
+    }
+
     /// All that it knows of users and keys, to be put back.
     pub fn copy(&self) -> tempfile::TempDir {
         let copy = tempfile::tempdir().unwrap();
-        self.minio.stop();
-        run("cp", &["-a", self.minio.data().to_str().unwrap(), copy.path().to_str().unwrap()], copy.path());
-        self.minio.start_again();
+        self.minio().stop();
+        run("cp", &["-a", self.minio().data().to_str().unwrap(), copy.path().to_str().unwrap()], copy.path());
+        self.minio().start_again();
         copy
     }
 
     pub fn put_back(&self, copy: &tempfile::TempDir) {
-        let (data, from) = (self.minio.data(), copy.path().join("data"));
-        self.minio.stop();
+        let (data, from) = (self.minio().data(), copy.path().join("data"));
+        self.minio().stop();
         std::fs::remove_dir_all(&data).unwrap();
         run("cp", &["-a", from.to_str().unwrap(), data.to_str().unwrap()], copy.path());
-        self.minio.start_again();
+        self.minio().start_again();
     }
 
     pub fn restart(&self) {
-        self.minio.stop();
-        self.minio.start_again();
+        self.minio().stop();
+        self.minio().start_again();
     }
 
     /// What a person does at MinIO.
@@ -129,20 +203,30 @@ impl AccessKeys {
         admin.names_of(&self.user).unwrap()
     }
 
-    fn request(&self, id: &str, secret: &str, name: &str) -> Result<(), String> {
-        static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-        let runtime = RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().unwrap());
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new(id, secret, None, None, "test"))
-            .endpoint_url(self.minio.endpoint())
-            .force_path_style(true)
-            .build();
-        let put =
-            Client::from_conf(config).put_object().bucket(&self.bucket).key(name).body(b"a picture".to_vec().into());
-        runtime.block_on(put.send()).map(drop).map_err(|error| error.code().unwrap_or("no answer").to_owned())
+    fn secret_of(&self, id: &str, secret: &str) {
+        let body = self.sealed(&json!({ "newSecretKey": secret }));
+        self.call(Method::POST, "update-service-account", &[("accessKey", id)], body);
     }
+}
+
+fn client(endpoint: &str, id: &str, secret: &str) -> Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new(id, secret, None, None, "test"))
+        .endpoint_url(endpoint)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::builder().operation_timeout(Duration::from_secs(5)).build())
+        .force_path_style(true);
+    Client::from_conf(config.build())
+}
+
+/// Puts a picture there.
+fn request(client: &Client, bucket: &str) -> Result<(), String> {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().unwrap());
+    let put = client.put_object().bucket(bucket).key("picture").body(b"a picture".to_vec().into());
+    runtime.block_on(put.send()).map(drop).map_err(|error| error.code().unwrap_or("no answer").to_owned())
 }
 
 impl Target for AccessKeys {
@@ -157,7 +241,7 @@ impl Target for AccessKeys {
     fn of(&self, admin_file: &str) -> String {
         format!(
             "    minio: {{ endpoint: \"{}\", bucket: {}, quiet: 1s }}\n    admin: {{ user: {}, password_file: {admin_file} }}\n",
-            self.minio.endpoint(),
+            self.endpoint(),
             self.bucket,
             self.admin
         )
@@ -168,10 +252,16 @@ impl Target for AccessKeys {
     }
 
     fn account(&self, published: &str) -> String {
-        format!("    account: {}\n    published_user: {published}#/user\n", self.user)
+        let nodes: Vec<String> =
+            self.endpoints.iter().map(|url| format!("'{}'", url.trim_start_matches("http://"))).collect();
+        let nodes = if nodes.len() > 1 { format!("    nodes: [{}]\n", nodes.join(", ")) } else { String::new() };
+        format!("    account: {}\n    published_user: {published}#/user\n{nodes}", self.user)
     }
 
     fn set_up(&self, password: &str) {
+        if self.is_set_up.swap(true, SeqCst) {
+            return self.keys().iter().for_each(|id| self.secret_of(id, password));
+        }
         let allow = |action: Value| json!({ "Effect": "Allow", "Action": action, "Resource": ["arn:aws:s3:::*"] });
         let policy = |statement: Value| json!({ "Version": "2012-10-17", "Statement": [statement] });
         self.user(&self.user, &random_hex(16), &policy(allow(json!(["s3:*"]))));
@@ -189,11 +279,34 @@ impl Target for AccessKeys {
 
     /// A server that is not there yet refuses nobody.
     fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
-        const REFUSALS: [&str; 3] = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"];
-        wait_for("an answer of MinIO", 60, || match self.request(user, password, "picture") {
-            Err(said) if !REFUSALS.contains(&said.as_str()) => None,
-            answer => Some(answer),
-        })
+        let there = wait_for("a node that answers", 60, || {
+            let mut answers = self.at_each(user, password);
+            answers.retain(|answer| !answer.as_ref().is_err_and(|code| !is_refusal(code)));
+            (!answers.is_empty()).then_some(answers)
+        });
+        match there.iter().find_map(|answer| answer.as_ref().err()) {
+            Some(code) if there.iter().any(Result::is_ok) => Err(format!("{code}, and not by all nodes")),
+            Some(code) => Err(code.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Because of who asks, and not because of the server.
+fn is_refusal(code: &str) -> bool {
+    ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"].contains(&code)
+}
+
+impl KeepsSessions for AccessKeys {
+    /// Each request is a login.
+    fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
+        let (client, bucket) = (client(self.endpoint(), user, password), self.bucket.clone());
+        request(&client, &bucket)?;
+        Ok(Box::new(move || request(&client, &bucket).is_ok()))
+    }
+
+    fn is_given(&self, user: &str, password: &str) {
+        self.secret_of(user, password);
     }
 }
 
@@ -207,8 +320,14 @@ fn access_keys_are_rotated_without_a_refused_request() {
     let plan = world.rotate(&["shop-db", "--dry-run", "--json"]).ends(0).json();
     assert!(plan["refused"].is_null() && plan["gap_seconds"] == 0.0 && plan["warnings"] == json!([]), "{plan}");
     assert_eq!(keys.keys(), [keys.first], "a dry run changes nothing");
-    world.rotate(&["shop-db", "--because", "INC-42"]).ends(0).says("shop-db is rotated");
+    let shown = keys.shown_while(|| {
+        world.rotate(&["shop-db", "--because", "INC-42"]).ends(0).says("shop-db is rotated");
+    });
     let new = world.one_password_works(&world.old);
+    assert!(holds(&shown, "add-service-account") && holds(&shown, &world.published_user()), "MinIO showed nothing");
+    for secret in [&new, &world.old, &keys.admin_password()] {
+        assert!(!holds(&shown, secret), "MinIO shows it to whoever may watch requests");
+    }
     assert_eq!(keys.log_in_as(keys.first, &world.old).unwrap_err(), "InvalidAccessKeyId");
     assert_eq!(keys.keys(), [world.published_user()], "the old one is removed");
     for state in ["unused", "retired", "proven", "rotated"] {
@@ -274,8 +393,8 @@ fn whoever_still_signs_with_the_old_key_turns_it_back() {
     let (Some(vault), Some(keys)) = (Vault::shared(part), AccessKeys::start(part)) else { return };
     let keys = Arc::new(keys);
     let world = World::with(vault, Arc::clone(&keys) as Arc<dyn Target>, "");
-    let end = std::sync::atomic::AtomicBool::new(false);
-    let is_over = || end.load(std::sync::atomic::Ordering::SeqCst);
+    let end = AtomicBool::new(false);
+    let is_over = || end.load(SeqCst);
     std::thread::scope(|scope| {
         let ends = Ends(&end);
         let forgotten = scope.spawn(|| {
@@ -361,7 +480,7 @@ fn bkp_goes_on_with_the_new_key_of_its_own_repository() {
     let repository = format!(
         "repository:\n  url: s3://{}\n  endpoint: {}\n  access_key: ref+vault://kv/{name}#/user\n  secret_key: ref+vault://kv/{name}#/password\n",
         keys.bucket,
-        keys.minio.endpoint()
+        keys.endpoint()
     );
     std::fs::write(&path, format!("{repository}{rest}")).unwrap();
     world.consumers_are("      bkp: { command: [\"true\"] }\n");

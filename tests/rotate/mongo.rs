@@ -1,15 +1,21 @@
 //! The protocol of MongoDB, where two users with the same roles take turns; FerretDB is the server that has users here.
 
+use super::emergency::{Held, KeepsSessions};
 use super::kills;
 use super::servers::is_rotated_without_a_gap;
 use super::support::docker::Container;
+use super::support::docker::engine::docker;
 use super::support::vault::Vault;
+use super::support::wait_for;
 use super::world::{Target, World};
 use hmac::{Hmac, KeyInit, Mac};
 use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, Credential, ServerAddress};
 use mongodb::sync::Client;
+use rustix::process::Signal;
 use sha2::Sha256;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,17 +24,22 @@ fn roles() -> Vec<Document> {
     vec![doc! { "role": "readWriteAnyDatabase", "db": "admin" }, doc! { "role": "clusterAdmin", "db": "admin" }]
 }
 
+const PORT: u16 = 27017;
+/// Of another front end of the same.
+const OTHER: u16 = 27018;
+
 pub struct Ferretdb {
     container: Container,
     /// Another start may change it.
     host: Mutex<String>,
+    is_set_up: AtomicBool,
 }
 
 impl Ferretdb {
     pub fn start(part: &str) -> Option<Ferretdb> {
         let container = Container::ferretdb().start(part)?;
         let host = Mutex::new(container.ip().to_string());
-        Some(Ferretdb { container, host })
+        Some(Ferretdb { container, host, is_set_up: AtomicBool::new(false) })
     }
 
     fn host(&self) -> String {
@@ -41,25 +52,32 @@ impl Ferretdb {
         *self.host.lock().unwrap() = self.container.ip().to_string();
     }
 
+    /// Another server that has the same users, and finds them where the first one does.
+    fn begin_other(&self) {
+        let user = self.container.user();
+        let script = format!(
+            "echo $$ > /tmp/other; exec setpriv --reuid=postgres --regid=postgres --init-groups env FERRETDB_TELEMETRY=disable ferretdb --postgresql-url=postgres://{user}@127.0.0.1:5432/postgres --listen-addr=:{OTHER} --debug-addr=- --state-dir=/var/lib/postgresql"
+        );
+        docker(&["exec", "--detach", self.container.id(), "sh", "-c", &script]);
+        wait_for("the other front end", 60, || self.is_there(OTHER).then_some(()));
+    }
+
+    fn end_other(&self) {
+        docker(&["exec", self.container.id(), "sh", "-c", "kill -9 $(cat /tmp/other)"]);
+        wait_for("the end of the other front end", 60, || (!self.is_there(OTHER)).then_some(()));
+    }
+
+    fn is_there(&self, port: u16) -> bool {
+        TcpStream::connect((self.host().as_str(), port)).is_ok()
+    }
+
     pub fn log(&self) -> String {
         self.container.logs()
     }
 
-    fn client(&self, user: &str, password: &str) -> Client {
-        let mut credential = Credential::default();
-        credential.username = Some(user.to_owned());
-        credential.password = Some(password.to_owned());
-        credential.source = Some("admin".to_owned());
-        let options = ClientOptions::builder()
-            .hosts(vec![ServerAddress::Tcp { host: self.host(), port: Some(27017) }])
-            .direct_connection(true)
-            .server_selection_timeout(Duration::from_secs(20))
-            .credential(credential);
-        Client::with_options(options.build()).unwrap()
-    }
-
     pub fn admin(&self, command: Document) -> mongodb::error::Result<Document> {
-        self.client(self.container.user(), self.container.password()).database("admin").run_command(command).run()
+        let root = client((&self.host(), PORT), self.container.user(), self.container.password());
+        root.database("admin").run_command(command).run()
     }
 
     /// What `usersInfo` says of one.
@@ -99,6 +117,9 @@ impl Target for Ferretdb {
     }
 
     fn set_up(&self, password: &str) {
+        if self.is_set_up.swap(true, SeqCst) {
+            return self.users().iter().for_each(|user| self.is_given(user, password));
+        }
         self.admin(doc! { "createUser": "app_a", "pwd": password, "roles": roles() }).unwrap();
     }
 
@@ -107,11 +128,122 @@ impl Target for Ferretdb {
     }
 
     fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
-        let client = self.client(user, password);
-        let asked = client.database("shop").run_command(doc! { "find": "orders", "limit": 1 }).run();
-        client.shutdown().immediate(true).run();
-        asked.map(drop).map_err(|e| e.to_string())
+        asks(client((&self.host(), PORT), user, password))
     }
+}
+
+/// Once, in a session of its own.
+fn asks(client: Client) -> Result<(), String> {
+    let asked = client.database("shop").run_command(doc! { "find": "orders", "limit": 1 }).run();
+    client.shutdown().immediate(true).run();
+    asked.map(drop).map_err(|e| e.to_string())
+}
+
+fn client((host, port): (&str, u16), user: &str, password: &str) -> Client {
+    let mut credential = Credential::default();
+    credential.username = Some(user.to_owned());
+    credential.password = Some(password.to_owned());
+    credential.source = Some("admin".to_owned());
+    let options = ClientOptions::builder()
+        .hosts(vec![ServerAddress::Tcp { host: host.to_owned(), port: Some(port) }])
+        .direct_connection(true)
+        .server_selection_timeout(Duration::from_secs(20))
+        .credential(credential);
+    Client::with_options(options.build()).unwrap()
+}
+
+impl KeepsSessions for Ferretdb {
+    /// It ends no session, so each question is asked in another one.
+    fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
+        self.log_in_as(user, password)?;
+        let (host, user, password) = (self.host(), user.to_owned(), password.to_owned());
+        Ok(Box::new(move || asks(client((&host, PORT), &user, &password)).is_ok()))
+    }
+
+    fn is_given(&self, user: &str, password: &str) {
+        self.admin(doc! { "updateUser": user, "pwd": password }).unwrap();
+    }
+}
+
+/// Clients use both front ends.
+struct Both(Ferretdb);
+
+impl Target for Both {
+    fn source(&self, password_file: &str) -> String {
+        self.0.source(password_file)
+    }
+
+    fn admin_password(&self) -> String {
+        self.0.admin_password()
+    }
+
+    fn users(&self) -> Vec<&'static str> {
+        self.0.users()
+    }
+
+    fn account(&self, published: &str) -> String {
+        let host = self.0.host();
+        format!("{}    nodes: ['{host}:{PORT}', '{host}:{OTHER}']\n", self.0.account(published))
+    }
+
+    fn set_up(&self, password: &str) {
+        self.0.set_up(password);
+    }
+
+    fn log_in(&self, password: &str) -> Result<(), String> {
+        self.log_in_as("app_a", password)
+    }
+
+    /// Whoever is not there refuses nobody.
+    fn log_in_as(&self, user: &str, password: &str) -> Result<(), String> {
+        let host = self.0.host();
+        let first = asks(client((&host, PORT), user, password));
+        if !self.0.is_there(OTHER) {
+            return first;
+        }
+        match (first, asks(client((&host, OTHER), user, password))) {
+            (first, Err(said)) if !said.contains("uthentication") => first,
+            (Ok(()), Err(said)) | (Err(said), Ok(())) => Err(format!("only at one of them: {said}")),
+            (first, _) => first,
+        }
+    }
+}
+
+#[test]
+fn both_front_ends_of_mongodb_are_tried_and_one_that_is_away_is_waited_for() {
+    let part = "rotation of MongoDB with two servers";
+    let (Some(vault), Some(server)) = (Vault::shared(part), Ferretdb::start(part)) else { return };
+    let server = Arc::new(Both(server));
+    let mut world = World::with(vault, Arc::clone(&server) as Arc<dyn Target>, "");
+    let other_refuses = |user: &str, password: &str| {
+        let said = asks(client((&server.0.host(), OTHER), user, password)).unwrap_err();
+        assert!(said.contains("uthentication"), "{said}");
+    };
+    // Down when it begins: nothing does.
+    world.rotate(&["shop-db", "--dry-run"]).ends(75);
+    world.open_shop();
+    let begun = world.host.start(world.host.command(&["rotate", "shop-db"]));
+    server.0.begin_other();
+    world.host.finish(begun).ends(0);
+    let new = world.one_password_works(&world.old);
+    other_refuses("app_a", &world.old);
+    // Lost when everybody is about to be moved: they are, and nothing is taken away before it is there again.
+    kills::wait_for_distance(&world);
+    let stopped = world.stops_at("rotate:published", &["shop-db"]);
+    server.0.end_other();
+    stopped.signal(Signal::CONT);
+    let moved = || world.states().iter().filter(|state| *state == "moved").count();
+    wait_for("the consumers to be moved", 60, || (moved() == 4).then_some(()));
+    world.target.log_in_as("app_b", &new).unwrap();
+    server.0.begin_other();
+    let answer = world.host.finish(stopped);
+    if answer.status.code() != Some(0) {
+        // It was asked who is there when it was away.
+        answer.ends(75);
+        world.rotate(&["resume", "shop-db"]).ends(0);
+    }
+    world.one_password_works(&new);
+    other_refuses("app_b", &new);
 }
 
 #[test]

@@ -207,6 +207,10 @@ impl KeepsSessions for Postgres {
         runtime.spawn(connection);
         Ok(Box::new(move || runtime.block_on(client.simple_query("select 1")).is_ok()))
     }
+
+    fn is_given(&self, user: &str, password: &str) {
+        self.server.lock().unwrap().query("", &format!("ALTER ROLE {user} PASSWORD '{password}'"));
+    }
 }
 
 /// A standby takes no tables.

@@ -156,12 +156,22 @@ impl KeepsSessions for Valkey {
         let mut session = Session::open(&self.1, 6379, user, password)?;
         Ok(Box::new(move || session.ask("PING").is_ok()))
     }
+
+    /// Beside those that there are.
+    fn is_given(&self, user: &str, password: &str) {
+        admin(&self.1, 6379, &format!("ACL SETUSER {user} >{password}"));
+    }
 }
 
 impl KeepsSessions for Redis {
     fn hold(&self, user: &str, password: &str) -> Result<Held, String> {
         let mut session = Session::open("127.0.0.1", self.1, user, password)?;
         Ok(Box::new(move || session.ask("PING").is_ok()))
+    }
+
+    /// Beside those that there are.
+    fn is_given(&self, user: &str, password: &str) {
+        admin("127.0.0.1", self.1, &format!("ACL SETUSER {user} >{password}"));
     }
 }
 

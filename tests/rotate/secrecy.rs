@@ -11,6 +11,7 @@ use super::world::{Target, World};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -29,6 +30,13 @@ fn listings(enough: &AtomicBool) -> BTreeSet<Vec<u8>> {
 
 pub fn holds(bytes: &[u8], secret: &str) -> bool {
     bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+}
+
+/// As `sha256sum` tells it, for whoever may not be told the password itself.
+pub fn hash(password: &str) -> String {
+    let mut child = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim_end().to_owned()
 }
 
 /// What Docker tells whoever listens, with every command that is run in a container. Nothing where there is no Docker.

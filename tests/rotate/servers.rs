@@ -72,11 +72,19 @@ impl KeepsSessions for Mariadb {
     fn hold(&self, _: &str, password: &str) -> Result<Held, String> {
         hold("127.0.0.1", self.0.port(), password)
     }
+
+    fn is_given(&self, _: &str, password: &str) {
+        self.0.query("", &format!("SET PASSWORD FOR app@'%' = PASSWORD('{password}')"));
+    }
 }
 
 impl KeepsSessions for Mysql {
     fn hold(&self, _: &str, password: &str) -> Result<Held, String> {
         hold(&self.1.lock().unwrap().clone(), 3306, password)
+    }
+
+    fn is_given(&self, _: &str, password: &str) {
+        self.0.query("", &format!("ALTER USER app@'%' IDENTIFIED BY '{password}'"));
     }
 }
 

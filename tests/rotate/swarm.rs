@@ -1,7 +1,7 @@
 //! A service of a real Swarm: given a secret of another name for each version, and back when its tasks do not come up.
 
 use super::kills::wait_for_distance;
-use super::secrecy::{Events, holds};
+use super::secrecy::{Events, hash, holds};
 use super::servers::Mariadb;
 use super::support::docker::engine::docker;
 use super::support::docker::{Kind, image_named, require};
@@ -40,13 +40,6 @@ struct Service {
     events: Events,
     _supervisor: Supervisor,
     _turn: File,
-}
-
-/// As `sha256sum` tells it.
-fn hash(password: &str) -> String {
-    let mut child = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
-    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim_end().to_owned()
 }
 
 impl Service {

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 pub const USER: &str = "minioadm";
 pub const PASSWORD: &str = "minio-secret-1";
 
-const MINIO: Server =
+pub(super) const MINIO: Server =
     Server { program: "minio", variable: "BKP_TEST_MINIO", install: "go install github.com/minio/minio@latest" };
 
 const SUPERVISOR: &str = r#"dir=$1; shift
@@ -179,7 +179,7 @@ impl Drop for Minio {
     }
 }
 
-fn raw_client(endpoint: &str, ca_file: Option<&Path>) -> Client {
+pub(super) fn raw_client(endpoint: &str, ca_file: Option<&Path>) -> Client {
     let trust = ca_file
         .map_or(TrustStore::empty(), |path| TrustStore::empty().with_pem_certificate(std::fs::read(path).unwrap()));
     let http = aws_smithy_http_client::Builder::new()

@@ -11,6 +11,7 @@ pub mod host;
 pub mod host_server;
 pub mod minio;
 pub mod minio_accounts;
+pub mod minio_cluster;
 pub mod supervisor;
 pub mod vault;
 

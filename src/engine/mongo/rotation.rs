@@ -9,7 +9,7 @@ use super::turns::{Definition, tells_users};
 use super::{Settings, extended_json};
 use crate::engine::accounts as rotation;
 use crate::engine::{Accounts, Credential, Login, Node, Pair, Sight};
-use crate::error::Result;
+use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::secret::Secret;
 use bson::{Bson, Document, doc};
@@ -50,6 +50,10 @@ impl Rotation {
         if self.nodes.is_empty() { vec![None] } else { self.nodes.iter().map(Some).collect() }
     }
 
+    pub(super) fn open<'a>(&self, node: Option<&Node>, cancel: &'a Cancel) -> Result<Session<'a>> {
+        Session::open_at(&self.settings, node, cancel).map_err(away)
+    }
+
     /// The user as the server shows it; `None` where there is none.
     pub(super) fn find(&self, session: &Session<'_>, user: &str) -> Result<Option<Document>> {
         let mut question = doc! { "usersInfo": { "user": user, "db": self.database() } };
@@ -75,6 +79,14 @@ impl Rotation {
     }
 }
 
+/// A server that does not answer comes back, and then it is gone on with.
+pub(super) fn away(failure: Failure) -> Failure {
+    match failure.kind() {
+        Kind::Failed => Failure::new(Kind::TryLater, failure.full()).hint("Is it running? Go on when it is"),
+        _ => failure,
+    }
+}
+
 impl Accounts for Rotation {
     fn describe(&self) -> String {
         let location = self.settings.server.location();
@@ -85,7 +97,7 @@ impl Accounts for Rotation {
     }
 
     fn preflight(&self, current: &Credential, cancel: &Cancel) -> Result<Vec<String>> {
-        let session = Session::open(&self.settings, cancel)?;
+        let session = self.open(None, cancel)?;
         let user = self.user(current);
         let mut notes = Vec::new();
         if self.definition(&session, user)?.has_no_roles() {
@@ -111,7 +123,7 @@ impl Accounts for Rotation {
 
     /// As the commands `createUser` would take them, but for the credentials, which only some servers show.
     fn save(&self, cancel: &Cancel) -> Result<Secret> {
-        let session = Session::open(&self.settings, cancel)?;
+        let session = self.open(None, cancel)?;
         let names = match &self.logins {
             Some(logins) => logins.to_vec(),
             None => vec![self.account.clone()],
@@ -145,7 +157,7 @@ impl Accounts for Rotation {
     }
 
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
-        let session = Session::open(&self.settings, cancel)?;
+        let session = self.open(None, cancel)?;
         let (current, pending) = (self.user(pair.current), self.user(pair.pending));
         let password = pair.pending.expose();
         if self.logins.is_none() {
@@ -179,7 +191,7 @@ impl Accounts for Rotation {
         let own = self.user(credential);
         let others = || self.logins.iter().flatten().filter(|login| *login != own);
         let mut changed = self.log_in(credential)? != Login::Accepted;
-        let session = Session::open(&self.settings, cancel)?;
+        let session = self.open(None, cancel)?;
         if changed {
             let change = match (self.find(&session, own)?, others().next()) {
                 (None, Some(other)) => self.definition(&session, other)?.creation(own, credential),
@@ -213,6 +225,14 @@ impl Accounts for Rotation {
         self.who_is_there(self.user(pair.current), cancel)
     }
 
+    /// How old each is, the server does not tell.
+    fn sessions_of(&self, credential: &Credential, _: &str, cancel: &Cancel) -> Result<Vec<rotation::Session>> {
+        match &self.logins {
+            Some(_) => self.who_is_there(self.user(credential), cancel),
+            None => Ok(Vec::new()),
+        }
+    }
+
     fn sight(&self, cancel: &Cancel) -> Result<Sight> {
         if self.logins.is_none() {
             return Ok(Sight::Hidden("a session does not tell which password it began with".into()));
@@ -229,7 +249,7 @@ impl Accounts for Rotation {
         let (number, at) = session.id.split_once('@').unwrap_or_default();
         let (Ok(number), Ok(at)) = (number.parse::<i64>(), at.parse::<usize>()) else { return Ok(()) };
         let node = self.servers().get(at).copied().flatten();
-        let server = Session::open_at(&self.settings, node, cancel)?;
+        let server = self.open(node, cancel)?;
         server.attempt("admin", doc! { "killOp": 1, "op": number }).map(drop)
     }
 

@@ -4,7 +4,7 @@
 //! in Vault. That it still lets in is how bkp tells, before the next turn and on any host, that nobody else has given the user
 //! another one.
 
-use super::rotation::Rotation;
+use super::rotation::{Rotation, away};
 use super::session::{Session, log_in};
 use crate::durable::random_hex;
 use crate::engine::Accounts;
@@ -62,7 +62,7 @@ impl Rotation {
 
     /// Nobody logs in as this one any more, where there is one. Its roles stay, for sessions that it may still have.
     pub(super) fn lock(&self, user: &str, cancel: &Cancel) -> Result<()> {
-        let session = Session::open(&self.settings, cancel)?;
+        let session = self.open(None, cancel)?;
         if self.find(&session, user)?.is_none() {
             return Ok(());
         }
@@ -89,7 +89,7 @@ impl Rotation {
         let nodes = self.nodes()?;
         let Some(node) = nodes.first() else { return Ok(false) };
         for key in keys {
-            if log_in(&self.settings, node, user, &lock_of(key, (user, self.database())))? {
+            if log_in(&self.settings, node, user, &lock_of(key, (user, self.database()))).map_err(away)? {
                 return Ok(true);
             }
         }
@@ -106,7 +106,7 @@ impl Rotation {
     pub(super) fn in_progress(&self, cancel: &Cancel) -> Result<Vec<Vec<Bson>>> {
         let each = self.servers();
         let listed = each.into_iter().map(|node| {
-            let session = Session::open_at(&self.settings, node, cancel)?;
+            let session = self.open(node, cancel)?;
             let answer = session.attempt("admin", doc! { "currentOp": 1, "$all": true })?;
             Ok(answer.ok().and_then(|answer| answer.get_array("inprog").ok().cloned()).unwrap_or_default())
         });

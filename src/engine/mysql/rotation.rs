@@ -269,7 +269,9 @@ impl Accounts for Rotation {
                     let there = self.verifiers(session)?;
                     self.alter(session, |variant| {
                         let known = there.iter().find(|(other, _)| other == variant).map(|(_, verifiers)| verifiers);
-                        Ok(Verifiers(vec![native(pair.pending)]).and(known).statement())
+                        // The old one next: not every client goes on to a third one, and somebody else may have added his.
+                        let old = known.map(|known| known.of(&native(pair.current)));
+                        Ok(Verifiers(vec![native(pair.pending)]).and(old.as_ref()).and(known).statement())
                     })?;
                 }
             }

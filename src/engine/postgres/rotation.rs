@@ -198,6 +198,10 @@ impl Rotation {
     }
 }
 
+fn understood(mark: &str) -> Result<u64> {
+    mark.parse().map_err(|_| Failure::failed("the mark of the rotation is not understood"))
+}
+
 /// What a server goes by when it says how it wants a password.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
@@ -329,8 +333,14 @@ impl Accounts for Rotation {
         if self.logins.is_some() {
             return self.sessions(self.user(pair.current), None, cancel);
         }
-        let mark = mark.parse().map_err(|_| Failure::failed("the mark of the rotation is not understood"))?;
-        self.sessions(&self.account, Some(mark), cancel)
+        self.sessions(&self.account, Some(understood(mark)?), cancel)
+    }
+
+    fn sessions_of(&self, credential: &Credential, mark: &str, cancel: &Cancel) -> Result<Vec<rotation::Session>> {
+        match &self.logins {
+            Some(_) => self.sessions(self.user(credential), Some(understood(mark)?), cancel),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn end_session(&self, session: &rotation::Session, cancel: &Cancel) -> Result<()> {

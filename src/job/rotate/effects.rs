@@ -84,7 +84,12 @@ impl Rotate<'_> {
         self.not_in_vain(at)?;
         at.keeper.renew()?;
         let Some(pair) = at.pair() else { return Ok(()) };
-        self.accounts.accept_both(pair, &at.leased)?;
+        let is_taken = at.keeper.is_urgent() && !at.memory.is_first && at.memory.current == Some(Login::Accepted);
+        match is_taken {
+            // Who had the old one may have put one of his own in the place of the new one: none of that stays.
+            true => drop(self.accounts.both(pair, &at.leased)?),
+            false => self.accounts.accept_both(pair, &at.leased)?,
+        }
         crash_point("rotate:accepted");
         let pending = probe_until(self.accounts, pair.pending, &Login::Accepted, at.cancel)?;
         (at.memory.accepted, at.memory.tested, at.memory.pending) = (true, false, Some(pending));
@@ -99,7 +104,7 @@ impl Rotate<'_> {
     /// Whatever password somebody gave it: it must not outlive the emergency.
     pub(super) fn force(&self, at: &mut At<'_>) -> Result<()> {
         self.not_in_vain(at)?;
-        at.keeper.renew()?;
+        at.keeper.force()?;
         let Some(pair) = at.pair() else { return Ok(()) };
         self.accounts.only(pair.pending, &at.leased)?;
         crash_point("rotate:accepted");
@@ -269,7 +274,11 @@ impl Rotate<'_> {
     pub(super) fn undo(&self, at: &mut At<'_>) -> Result<()> {
         at.keeper.renew()?;
         let Some(pair) = at.pair() else { return Ok(()) };
-        self.accounts.undo(pair, &at.leased)?;
+        // Who has to do something at the provider is told what for.
+        self.accounts.undo(pair, &at.leased).map_err(|failure| match (&at.failed, failure.kind()) {
+            (Some(why), Kind::ByHand) => failure.because(format!("it is taken back, for {why}")),
+            _ => failure,
+        })?;
         crash_point("rotate:undone");
         let pending = probe_until(self.accounts, pair.pending, &Login::Refused, at.cancel)?;
         let current = probe_until(self.accounts, pair.current, &Login::Accepted, at.cancel)?;

@@ -105,6 +105,14 @@ impl<'a> Lease<'a> {
         self.keeper().is_urgent()
     }
 
+    pub fn force(&self) -> Result<()> {
+        self.keeper().force(clock::now())
+    }
+
+    pub fn is_forced(&self) -> bool {
+        self.keeper().is_forced()
+    }
+
     pub fn turn(&self, direction: Direction, why: Option<String>) -> Result<()> {
         self.keeper().turn(direction, why, clock::now())
     }

@@ -5,13 +5,14 @@
 //! Vault, and the one before then finds its number outdated and stops ([`super::lease`]). What consumers read is never written here.
 
 pub use super::glance::Glance;
+use super::glance::{held, taken_over};
 use super::lease::{Said, since_boot};
 use super::locks::Locks;
 use super::scan::Found;
 use super::state::Direction;
 use crate::durable::random_hex;
 use crate::engine::Credential;
-use crate::error::{Failure, Kind, Result};
+use crate::error::{Failure, Result};
 use crate::event::Condition;
 use crate::secret::vault::{Document, Vault, Written};
 use crate::secret::{Secret, VaultPath};
@@ -93,6 +94,9 @@ struct Content {
     /// The previous one may be known to others: whoever goes on ends all sessions when it is retired.
     #[serde(default)]
     urgent: bool,
+    /// The pending one was set although the engine accepted neither: somebody else may be logged in as whoever has it now.
+    #[serde(default)]
+    forced: bool,
     /// Somebody took over, and the host before may still be about to publish.
     #[serde(default)]
     unfenced: bool,
@@ -188,24 +192,6 @@ fn is_over(vault: &Vault, document: &Document, holder: &Holder) -> Option<bool> 
     Some(now.duration_since(said).as_secs() > holder.seconds)
 }
 
-fn held(path: &VaultPath, holder: &Holder, is_over: Option<bool>) -> Failure {
-    let Holder { host, until, .. } = holder;
-    let text = format!("{} is being rotated by {host}, which has it until {until}", path.path);
-    Failure::new(Kind::Locked, text).hint(match is_over {
-        Some(_) => {
-            "Wait for it, or look there: bkp rotate status. It can be resumed here when that time is over".to_owned()
-        }
-        None => format!(
-            "Vault does not tell its time here (sys/health), so bkp cannot know when that is over. Look there: bkp rotate status. If that host is gone for good: vault kv patch -remove-data=holder {}",
-            path.path
-        ),
-    })
-}
-
-fn taken_over(text: &str) -> Failure {
-    Failure::new(Kind::Locked, text).hint("Look who: bkp rotate status, there and here")
-}
-
 /// Looks without taking it.
 pub fn glance(vault: &Vault, path: &VaultPath) -> Result<Glance> {
     let (version, content) = read(vault, path)?;
@@ -262,7 +248,7 @@ impl<'a> Keeper<'a> {
         now: Timestamp,
     ) -> Result<()> {
         self.content.run = Some(begun.run.to_owned());
-        self.content.urgent = begun.urgent;
+        (self.content.urgent, self.content.forced) = (begun.urgent, false);
         self.content.begun = Some(now);
         self.content.pending = Some(pending.expose().to_owned());
         self.content.previous = Some(previous.expose().to_owned());
@@ -308,6 +294,16 @@ impl<'a> Keeper<'a> {
     pub fn urge(&mut self, now: Timestamp) -> Result<()> {
         self.content.urgent = true;
         self.write(now)
+    }
+
+    /// Before the engine is told the pending one alone, whatever is there.
+    pub fn force(&mut self, now: Timestamp) -> Result<()> {
+        self.content.forced = true;
+        self.write(now)
+    }
+
+    pub fn is_forced(&self) -> bool {
+        self.content.forced
     }
 
     /// Before the previous one is taken away.

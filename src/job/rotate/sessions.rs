@@ -7,7 +7,7 @@ use super::act::{At, Rotate};
 use super::state::Direction;
 use crate::backoff::pause;
 use crate::durable::crash_point;
-use crate::engine::{Session, Sight};
+use crate::engine::{Pair, Session, Sight};
 use crate::error::{Kind, Result};
 use crate::policy::Rotation;
 use std::time::{Duration, Instant};
@@ -116,9 +116,20 @@ impl Rotate<'_> {
     }
 
     /// The old one is refused, and a session that was opened with it would live on for ever. All of the account are ended, for
-    /// nobody knows which those are; consumers come back with the new one.
+    /// nobody knows which those are; consumers come back with the new one. Who had the old one may have given the account another
+    /// one, so that it is refused now for that reason: whatever it is, it goes before.
     pub(super) fn end_sessions(&self, at: &mut At<'_>) -> Result<()> {
+        at.keeper.renew()?;
+        let Some(pair) = at.pair() else { return Ok(()) };
+        self.accounts.only(pair.pending, &at.leased)?;
         let now = self.accounts.mark(at.cancel)?;
+        if let Err(failure) = self.end_those_of_others(at, pair, &now) {
+            at.cancel.check()?;
+            at.warnings.push(format!(
+                "somebody may still be logged in as the new user, with a password that he set himself: {}: end that at the server",
+                failure.full()
+            ));
+        }
         let Some(pair) = at.pair() else { return Ok(()) };
         let left = self.until_ended(at, &|| {
             let open = self.accounts.sessions_to_end(pair, &now, at.cancel)?;
@@ -146,6 +157,15 @@ impl Rotate<'_> {
         }
         self.noted(at, "ended", None, Some(note));
         Ok(())
+    }
+
+    /// Where neither was accepted, somebody else had taken the account: also the user whose turn it is now.
+    fn end_those_of_others(&self, at: &At<'_>, pair: Pair<'_>, now: &str) -> Result<()> {
+        if !at.keeper.is_forced() {
+            return Ok(());
+        }
+        let open = self.accounts.sessions_of(pair.pending, now, at.cancel)?;
+        open.iter().try_for_each(|session| self.accounts.end_session(session, &at.leased))
     }
 
     /// Those that are left; or why they cannot be ended, where time does not mend that: the old one is gone, and somebody has to know.

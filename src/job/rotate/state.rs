@@ -211,7 +211,8 @@ pub fn next(seen: &Observed) -> Step {
     // Stopped between two nodes: until they agree again, somebody is refused at one of them. What is to be taken away need not.
     let is_going = seen.direction == Direction::Back;
     if seen.current == Login::Partly || seen.pending == Login::Partly && !is_going {
-        return Step::AcceptBoth;
+        // On the way back, too, for whom the other host may have sealed it: it may be the only one that lets in afterwards.
+        return if seen.kept.escrowed { Step::AcceptBoth } else { Step::Escrow };
     }
     match seen.direction {
         Direction::Forward => forward(seen),

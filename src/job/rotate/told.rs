@@ -82,7 +82,7 @@ impl Rotate<'_> {
                 .hint(match self.rotation.target {
                     Target::Smtp(_) => format!("Somebody changed it: set one of them at the provider, then: bkp rotate resume {name}"),
                     Target::Minio(_) => format!(
-                        "Where MinIO was put back to an older state: bkp rotate reapply {name} makes them again, as the one was that it has. Otherwise make an access key by hand with the name and the secret that are published ({published}). Then: bkp rotate resume {name}"
+                        "Where MinIO was put back to an older state: bkp rotate reapply {name} makes them again, as the one was that it has. Where somebody changed both: set the new one with: bkp rotate resume {name} --emergency. Otherwise make an access key by hand with the name and the secret that are published ({published}). Then: bkp rotate resume {name}"
                     ),
                     Target::Source(_) | Target::SigningKey(_) => format!(
                         "Somebody changed it: publish the one that works and roll back; or set the account to the new one: bkp rotate resume {name} --emergency"

@@ -118,6 +118,11 @@ impl Verifiers {
         self
     }
 
+    /// This one, where it is among them.
+    pub fn of(&self, verifier: &str) -> Self {
+        Verifiers(self.0.iter().filter(|one| *one == verifier).cloned().collect())
+    }
+
     pub fn statement(&self) -> String {
         let each: Vec<String> = self.0.iter().map(|verifier| format!("{NATIVE} USING {}", text(verifier))).collect();
         format!("IDENTIFIED VIA {}", each.join(" OR "))

@@ -78,8 +78,10 @@ impl Hosts {
                 let done = self.world.act(memory, &hand.step).into_iter();
                 all.extend(done.map(|world| Hosts { in_hand: None, is_fenced, ..self.with(world) }));
                 all.push(Hosts { world: dead.clone(), in_hand: None, ..self.clone() });
+                // The other host has none sealed.
+                let world = World { escrowed: false, ..dead };
                 if self.late.is_none() {
-                    all.push(Hosts { world: dead, in_hand: None, late: Some(hand.clone()), is_fenced: false });
+                    all.push(Hosts { world, in_hand: None, late: Some(hand.clone()), is_fenced: false });
                 }
             }
         }

@@ -9,11 +9,15 @@ use crate::secret::Secret;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// What the description of a key that is on its way out begins with; then comes the rotation that it is of.
 const RETIRED: &str = "retired by bkp for ";
 /// The same, as it was written before rotations were told apart.
 const RETIRED_BEFORE: &str = "retired by bkp; ";
+/// How often who may change keys is tried when the server does not know him, so far apart.
+const TRIES: u32 = 4;
+const AGAIN: Duration = Duration::from_secs(1);
 /// MinIO takes no longer one.
 const DESCRIPTION: usize = 200;
 
@@ -129,6 +133,11 @@ impl Admin<'_> {
         self.update(id, &json!({ "newStatus": "off", "newDescription": description }))
     }
 
+    /// As it is, once more: a node that was away when it was changed still goes by what it knew.
+    pub fn tell_again(&self, id: &str, known: &Known) -> Result<()> {
+        self.update(id, &json!({ "newStatus": if known.is_off() { "off" } else { "on" } }))
+    }
+
     pub fn take_back(&self, id: &str, known: &Known) -> Result<()> {
         let was = before(&known.description);
         // An empty one would be no change.
@@ -179,8 +188,16 @@ impl Admin<'_> {
         envelope::seal(&self.secret, body.to_string().as_bytes())
     }
 
+    /// A server that is starting knows nobody yet, and says so as if there was no such user.
     fn send(&self, method: &Method, url: &Url, body: Vec<u8>) -> Result<Answer> {
-        Signed { minio: self.minio, key: self.key() }.send(method, url, body)
+        let signed = Signed { minio: self.minio, key: self.key() };
+        for _ in 1..TRIES {
+            match signed.send(method, url, body.clone())? {
+                Answer::Refused(_, code) if code == "InvalidAccessKeyId" => std::thread::sleep(AGAIN),
+                answer => return Ok(answer),
+            }
+        }
+        signed.send(method, url, body)
     }
 
     fn done(&self, answer: Answer, what: &str, right: &str) -> Result<Vec<u8>> {

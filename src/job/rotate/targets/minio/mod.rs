@@ -30,6 +30,8 @@ use watch::Span;
 /// As long as those that MinIO makes.
 const ID: usize = 20;
 const SECRET: usize = 40;
+/// There is no such access key.
+const UNKNOWN: &str = "InvalidAccessKeyId";
 
 pub struct AccessKeys<'e> {
     minio: Minio,
@@ -87,20 +89,38 @@ impl<'e> AccessKeys<'e> {
             .map_err(|_| Failure::usage(format!("{node} is no address of a server")))
     }
 
+    fn list(&self, key: Key<'_>, node: &Node) -> Result<Answer> {
+        Signed { minio: &self.minio, key }.send(&Method::GET, &self.listing(node)?, Vec::new())
+    }
+
+    /// A node that is starting says of every key that there is none: what it says counts when it knows that of the administrator.
     fn try_to_list(&self, credential: &Credential, node: &Node) -> Result<Login> {
         let key = key_of(credential)?;
-        let answer = Signed { minio: &self.minio, key }.send(&Method::GET, &self.listing(node)?, Vec::new())?;
+        let mut answer = self.list(key, node)?;
+        if is_unknown(&answer) {
+            if is_unknown(&self.list(self.admin()?.key(), node)?) {
+                return Ok(Login::Unknown(format!("{node} knows no access key, not that of `admin` either")));
+            }
+            answer = self.list(key, node)?;
+        }
         Ok(match answer {
             Answer::Done(_) => Login::Accepted,
-            Answer::Refused(_, code) if code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch" => {
-                Login::Refused
-            }
+            Answer::Refused(_, code) if code == UNKNOWN || code == "SignatureDoesNotMatch" => Login::Refused,
             Answer::Refused(_, code) if code == "AccessDenied" => Login::Unknown(format!(
                 "{node} does not let the access key list the bucket {}: give its user a policy that does",
                 self.minio.bucket
             )),
             Answer::Refused(_, why) | Answer::Away(why) => Login::Unknown(format!("{node}: {why}")),
         })
+    }
+
+    fn not_everywhere<const N: usize>(&self, logins: [Login; N]) -> Failure {
+        let why = logins.into_iter().find_map(|login| match login {
+            Login::Unknown(why) => Some(why),
+            _ => None,
+        });
+        let text = format!("{} is switched off, and not yet seen to be refused everywhere", self.describe());
+        Failure::new(Kind::TryLater, text).because(why.unwrap_or_else(|| "a node still lets it in".into()))
     }
 
     /// One of this user, and of nobody else.
@@ -164,14 +184,22 @@ impl Accounts for AccessKeys<'_> {
         self.try_to_list(credential, node).unwrap_or_else(|failure| Login::Unknown(failure.full()))
     }
 
+    /// Each goes by what it remembers, and can be told again.
+    fn together(&self, logins: Vec<Login>) -> Login {
+        Login::of_each(logins)
+    }
+
+    /// Nodes that differ are told again what they should know, the old key as it is.
     fn accept_both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let admin = self.admin()?;
-        let pending = key_of(pair.pending)?;
+        let (pending, old) = (key_of(pair.pending)?, key_of(pair.current)?.id);
+        let known = self.owned(&admin, old)?;
         if self.owned(&admin, pending.id)?.is_some() {
             cancel.check()?;
-            return admin.set(pending);
+            admin.set(pending)?;
+            return known.map_or(Ok(()), |known| admin.tell_again(old, &known));
         }
-        let like = self.owned(&admin, key_of(pair.current)?.id)?.ok_or_else(|| {
+        let like = known.ok_or_else(|| {
             let text = "the old access key is gone, and with it what the new one should be allowed to do";
             Failure::new(Kind::Refused, text).hint("Make an access key by hand, and publish that")
         })?;
@@ -196,17 +224,11 @@ impl Accounts for AccessKeys<'_> {
                 )
                 .hint("Look at the user and its keys: mc admin accesskey list ALIAS USER"))
             }
-            (old, new) => {
-                let why = [old, new].into_iter().find_map(|login| match login {
-                    Login::Unknown(why) => Some(why),
-                    _ => None,
-                });
-                let text = format!("{} is switched off, and not yet seen to be refused everywhere", self.describe());
-                Err(Failure::new(Kind::TryLater, text).because(why.unwrap_or_else(|| "a node still lets it in".into())))
-            }
+            (old, new) => Err(self.not_everywhere([old, new])),
         }
     }
 
+    /// What is removed is told to no node again, and one that was away would go on with it: so it is switched off before.
     fn undo(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<()> {
         let admin = self.admin()?;
         let old = key_of(pair.current)?.id;
@@ -215,9 +237,12 @@ impl Accounts for AccessKeys<'_> {
             admin.take_back(old, &known)?;
         }
         let pending = key_of(pair.pending)?.id;
-        match self.owned(&admin, pending)? {
-            Some(_) => cancel.check().and_then(|()| admin.remove(pending)),
-            None => Ok(()),
+        let Some(known) = self.owned(&admin, pending)? else { return Ok(()) };
+        cancel.check()?;
+        admin.retire(pending, &known, &self.rotation)?;
+        match probe_until(self, pair.pending, &Login::Refused, cancel)? {
+            Login::Refused => cancel.check().and_then(|()| admin.remove(pending)),
+            login => Err(self.not_everywhere([login])),
         }
     }
 
@@ -304,13 +329,14 @@ impl Accounts for AccessKeys<'_> {
         if !watch::may_watch(&admin)? {
             return Ok(Vec::new());
         }
-        let own = self.listing(&self.nodes[0])?;
-        watch::who_signs(&admin, key_of(pair.current)?.id, (key_of(pair.pending)?, &own), self.span, cancel)
+        let places: Result<Vec<Url>> = self.nodes.iter().map(|node| self.listing(node)).collect();
+        let own = watch::Own::new(key_of(pair.pending)?, places?);
+        watch::who_signs(&admin, key_of(pair.current)?.id, own, self.span, cancel)
     }
 
     fn sight(&self, _: &Cancel) -> Result<Sight> {
         if self.urgent {
-            return Ok(Sight::Hidden("requests were not watched".into()));
+            return Ok(Sight::Passed("each request is a login of its own: there is no session to end".into()));
         }
         let admin = self.admin()?;
         Ok(match watch::may_watch(&admin)? {
@@ -319,10 +345,24 @@ impl Accounts for AccessKeys<'_> {
         })
     }
 
-    /// Each request stands for itself: there is nothing to end.
-    fn end_session(&self, _: &Session, _: &Cancel) -> Result<()> {
-        Ok(())
+    /// Each request stands for itself. The old key may be there with another secret, which somebody gave it.
+    fn sessions_to_end(&self, pair: Pair<'_>, _: &str, _: &Cancel) -> Result<Vec<Session>> {
+        let old = key_of(pair.current)?.id;
+        let left = self.owned(&self.admin()?, old)?;
+        Ok(left.map(|_| Session { id: old.to_owned(), client: format!("the access key {old}") }).into_iter().collect())
     }
+
+    fn end_session(&self, session: &Session, _: &Cancel) -> Result<()> {
+        let admin = self.admin()?;
+        if let Some(known) = admin.find(&session.id)? {
+            admin.retire(&session.id, &known, &self.rotation)?;
+        }
+        admin.remove(&session.id)
+    }
+}
+
+fn is_unknown(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused(_, code) if code == UNKNOWN)
 }
 
 fn key_of(credential: &Credential) -> Result<Key<'_>> {

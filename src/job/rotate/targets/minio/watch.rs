@@ -1,15 +1,16 @@
 //! Who still signs with an access key: MinIO lets an administrator watch requests as they come, on all of its nodes.
 //!
-//! Nothing is taken for seen that was not: a request of bkp's own has to come along, or nothing is learned.
+//! Nothing is taken for seen that was not: a request of bkp's own to each node has to come along, or nothing is learned.
 
 use super::admin::Admin;
 use super::signed::{Key, Signed, away, client, code};
+use crate::durable::random_hex;
 use crate::engine::Session;
 use crate::error::{Failure, Kind, Result, innermost};
 use crate::event::Cancel;
 use crate::job::rotate::http::{Answer, answer, block_on};
 use crate::policy::Minio;
-use reqwest::{Method, Response, Url};
+use reqwest::{Client, Method, Response, Url};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -29,19 +30,42 @@ pub struct Span {
     pub patience: Duration,
 }
 
-/// The clients that signed with `old` in the end. `own`: what bkp asks in between, and with which key.
-pub fn who_signs(
-    admin: &Admin<'_>,
-    old: &str,
-    own: (Key<'_>, &Url),
-    span: Span,
-    cancel: &Cancel,
-) -> Result<Vec<Session>> {
+/// What bkp asks while it watches: each node, until that is seen. A node whose requests are not shown would hide everybody there.
+pub struct Own<'a> {
+    key: Key<'a>,
+    /// With a word of its own in its query, for a node may have a name that it does not know itself.
+    places: Vec<(Url, String)>,
+}
+
+impl<'a> Own<'a> {
+    pub fn new(key: Key<'a>, places: Vec<Url>) -> Self {
+        let marked = |mut place: Url| {
+            let word = format!("bkp-{}", random_hex(8));
+            place.query_pairs_mut().append_pair("prefix", &word);
+            (place, word)
+        };
+        Own { key, places: places.into_iter().map(marked).collect() }
+    }
+
+    /// Where nothing was seen of it yet. Whoever takes long to answer keeps nobody else waiting.
+    async fn ask(&self, minio: &Minio, http: &Client) -> Result<()> {
+        for (url, _) in &self.places {
+            let asked = Signed { minio, key: self.key }.request(http, &Method::GET, url, Vec::new())?;
+            let _ = tokio::time::timeout(TICK, asked.send()).await;
+        }
+        Ok(())
+    }
+
+    fn saw(&mut self, query: &str) {
+        self.places.retain(|(_, word)| !query.contains(word.as_str()));
+    }
+}
+
+/// The clients that signed with `old` in the end.
+pub fn who_signs(admin: &Admin<'_>, old: &str, own: Own<'_>, span: Span, cancel: &Cancel) -> Result<Vec<Session>> {
     let http = client(admin.minio, span.quiet + span.patience + MORE * 2)?;
     let url = admin.url("trace", &[("s3", "true"), ("threshold", "0s")])?;
     let watch = Signed { minio: admin.minio, key: admin.key() }.request(&http, &Method::GET, &url, Vec::new())?;
-    let (key, url) = own;
-    let asked = Signed { minio: admin.minio, key }.request(&http, &Method::GET, url, Vec::new())?;
     block_on(async {
         let response = watch.send().await.map_err(|error| away(admin.minio, innermost(&error)))?;
         if !response.status().is_success() {
@@ -51,10 +75,8 @@ pub fn who_signs(
                 Answer::Done(_) => away(admin.minio, "it gave no reason"),
             });
         }
-        // What answers has begun to watch.
-        let _ = asked.send().await;
-        let mut seen = Seen { old, own: key.id, clients: BTreeMap::new(), saw_own: false };
-        let end = seen.watch(response, span, cancel).await?;
+        let mut seen = Seen { old, own, clients: BTreeMap::new(), all_since: None };
+        let end = seen.watch(response, (admin.minio, &http), span, cancel).await?;
         seen.told(admin.minio, span.quiet, end)
     })?
 }
@@ -72,32 +94,43 @@ pub fn may_watch(admin: &Admin<'_>) -> Result<bool> {
 
 struct Seen<'a> {
     old: &'a str,
-    own: &'a str,
+    own: Own<'a>,
     /// With when each of them signed last.
     clients: BTreeMap<String, Instant>,
-    saw_own: bool,
+    /// Since when the requests to every node are shown.
+    all_since: Option<Instant>,
 }
 
 impl Span {
     /// When enough was seen, by when somebody signed last.
-    fn end(self, begun: Instant, last: Option<Instant>, saw_own: bool) -> Instant {
-        let longest = begun + self.quiet + self.patience;
-        match saw_own {
-            true => longest.min(last.unwrap_or(begun) + self.quiet),
-            false => begun + self.quiet + MORE,
+    fn end(self, begun: Instant, last: Option<Instant>, all_since: Option<Instant>) -> Instant {
+        match all_since {
+            Some(since) => (since + self.quiet + self.patience).min(last.unwrap_or(since).max(since) + self.quiet),
+            None => begun + MORE,
         }
     }
 }
 
 impl Seen<'_> {
     /// Gives when it ended.
-    async fn watch(&mut self, mut response: Response, span: Span, cancel: &Cancel) -> Result<Instant> {
+    async fn watch(
+        &mut self,
+        mut response: Response,
+        (minio, http): (&Minio, &Client),
+        span: Span,
+        cancel: &Cancel,
+    ) -> Result<Instant> {
         let begun = Instant::now();
+        let mut asked: Option<Instant> = None;
         let mut buffer: Vec<u8> = Vec::new();
         loop {
             cancel.check()?;
+            if self.all_since.is_none() && asked.is_none_or(|last| last.elapsed() > TICK) {
+                self.own.ask(minio, http).await?;
+                asked = Some(Instant::now());
+            }
             let now = Instant::now();
-            let left = span.end(begun, self.clients.values().max().copied(), self.saw_own).duration_since(now);
+            let left = span.end(begun, self.clients.values().max().copied(), self.all_since).duration_since(now);
             if left.is_zero() {
                 return Ok(now);
             }
@@ -105,7 +138,7 @@ impl Seen<'_> {
                 Ok(Ok(Some(bytes))) => buffer.extend_from_slice(&bytes),
                 Ok(_) => {
                     // It ended before its time: what came until then is not all.
-                    self.saw_own = false;
+                    self.all_since = None;
                     return Ok(now);
                 }
                 Err(_) => continue,
@@ -121,7 +154,10 @@ impl Seen<'_> {
         let request = &event["http"]["request"];
         let header = request["headers"]["Authorization"][0].as_str().unwrap_or_default();
         let query = request["rawquery"].as_str().unwrap_or_default();
-        self.saw_own |= is_signed_with(self.own, header, query);
+        self.own.saw(query);
+        if self.own.places.is_empty() {
+            self.all_since.get_or_insert_with(Instant::now);
+        }
         if is_signed_with(self.old, header, query) {
             let client = request["client"].as_str().unwrap_or("an unknown address").to_owned();
             self.clients.insert(client, Instant::now());
@@ -129,9 +165,15 @@ impl Seen<'_> {
     }
 
     fn told(self, minio: &Minio, quiet: Duration, end: Instant) -> Result<Vec<Session>> {
-        if !self.saw_own {
+        if self.all_since.is_none() {
+            let hidden: Vec<&str> = self.own.places.iter().map(|(url, _)| url.authority()).collect();
             let text = format!("MinIO at {} does not show all requests that it gets", minio.endpoint);
-            return Err(Failure::new(Kind::TryLater, text).hint("Try again; on a busy server, `quiet: 2s`"));
+            let failure = Failure::new(Kind::TryLater, text).hint("Try again; on a busy server, `quiet: 2s`");
+            return Err(if hidden.is_empty() {
+                failure
+            } else {
+                failure.because(format!("none to {}", hidden.join(", ")))
+            });
         }
         let late = self.clients.into_iter().filter(|(_, last)| *last + quiet > end);
         Ok(late.map(|(client, _)| Session { id: self.old.to_owned(), client }).collect())
@@ -169,9 +211,11 @@ mod tests {
     fn it_is_quiet_for_its_time_after_the_last_one_and_not_for_ever() {
         let seconds = Duration::from_secs;
         let (begun, span) = (Instant::now(), Span { quiet: seconds(3600), patience: seconds(120) });
-        assert_eq!(span.end(begun, None, true), begun + seconds(3600));
-        assert_eq!(span.end(begun, Some(begun + seconds(1)), true), begun + seconds(3601));
-        assert_eq!(span.end(begun, Some(begun + seconds(3000)), true), begun + seconds(3720), "longer than patience");
-        assert_eq!(span.end(begun, None, false), begun + seconds(3600) + MORE);
+        let all = Some(begun + seconds(2));
+        assert_eq!(span.end(begun, None, all), begun + seconds(3602));
+        assert_eq!(span.end(begun, Some(begun + seconds(1)), all), begun + seconds(3602), "not all was seen then");
+        assert_eq!(span.end(begun, Some(begun + seconds(3)), all), begun + seconds(3603));
+        assert_eq!(span.end(begun, Some(begun + seconds(3000)), all), begun + seconds(3722), "longer than patience");
+        assert_eq!(span.end(begun, None, None), begun + MORE);
     }
 }
