@@ -264,3 +264,17 @@ fn rows_longer_than_memory_is_kept_for_pass_through() {
     let digests = |f: &bkp::engine::Fingerprint| f.parts.values().cloned().collect::<Vec<_>>();
     assert_eq!(digests(&copied), digests(&point.dumped.fingerprint));
 }
+
+/// Somebody drops it between the list of accounts and the question for it. Here it is in the list only.
+#[test]
+fn an_account_that_is_dropped_while_accounts_are_read_lets_the_dump_begin_again() {
+    let Some(server) = HostServer::mariadb().start("an account that is gone") else { return };
+    server.sql("CREATE USER lasting@'%' IDENTIFIED BY 'x'");
+    let gone = "SELECT host, 'gone', priv FROM mysql.global_priv WHERE user = 'lasting'";
+    server.sql(&format!("INSERT INTO mysql.global_priv {gone}"));
+    let failure = dump(&server.settings(&[])).map(|point| point.dumped).unwrap_err();
+    assert!(failure.is_passing() && failure.kind() == Kind::TryLater, "{}", failure.full());
+    assert_eq!(failure.to_string(), "`gone`@`%` was dropped while the accounts were read");
+    server.sql("DELETE FROM mysql.global_priv WHERE user = 'gone'");
+    dump(&server.settings(&[])).unwrap();
+}

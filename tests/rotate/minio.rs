@@ -93,11 +93,14 @@ impl AccessKeys {
         let (minio, secret) = (self.settings(), Secret::new(PASSWORD.into()));
         let url = Admin { minio: &minio, id: USER, secret: Secret::new(PASSWORD.into()) }.url(call, query).unwrap();
         let signed = Signed { minio: &minio, key: Key { id: USER, secret: &secret } };
-        // One that is starting says that it is.
+        // One that is starting, or has not found the others yet, says so.
         wait_for(call, 60, || match signed.send(&method, &url, body.clone()).unwrap() {
             Answer::Done(bytes) => Some(bytes),
             Answer::Refused(status, code) => panic!("{call}: {status} {code}"),
-            Answer::Away(why) => (!why.contains("NotInitialized")).then(|| panic!("{call}: {why}")),
+            Answer::Away(why) => {
+                let is_starting = ["NotInitialized", "NoQuorum"].iter().any(|said| why.contains(said));
+                (!is_starting).then(|| panic!("{call}: {why}"))
+            }
         })
     }
 

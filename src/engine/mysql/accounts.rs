@@ -6,11 +6,11 @@
 use super::client::{Client, Flavour};
 use super::rotation::verifier::{self, CACHING, NATIVE, native};
 use super::script::{Scanner, Visitor};
-use super::session::{Session, name, text};
+use super::session::{Session, error_number, name, text};
 use super::statement::{Token, tokens};
 use crate::durable::random_hex;
 use crate::engine::Comes;
-use crate::error::Result;
+use crate::error::{Failure, Kind, Result};
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 
@@ -62,16 +62,27 @@ pub fn read(session: &mut Session<'_>, client: &Client<'_>) -> Result<Accounts> 
         } else {
             let account = format!("{}@{}", name(&user), name(&host));
             let quoted = format!("{}@{}", text(&user), text(&host));
-            let create = session.one(&format!("SHOW CREATE USER {quoted}"))?;
+            let create = session.one(&format!("SHOW CREATE USER {quoted}")).map_err(|why| gone(why, &account))?;
             accounts.created.insert(account.clone(), creation(&create));
             accounts.users.insert(account.clone(), user.clone());
-            accounts.read_grants(session, &account)?;
+            accounts.read_grants(session, &account).map_err(|why| gone(why, &account))?;
         }
     }
     if client.version.at_least(Flavour::Mysql, (8, 0, 0)) {
         accounts.read_default_roles(session)?;
     }
     Ok(accounts)
+}
+
+/// Who makes accounts for an hour, as Vault does, may drop one between the list and the question for it: the next look is without it.
+fn gone(failure: Failure, account: &str) -> Failure {
+    match error_number(&failure.full()) {
+        Some(1133 | 1141 | 1396) => Failure::new(Kind::TryLater, format!("{account} was dropped while the accounts were read"))
+            .hint("Run the command again. If it is there: FLUSH PRIVILEGES makes the server know it")
+            .passing()
+            .because(failure),
+        _ => failure,
+    }
 }
 
 /// `CREATE USER … [DEFAULT ROLE …] …` without the roles, which may not be there yet.
