@@ -427,8 +427,7 @@ pub const CRASH_POINTS: &[&str] = &[
 ];
 
 /// Kills the process, as a power cut would, when `BKP_CRASH_AT` names this point; as `POINT#N`, the n-th time that it comes
-/// here. With `BKP_STOP_AT` it is stopped instead, the first time, as a machine that is suspended, until it is told to go on. Absent from
-/// release builds.
+/// here. With `BKP_STOP_AT` it is stopped instead, the first time, as a machine that is suspended. Absent from release builds.
 pub fn crash_point(name: &str) {
     static PASSED: AtomicU64 = AtomicU64::new(0);
     debug_assert!(CRASH_POINTS.contains(&name), "{name} is not in the list of crash points");

@@ -77,10 +77,12 @@ pub fn read(session: &mut Session<'_>, client: &Client<'_>) -> Result<Accounts> 
 /// Who makes accounts for an hour, as Vault does, may drop one between the list and the question for it: the next look is without it.
 fn gone(failure: Failure, account: &str) -> Failure {
     match error_number(&failure.full()) {
-        Some(1133 | 1141 | 1396) => Failure::new(Kind::TryLater, format!("{account} was dropped while the accounts were read"))
-            .hint("Run the command again. If it is there: FLUSH PRIVILEGES makes the server know it")
-            .passing()
-            .because(failure),
+        Some(1133 | 1141 | 1396) => {
+            Failure::new(Kind::TryLater, format!("{account} was dropped while the accounts were read"))
+                .hint("Run the command again. If it is there: FLUSH PRIVILEGES makes the server know it")
+                .passing()
+                .because(failure)
+        }
         _ => failure,
     }
 }
