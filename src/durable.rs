@@ -383,6 +383,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "rehearse:before-teardown",
     "rotate:saved",
     "rotate:recorded",
+    "rotate:recorded-anew",
     "rotate:escrowed",
     "rotate:accepted",
     "rotate:tested",
@@ -442,9 +443,7 @@ pub fn crash_point(name: &str) {
     let (point, times) = wanted.split_once('#').unwrap_or((&wanted, "1"));
     if point == name && PASSED.fetch_add(1, Relaxed) + 1 >= times.parse().unwrap_or(1) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        loop {
-            std::thread::park();
-        }
+        std::thread::sleep(Duration::MAX);
     }
 }
 

@@ -180,6 +180,11 @@ pub trait Accounts: Send + Sync {
         Ok(false)
     }
 
+    /// Where who lets in is a list that was put back: whoever has this name goes, of whom nothing else is known any more.
+    fn forget(&self, _: &str, _: &Cancel) -> Result<()> {
+        Ok(())
+    }
+
     /// These two let in from now on, as [`accept_both`](Self::accept_both) leaves them, and nothing else that can be beside them.
     /// Whichever of them does already does so all the time: somebody may have no other. Gives whether anything had to be changed.
     fn both(&self, pair: Pair<'_>, cancel: &Cancel) -> Result<bool> {

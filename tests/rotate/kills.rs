@@ -13,7 +13,7 @@ pub const BACK: [&str; 3] = ["rotate:turned-back", "rotate:unpublished", "rotate
 const AT_THE_ENDS: [&str; 2] = ["rotate:saved", "rotate:closed"];
 
 pub fn forward() -> impl Iterator<Item = &'static str> {
-    let elsewhere = [&BACK[..], &["rotate:ended"]].concat();
+    let elsewhere = [&BACK[..], &["rotate:ended", "rotate:recorded-anew"]].concat();
     CRASH_POINTS.iter().copied().filter(move |point| point.starts_with("rotate:") && !elsewhere.contains(point))
 }
 

@@ -6,11 +6,12 @@ use super::minio::AccessKeys;
 use super::postgres::{Postgres, Single};
 use super::redis::Valkey;
 use super::support::vault::Vault;
-use super::world::{Target, World, in_address};
+use super::world::{Ends, Target, World, in_address};
 use rustix::process::Signal;
 use serde_json::json;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// Killed at each of these, and the server with it; at the last one it is started again while bkp is at it.
 const POINTS: [&str; 3] = ["rotate:accepted", "rotate:published", "rotate:retired"];
@@ -126,9 +127,33 @@ fn goes_back_further(world: &World, keys: &AccessKeys) {
     keys.log_in_as(&today.0, &today.1).unwrap_err();
     wait_for_distance(world);
     world.rotate(&["shop-db"]).fails(12, "refuses the password that is published", "Publish what its consumers have");
+    while_somebody_signs(keys, &first, || {
+        world.consumers_are("      web: { command: [\"true\"], patience: 1s }\n");
+        let refused = world.rotate(&["reapply", "shop-db"]);
+        refused.fails(13, &format!("signs with the access key {}", first.0), "remove that key by hand");
+        keys.log_in_as(&today.0, &today.1).unwrap();
+    });
+    world.has_no_clients();
     world.rotate(&["reapply", "shop-db"]).ends(0);
     keys.log_in_as(&today.0, &today.1).unwrap();
     assert_eq!(keys.keys(), [today.0]);
+}
+
+/// And is refused at no time.
+fn while_somebody_signs(keys: &AccessKeys, (id, secret): &(String, String), act: impl FnOnce()) {
+    let end = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ends = Ends(&end);
+        let somebody = scope.spawn(|| {
+            while !end.load(SeqCst) {
+                keys.log_in_as(id, secret).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        });
+        act();
+        drop(ends);
+        somebody.join().unwrap();
+    });
 }
 
 /// Where there is none to make another one as, somebody does what bkp says.

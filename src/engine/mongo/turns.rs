@@ -46,7 +46,7 @@ impl Rotation {
         }
         let what = format!("{other} has a password that bkp did not set: somebody may use it");
         Err(Failure::new(Kind::Refused, what).hint(format!(
-            "When nobody does: db.getSiblingDB('{}').dropUser('{other}'); it is made anew as {user} is. Where Vault came back from an older state: bkp rotate reapply NAME",
+            "Look first whether another host has a rotation under way (bkp rotate status there). When nobody uses {other}: db.getSiblingDB('{}').dropUser('{other}'), and it is made anew as {user} is; or, where Vault came back from an older state: bkp rotate reapply NAME, which locks it",
             self.database()
         )))
     }

@@ -199,6 +199,7 @@ impl Rotate<'_> {
             at.failed = at.keeper.why_back();
         }
         self.one_stays(at)?;
+        self.publish_again(at)?;
         let (direction, published) = (at.keeper.direction(), at.keeper.mark().is_some());
         at.memory.turn(direction, published, |_| true);
         self.take_over_passed(at);

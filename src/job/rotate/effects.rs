@@ -32,7 +32,7 @@ impl Rotate<'_> {
         // What an earlier rotation may have left is of another secret.
         self.keepsake.clear(&self.rotation.name, |run| at.keeper.is_closed(run), clock::now())?;
         let pending = self.new_credential(&at.current, at.cancel)?;
-        let begun = Begun { run: &self.run, urgent: self.emergency, mark: None, taken: &self.taken, recovered: false };
+        let begun = Begun { run: &self.run, urgent: self.emergency, mark: None, taken: &self.taken, recovered: None };
         at.keeper.record(begun, &pending, &at.current)?;
         self.accounts.lock_with(at.keeper.locks());
         crash_point("rotate:recorded");
@@ -53,10 +53,7 @@ impl Rotate<'_> {
                 |other| other == run || at.keeper.is_closed(other),
                 clock::now(),
             )?;
-            self.keepsake.note_run(&self.rotation.name, at.keeper.fence(), &run)?;
-            // Whoever has the one has the other.
-            self.keepsake.seal_credential(&self.keepsake.previous(&self.rotation.name), &at.current)?;
-            self.keepsake.seal_credential(&self.keepsake.escrow(&self.rotation.name), pending)?;
+            self.keepsake.seal_both(&self.rotation.name, (at.keeper.fence(), &run), (&at.current, pending))?;
         }
         crash_point("rotate:escrowed");
         Ok(())
@@ -262,12 +259,7 @@ impl Rotate<'_> {
     }
 
     pub(super) fn persist(&self, at: &mut At<'_>) -> Result<()> {
-        // A Vault that was put back has forgotten who was locked how, and what was in force in between.
-        let recovered = at.keeper.is_recovered() && at.keeper.direction() == Direction::Forward;
-        if let Some(pair) = at.pair().filter(|_| recovered) {
-            at.keeper.renew()?;
-            self.accounts.only(pair.pending, &at.leased)?;
-        }
+        self.only_the_new_one(at)?;
         self.accounts.persist(&at.leased)?;
         crash_point("rotate:persisted");
         at.memory.persisted = true;

@@ -3,7 +3,6 @@
 //!
 //! Sealed files open with the recovery key alone: `age -d -i recovery-key.txt FILE | zstd -d`. The host itself cannot read them.
 
-use super::lost::Sealed;
 use super::passed::{self, Passed};
 use super::record::Glance;
 use crate::durable::{self, Lock};
@@ -20,6 +19,16 @@ use zeroize::Zeroizing;
 
 /// Digits of a fingerprint: enough to tell secrets apart, and no help in guessing one.
 const DIGITS: usize = 12;
+
+/// The secrets of a rotation.
+pub struct Sealed {
+    pub pending: Credential,
+    /// What was in force when it was begun; nothing where an older version of bkp began it.
+    pub previous: Option<Credential>,
+}
+
+/// That the one in force is sealed, too.
+const PREVIOUS: &str = "previous";
 
 /// The directory of rotations in the state of this host.
 pub struct Keepsake {
@@ -64,17 +73,28 @@ impl Keepsake {
         Lock::take(&self.directory.join("at-work"), "the rotations of this host")
     }
 
-    /// Of this run.
+    /// Both, of this run.
     pub fn is_escrowed(&self, rotation: &str, run: Option<&str>) -> bool {
-        let noted = self.run(rotation);
-        self.escrow(rotation).exists() && (noted.is_none() || noted.as_deref() == run)
+        let noted = noted(&self.directory, rotation);
+        let is_of = |noted: Noted| noted.run.is_none() || noted.run.as_deref() == run && noted.has_previous;
+        self.escrow(rotation).exists() && noted.is_none_or(is_of)
     }
 
-    /// Notes at which version the record in Vault was, and for which run, before the pending secret is escrowed.
-    pub fn note_run(&self, rotation: &str, version: u64, run: &str) -> Result<()> {
+    /// Before them is noted at which version the record in Vault was, and for which run; the pending one comes last, as by that it is
+    /// known that there is something to lose.
+    pub fn seal_both(
+        &self,
+        rotation: &str,
+        (version, run): (u64, &str),
+        (previous, pending): (&Credential, &Credential),
+    ) -> Result<()> {
         let path = version_file(&self.directory, rotation);
         let what = || format!("cannot write {}", path.display());
-        durable::write(&path, format!("{version} {run}").as_bytes(), 0o600).context(what)
+        let note = |more: &str| durable::write(&path, format!("{version} {run}{more}").as_bytes(), 0o600).context(what);
+        note("")?;
+        self.seal_credential(&self.previous(rotation), previous)?;
+        note(&format!(" {PREVIOUS}"))?;
+        self.seal_credential(&self.escrow(rotation), pending)
     }
 
     /// Who was moved and seen to work.
@@ -84,7 +104,7 @@ impl Keepsake {
 
     /// The run whose secret is escrowed, where that was noted.
     pub fn run(&self, rotation: &str) -> Option<String> {
-        noted(&self.directory, rotation)?.1
+        noted(&self.directory, rotation)?.run
     }
 
     /// A pending secret is here, and Vault has not heard of its run: it went back to an older state. Where another host brought
@@ -101,12 +121,14 @@ impl Keepsake {
     /// What is sealed of both secrets, with the recovery key. With `users` where the name changes with the secret.
     pub fn unseal(&self, rotation: &str, users: bool, keys: &Keyring) -> Result<Sealed> {
         let previous = self.previous(rotation);
-        let previous = previous.exists().then(|| unsealed(&previous, users, keys)).transpose()?;
+        // Without the word it may be of another one, which an older version of bkp left there.
+        let is_there = noted(&self.directory, rotation).is_some_and(|noted| noted.has_previous) && previous.exists();
+        let previous = is_there.then(|| unsealed(&previous, users, keys)).transpose()?;
         Ok(Sealed { pending: unsealed(&self.escrow(rotation), users, keys)?, previous })
     }
 
     /// Its user stands before it, where the name changes with the secret.
-    pub fn seal_credential(&self, path: &Path, credential: &Credential) -> Result<()> {
+    fn seal_credential(&self, path: &Path, credential: &Credential) -> Result<()> {
         let user = credential.user.as_ref().map_or_else(String::new, |user| format!("{user}\n"));
         self.seal_text(path, Zeroizing::new(format!("{user}{}\n", credential.expose())))
     }
@@ -164,20 +186,27 @@ fn version_file(directory: &Path, rotation: &str) -> PathBuf {
     directory.join(format!("{rotation}.pending.version"))
 }
 
-/// The version of the record and the run that were noted with an escrow.
-fn noted(directory: &Path, rotation: &str) -> Option<(u64, Option<String>)> {
+/// What was noted with an escrow.
+struct Noted {
+    version: u64,
+    run: Option<String>,
+    has_previous: bool,
+}
+
+fn noted(directory: &Path, rotation: &str) -> Option<Noted> {
     let text = std::fs::read_to_string(version_file(directory, rotation)).ok()?;
     let mut words = text.split_whitespace();
-    Some((words.next()?.parse().ok()?, words.next().map(str::to_owned)))
+    let (version, run) = (words.next()?.parse().ok()?, words.next().map(str::to_owned));
+    Some(Noted { version, run, has_previous: words.next() == Some(PREVIOUS) })
 }
 
 fn is_lost(directory: &Path, rotation: &str, glance: &Glance) -> bool {
     let is_escrowed = directory.join(format!("{rotation}.pending.age")).exists();
     is_escrowed
-        && noted(directory, rotation).is_some_and(|(version, run)| match run {
+        && noted(directory, rotation).is_some_and(|noted| match noted.run {
             // However many were written since: other hosts write, too.
             Some(run) => !glance.knows(&run),
-            None => glance.version < version,
+            None => glance.version < noted.version,
         })
 }
 
@@ -218,6 +247,33 @@ impl Fingerprints {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A key in PEM ends with a line break, and is another one without.
+    #[test]
+    fn both_secrets_come_back_to_the_byte() {
+        let identity = age::x25519::Identity::generate();
+        let recipients = Recipients::new([identity.to_public().to_string()]);
+        let keys = Keyring::new([identity]);
+        let directory = tempfile::tempdir().unwrap();
+        let keepsake = Keepsake::of(directory.path(), recipients).unwrap();
+        let credential = |user: Option<&str>, text: &str| Credential {
+            user: user.map(str::to_owned),
+            secret: Secret::new(text.to_owned()),
+        };
+        for (user, previous, pending) in
+            [(Some("kid"), "-----BEGIN\nof it\n-----END\n", "x"), (None, "pw ", "pw\t"), (None, "a\nb", "\n")]
+        {
+            let (previous, pending) = (credential(user, previous), credential(user, pending));
+            keepsake.seal_both("db", (7, "r1"), (&previous, &pending)).unwrap();
+            let sealed = keepsake.unseal("db", user.is_some(), &keys).unwrap();
+            assert!(sealed.pending.is(&pending) && sealed.previous.unwrap().is(&previous), "{user:?}");
+            assert!(keepsake.is_escrowed("db", Some("r1")) && !keepsake.is_escrowed("db", Some("r2")));
+        }
+        // As an older version notes it: what lies beside it may be of another rotation.
+        std::fs::write(version_file(&keepsake.directory, "db"), "7 r1").unwrap();
+        assert!(keepsake.unseal("db", false, &keys).unwrap().previous.is_none());
+        assert!(!keepsake.is_escrowed("db", Some("r1")), "it is sealed once more, with the other one");
+    }
 
     #[test]
     fn fingerprints_are_the_same_on_one_host_only() {

@@ -6,7 +6,7 @@
 //! cannot refuse, nor a file: so no step begins with less than two thirds of the lease left, and right before anything is told to
 //! them it is seen once more, by clocks that go on while the process does not, that the lease is not over ([`Lease::condition`]).
 
-use super::record::{Begun, Keeper};
+use super::record::{Begun, Keeper, Recovered};
 use super::scan::Found;
 use super::state::Direction;
 use crate::clock;
@@ -91,8 +91,8 @@ impl<'a> Lease<'a> {
     }
 
     /// Vault was put back in the middle of it.
-    pub fn is_recovered(&self) -> bool {
-        self.keeper().is_recovered()
+    pub fn recovered(&self) -> Option<Recovered> {
+        self.keeper().recovered().cloned()
     }
 
     /// The previous one is being taken away, or was.

@@ -2,23 +2,21 @@
 //! this host, and with the recovery key it goes on from where it was.
 //!
 //! However far back that state is: what is published then may be older than what was in force when the rotation was begun, and whatever
-//! was locked or added in between is forgotten. So what was in force is published again, and in the end only the new one lets in.
+//! was locked or added in between is forgotten. So what was in force is published again, by whoever goes on and until that is done, and
+//! in the end only the new one lets in.
 
-use super::act::Rotate;
+use super::act::{At, Rotate};
+use super::keepsake::Sealed;
 use super::published;
-use super::record::{self, Begun, Keeper};
+use super::record::{self, Begun, Keeper, Recovered};
+use super::state::Direction;
 use crate::clock;
-use crate::engine::{Credential, Login, Pair};
+use crate::durable::crash_point;
+use crate::engine::Login;
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::policy::Target;
-
-/// What is sealed of it.
-pub struct Sealed {
-    pub pending: Credential,
-    /// What was in force when it was begun; nothing where an older version of bkp began it.
-    pub previous: Option<Credential>,
-}
+use crate::secret::vault::Written;
 
 impl Rotate<'_> {
     /// Without the recovery key nothing is begun: a new secret would be the end of the only copy.
@@ -41,36 +39,58 @@ impl Rotate<'_> {
     /// In Vault again, as it was.
     pub(super) fn record_anew(&self, keeper: &mut Keeper<'_>, sealed: &Sealed, cancel: &Cancel) -> Result<()> {
         let run = self.keepsake.run(&self.rotation.name).unwrap_or_else(|| self.run.clone());
-        let published = self.read_published()?;
-        let previous = sealed.previous.as_ref().unwrap_or(&published);
+        let (version, there) = published::now(self.vault, self.rotation)?;
+        let previous = sealed.previous.as_ref().unwrap_or(&there);
+        let recovered = Some(Recovered { version, user: there.user.clone() });
         let mark = Some(self.accounts.mark(cancel)?);
-        let begun = Begun { run: &run, urgent: self.emergency, mark, taken: &self.taken, recovered: true };
+        let begun = Begun { run: &run, urgent: self.emergency, mark, taken: &self.taken, recovered };
         keeper.record(begun, (&sealed.pending, previous), clock::now())?;
-        // The list of those that are good is in the same Vault, and was put back with it.
-        if let Target::SigningKey(_) = self.rotation.target {
-            self.accounts.both(Pair { current: previous, pending: &sealed.pending }, cancel)?;
-        }
-        self.publish_what_was_in_force(keeper, &published, &sealed.pending, previous)
+        crash_point("rotate:recorded-anew");
+        Ok(())
     }
 
-    /// Unless somebody has written there since what lets in.
-    fn publish_what_was_in_force(
-        &self,
-        keeper: &mut Keeper<'_>,
-        there: &Credential,
-        pending: &Credential,
-        previous: &Credential,
-    ) -> Result<()> {
-        if there.is(pending) || there.is(previous) || self.accounts.log_in(there)? != Login::Refused {
-            return Ok(());
-        }
+    /// What was in force, where Vault has something older still; unless somebody has written there since, or it lets in.
+    pub(super) fn publish_again(&self, at: &mut At<'_>) -> Result<()> {
+        let (Some(recovered), Some(pair)) = (at.keeper.recovered(), at.pair()) else { return Ok(()) };
         let document = self.vault.document(&self.rotation.published)?;
-        if !published::read(self.rotation, &document).is_some_and(|now| now.is(there)) {
+        let there = published::read(self.rotation, &document);
+        let is_one = there.as_ref().is_some_and(|there| there.is(pair.pending) || there.is(pair.current));
+        if is_one || document.version != recovered.version {
             return Ok(());
         }
-        let document = published::with(self.rotation, &document, previous);
+        match (&self.rotation.target, &there) {
+            // The list of those that are good is as old as that: it says nothing, and has neither of the two.
+            (Target::SigningKey(_), _) => self.accounts.accept_both(pair.turned(), &at.leased)?,
+            (_, Some(there)) => match self.accounts.log_in(there)? {
+                Login::Refused => {}
+                Login::Accepted => return Ok(()),
+                Login::Partly => return Err(self.later("some nodes take what is published, and others do not", at)),
+                Login::Unknown(why) => return Err(self.later(&why, at)),
+            },
+            (_, None) => {}
+        }
         // After it was read: who takes over from now on writes it once more.
-        keeper.renew(clock::now())?;
-        self.vault.write(&self.rotation.published, &document).map(drop)
+        at.keeper.renew()?;
+        let document = published::with(self.rotation, &document, pair.current);
+        if let Written::Version(_) = self.vault.write(&self.rotation.published, &document)? {
+            let note = "again, as Vault came back from an older state: what was in force when this was begun";
+            self.noted(at, "unpublished", None, Some(note.into()));
+        }
+        Ok(())
+    }
+
+    /// A Vault that was put back has forgotten who was locked how, and what was in force in between.
+    pub(super) fn only_the_new_one(&self, at: &At<'_>) -> Result<()> {
+        let (Some(recovered), Some(pair), Direction::Forward) =
+            (at.keeper.recovered(), at.pair(), at.keeper.direction())
+        else {
+            return Ok(());
+        };
+        at.keeper.renew()?;
+        self.accounts.only(pair.pending, &at.leased)?;
+        match recovered.user.filter(|user| pair.pending.user.as_ref() != Some(user)) {
+            Some(user) => self.accounts.forget(&user, &at.leased),
+            None => Ok(()),
+        }
     }
 }

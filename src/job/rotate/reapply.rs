@@ -137,13 +137,16 @@ impl Reapply<'_> {
     /// Gives whether anything was changed.
     fn set(&self, wanted: &[Credential], older: &[Older], cancel: &Cancel) -> Result<bool> {
         let before: Vec<&Credential> = older.iter().map(|old| &old.credential).collect();
-        let first = wanted.first().map_or(Ok(false), |first| self.accounts.replaces(first, &before, cancel))?;
+        let is_made_again = match wanted.first() {
+            Some(credential) => self.accounts.replaces(credential, &before, cancel)?,
+            None => false,
+        };
         let changed = match wanted {
             [current, pending] => self.accounts.both(Pair { current, pending }, cancel)?,
             [today, ..] => self.accounts.only(today, cancel)?,
             [] => false,
         };
-        let changed = first || changed;
+        let changed = is_made_again || changed;
         self.accounts.persist(cancel)?;
         self.prove(wanted, older, cancel)?;
         Ok(changed)
@@ -224,7 +227,7 @@ fn wanted(
     if !today.is(pending) && !today.is(previous) {
         let what = format!("a rotation of {name} is under way, and what is published is neither of its passwords");
         return Err(Failure::new(Kind::Key, what)
-            .hint(format!("Put one of them back (vault kv rollback), then: bkp rotate reapply {name}")));
+            .hint(format!("Put one of them back (vault kv rollback, or vault kv put with what its consumers have), then: bkp rotate reapply {name}")));
     }
     Ok(if has_one { vec![today.clone()] } else { vec![previous.clone(), pending.clone()] })
 }

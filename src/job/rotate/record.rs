@@ -52,6 +52,13 @@ pub struct Closed {
     pub rotated: bool,
 }
 
+/// What was published when Vault was told of a rotation once more, which it had lost: the version, and whose it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    pub version: u64,
+    pub user: Option<String>,
+}
+
 /// So many are remembered.
 const REMEMBERED: usize = 50;
 
@@ -103,8 +110,8 @@ struct Content {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     taken: Vec<Found>,
     /// Vault had lost it: what it says of the time before is not all there was.
-    #[serde(default)]
-    recovered: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recovered: Option<Recovered>,
     #[serde(default)]
     locks: Locks,
 }
@@ -152,7 +159,7 @@ pub struct Begun<'a> {
     /// What has the secret in force and is locked out.
     pub taken: &'a [Found],
     /// Vault lost it, and is told once more.
-    pub recovered: bool,
+    pub recovered: Option<Recovered>,
 }
 
 /// Where the document of a rotation is.
@@ -305,8 +312,8 @@ impl<'a> Keeper<'a> {
         self.write(now)
     }
 
-    pub fn is_recovered(&self) -> bool {
-        self.content.recovered
+    pub fn recovered(&self) -> Option<&Recovered> {
+        self.content.recovered.as_ref()
     }
 
     pub fn is_retired(&self) -> bool {

@@ -90,6 +90,9 @@ impl Rotate<'_> {
                 }),
             Halt::ForeignPublished => Failure::new(Kind::Refused, format!("{published} is neither the old nor the new password"))
                 .hint(match at.memory.pending {
+                    _ if at.keeper.recovered().is_some() => format!(
+                        "Vault came back from an older state, or somebody else wrote there: publish what its consumers have (vault kv put), then: bkp rotate resume {name}"
+                    ),
                     Some(Login::Refused) => format!(
                         "Somebody else wrote there: put the old one back (vault kv rollback) and resume; or, where that one is right, give this up: bkp rotate rollback {name}"
                     ),

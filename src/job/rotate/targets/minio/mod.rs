@@ -261,26 +261,40 @@ impl Accounts for AccessKeys<'_> {
         }
     }
 
-    /// Which of them was published is known, and what the newest one may do is what today's may.
-    fn replaces(&self, today: &Credential, before: &[&Credential], cancel: &Cancel) -> Result<bool> {
+    /// What the newest of them may do, this one may. Of those that go, nobody may sign with any.
+    fn replaces(&self, credential: &Credential, before: &[&Credential], cancel: &Cancel) -> Result<bool> {
         let admin = self.admin()?;
         let mut there = Vec::new();
-        for credential in before {
-            let id = key_of(credential)?.id;
-            there.extend(self.owned(&admin, id)?.map(|known| (id, known)));
+        for old in before {
+            let id = key_of(old)?.id;
+            there.extend(self.owned(&admin, id)?.filter(|_| id != admin.id).map(|known| (*old, known)));
         }
-        let key = key_of(today)?;
-        let is_missing = self.owned(&admin, key.id)?.is_none();
-        if let (true, Some((_, like))) = (is_missing, there.first()) {
-            cancel.check()?;
-            admin.add(key, like)?;
-        }
-        // Whoever has one of these has no other: they go when today's lets in.
-        if there.is_empty() || self.log_in(today)? != Login::Accepted {
-            return Ok(is_missing && !there.is_empty());
-        }
+        let Some((_, like)) = there.first() else { return Ok(false) };
+        let key = key_of(credential)?;
         cancel.check()?;
-        there.iter().try_for_each(|(id, _)| admin.remove(id)).map(|()| true)
+        match self.owned(&admin, key.id)? {
+            None => admin.add(key, like)?,
+            Some(_) if self.log_in(credential)? == Login::Refused => admin.set(key)?,
+            Some(_) => {}
+        }
+        // Whoever has one of these has no other: they go when this one lets in.
+        if probe_until(self, credential, &Login::Accepted, cancel)? != Login::Accepted {
+            return Ok(true);
+        }
+        for (old, known) in &there {
+            let id = key_of(old)?.id;
+            let pair = Pair { current: old, pending: credential };
+            let signs = if known.is_off() { Vec::new() } else { self.sessions_before(pair, "", cancel)? };
+            if let Some(session) = signs.first() {
+                let what = format!("{} signs with the access key {id}, which was published before", session.client);
+                return Err(Failure::new(Kind::Refused, what).hint(
+                    "Both let in. Give it the one that is published, or remove that key by hand; then: bkp rotate reapply NAME",
+                ));
+            }
+            cancel.check()?;
+            admin.remove(id)?;
+        }
+        Ok(true)
     }
 
     /// Nothing is forgotten in a restart. What was only switched off, because its process died then, is removed.

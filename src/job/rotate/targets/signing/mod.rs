@@ -197,6 +197,10 @@ impl Accounts for SigningKeys<'_> {
         Ok(before.0 != after.0)
     }
 
+    fn forget(&self, kid: &str, cancel: &Cancel) -> Result<()> {
+        jwks::change((self.vault, cancel), &self.key.jwks, |keys| keys.remove(kid)).map(drop)
+    }
+
     fn persist(&self, _: &Cancel) -> Result<()> {
         Ok(())
     }
