@@ -67,7 +67,7 @@ impl Postgres {
         server.start_again();
     }
 
-    fn query(&self, statements: &str) -> String {
+    pub fn query(&self, statements: &str) -> String {
         self.server.lock().unwrap().query("", statements)
     }
 
