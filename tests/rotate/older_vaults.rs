@@ -110,6 +110,9 @@ fn goes_back_further(vault: &Vault, worlds: &[World], current: &[String]) {
         let mut command = world.host.command(&["rotate", "resume", "shop-db"]);
         command.env("BKP_CRASH_AT", "rotate:recorded-anew").env("BKP_IDENTITY", world.host.identity());
         world.host.finish(world.host.start(command)).was_killed();
+        // Somebody changes what stands beside it, as who takes over does.
+        let there = json!({ "user": world.published_user(), "password": world.published(), "note": "of the shop" });
+        vault.write(&world.name, there);
         world.rotate(&["resume", "shop-db"]).ends(0);
         for old in [&current[at], &second[at].1] {
             world.one_password_works(old);

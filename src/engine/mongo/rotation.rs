@@ -82,7 +82,10 @@ impl Rotation {
 /// A server that does not answer comes back, and then it is gone on with.
 pub(super) fn away(failure: Failure) -> Failure {
     match failure.kind() {
-        Kind::Failed => Failure::new(Kind::TryLater, failure.full()).hint("Is it running? Go on when it is"),
+        Kind::Failed => {
+            let next = failure.next_step().unwrap_or("Go on when it is");
+            Failure::new(Kind::TryLater, failure.full()).hint(format!("Is it running? {next}"))
+        }
         _ => failure,
     }
 }

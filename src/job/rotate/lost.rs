@@ -12,11 +12,12 @@ use super::record::{self, Begun, Keeper, Recovered};
 use super::state::Direction;
 use crate::clock;
 use crate::durable::crash_point;
-use crate::engine::Login;
+use crate::engine::{Credential, Login};
 use crate::error::{Failure, Kind, Result};
 use crate::event::Cancel;
 use crate::policy::Target;
 use crate::secret::vault::Written;
+use sha2::{Digest, Sha256};
 
 impl Rotate<'_> {
     /// Without the recovery key nothing is begun: a new secret would be the end of the only copy.
@@ -39,9 +40,9 @@ impl Rotate<'_> {
     /// In Vault again, as it was.
     pub(super) fn record_anew(&self, keeper: &mut Keeper<'_>, sealed: &Sealed, cancel: &Cancel) -> Result<()> {
         let run = self.keepsake.run(&self.rotation.name).unwrap_or_else(|| self.run.clone());
-        let (version, there) = published::now(self.vault, self.rotation)?;
+        let (_, there) = published::now(self.vault, self.rotation)?;
         let previous = sealed.previous.as_ref().unwrap_or(&there);
-        let recovered = Some(Recovered { version, user: there.user.clone() });
+        let recovered = Some(Recovered { digest: digest(&there), user: there.user.clone() });
         let mark = Some(self.accounts.mark(cancel)?);
         let begun = Begun { run: &run, urgent: self.emergency, mark, taken: &self.taken, recovered };
         keeper.record(begun, (&sealed.pending, previous), clock::now())?;
@@ -49,25 +50,24 @@ impl Rotate<'_> {
         Ok(())
     }
 
-    /// What was in force, where Vault has something older still; unless somebody has written there since, or it lets in.
+    /// What was in force, where Vault has something older still; unless somebody has published another one since, or it lets in. Who
+    /// takes over writes the same once more, and others may change what stands beside it: so it is not known by its version.
     pub(super) fn publish_again(&self, at: &mut At<'_>) -> Result<()> {
         let (Some(recovered), Some(pair)) = (at.keeper.recovered(), at.pair()) else { return Ok(()) };
         let document = self.vault.document(&self.rotation.published)?;
-        let there = published::read(self.rotation, &document);
-        let is_one = there.as_ref().is_some_and(|there| there.is(pair.pending) || there.is(pair.current));
-        if is_one || document.version != recovered.version {
+        let Some(there) = published::read(self.rotation, &document) else { return Ok(()) };
+        if there.is(pair.pending) || there.is(pair.current) || digest(&there) != recovered.digest {
             return Ok(());
         }
-        match (&self.rotation.target, &there) {
+        match self.rotation.target {
             // The list of those that are good is as old as that: it says nothing, and has neither of the two.
-            (Target::SigningKey(_), _) => self.accounts.accept_both(pair.turned(), &at.leased)?,
-            (_, Some(there)) => match self.accounts.log_in(there)? {
+            Target::SigningKey(_) => self.accounts.accept_both(pair.turned(), &at.leased)?,
+            _ => match self.accounts.log_in(&there)? {
                 Login::Refused => {}
                 Login::Accepted => return Ok(()),
                 Login::Partly => return Err(self.later("some nodes take what is published, and others do not", at)),
                 Login::Unknown(why) => return Err(self.later(&why, at)),
             },
-            (_, None) => {}
         }
         // After it was read: who takes over from now on writes it once more.
         at.keeper.renew()?;
@@ -93,4 +93,9 @@ impl Rotate<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Kept where the secrets themselves are.
+fn digest(credential: &Credential) -> String {
+    hex::encode(Sha256::digest(credential.secret.expose()))
 }

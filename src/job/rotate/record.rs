@@ -52,10 +52,10 @@ pub struct Closed {
     pub rotated: bool,
 }
 
-/// What was published when Vault was told of a rotation once more, which it had lost: the version, and whose it was.
+/// What was published when Vault was told of a rotation once more, which it had lost: a digest of it, and whose it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
-    pub version: u64,
+    pub digest: String,
     pub user: Option<String>,
 }
 

@@ -227,7 +227,8 @@ fn begin(seen: &Observed) -> Step {
     }
     match &seen.current {
         Login::Unknown(why) => Step::Wait(why.clone()),
-        Login::Refused | Login::Partly => Step::Stop(Halt::CurrentRefused),
+        Login::Partly => Step::Wait(Login::NODES_DIFFER.into()),
+        Login::Refused => Step::Stop(Halt::CurrentRefused),
         Login::Accepted if !seen.saved => Step::Save,
         Login::Accepted => Step::Record,
     }

@@ -281,6 +281,15 @@ impl Accounts for AccessKeys<'_> {
         if probe_until(self, credential, &Login::Accepted, cancel)? != Login::Accepted {
             return Ok(true);
         }
+        if there.iter().any(|(_, known)| !known.is_off()) && !watch::may_watch(&admin)? {
+            let what = format!(
+                "whether anybody signs with a key from before is not seen: {} may not watch requests",
+                admin.id
+            );
+            return Err(Failure::new(Kind::Refused, what).hint(
+                "Both let in. Allow it admin:ServerTrace, or remove the keys from before by hand; then: bkp rotate reapply NAME",
+            ));
+        }
         for (old, known) in &there {
             let id = key_of(old)?.id;
             let pair = Pair { current: old, pending: credential };

@@ -81,14 +81,22 @@ pub fn who_signs(admin: &Admin<'_>, old: &str, own: Own<'_>, span: Span, cancel:
     })?
 }
 
-/// Whether this administrator may watch at all.
+/// Whether this administrator may watch at all. That he may not counts only where MinIO says so itself: who passes on for it, or is
+/// starting, would have nobody seen.
 pub fn may_watch(admin: &Admin<'_>) -> Result<bool> {
     let http = client(admin.minio, MORE)?;
     let url = admin.url("trace", &[("s3", "true"), ("threshold", "0s")])?;
     let watch = Signed { minio: admin.minio, key: admin.key() }.request(&http, &Method::GET, &url, Vec::new())?;
     block_on(async {
         let response = watch.send().await.map_err(|error| away(admin.minio, innermost(&error)))?;
-        Ok(response.status().is_success())
+        if response.status().is_success() {
+            return Ok(true);
+        }
+        match answer(response, code).await {
+            Answer::Refused(_, code) if code == "AccessDenied" => Ok(false),
+            Answer::Refused(_, why) | Answer::Away(why) => Err(away(admin.minio, why)),
+            Answer::Done(_) => Err(away(admin.minio, "it gave no reason")),
+        }
     })?
 }
 
